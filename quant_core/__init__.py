@@ -1,0 +1,21 @@
+"""narrowcast's engine: automatic mixed-precision quantization of ONNX models, without Prefect."""
+
+from quant_core.auto import auto_mixed_precision
+from quant_core.config import MixedPrecisionConfig, Target
+from quant_core.errors import InputError, NarrowcastError, TargetError, UnsupportedError
+from quant_core.output import Outcome
+from quant_core.precision import DataType, Precision, PrecisionPlan
+
+__all__ = [
+    "DataType",
+    "InputError",
+    "MixedPrecisionConfig",
+    "NarrowcastError",
+    "Outcome",
+    "Precision",
+    "PrecisionPlan",
+    "TargetError",
+    "Target",
+    "UnsupportedError",
+    "auto_mixed_precision",
+]

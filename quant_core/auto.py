@@ -1,0 +1,178 @@
+"""The main job: from a float model, data and a target to the narrowest model that meets it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+
+from quant_core.calibration import calibrate
+from quant_core.config import MixedPrecisionConfig
+from quant_core.data import DataSource, open_dataset, refer_data
+from quant_core.errors import TargetError
+from quant_core.evaluation import compared_outputs, float_outputs
+from quant_core.inputs import check_inputs, check_labels
+from quant_core.layers import layers_from_table
+from quant_core.machine import Machine, available_cores
+from quant_core.metrics import load_function
+from quant_core.output import Findings, HeldOut, Outcome, write_output
+from quant_core.precision import PrecisionPlan
+from quant_core.prepare import is_prepared, prepare, prepared_graph
+from quant_core.probe import layer_sensitivity, probe_shards
+from quant_core.progress import watcher
+from quant_core.ranking import plan_after, rank
+from quant_core.references import Reference, refer
+from quant_core.search import STRATEGIES
+from quant_core.stages import Stages
+from quant_core.tables import facts
+from quant_core.trials import Request, Shipped, Trials
+
+__all__ = ["Request", "auto_mixed_precision", "run"]
+
+
+def auto_mixed_precision(
+    model: str | os.PathLike[str],
+    *,
+    calibration: DataSource,
+    evaluation: DataSource,
+    holdout: DataSource | None = None,
+    config: MixedPrecisionConfig,
+    output: str | os.PathLike[str],
+    workers: int | None = None,
+    cache: str | os.PathLike[str] | None = None,
+) -> Outcome:
+    """Quantize a model in this process, without Prefect; nothing is kept for the next run but the output.
+
+    `calibration`, `evaluation` and `holdout` are paths or URLs, arrays by input name (and `labels`), or objects
+    with ONNX Runtime's CalibrationDataReader interface. `workers` threads compute at once (default: all cores).
+    `cache` is a folder for intermediate files (default: a temporary one).
+
+    Raises InputError for unusable input and TargetError when even the wide model misses the target; the wide
+    model is then in the output folder nevertheless.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(cache or temporary)
+        request = Request(
+            model=refer(model),
+            calibration=refer_data(calibration, folder),
+            evaluation=refer_data(evaluation, folder),
+            holdout=None if holdout is None else refer_data(holdout, folder),
+            config=config,
+            output=Path(output),
+        )
+        return run(request, Stages(Machine(folder, workers or available_cores())))
+
+
+def run(request: Request, stages: Stages) -> Outcome:
+    """Call every stage of the pipeline through `stages` and write the output folder."""
+    config = request.config
+    layers = _prepared(request, stages)
+    calibration = stages.run(
+        "calibrate",
+        calibrate,
+        layers=layers,
+        data=request.calibration,
+        layer_ops=config.layer_ops,
+        batch_size=config.batch_size,
+    )
+    trials = Trials(request, stages, layers, calibration, _float_outputs(request, stages, layers, request.evaluation))
+    names = [layer.name for layer in layers_from_table(layers)]
+    wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
+    ranking = rank(layers, _probes(request, stages, layers, calibration) if wide.met else [], config.wide)
+    if wide.met:
+        _search(trials, wide.plan, ranking)
+    shipped = _shipped(trials)
+    held_out = None if request.holdout is None else _held_out(trials, shipped, request.holdout)
+    outcome = write_output(Findings(trials, ranking, shipped, held_out))
+    if not wide.met:
+        raise TargetError(trials.shortfall(wide), outcome)
+    return outcome
+
+
+def _prepared(request: Request, stages: Stages) -> pa.Table:
+    """The layer table, once all input has been looked at: unusable data is refused before any work on it."""
+    config, cache = request.config, stages.machine.cache
+    if config.target.function:
+        load_function(config.target.function)
+    layers = stages.run(
+        "prepare",
+        prepare,
+        valid=lambda table: is_prepared(table, cache),
+        model=request.model,
+        layer_ops=config.layer_ops,
+    )
+    graph = prepared_graph(facts(layers)["prepared"], cache)
+    names = compared_outputs(graph, config.output)
+    for reference in filter(None, [request.calibration, request.evaluation, request.holdout]):
+        dataset = open_dataset(reference, cache)
+        check_inputs(graph, dataset)
+        if config.target.metric == "top1_drop" and reference != request.calibration:
+            check_labels(graph, dataset, names[0])
+    return layers
+
+
+def _float_outputs(request: Request, stages: Stages, layers: pa.Table, data: Reference) -> pa.Table:
+    return stages.run(
+        "baseline",
+        float_outputs,
+        model=request.model,
+        layers=layers,
+        data=data,
+        output=request.config.output,
+        function=request.config.target.function,
+        batch_size=request.config.batch_size,
+    )
+
+
+def _probes(request: Request, stages: Stages, layers: pa.Table, calibration: pa.Table) -> list[pa.Table]:
+    """Loss of every layer at every narrow precision, probed in shards."""
+    config = request.config
+    listed = layers_from_table(layers)
+    count = open_dataset(request.evaluation, stages.machine.cache).count
+    samples = count if config.samples == "all" else min(config.samples, count)
+    watcher().expects("probe", len(listed) * len(config.narrow) * samples)
+    return stages.fan_out(
+        "probe",
+        layer_sensitivity,
+        [
+            {"shard": shard, "narrow": [precision]}
+            for precision in map(str, config.narrow)
+            for shard in probe_shards(listed)
+        ],
+        layers=layers,
+        calibration=calibration,
+        data=request.evaluation,
+        samples=samples,
+        loss=config.rank,
+        output=config.output,
+        config=config.quantization(),
+        batch_size=config.batch_size,
+    )
+
+
+def _search(trials: Trials, wide: PrecisionPlan, ranking: pa.Table) -> None:
+    """Let the strategy try plans until it has settled."""
+    strategy = STRATEGIES[trials.request.config.search](ranking.num_rows)
+    try:
+        moves = next(strategy)
+        while True:
+            moves = strategy.send(trials.evaluate(plan_after(wide, ranking, moves), "search").met)
+    except StopIteration:
+        return
+
+
+def _shipped(trials: Trials) -> Shipped:
+    """Write the narrowest accepted plan, measure the file, and step back to the next one while it misses."""
+    shipped = None
+    for trial in trials.accepted_narrowest_first():
+        shipped = trials.ship(trial)
+        if shipped.met:
+            return shipped
+    return shipped or trials.ship(trials.done[0])
+
+
+def _held_out(trials: Trials, shipped: Shipped, data: Reference) -> HeldOut:
+    baseline = _float_outputs(trials.request, trials.stages, trials.layers, data)
+    return HeldOut(baseline, trials.verify(shipped.file, baseline, data))

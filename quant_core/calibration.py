@@ -1,0 +1,73 @@
+"""One pass of the float model over the calibration data: a histogram of every tensor that may be quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from quant_core.data import Dataset, open_dataset
+from quant_core.errors import InputError
+from quant_core.graph import FloatGraph
+from quant_core.histogram import Histogram, histogram_table
+from quant_core.inputs import Batch, batches, check_inputs
+from quant_core.machine import Machine
+from quant_core.operators import Role, role_of
+from quant_core.parallel import ordered_map
+from quant_core.prepare import prepared_graph
+from quant_core.progress import watcher
+from quant_core.references import Reference
+from quant_core.sessions import Session, open_nodes
+from quant_core.tables import facts
+
+__all__ = ["calibrate", "observed_tensors"]
+
+
+def calibrate(
+    layers: pa.Table, data: Reference, layer_ops: Sequence[str], batch_size: int | None, machine: Machine
+) -> pa.Table:
+    """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data."""
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    dataset = open_dataset(data, machine.cache)
+    check_inputs(graph, dataset)
+    return histogram_table(_collect(graph, dataset, observed_tensors(graph, layer_ops), batch_size, machine.workers))
+
+
+def observed_tensors(graph: FloatGraph, layer_ops: Sequence[str]) -> list[str]:
+    """Float tensors that a quantized operator reads or writes, in graph order."""
+    found: dict[str, None] = {}
+    for node in graph.nodes:
+        if role_of(node.op_type, node.domain, frozenset(layer_ops)) is not Role.FLOAT:
+            found.update(dict.fromkeys(name for name in [*node.input, *node.output] if graph.is_float_activation(name)))
+    return list(found)
+
+
+def _collect(
+    graph: FloatGraph, data: Dataset, tensors: list[str], batch_size: int | None, workers: int
+) -> dict[str, Histogram]:
+    session = open_nodes(graph, graph.nodes, [name for name in tensors if name not in graph.inputs], {})
+    watcher().expects("calibrate", data.count)
+    merged: dict[str, Histogram] = {}
+    of_batch = partial(_batch_histograms, session, tensors)
+    for batch, found in ordered_map(of_batch, batches(graph, data, batch_size), workers):
+        for name, histogram in found.items():
+            merged[name] = merged[name].merge(histogram) if name in merged else histogram
+        watcher().advanced("calibrate", batch.count)
+    return {name: merged[name] for name in tensors if name in merged}
+
+
+def _batch_histograms(session: Session, tensors: list[str], batch: Batch) -> tuple[Batch, dict[str, Histogram]]:
+    values = {**batch.feeds, **session(batch.feeds)}
+    found = {}
+    for name in tensors:
+        if values[name].size:
+            array = np.asarray(values[name], np.float32)
+            if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+                raise InputError(
+                    f"the float model computes a NaN or infinity in tensor {name!r} "
+                    f"(samples {batch.start} to {batch.start + batch.count - 1} of the calibration data)"
+                )
+            found[name] = Histogram.of(array)
+    return batch, found

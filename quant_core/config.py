@@ -1,0 +1,122 @@
+"""Everything a run can be told, in one frozen model shared by Python, the command line, YAML and Prefect's form."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from quant_core.errors import InputError
+from quant_core.operators import DEFAULT_LAYER_OPS
+from quant_core.precision import Precision, PrecisionField
+
+__all__ = ["MixedPrecisionConfig", "QuantizationConfig", "SearchConfig", "Target", "config_from"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+MetricName = Literal["top1_drop", "l2", "sqnr_db", "kl", "cosine", "metric_drop"]
+
+
+class Target(_Frozen):
+    """What the quantized model must meet, measured against the float model on the evaluation data."""
+
+    metric: MetricName = Field(description="What is measured; `metric_drop` is the user's own function.")
+    limit: float = Field(allow_inf_nan=False, description="Largest allowed value (for sqnr_db: the smallest).")
+    function: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="`pkg.mod:fn`, called with (outputs, labels), higher is better. For metric_drop only.",
+    )
+
+    @model_validator(mode="after")
+    def _function_goes_with_metric_drop(self) -> Self:
+        if (self.metric == "metric_drop") != (self.function is not None):
+            raise ValueError("the metric metric_drop and a function `pkg.mod:fn` go together")
+        return self
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the limit is a lower bound."""
+        return self.metric == "sqnr_db"
+
+    def met_by(self, score: float) -> bool:
+        """Whether a score is within the limit; NaN never is."""
+        return score >= self.limit if self.higher_is_better else score <= self.limit
+
+    def __str__(self) -> str:
+        return f"{self.function or self.metric} {'>=' if self.higher_is_better else '<='} {self.limit:g}"
+
+
+class QuantizationConfig(_Frozen):
+    """How numbers are chosen: what calibration statistics are turned into."""
+
+    wide: PrecisionField = Field(default=Precision.parse("a16w8"), description="The precision all layers begin in.")
+    calibrate: Literal["percentile", "minmax"] = Field(
+        default="percentile", description="How a range is chosen from the values seen in calibration."
+    )
+    symmetric: bool = Field(default=True, description="Zero point 0 for signed activation types.")
+    per_channel: bool = Field(default=False, description="One weight scale per output channel.")
+
+
+class SearchConfig(_Frozen):
+    """How plans are chosen."""
+
+    narrow: tuple[PrecisionField, ...] = Field(
+        default=(Precision.parse("a8w8"),),
+        min_length=1,
+        description="The precisions the search may choose, each narrower than the one before.",
+    )
+    search: Literal["bisect", "linear"] = Field(
+        default="bisect", description="How the cut in the ranking is found: in log N steps, or one by one."
+    )
+    rank: Literal["mse", "kl"] = Field(
+        default="mse", description="The loss layers are ranked by, against the wide model's output."
+    )
+    samples: Literal["all"] | int = Field(default="all", description="Evaluation samples a probe uses.")
+
+    @model_validator(mode="after")
+    def _samples_are_some(self) -> Self:
+        if self.samples != "all" and self.samples < 2:
+            raise ValueError(f"samples must be 'all' or at least 2, not {self.samples}")
+        return self
+
+
+class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
+    """The configuration of one automatic mixed-precision run."""
+
+    target: Target = Field(description="What the model that comes out must meet.")
+    layer_ops: tuple[str, ...] = Field(default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers.")
+    output: int | str = Field(
+        default=0, description="The model output that is compared: its index or name, or `all` for all of them together."
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, description="Samples a forward pass takes at once; by default what keeps memory small."
+    )
+
+    @model_validator(mode="after")
+    def _each_step_is_narrower(self) -> Self:
+        ladder = (self.wide, *self.narrow)
+        for above, below in zip(ladder, ladder[1:], strict=False):
+            if not below.narrower_than(above):
+                raise ValueError(f"narrow: {below} is not narrower than {above}")
+        return self
+
+    def quantization(self) -> QuantizationConfig:
+        """The part that decides scales and codes."""
+        return QuantizationConfig(**{name: getattr(self, name) for name in QuantizationConfig.model_fields})
+
+
+def config_from(**options: object) -> MixedPrecisionConfig:
+    """Build a configuration from loose options; raises InputError with one line that names what is wrong."""
+    try:
+        return MixedPrecisionConfig.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"is not an option; there are {', '.join(MixedPrecisionConfig.model_fields)}"
+        raise InputError(f"{place}: {message}" if place else message) from error

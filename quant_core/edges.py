@@ -1,0 +1,144 @@
+"""Which type every edge of the graph carries under a plan.
+
+The rules:
+1. A layer demands its own activation type of the tensors it reads; a computation demands the wide one.
+2. A mover demands what its output carries, so that values are moved in the type their reader wants.
+3. A graph output, and a reader left in float, demand the wide type of a tensor that a quantized node
+   reads or writes, and nothing of any other.
+4. A tensor all of whose readers demand one type carries it (one Q/DQ pair). Otherwise it carries the wide
+   type, and each reader that demands another gets a pair of its own behind the wide one.
+5. Between a node and the activation (Relu, Clip) that alone reads it there is no tensor: runtimes fuse them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from quant_core.graph import FloatGraph
+from quant_core.layers import Layer
+from quant_core.operators import Role, is_activation, moving_inputs, role_of
+from quant_core.precision import DataType, Precision, PrecisionPlan
+
+__all__ = ["EdgeTypes", "Topology", "edge_types"]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What does not depend on the plan: each node's role, and the tensors that are fused away."""
+
+    graph: FloatGraph
+    """The prepared float model."""
+    layer_of: Mapping[int, str]
+    """Layer name by node index."""
+    roles: tuple[Role, ...]
+    """Role of each node; a fused activation has the role of a computation."""
+    fused: frozenset[str]
+    """Tensors between a node and its fused activation (rule 5)."""
+
+    @classmethod
+    def of(cls, graph: FloatGraph, layers: Sequence[Layer]) -> Topology:
+        """Read the roles off the graph; only the given layers are layers."""
+        layer_of = {index: layer.name for layer in layers for index in layer.nodes}
+        layer_ops = frozenset(layer.op for layer in layers)
+        roles = [role_of(node.op_type, node.domain, layer_ops) for node in graph.nodes]
+        roles = [
+            Role.FLOAT if role is Role.LAYER and index not in layer_of else role for index, role in enumerate(roles)
+        ]
+        fused = set()
+        for index, node in enumerate(graph.nodes):
+            source = graph.producer.get(node.input[0]) if node.input else None
+            if (
+                source is not None
+                and is_activation(node.op_type)
+                and roles[source] in (Role.LAYER, Role.COMPUTE)
+                and node.input[0] not in graph.outputs
+                and len(graph.readers[node.input[0]]) == 1
+            ):
+                fused.add(node.input[0])
+                roles[index] = Role.COMPUTE
+        return cls(graph, layer_of, tuple(roles), frozenset(fused))
+
+    def quantized_inputs(self, index: int) -> list[int]:
+        """Positions of a node's inputs that can carry a type: float activations that are not fused away."""
+        node, role = self.graph.nodes[index], self.roles[index]
+        if role is Role.FLOAT:
+            return []
+        if role is Role.MOVER:
+            positions = moving_inputs(node.op_type, len(node.input))
+        else:
+            positions = range(2 if role is Role.LAYER else len(node.input))
+        return [
+            position
+            for position in positions
+            if position < len(node.input)
+            and node.input[position] not in self.fused
+            and self.graph.is_float_activation(node.input[position])
+        ]
+
+
+@dataclass(frozen=True)
+class EdgeTypes:
+    """The types of one plan."""
+
+    base: Mapping[str, DataType]
+    """The type each tensor carries; a tensor without an entry stays float."""
+    demand: Mapping[tuple[int, int], DataType]
+    """The type a reader (node index, input position) wants; without an entry it takes the tensor as it is."""
+
+
+def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision) -> EdgeTypes:
+    """Apply the rules to a plan, from the graph's outputs back to its inputs."""
+    graph = topology.graph
+    precisions = dict(plan.layers)
+    base: dict[str, DataType] = {}
+    demand: dict[tuple[int, int], DataType] = {}
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        for name in graph.nodes[index].output:
+            _settle(topology, name, topology.roles[index] is not Role.FLOAT, wide.activations, base, demand)
+        for position in topology.quantized_inputs(index):
+            wanted = _demand_of(topology, index, precisions, wide.activations, base)
+            if wanted is not None:
+                demand[index, position] = wanted
+    for name in graph.inputs:
+        _settle(topology, name, False, wide.activations, base, demand)
+    return EdgeTypes(base, demand)
+
+
+def _demand_of(
+    topology: Topology,
+    index: int,
+    precisions: Mapping[str, Precision],
+    wide: DataType,
+    base: Mapping[str, DataType],
+) -> DataType | None:
+    role = topology.roles[index]
+    if role is Role.LAYER:
+        return precisions[topology.layer_of[index]].activations
+    if role is Role.COMPUTE:
+        return wide
+    carried = {base.get(name) for name in topology.graph.nodes[index].output if name}
+    return carried.pop() if len(carried) == 1 else wide
+
+
+def _settle(
+    topology: Topology,
+    name: str,
+    written_by_quantized: bool,
+    wide: DataType,
+    base: dict[str, DataType],
+    demand: dict[tuple[int, int], DataType],
+) -> None:
+    """Decide what a tensor carries, once all its readers' demands are known."""
+    graph = topology.graph
+    if name in topology.fused or not graph.is_float_activation(name):
+        return
+    readers = graph.readers.get(name, ())
+    wanted = [demand.get(place) for place in readers]
+    if name in graph.outputs:
+        wanted.append(None)
+    touched = written_by_quantized or any(kind is not None for kind in wanted)
+    kinds = {kind or wide for kind in wanted} if touched else set()
+    if not kinds:
+        return
+    base[name] = kinds.pop() if len(kinds) == 1 else wide

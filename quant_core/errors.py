@@ -1,0 +1,24 @@
+"""The ways a run can end that are the user's to mend."""
+
+__all__ = ["InputError", "NarrowcastError", "TargetError", "UnsupportedError"]
+
+
+class NarrowcastError(Exception):
+    """Base of every error narrowcast raises on purpose; its text is one line meant for the user."""
+
+
+class InputError(NarrowcastError):
+    """A model, a data set or an option is not usable as it is. The command line exits with 2."""
+
+
+class UnsupportedError(InputError, NotImplementedError):
+    """What was asked for is understood but not built; the text says what to use instead."""
+
+
+class TargetError(NarrowcastError):
+    """No plan meets the target, not even the wide model; the text says by how much. Exit code 3."""
+
+    def __init__(self, message: str, outcome: object = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        """The Outcome of the run: the wide model is written nevertheless."""

@@ -1,0 +1,192 @@
+"""Scores a model on a data set: the float model, a plan in simulation, or a file as it is shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.config import QuantizationConfig
+from quant_core.data import Dataset, open_dataset
+from quant_core.errors import InputError
+from quant_core.graph import FloatGraph
+from quant_core.inputs import Batch, batches, check_inputs
+from quant_core.layers import layers_from_table
+from quant_core.machine import Machine
+from quant_core.metrics import load_function, sample_terms, terms_table
+from quant_core.parallel import ordered_map
+from quant_core.precision import PrecisionPlan
+from quant_core.prepare import prepared_graph
+from quant_core.progress import watcher
+from quant_core.qdq import PlanWriter
+from quant_core.quantizer import Quantizer
+from quant_core.references import Reference, fetch
+from quant_core.sessions import Session, open_file, open_nodes
+from quant_core.tables import facts, with_facts
+
+__all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "quantizer_of", "score_file"]
+
+Outputs = dict[str, NDArray[np.generic]]
+
+
+def compared_outputs(graph: FloatGraph, output: int | str) -> tuple[str, ...]:
+    """Names of the outputs a choice (index, name or `all`) stands for; raises InputError for no such output."""
+    if output == "all":
+        return graph.outputs
+    if isinstance(output, str) and not output.isdecimal():
+        if output in graph.outputs:
+            return (output,)
+    elif int(output) < len(graph.outputs):
+        return (graph.outputs[int(output)],)
+    raise InputError(f"output {output!r}: the model has {', '.join(f'{i}: {n}' for i, n in enumerate(graph.outputs))}")
+
+
+def float_outputs(
+    model: Reference,
+    layers: pa.Table,
+    data: Reference,
+    output: int | str,
+    function: str | None,
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    """The float model's compared outputs, one row a sample, one column an output (flattened).
+
+    The facts hold each output's shape, and the user's metric `function` of them if there is one.
+    """
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    dataset = open_dataset(data, machine.cache)
+    check_inputs(graph, dataset)
+    names = compared_outputs(graph, output)
+    session = open_file(fetch(model, machine.cache))
+    parts = [found for _, found in _run(session, graph, dataset, names, batch_size, machine.workers, "baseline")]
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    columns = {name: _fixed_size(array) for name, array in whole.items()}
+    shapes = {name: list(array.shape[1:]) for name, array in whole.items()}
+    metric = _user_metric(function, whole, dataset.labels)
+    return with_facts(pa.table(columns), shapes=shapes, metric=metric)
+
+
+def _fixed_size(array: NDArray[np.generic]) -> pa.FixedSizeListArray:
+    width = max(array[0].size, 1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), width)
+
+
+def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.generic] | None) -> float | None:
+    if function is None:
+        return None
+    value = float(load_function(function)(outputs, labels))
+    if not np.isfinite(value):
+        raise InputError(f"{function}: returned {value}; it must return a finite number")
+    return value
+
+
+def quantizer_of(
+    layers: pa.Table, calibration: pa.Table, config: QuantizationConfig, machine: Machine
+) -> Quantizer:
+    """The quantizer that the results of prepare and calibrate describe."""
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    return Quantizer(graph, layers_from_table(layers), calibration, config)
+
+
+def evaluate_plan(
+    layers: pa.Table,
+    calibration: pa.Table,
+    baseline: pa.Table,
+    data: Reference,
+    plan: Mapping[str, str],
+    config: QuantizationConfig,
+    function: str | None,
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    """Score (schema SCORES) of a plan in simulation, bit for bit that of its exported file."""
+    quantizer = quantizer_of(layers, calibration, config, machine)
+    graph = quantizer.graph
+    writer = PlanWriter(quantizer, folded=True)
+    nodes = writer.write(PrecisionPlan.from_dict(plan)).nodes
+    session = open_nodes(graph, nodes, graph.outputs, writer.constants)
+    return _score(session, graph, data, baseline, function, batch_size, machine)
+
+
+def score_file(
+    exported: Reference,
+    layers: pa.Table,
+    baseline: pa.Table,
+    data: Reference,
+    function: str | None,
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    """Score (schema SCORES) of a model file, loaded afresh."""
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    session = open_file(fetch(exported, machine.cache))
+    return _score(session, graph, data, baseline, function, batch_size, machine)
+
+
+def _score(
+    session: Session,
+    graph: FloatGraph,
+    data: Reference,
+    baseline: pa.Table,
+    function: str | None,
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    dataset = open_dataset(data, machine.cache)
+    names = tuple(baseline.column_names)
+    reference = reference_arrays(baseline)
+    terms, kept = [], []
+    for batch, found in _run(session, graph, dataset, names, batch_size, machine.workers, "evaluate"):
+        span = slice(batch.start, batch.start + batch.count)
+        labels = None if dataset.labels is None else dataset.labels[span]
+        terms.append(sample_terms([reference[name][span] for name in names], list(found.values()), labels))
+        if function is not None:
+            kept.append(found)
+    if function is None:
+        return terms_table(terms)
+    whole = {name: np.concatenate([part[name] for part in kept]) for name in names}
+    return with_facts(terms_table(terms), metric=_user_metric(function, whole, dataset.labels))
+
+
+def reference_arrays(baseline: pa.Table) -> Outputs:
+    """The float outputs a baseline table holds, in their own shapes."""
+    shapes = facts(baseline)["shapes"]
+    return {
+        name: baseline.column(name).combine_chunks().flatten().to_numpy().reshape(-1, *shapes[name])
+        for name in baseline.column_names
+    }
+
+
+def _run(
+    session: Session,
+    graph: FloatGraph,
+    data: Dataset,
+    names: Sequence[str],
+    batch_size: int | None,
+    workers: int,
+    stage: str,
+) -> list[tuple[Batch, Outputs]]:
+    """Each batch with the named outputs, rows that only fill up a fixed batch cut off."""
+    watcher().expects(stage, data.count)
+
+    def outputs_of(batch: Batch) -> tuple[Batch, Outputs]:
+        found = session(batch.feeds)
+        watcher().advanced(stage, batch.count)
+        return batch, {name: per_sample(found[name], name, batch) for name in names}
+
+    return list(ordered_map(outputs_of, batches(graph, data, batch_size), workers))
+
+
+def per_sample(array: NDArray[np.generic], name: str, batch: Batch) -> NDArray[np.generic]:
+    """An output's rows for the samples of a batch; raises InputError when its first axis is not the batch."""
+    fed = max(len(values) for values in batch.feeds.values())
+    if array.ndim == 0 or len(array) % fed:
+        raise InputError(
+            f"output {name!r} has shape {list(array.shape)} for a batch of {fed}: its first axis is not the batch"
+        )
+    rows = array if len(array) == fed else array.reshape(fed, len(array) // fed, *array.shape[1:])
+    return rows[: batch.count]

@@ -1,0 +1,99 @@
+"""How data is fed to a model: what the model expects, and batches that fit it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quant_core.data import Dataset
+from quant_core.errors import InputError
+from quant_core.graph import FloatGraph
+
+__all__ = ["Batch", "batches", "check_inputs", "check_labels"]
+
+_BATCH_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive samples, ready for the model."""
+
+    feeds: Mapping[str, NDArray[np.generic]]
+    """Arrays by input name; the last sample repeated where the model insists on a full batch."""
+    start: int
+    """Number of the first sample."""
+    count: int
+    """Number of samples that are not repetitions."""
+
+
+def check_inputs(graph: FloatGraph, data: Dataset) -> None:
+    """Raise InputError unless every model input is in the data with the right type and shape."""
+    for name in graph.inputs:
+        if name not in data.columns:
+            raise InputError(f"{data.source}: has no array {name!r} for that model input; it has {', '.join(data.columns)}")
+        array = data.columns[name]
+        expected = onnx.helper.tensor_dtype_to_np_dtype(graph.element_type(name))
+        if array.dtype != expected:
+            raise InputError(f"{data.source}: {name} is {array.dtype}, the model wants {expected}")
+        shape = graph.shape(name)
+        if shape is not None and not _fits(array.shape, shape):
+            wanted = ", ".join("N" if at == 0 else str(dim or "any") for at, dim in enumerate(shape))
+            raise InputError(f"{data.source}: {name} has shape {list(array.shape)}, the model wants [{wanted}]")
+
+
+def check_labels(graph: FloatGraph, data: Dataset, output: str) -> None:
+    """Raise InputError unless the data has one integer label for each thing the output classifies."""
+    if data.labels is None:
+        raise InputError(f"{data.source}: has no array 'labels', which a top-1 target needs")
+    if data.labels.dtype.kind not in "iu":
+        raise InputError(f"{data.source}: labels are {data.labels.dtype}, they must be integer class numbers")
+    shape = graph.shape(output)
+    if shape is None:
+        return
+    if len(shape) < 2 or not _fits(data.labels.shape, (None, *shape[2:])):
+        wanted = ", ".join(["N", *(str(dim or "any") for dim in shape[2:])])
+        raise InputError(f"{data.source}: labels have shape {list(data.labels.shape)}, output {output} wants [{wanted}]")
+    if shape[1] and not 0 <= data.labels.min() <= data.labels.max() < shape[1]:
+        raise InputError(
+            f"{data.source}: labels run from {data.labels.min()} to {data.labels.max()}, "
+            f"output {output} has classes 0 to {shape[1] - 1}"
+        )
+
+
+def _fits(shape: tuple[int, ...], declared: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(declared) > 0 and all(
+        want in (None, have) for have, want in zip(shape[1:], declared[1:], strict=True)
+    )
+
+
+def fixed_batch(graph: FloatGraph) -> int | None:
+    """The batch size the model is fixed to, or None."""
+    firsts = [(graph.shape(name) or (None,))[0] for name in graph.inputs]
+    return next((dim for dim in firsts if dim is not None), None)
+
+
+def default_batch(graph: FloatGraph) -> int:
+    """As many samples as keep all activations of a batch within about 256 MiB, 64 at the most."""
+    shapes = (graph.shape(name) or () for node in graph.nodes for name in node.output if name)
+    elements = sum(math.prod(dim or 1 for dim in shape) for shape in shapes)
+    return min(max(_BATCH_BYTES // max(4 * elements, 1), 1), 64)
+
+
+def batches(
+    graph: FloatGraph, data: Dataset, size: int | None = None, start: int = 0, stop: int | None = None
+) -> Iterator[Batch]:
+    """Samples [start, stop) in batches of `size` (by default what suits memory), or of what the model is fixed to."""
+    fixed = fixed_batch(graph)
+    step, stop = fixed or size or default_batch(graph), data.count if stop is None else min(stop, data.count)
+    for first in range(start, stop, step):
+        feeds = data.batch(first, min(first + step, stop))
+        feeds = {name: feeds[name] for name in graph.inputs}
+        count = min(step, stop - first)
+        if fixed and count < fixed:
+            feeds = {name: np.concatenate([a, np.repeat(a[-1:], fixed - count, axis=0)]) for name, a in feeds.items()}
+        yield Batch(feeds, first, count)

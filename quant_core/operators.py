@@ -1,0 +1,59 @@
+"""What each ONNX operator is to quantization: a layer, a mover, a computation, or left alone."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = ["DEFAULT_LAYER_OPS", "Role", "is_activation", "moving_inputs", "role_of"]
+
+DEFAULT_LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators whose precision the search may choose."""
+
+
+class Role(Enum):
+    """How an operator takes part in quantization."""
+
+    LAYER = "layer"
+    """Computes in the precision its plan says."""
+    MOVER = "mover"
+    """Only moves, selects or cuts off values: same scale on both sides, precision of whoever reads it."""
+    COMPUTE = "compute"
+    """Quantized at the wide precision."""
+    FLOAT = "float"
+    """Left as it is."""
+
+
+_MOVERS = frozenset(
+    "Clip Concat DepthToSpace Expand Flatten Gather GlobalMaxPool Identity MaxPool Pad Relu Reshape "
+    "Slice SpaceToDepth Split Squeeze Tile Transpose Unsqueeze".split()
+)
+_COMPUTES = frozenset(
+    "Add AveragePool Div Elu Erf Gelu GlobalAveragePool HardSigmoid HardSwish InstanceNormalization "
+    "LayerNormalization BatchNormalization LeakyRelu Max Mean Min Mul PRelu ReduceMean ReduceSum Resize "
+    "Sigmoid Softmax Softplus Sqrt Pow Sub Sum Tanh Exp Upsample".split()
+)
+_ACTIVATIONS = frozenset(["Relu", "Clip"])
+_STANDARD_DOMAINS = frozenset(["", "ai.onnx"])
+
+
+def role_of(op_type: str, domain: str, layer_ops: frozenset[str]) -> Role:
+    """The part an operator plays, given which operator types are layers."""
+    if domain not in _STANDARD_DOMAINS:
+        return Role.FLOAT
+    if op_type in layer_ops:
+        return Role.LAYER
+    if op_type in _MOVERS:
+        return Role.MOVER
+    if op_type in _COMPUTES or op_type in DEFAULT_LAYER_OPS:
+        return Role.COMPUTE
+    return Role.FLOAT
+
+
+def is_activation(op_type: str) -> bool:
+    """Whether runtimes fuse the operator into the one before it, leaving no tensor between them."""
+    return op_type in _ACTIVATIONS
+
+
+def moving_inputs(op_type: str, input_count: int) -> range:
+    """Positions of the inputs a mover moves; the others say how (shapes, bounds, pad values)."""
+    return range(input_count if op_type == "Concat" else 1)

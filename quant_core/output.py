@@ -1,0 +1,177 @@
+"""The output folder: the model, its manifest, the tables and the report."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.layers import layers_from_table
+from quant_core.metrics import scores_of
+from quant_core.precision import PrecisionPlan
+from quant_core.ranking import macs_share, total_bops
+from quant_core.references import atomic_write, fetch
+from quant_core.report import report_page
+from quant_core.tables import facts, to_ipc
+from quant_core.trials import Shipped, Trials, target_score
+
+__all__ = ["Findings", "HeldOut", "Outcome", "engine_version", "write_output"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How the shipped model does on data the search never saw."""
+
+    baseline: pa.Table
+    """Outputs of the float model."""
+    scores: pa.Table
+    """Terms of the shipped file (schema SCORES)."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything a finished run knows."""
+
+    trials: Trials
+    """What was asked, the tables it began with, and every plan evaluated."""
+    ranking: pa.Table
+    """Schema SENSITIVITY."""
+    shipped: Shipped
+    """The model that is given out."""
+    held_out: HeldOut | None
+    """Its scores on held-out data, where the user gave any."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives back."""
+
+    folder: Path
+    """The output folder."""
+    plan: PrecisionPlan
+    """Precision of each layer of the shipped model."""
+    met: bool
+    """Whether the shipped file meets the target on the evaluation data."""
+    manifest: Mapping[str, Any]
+    """The content of manifest.json."""
+
+    @property
+    def model(self) -> Path:
+        """The quantized model file."""
+        return self.folder / "model.onnx"
+
+
+def write_output(findings: Findings) -> Outcome:
+    """Write the output folder, the manifest last: a folder with a manifest is complete."""
+    trials, shipped = findings.trials, findings.shipped
+    folder = trials.request.output
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    manifest = _manifest(findings)
+    tables = {
+        "layers": findings.trials.layers,
+        "calibration": findings.trials.calibration,
+        "sensitivity": findings.ranking,
+        "search": findings.trials.table(),
+    }
+    atomic_write(folder / "model.onnx", fetch(shipped.file, findings.trials.stages.machine.cache).read_bytes())
+    for name, table in tables.items():
+        atomic_write(folder / f"{name}.arrow", to_ipc(table))
+    atomic_write(folder / "report.html", report_page(manifest, tables).encode())
+    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2).encode())
+    return Outcome(folder, shipped.plan, shipped.met, manifest)
+
+
+def _manifest(findings: Findings) -> dict[str, Any]:
+    request, stages, trials, shipped = findings.trials.request, findings.trials.stages, findings.trials, findings.shipped
+    config, file = request.config, fetch(shipped.file, stages.machine.cache)
+    return {
+        "narrowcast": engine_version(),
+        "input": {"sha256": request.model.sha256},
+        "output": {"sha256": shipped.file.sha256, "bytes": file.stat().st_size},
+        "wide": str(config.wide),
+        "narrow": [str(precision) for precision in config.narrow],
+        "target": {
+            "metric": config.target.metric,
+            "limit": config.target.limit,
+            "function": config.target.function,
+            "confidence": None,
+            "met": shipped.met,
+        },
+        "scores": _scores(findings),
+        "plan": shipped.plan.as_dict(),
+        "narrowed": _narrowed(findings),
+        "work": {
+            "probes": findings.ranking.num_rows,
+            "probe_samples": sum(findings.ranking.column("samples").to_pylist()),
+            "evaluations": len(trials.done),
+            "cached_steps": stages.cached,
+            "computed_steps": stages.computed,
+        },
+        "seconds": {name: round(seconds, 3) for name, seconds in stages.seconds.items()},
+        "data": {
+            "calibration": request.calibration.sha256,
+            "evaluation": request.evaluation.sha256,
+            "holdout": request.holdout and request.holdout.sha256,
+        },
+        "config": config.model_dump(mode="json"),
+        "environment": _environment(),
+    }
+
+
+def _scores(findings: Findings) -> dict[str, Any]:
+    target, trials = findings.trials.request.config.target, findings.trials
+    wide = trials.done[0]
+
+    def listed(scores: pa.Table, baseline: pa.Table) -> dict[str, float]:
+        drop = {"metric_drop": target_score(target, scores, baseline).value} if target.function else {}
+        return scores_of(scores) | drop
+
+    float_scores = {"top1": _float_top1(wide.scores)} if wide.scores.column("top1").null_count == 0 else {}
+    if target.function:
+        float_scores["metric"] = facts(trials.baseline)["metric"]
+    held_out = findings.held_out
+    return {
+        "float": float_scores,
+        "wide": listed(wide.scores, trials.baseline),
+        "mixed": listed(findings.shipped.scores, trials.baseline),
+        "holdout": {} if held_out is None else listed(held_out.scores, held_out.baseline),
+    }
+
+
+def _float_top1(scores: pa.Table) -> float:
+    values = scores.column("float_top1").to_numpy()
+    return float(values.sum()) / len(values)
+
+
+def _narrowed(findings: Findings) -> dict[str, Any]:
+    wide, plan = findings.trials.done[0].plan, findings.shipped.plan
+    layers = layers_from_table(findings.trials.layers)
+    before = total_bops(layers, wide)
+    return {
+        "layers": len(plan.changed_from(wide)),
+        "of": len(layers),
+        "macs_share": macs_share(layers, plan, findings.trials.request.config.wide),
+        "bops_ratio": total_bops(layers, plan) / before if before else 1.0,
+    }
+
+
+def _environment() -> dict[str, str]:
+    packages = ["onnx", "onnxruntime", "numpy", "pyarrow"]
+    return {"python": platform.python_version(), "machine": platform.machine()} | {
+        name: version(name) for name in packages
+    }
+
+
+def engine_version() -> str:
+    """The installed version of narrowcast."""
+    try:
+        return version("narrowcast")
+    except PackageNotFoundError:  # imported from a source tree that is not installed
+        return "0"

@@ -1,0 +1,169 @@
+"""The vocabulary of a plan: data types, precisions (pairs of types) and the plan itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Self
+
+import ml_dtypes
+import numpy as np
+import onnx
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from quant_core.errors import InputError
+
+__all__ = ["DataType", "Precision", "PrecisionField", "PrecisionPlan"]
+
+
+class DataType(Enum):
+    """A type that activations or weights are stored in."""
+
+    INT4 = ("4", onnx.TensorProto.INT4, ml_dtypes.int4, 4)
+    UINT4 = ("u4", onnx.TensorProto.UINT4, ml_dtypes.uint4, 4)
+    INT8 = ("8", onnx.TensorProto.INT8, np.int8, 8)
+    UINT8 = ("u8", onnx.TensorProto.UINT8, np.uint8, 8)
+    INT16 = ("16", onnx.TensorProto.INT16, np.int16, 16)
+    UINT16 = ("u16", onnx.TensorProto.UINT16, np.uint16, 16)
+    INT32 = ("32", onnx.TensorProto.INT32, np.int32, 32)
+    FLOAT32 = ("float32", onnx.TensorProto.FLOAT, np.float32, 32)
+
+    def __init__(self, code: str, onnx_type: int, numpy_type: type, bits: int) -> None:
+        self.code = code
+        """How the type is written inside a precision: `8` is int8, `u8` is uint8."""
+        self.onnx_type = onnx_type
+        """The `onnx.TensorProto.DataType` value."""
+        self.numpy_type = np.dtype(numpy_type)
+        """The numpy dtype codes of this type are held in."""
+        self.bits = bits
+        """Width in bits, as the cost models count it."""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether values of this type are left unquantized."""
+        return self is DataType.FLOAT32
+
+    @property
+    def signed(self) -> bool:
+        """Whether codes may be negative."""
+        return not self.code.startswith("u")
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code; codes saturate there."""
+        if self.signed:
+            return -(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1
+        return 0, 2**self.bits - 1
+
+
+_BY_CODE = {kind.code: kind for kind in DataType}
+_PATTERN = re.compile(r"a(u?\d+)w(u?\d+)")
+_WEIGHT_TYPES = (DataType.INT8, DataType.INT16)
+_ACTIVATION_TYPES = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A pair of types a layer computes in, written `a16w8` (`au8w8` for uint8 activations)."""
+
+    activations: DataType
+    """Type of the tensors the layer reads."""
+    weights: DataType
+    """Type of the layer's weight."""
+
+    @classmethod
+    def parse(cls, text: str | Precision) -> Precision:
+        """Read a precision from its written form; raises InputError on anything else."""
+        if isinstance(text, Precision):
+            return text
+        match = _PATTERN.fullmatch(str(text))
+        pair = match and (_BY_CODE.get(match[1]), _BY_CODE.get(match[2]))
+        if not pair or pair[0] not in _ACTIVATION_TYPES or pair[1] not in _WEIGHT_TYPES:
+            raise InputError(
+                f"precision {text!r} is not known: write a16w8, a8w8, au8w8, ... "
+                f"(activations {_codes('a', _ACTIVATION_TYPES)}; weights {_codes('w', _WEIGHT_TYPES)})"
+            )
+        return cls(*pair)
+
+    @property
+    def bit_product(self) -> int:
+        """Activation bits times weight bits: the cost of one multiply-accumulate in bit operations."""
+        return self.activations.bits * self.weights.bits
+
+    def narrower_than(self, other: Precision) -> bool:
+        """Whether this precision has no more bits than `other` on either side and fewer on one."""
+        mine = (self.activations.bits, self.weights.bits)
+        theirs = (other.activations.bits, other.weights.bits)
+        return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
+
+    def __str__(self) -> str:
+        return f"a{self.activations.code}w{self.weights.code}"
+
+
+def _codes(prefix: str, kinds: Iterable[DataType]) -> str:
+    return " ".join(f"{prefix}{kind.code}" for kind in kinds)
+
+
+def _parse_for_pydantic(value: object) -> Precision:
+    # pydantic turns a ValueError into a message that names the field; InputError would pass by it.
+    try:
+        return Precision.parse(value)  # type: ignore[arg-type]
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+PrecisionField = Annotated[
+    Precision,
+    BeforeValidator(_parse_for_pydantic),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _PATTERN.pattern, "examples": ["a16w8", "a8w8"]}),
+]
+"""A Precision inside a pydantic model: read from and written as its text."""
+
+
+@dataclass(frozen=True)
+class PrecisionPlan:
+    """Which precision each layer computes in; every layer of the model is named, in graph order."""
+
+    layers: tuple[tuple[str, Precision], ...]
+    """(layer name, precision) pairs in graph order."""
+
+    @classmethod
+    def uniform(cls, names: Iterable[str], precision: Precision) -> Self:
+        """The plan that gives every layer the same precision."""
+        return cls(tuple((name, precision) for name in names))
+
+    def narrowed(self, moves: Mapping[str, Precision]) -> PrecisionPlan:
+        """This plan with the named layers at new precisions; raises InputError for an unknown layer."""
+        known = {name for name, _ in self.layers}
+        unknown = [name for name in moves if name not in known]
+        if unknown:
+            raise InputError(f"the plan has no layer {unknown[0]!r}; `narrowcast inspect` lists the layers")
+        return PrecisionPlan(tuple((name, moves.get(name, precision)) for name, precision in self.layers))
+
+    def changed_from(self, other: PrecisionPlan) -> list[str]:
+        """Names of the layers whose precision differs from `other`, in graph order."""
+        before = dict(other.layers)
+        return [name for name, precision in self.layers if before.get(name) != precision]
+
+    def as_dict(self) -> dict[str, str]:
+        """Layer name to written precision, in graph order."""
+        return {name: str(precision) for name, precision in self.layers}
+
+    @classmethod
+    def from_dict(cls, precisions: Mapping[str, str]) -> Self:
+        """The inverse of `as_dict`."""
+        return cls(tuple((name, Precision.parse(text)) for name, text in precisions.items()))
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the plan's written form."""
+        return hashlib.sha256(json.dumps(self.as_dict()).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        width = max((len(name) for name, _ in self.layers), default=0)
+        return "\n".join(f"{name:<{width}}  {precision}" for name, precision in self.layers)

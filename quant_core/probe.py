@@ -1,0 +1,111 @@
+"""How much each layer's narrowing alone changes the wide model's output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from time import perf_counter
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.config import QuantizationConfig
+from quant_core.data import open_dataset
+from quant_core.evaluation import compared_outputs, per_sample, quantizer_of
+from quant_core.incremental import IncrementalModel
+from quant_core.inputs import Batch, batches
+from quant_core.layers import Layer, layers_from_table
+from quant_core.machine import Machine
+from quant_core.metrics import divergence
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.progress import watcher
+from quant_core.references import Reference
+from quant_core.tables import PROBES
+
+__all__ = ["LOSSES", "layer_sensitivity", "probe_shards"]
+
+Outputs = Sequence[NDArray[np.generic]]
+
+
+def _mean_square(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
+    parts = [(np.asarray(b, np.float64) - np.asarray(a, np.float64)) ** 2 for a, b in zip(wide, narrow, strict=True)]
+    return np.asarray(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).mean(axis=1))
+
+
+def _divergence(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
+    return divergence(wide[0], narrow[0])
+
+
+LOSSES: Mapping[str, Callable[[Outputs, Outputs], NDArray[np.float64]]] = {"mse": _mean_square, "kl": _divergence}
+"""Losses by name: (wide outputs, outputs with one layer narrowed), shape [n, ...] each, to one value a sample."""
+
+
+def probe_shards(layers: Sequence[Layer]) -> list[list[str]]:
+    """Split the layers into runs of consecutive ones that take about equally long to probe.
+
+    The split depends on the model alone, so that results are found again whatever the number of workers.
+    About sqrt(N) shards: each repeats one forward pass a batch, against N/2 for the probes themselves.
+    """
+    costs = np.cumsum([layer.macs for layer in reversed(layers)], dtype=np.float64)[::-1]
+    count = min(2 * max(round(math.sqrt(len(layers)) / 2), 1), len(layers))
+    middle = np.cumsum(costs) - costs / 2
+    numbers = np.minimum((middle * count / costs.sum()).astype(int), count - 1) if costs.sum() else np.zeros(len(layers))
+    shards = [[layer.name for layer, number in zip(layers, numbers, strict=True) if number == k] for k in range(count)]
+    return [shard for shard in shards if shard]
+
+
+def layer_sensitivity(
+    layers: pa.Table,
+    calibration: pa.Table,
+    data: Reference,
+    shard: Sequence[str],
+    narrow: Sequence[str],
+    samples: int,
+    loss: str,
+    output: int | str,
+    config: QuantizationConfig,
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    """The loss of every sample (schema PROBES) for each layer of the shard at each narrow precision.
+
+    The first `samples` of the data are used. All other layers are at the wide precision; the loss is against the output of the all-wide model.
+    """
+    quantizer = quantizer_of(layers, calibration, config, machine)
+    dataset = open_dataset(data, machine.cache)
+    wide = PrecisionPlan.uniform([layer.name for layer in layers_from_table(layers)], config.wide)
+    probes = list(product(shard, map(Precision.parse, narrow)))
+    model = IncrementalModel(quantizer, wide, [wide.narrowed({name: precision}) for name, precision in probes])
+    names = compared_outputs(quantizer.graph, output)
+    losses: list[list[NDArray[np.float64]]] = [[] for _ in probes]
+    seconds = np.zeros(len(probes))
+    for batch in batches(quantizer.graph, dataset, batch_size, stop=samples):
+        _probe_batch(model, batch, names, LOSSES[loss], losses, seconds)
+    columns = {
+        "layer": [name for name, _ in probes],
+        "precision": [str(precision) for _, precision in probes],
+        "losses": [np.concatenate(parts) for parts in losses],
+        "seconds": seconds,
+    }
+    return pa.Table.from_pydict(columns, schema=PROBES)
+
+
+def _probe_batch(
+    model: IncrementalModel,
+    batch: Batch,
+    names: Sequence[str],
+    loss: Callable[[Outputs, Outputs], NDArray[np.float64]],
+    losses: Sequence[list[NDArray[np.float64]]],
+    seconds: NDArray[np.float64],
+) -> None:
+    runs = iter(model.run(batch.feeds))
+    first = next(runs)
+    wide = [per_sample(first[name], name, batch) for name in names]
+    for number, kept in enumerate(losses):
+        began = perf_counter()
+        found = next(runs)
+        kept.append(loss(wide, [per_sample(found[name], name, batch) for name in names]))
+        seconds[number] += perf_counter() - began
+        watcher().advanced("probe", batch.count)

@@ -1,0 +1,46 @@
+"""Tells whoever watches how far a run is. Silent unless a watcher is set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+__all__ = ["Watcher", "watched_by", "watcher"]
+
+
+class Watcher:
+    """Hears what happens; this one ignores it. Methods may be called from several threads."""
+
+    def started(self, stage: str) -> None:
+        """A stage begins."""
+
+    def finished(self, stage: str, seconds: float, cached: bool) -> None:
+        """A stage is done, computed or taken from an earlier run."""
+
+    def expects(self, stage: str, units: int) -> None:
+        """The stage is going to do that many units of work (adds up over calls)."""
+
+    def advanced(self, stage: str, units: int) -> None:
+        """That many units of work are done."""
+
+    def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
+        """The search has evaluated a plan."""
+
+
+_current: ContextVar[Watcher] = ContextVar("watcher", default=Watcher())  # noqa: B039 - it has no state
+
+
+def watcher() -> Watcher:
+    """The watcher of this context."""
+    return _current.get()
+
+
+@contextmanager
+def watched_by(listener: Watcher) -> Iterator[None]:
+    """Send what happens inside the block to a watcher."""
+    token = _current.set(listener)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -1,0 +1,184 @@
+"""The numbers of a quantized model: scales and zero points of tensors, codes of weights and biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.config import QuantizationConfig
+from quant_core.edges import Topology
+from quant_core.errors import InputError
+from quant_core.graph import FloatGraph, attribute
+from quant_core.histogram import Histogram, histograms_from_table
+from quant_core.layers import Layer
+from quant_core.numerics import QParams, choose_qparams, quantize
+from quant_core.precision import DataType, Precision
+from quant_core.ranges import METHODS, range_groups
+
+__all__ = ["Bias", "Quantizer", "Weight", "weight_axis"]
+
+_BIAS_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A quantized weight."""
+
+    codes: NDArray[np.generic]
+    """Shaped as the float weight."""
+    qparams: QParams
+    """Per tensor, or per channel along `axis`."""
+    axis: int | None
+    """The channel axis; None per tensor."""
+
+
+@dataclass(frozen=True)
+class Bias:
+    """A bias in int32 at scale input x weight."""
+
+    codes: NDArray[np.int32]
+    """One per output channel."""
+    scale: NDArray[np.float32]
+    """A scalar, or one per output channel."""
+
+
+class Quantizer:
+    """Chooses the numbers for one prepared model, its calibration and its quantization settings.
+
+    What it returns depends on the arguments alone; results are kept because plans share most of them.
+    """
+
+    def __init__(
+        self, graph: FloatGraph, layers: Sequence[Layer], calibration: pa.Table, config: QuantizationConfig
+    ) -> None:
+        self.graph = graph
+        self.layers = tuple(layers)
+        self.config = config
+        self.topology = Topology.of(graph, layers)
+        self._groups = range_groups(self.topology)
+        self._histograms = histograms_from_table(calibration)
+        self._activations: dict[tuple[tuple[str, ...], DataType], QParams] = {}
+        self._weights: dict[tuple[str, Precision], Weight] = {}
+        self._layer_named = {layer.name: layer for layer in layers}
+
+    def range_key(self, tensor: str) -> str:
+        """A name shared by all tensors that have the same scale."""
+        return self._groups[tensor][0]
+
+    def activation(self, tensor: str, dtype: DataType) -> QParams:
+        """Scale and zero point of a tensor in a type: its own range for each type (rule 6 of narrowing)."""
+        key = (self._groups[tensor], dtype)
+        if key not in self._activations:
+            missing = [name for name in key[0] if name not in self._histograms]
+            if missing:
+                raise InputError(f"tensor {missing[0]!r} took no value during calibration: it is empty in every sample")
+            merged = reduce(Histogram.merge, (self._histograms[name] for name in key[0]))
+            low, high = METHODS[self.config.calibrate](merged, dtype)
+            self._activations[key] = choose_qparams(np.float64(low), np.float64(high), dtype, self.config.symmetric)
+        return self._activations[key]
+
+    def constant(self, name: str, dtype: DataType) -> tuple[NDArray[np.generic], QParams]:
+        """Codes of a constant operand of a computation, per tensor."""
+        values = np.asarray(self.graph.constant(name), np.float32)
+        qparams = choose_qparams(*_extent(values, None), dtype, self.config.symmetric)
+        return quantize(values, qparams), qparams
+
+    def weight(self, layer_name: str, precision: Precision) -> Weight:
+        """The layer's weight, from its float values (rule 4), its scale grown where a bias needs it (rule 5)."""
+        key = (layer_name, precision)
+        if key not in self._weights:
+            self._weights[key] = self._quantized_weight(self._layer_named[layer_name], precision)
+        return self._weights[key]
+
+    def _quantized_weight(self, layer: Layer, precision: Precision) -> Weight:
+        assert layer.weight is not None  # noqa: S101 - callers ask only for layers that have one
+        values = np.asarray(self.graph.constant(layer.weight), np.float32)
+        axis = weight_axis(self.graph, layer) if self.config.per_channel else None
+        qparams = choose_qparams(*_extent(values, axis), precision.weights, symmetric=True)
+        needed = self._scale_for_biases(layer, precision, qparams.scale.shape)
+        qparams = QParams(qparams.dtype, np.maximum(qparams.scale, needed), qparams.zero_point)
+        return Weight(quantize(values, qparams, axis), qparams, axis)
+
+    def _scale_for_biases(
+        self, layer: Layer, precision: Precision, shape: tuple[int, ...]
+    ) -> NDArray[np.float32]:
+        """The smallest weight scale at which no bias of the layer overflows int32."""
+        needed = np.zeros(shape, np.float32)
+        for index in layer.nodes:
+            bias = self.bias_name(index)
+            if bias is None:
+                continue
+            magnitude = np.abs(np.asarray(self.graph.constant(bias), np.float64)).ravel()
+            least = magnitude / (_BIAS_LIMIT * float(self._input_scale(index, precision)))
+            least = _per_weight_channel(least, shape)
+            # One step up in float32, so that rounding the quotient cannot undo the growth.
+            grown = np.nextafter(least.astype(np.float32), np.float32(np.inf)) * np.float32(1 + 2**-20)
+            needed = np.maximum(needed, np.where(least > 0, grown, 0))
+        return needed.astype(np.float32)
+
+    def bias_name(self, index: int) -> str | None:
+        """The constant bias of a node that is quantized with it: one value per output channel, unscaled."""
+        node = self.graph.nodes[index]
+        if len(node.input) < 3 or not all(self.graph.is_float_constant(name) for name in node.input[1:3]):
+            return None
+        if any(attribute(node, scaling, 1.0) != 1.0 for scaling in ("alpha", "beta")):
+            return None
+        shape = self.graph.shape(node.input[2]) or ()
+        return node.input[2] if len(shape) == 1 and shape[0] == self._output_channels(index) else None
+
+    def _output_channels(self, index: int) -> int | None:
+        node = self.graph.nodes[index]
+        weight = self.graph.shape(node.input[1])
+        if weight is None:
+            return None
+        if node.op_type == "ConvTranspose":
+            return (weight[1] or 0) * int(str(attribute(node, "group", 1)))
+        if node.op_type == "Gemm":
+            return weight[0 if attribute(node, "transB", 0) else 1]
+        return weight[0]
+
+    def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
+        """A node's bias for the precision its layer computes in (rule 5: recomputed for each)."""
+        name = self.bias_name(index)
+        assert name is not None  # noqa: S101 - callers ask only for nodes that have one
+        values = np.asarray(self.graph.constant(name), np.float32)
+        weight_scale = self.weight(layer_name, precision).qparams.scale
+        if weight_scale.ndim and len(weight_scale) != len(values):  # a grouped ConvTranspose repeats its channels
+            weight_scale = np.tile(weight_scale, len(values) // len(weight_scale))
+        scale = np.asarray(self._input_scale(index, precision) * weight_scale, np.float32)
+        codes = np.clip(np.rint(values.astype(np.float64) / scale), -_BIAS_LIMIT, _BIAS_LIMIT)
+        return Bias(codes.astype(np.int32), scale)
+
+    def _input_scale(self, index: int, precision: Precision) -> np.float32:
+        qparams = self.activation(self.graph.nodes[index].input[0], precision.activations)
+        return np.float32(qparams.scale)
+
+
+def weight_axis(graph: FloatGraph, layer: Layer) -> int:
+    """The output-channel axis of a layer's weight."""
+    node = graph.nodes[layer.nodes[0]]
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1
+    on_the_left = node.input[0] == layer.weight
+    if node.op_type == "Gemm":
+        transposed = bool(attribute(node, "transA" if on_the_left else "transB", 0))
+        return int(on_the_left) ^ int(not transposed)
+    rank = len(layer.weight_shape)
+    return max(rank - 2, 0) if on_the_left else rank - 1
+
+
+def _extent(values: NDArray[np.float32], axis: int | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    others = None if axis is None else tuple(index for index in range(values.ndim) if index != axis)
+    return np.asarray(values.min(axis=others), np.float64), np.asarray(values.max(axis=others), np.float64)
+
+
+def _per_weight_channel(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """The largest value for each scale of the weight: of all outputs, or of those that share a channel."""
+    return values.reshape(-1, *shape).max(axis=0) if shape else np.asarray(values.max())

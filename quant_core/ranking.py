@@ -1,0 +1,62 @@
+"""The order in which layers are narrowed, and what each narrowing saves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from quant_core.layers import Layer, layers_from_table
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.tables import PROBES, SENSITIVITY
+
+__all__ = ["macs_share", "plan_after", "rank", "total_bops"]
+
+
+def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Table:
+    """All probes, ascending by mean loss; ties in the order of the graph (schema SENSITIVITY)."""
+    by_name = {layer.name: layer for layer in layers_from_table(layers)}
+    position = {name: index for index, name in enumerate(by_name)}
+    rows = []
+    for probe in pa.concat_tables(probes).select(PROBES.names).to_pylist():
+        losses = np.asarray(probe["losses"], np.float64)
+        layer, precision = by_name[probe["layer"]], Precision.parse(probe["precision"])
+        rows.append(
+            {
+                "layer": layer.name,
+                "precision": str(precision),
+                "loss": float(np.sum(losses)) / len(losses),
+                "standard_error": float(np.std(losses, ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0,
+                "samples": len(losses),
+                "seconds": probe["seconds"],
+                "bops_saved": layer.macs * (wide.bit_product - precision.bit_product),
+                "bytes_saved": layer.weight_elements * (wide.weights.bits - precision.weights.bits) // 8,
+            }
+        )
+    rows.sort(key=lambda row: (row["loss"], position[row["layer"]], row["bops_saved"]))
+    return pa.Table.from_pylist(rows, schema=SENSITIVITY)
+
+
+def plan_after(wide: PrecisionPlan, ranking: pa.Table, moves: int) -> PrecisionPlan:
+    """The plan after the first `moves` rows of the ranking; a layer named twice is as narrow as any of them."""
+    chosen: dict[str, Precision] = {}
+    for row in ranking.slice(0, moves).select(["layer", "precision"]).to_pylist():
+        precision, before = Precision.parse(row["precision"]), chosen.get(row["layer"])
+        if before is None or precision.narrower_than(before):
+            chosen[row["layer"]] = precision
+    return wide.narrowed(chosen)
+
+
+def macs_share(layers: Sequence[Layer], plan: PrecisionPlan, wide: Precision) -> float:
+    """The share of all multiply-accumulates that are in narrowed layers."""
+    precisions = dict(plan.layers)
+    total = sum(layer.macs for layer in layers)
+    return sum(layer.macs for layer in layers if precisions[layer.name] != wide) / total if total else 0.0
+
+
+def total_bops(layers: Sequence[Layer], plan: PrecisionPlan) -> int:
+    """Bit operations of one sample: MACs x activation bits x weight bits, summed over layers."""
+    precisions = dict(plan.layers)
+    return sum(layer.macs * precisions[layer.name].bit_product for layer in layers)

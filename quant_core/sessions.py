@@ -1,0 +1,132 @@
+"""Every ONNX Runtime session is opened here, so that all of them compute alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from quant_core.errors import InputError
+from quant_core.graph import FloatGraph, outer_names
+
+__all__ = ["Constants", "Session", "open_file", "open_nodes", "session_options"]
+
+Constants = Mapping[str, NDArray[np.generic]]
+"""Constant tensors by name."""
+
+# Tensors of up to this many bytes are written into the model itself; ORT's shape inference wants to see them.
+_INLINE_BYTES = 1024
+
+
+def session_options() -> ort.SessionOptions:
+    """Options under which a number depends on the model and its input alone.
+
+    One thread a session: batches and layers run in parallel instead, so that results are the same bit for
+    bit whatever the number of workers. All optimisations off: what the Q/DQ nodes say is what is computed.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A packed constant is multiplied in another order than a weight that comes out of a DequantizeLinear.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+class Session:
+    """An open session: maps named inputs to named outputs."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self.inputs = tuple(value.name for value in session.get_inputs())
+        self.outputs = tuple(value.name for value in session.get_outputs())
+
+    def __call__(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run on arrays."""
+        results = self._session.run(None, {name: feeds[name] for name in self.inputs})
+        return dict(zip(self.outputs, results, strict=True))
+
+    def run_values(self, feeds: Mapping[str, ort.OrtValue]) -> dict[str, ort.OrtValue]:
+        """Run on ONNX Runtime's own values, which are handed from session to session without a copy."""
+        results = self._session.run_with_ort_values(self.outputs, {name: feeds[name] for name in self.inputs})
+        return dict(zip(self.outputs, results, strict=True))
+
+
+def open_file(path: Path) -> Session:
+    """Open a model file; raises InputError when ONNX Runtime cannot."""
+    try:
+        return Session(ort.InferenceSession(path, session_options(), providers=["CPUExecutionProvider"]))
+    except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+        raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def open_nodes(
+    graph: FloatGraph,
+    nodes: Sequence[onnx.NodeProto],
+    outputs: Iterable[str],
+    constants: Constants,
+) -> Session:
+    """Open some nodes of a written plan as a session of their own.
+
+    Inputs are the tensors the nodes read and do not write. Constants come from `constants` or the float
+    graph; large ones are handed to ONNX Runtime as they are in memory instead of through a serialized model.
+    """
+    produced = {name for node in nodes for name in node.output}
+    read = dict.fromkeys(
+        name for node in nodes for name in [*node.input, *outer_names(node)] if name and name not in produced
+    )
+    fixed = [name for name in read if name in constants or name in graph.initializers]
+    model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs)
+    options = session_options()
+    names, values = [], []
+    for name in fixed:
+        array = constants[name] if name in constants else graph.constant(name)
+        if array.nbytes <= _INLINE_BYTES:
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
+            continue
+        model.graph.initializer.append(_placeholder(name, array))
+        names.append(name)
+        values.append(ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array)))
+    if names:
+        options.add_external_initializers(names, values)
+    return Session(ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]))
+
+
+def _model(
+    graph: FloatGraph, nodes: Sequence[onnx.NodeProto], inputs: Iterable[str], outputs: Iterable[str]
+) -> onnx.ModelProto:
+    model = onnx.ModelProto(ir_version=graph.model.ir_version)
+    model.opset_import.extend(graph.model.opset_import)
+    model.functions.extend(graph.model.functions)
+    model.graph.name = "part"
+    model.graph.node.extend(nodes)
+    model.graph.input.extend(_typed(graph, name) for name in inputs)
+    model.graph.output.extend(_typed(graph, name) for name in outputs)
+    return model
+
+
+def _typed(graph: FloatGraph, name: str) -> onnx.ValueInfoProto:
+    """A tensor's declaration without a shape; whatever a plan adds to the float graph is float32."""
+    known = graph.element_type(name)
+    return onnx.helper.make_tensor_value_info(name, known or onnx.TensorProto.FLOAT, None)
+
+
+def _placeholder(name: str, array: NDArray[np.generic]) -> onnx.TensorProto:
+    tensor = onnx.TensorProto(
+        name=name,
+        data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    tensor.external_data.add(key="location", value="in-memory")
+    return tensor

@@ -1,0 +1,152 @@
+"""Arrow schemas of every stage result, and how a result is written, read and named.
+
+A result is one table. Its schema's metadata carries the schema's name and version, and facts about the
+result as a whole (JSON under the key `narrowcast`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from quant_core.errors import InputError
+
+__all__ = [
+    "CALIBRATION",
+    "EXPORTED",
+    "LAYERS",
+    "PROBES",
+    "SCORES",
+    "SEARCH",
+    "SENSITIVITY",
+    "facts",
+    "from_ipc",
+    "to_ipc",
+    "with_facts",
+]
+
+SCHEMA_VERSION = 1
+"""Grows whenever a schema below changes meaning; part of every cache key."""
+
+
+def _schema(name: str, *fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, metadata={"schema": f"{name}/{SCHEMA_VERSION}"})
+
+
+LAYERS = _schema(
+    "layers",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("op", pa.string(), nullable=False),
+    pa.field("nodes", pa.list_(pa.int32()), nullable=False),
+    pa.field("activations", pa.list_(pa.string()), nullable=False),
+    pa.field("weight", pa.string()),
+    pa.field("weight_shape", pa.list_(pa.int64()), nullable=False),
+    pa.field("macs", pa.int64(), nullable=False),
+    pa.field("weight_bytes", pa.int64(), nullable=False),
+)
+"""prepare: one row a layer, in graph order. MACs are for one sample; bytes are those of float32."""
+
+CALIBRATION = _schema(
+    "calibration",
+    pa.field("tensor", pa.string(), nullable=False),
+    pa.field("min", pa.float32(), nullable=False),
+    pa.field("max", pa.float32(), nullable=False),
+    pa.field("count", pa.int64(), nullable=False),
+    pa.field("exponent", pa.int32(), nullable=False),
+    pa.field("first_bin", pa.int32(), nullable=False),
+    pa.field("histogram", pa.list_(pa.int64()), nullable=False),
+)
+"""calibrate: one row a tensor. Bin i of the histogram counts values in [i, i+1) * 2**exponent,
+starting at i = first_bin."""
+
+PROBES = _schema(
+    "probes",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("precision", pa.string(), nullable=False),
+    pa.field("losses", pa.list_(pa.float64()), nullable=False),
+    pa.field("seconds", pa.float64(), nullable=False),
+)
+"""probe: one row a (layer, precision), the loss of every sample in data order."""
+
+SENSITIVITY = _schema(
+    "sensitivity",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("precision", pa.string(), nullable=False),
+    pa.field("loss", pa.float64(), nullable=False),
+    pa.field("standard_error", pa.float64(), nullable=False),
+    pa.field("samples", pa.int64(), nullable=False),
+    pa.field("seconds", pa.float64(), nullable=False),
+    pa.field("bops_saved", pa.int64(), nullable=False),
+    pa.field("bytes_saved", pa.int64(), nullable=False),
+)
+"""rank: the probes in the order the search narrows them, with what each narrowing saves for one sample."""
+
+SCORES = _schema(
+    "scores",
+    pa.field("l2", pa.float64(), nullable=False),
+    pa.field("signal", pa.float64(), nullable=False),
+    pa.field("error", pa.float64(), nullable=False),
+    pa.field("kl", pa.float64(), nullable=False),
+    pa.field("cosine", pa.float64(), nullable=False),
+    pa.field("top1", pa.float64()),
+    pa.field("float_top1", pa.float64()),
+)
+"""baseline, evaluate, verify: one row a sample, the terms every built-in metric is made of."""
+
+SEARCH = _schema(
+    "search",
+    pa.field("step", pa.int32(), nullable=False),
+    pa.field("plan", pa.string(), nullable=False),
+    pa.field("layers_narrowed", pa.int32(), nullable=False),
+    pa.field("macs_share", pa.float64(), nullable=False),
+    pa.field("score", pa.float64(), nullable=False),
+    pa.field("standard_error", pa.float64()),
+    pa.field("accepted", pa.bool_(), nullable=False),
+    pa.field("precisions", pa.string(), nullable=False),
+)
+"""search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON."""
+
+EXPORTED = _schema(
+    "exported",
+    pa.field("file", pa.string(), nullable=False),
+    pa.field("sha256", pa.string(), nullable=False),
+    pa.field("bytes", pa.int64(), nullable=False),
+)
+"""export: one row a file the quantized model is made of, the model itself first."""
+
+
+def with_facts(table: pa.Table, **facts: Any) -> pa.Table:
+    """The table with facts about it as a whole (JSON-able values) added to its metadata."""
+    metadata = dict(table.schema.metadata or {})
+    known = json.loads(metadata.get(b"narrowcast", b"{}"))
+    metadata[b"narrowcast"] = json.dumps(known | facts, sort_keys=True).encode()
+    return table.replace_schema_metadata(metadata)
+
+
+def facts(table: pa.Table) -> Mapping[str, Any]:
+    """The facts `with_facts` added."""
+    found: Mapping[str, Any] = json.loads((table.schema.metadata or {}).get(b"narrowcast", b"{}"))
+    return found
+
+
+def to_ipc(table: pa.Table) -> bytes:
+    """The table as an Arrow IPC file, compressed with zstd. Equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table.combine_chunks())
+    return sink.getvalue().to_pybytes()
+
+
+def from_ipc(data: bytes) -> pa.Table:
+    """The inverse of `to_ipc`; raises InputError when the bytes are not a whole Arrow file."""
+    try:
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"not an Arrow file: {error}") from error
+    return table

@@ -1,0 +1,177 @@
+"""Evaluating plans: what was tried, what it scored, and the file of the one that is shipped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from quant_core.config import MixedPrecisionConfig, Target
+from quant_core.evaluation import evaluate_plan, score_file
+from quant_core.export import export, exported_reference, is_exported
+from quant_core.layers import layers_from_table
+from quant_core.metrics import METRICS, Score
+from quant_core.precision import PrecisionPlan
+from quant_core.progress import watcher
+from quant_core.ranking import macs_share, total_bops
+from quant_core.references import Reference
+from quant_core.stages import Stages
+from quant_core.tables import SEARCH, facts
+
+__all__ = ["Request", "Shipped", "Trial", "Trials", "target_score"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked to do."""
+
+    model: Reference
+    """The float model."""
+    calibration: Reference
+    """Data that ranges are chosen from."""
+    evaluation: Reference
+    """Data that layers are ranked and plans accepted on."""
+    holdout: Reference | None
+    """Data that only the finished model is measured on."""
+    config: MixedPrecisionConfig
+    """Everything else."""
+    output: Path
+    """Folder that receives the result."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan that was evaluated."""
+
+    plan: PrecisionPlan
+    """The plan."""
+    scores: pa.Table
+    """Its terms on the evaluation data (schema SCORES)."""
+    score: Score
+    """Its value of the target's metric."""
+    met: bool
+    """Whether that is within the limit."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A plan that was written to a file and measured again from there."""
+
+    plan: PrecisionPlan
+    """The plan."""
+    file: Reference
+    """The model file."""
+    scores: pa.Table
+    """What the file scores on the evaluation data (schema SCORES)."""
+    met: bool
+    """Whether the file meets the target."""
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Evaluates plans on the evaluation data and remembers them in order."""
+
+    request: Request
+    """What the run is asked to do."""
+    stages: Stages
+    """Where evaluations run."""
+    layers: pa.Table
+    """Layer table of the prepared model."""
+    calibration: pa.Table
+    """Calibration statistics."""
+    baseline: pa.Table
+    """Outputs of the float model on the evaluation data."""
+    done: list[Trial] = field(default_factory=list)
+    """Every plan evaluated so far, in order."""
+
+    def evaluate(self, plan: PrecisionPlan, stage: str) -> Trial:
+        """Score a plan and note it down."""
+        config = self.request.config
+        scores = self.stages.run(
+            stage,
+            evaluate_plan,
+            layers=self.layers,
+            calibration=self.calibration,
+            baseline=self.baseline,
+            data=self.request.evaluation,
+            plan=plan.as_dict(),
+            config=config.quantization(),
+            function=config.target.function,
+            batch_size=config.batch_size,
+        )
+        score = target_score(config.target, scores, self.baseline)
+        trial = Trial(plan, scores, score, config.target.met_by(score.value))
+        self.done.append(trial)
+        watcher().tried(self._narrowed(plan), len(plan.layers), score.value, trial.met)
+        return trial
+
+    def _narrowed(self, plan: PrecisionPlan) -> int:
+        return sum(precision != self.request.config.wide for _, precision in plan.layers)
+
+    def accepted_narrowest_first(self) -> list[Trial]:
+        """Plans that met the target, those with the fewest bit operations first."""
+        listed = layers_from_table(self.layers)
+        return sorted((trial for trial in self.done if trial.met), key=lambda trial: total_bops(listed, trial.plan))
+
+    def ship(self, trial: Trial) -> Shipped:
+        """Write a plan's model and measure the file."""
+        cache = self.stages.machine.cache
+        exported = self.stages.run(
+            "export",
+            export,
+            valid=lambda table: is_exported(table, cache),
+            layers=self.layers,
+            calibration=self.calibration,
+            plan=trial.plan.as_dict(),
+            config=self.request.config.quantization(),
+        )
+        file = exported_reference(exported, cache)
+        scores = self.verify(file, self.baseline, self.request.evaluation)
+        target = self.request.config.target
+        return Shipped(trial.plan, file, scores, target.met_by(target_score(target, scores, self.baseline).value))
+
+    def verify(self, file: Reference, baseline: pa.Table, data: Reference) -> pa.Table:
+        """Score a model file on a data set."""
+        return self.stages.run(
+            "verify",
+            score_file,
+            exported=file,
+            layers=self.layers,
+            baseline=baseline,
+            data=data,
+            function=self.request.config.target.function,
+            batch_size=self.request.config.batch_size,
+        )
+
+    def table(self) -> pa.Table:
+        """One row an evaluated plan, in order (schema SEARCH)."""
+        listed, wide = layers_from_table(self.layers), self.request.config.wide
+        rows = [
+            {
+                "step": step,
+                "plan": trial.plan.digest,
+                "layers_narrowed": self._narrowed(trial.plan),
+                "macs_share": macs_share(listed, trial.plan, wide),
+                "score": trial.score.value,
+                "standard_error": trial.score.standard_error,
+                "accepted": trial.met,
+                "precisions": json.dumps(trial.plan.as_dict()),
+            }
+            for step, trial in enumerate(self.done)
+        ]
+        return pa.Table.from_pylist(rows, schema=SEARCH)
+
+    def shortfall(self, trial: Trial) -> str:
+        """One line that says by how much a plan misses the target."""
+        target = self.request.config.target
+        by = abs(trial.score.value - target.limit)
+        return f"even the wide model ({self.request.config.wide}) misses {target}: it scores {trial.score.value:.6g}, off by {by:.6g}"
+
+
+def target_score(target: Target, scores: pa.Table, baseline: pa.Table) -> Score:
+    """The value of the target's metric."""
+    if target.metric == "metric_drop":
+        return Score(facts(baseline)["metric"] - facts(scores)["metric"], None)
+    return METRICS[target.metric](scores)
