@@ -14,8 +14,8 @@ __all__ = [
     "Outcome",
     "Precision",
     "PrecisionPlan",
-    "TargetError",
     "Target",
+    "TargetError",
     "UnsupportedError",
     "auto_mixed_precision",
 ]

@@ -80,9 +80,9 @@ def run(request: Request, stages: Stages) -> Outcome:
     trials = Trials(request, stages, layers, calibration, _float_outputs(request, stages, layers, request.evaluation))
     names = [layer.name for layer in layers_from_table(layers)]
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
-    ranking = rank(layers, _probes(request, stages, layers, calibration) if wide.met else [], config.wide)
-    if wide.met:
-        _search(trials, wide.plan, ranking)
+    undecided = wide.met and not _everything_meets(trials, wide.plan)
+    ranking = rank(layers, _probes(request, stages, layers, calibration) if undecided else [], config.wide)
+    _search(trials, wide.plan, ranking)
     shipped = _shipped(trials)
     held_out = None if request.holdout is None else _held_out(trials, shipped, request.holdout)
     outcome = write_output(Findings(trials, ranking, shipped, held_out))
@@ -152,8 +152,21 @@ def _probes(request: Request, stages: Stages, layers: pa.Table, calibration: pa.
     )
 
 
+def _everything_meets(trials: Trials, wide: PrecisionPlan) -> bool:
+    """Whether all layers may be narrowed at once: then nothing needs to be probed.
+
+    The documented rule goes step by step and never looks ahead.
+    """
+    if trials.request.config.search == "linear":
+        return False
+    narrowest = trials.request.config.narrow[-1]
+    return trials.evaluate(PrecisionPlan.uniform(dict(wide.layers), narrowest), "search").met
+
+
 def _search(trials: Trials, wide: PrecisionPlan, ranking: pa.Table) -> None:
     """Let the strategy try plans until it has settled."""
+    if not ranking.num_rows:
+        return
     strategy = STRATEGIES[trials.request.config.search](ranking.num_rows)
     try:
         moves = next(strategy)

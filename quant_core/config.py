@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -88,9 +89,12 @@ class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
     """The configuration of one automatic mixed-precision run."""
 
     target: Target = Field(description="What the model that comes out must meet.")
-    layer_ops: tuple[str, ...] = Field(default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers.")
+    layer_ops: tuple[str, ...] = Field(
+        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers."
+    )
     output: int | str = Field(
-        default=0, description="The model output that is compared: its index or name, or `all` for all of them together."
+        default=0,
+        description="The model output that is compared: its index or name, or `all` for all of them together.",
     )
     batch_size: int | None = Field(
         default=None, ge=1, description="Samples a forward pass takes at once; by default what keeps memory small."
@@ -99,7 +103,7 @@ class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
     @model_validator(mode="after")
     def _each_step_is_narrower(self) -> Self:
         ladder = (self.wide, *self.narrow)
-        for above, below in zip(ladder, ladder[1:], strict=False):
+        for above, below in pairwise(ladder):
             if not below.narrower_than(above):
                 raise ValueError(f"narrow: {below} is not narrower than {above}")
         return self

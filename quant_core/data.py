@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from quant_core.errors import InputError
 from quant_core.references import Reference, atomic_folder, fetch, refer
@@ -61,25 +63,41 @@ def refer_data(source: DataSource, cache: Path) -> Reference:
     """A reference to the data; what is only in memory is written to the cache first."""
     if isinstance(source, str | Path):
         return refer(source)
-    chunks = [source] if isinstance(source, Mapping) else _read_all(source)
     folder = cache / "given"
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(folder / "staging") as staging:
+    with TemporaryDirectory(dir=folder) as staging:
         count = 0
-        for count, chunk in enumerate(chunks, start=1):
-            np.savez(staging / f"{count:08d}.npz", **{name: np.asarray(array) for name, array in chunk.items()})
+        for count, chunk in enumerate(_given_chunks(source), start=1):
+            _write_npz(Path(staging, f"{count:08d}.npz"), chunk)
         if not count:
             raise InputError("the data reader handed out no batch; is it used up?")
-        reference = refer(staging)
-        with atomic_folder(folder / reference.sha256) as final:
-            for file in staging.iterdir():
+        digest = refer(staging).sha256
+        with atomic_folder(folder / digest) as final:
+            for file in Path(staging).iterdir():
                 file.rename(final / file.name)
-    return Reference(url=str(folder / reference.sha256), sha256=reference.sha256)
+    return Reference(url=str(folder / digest), sha256=digest)
 
 
-def _read_all(reader: DataReader) -> Iterator[Mapping[str, NDArray[np.generic]]]:
-    while (batch := reader.get_next()) is not None:
-        yield batch
+def _given_chunks(source: Mapping[str, NDArray[np.generic]] | DataReader) -> Iterable[Mapping[str, ArrayLike]]:
+    if isinstance(source, Mapping):
+        return [source]
+    if hasattr(source, "get_next"):
+        return iter(source.get_next, None)
+    raise InputError(
+        f"data cannot be a {type(source).__name__}: give a path, arrays by input name, or an object with get_next()"
+    )
+
+
+def _write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """What numpy.savez does, for arrays of any name: its own would take one called `file` for an option."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, given in arrays.items():
+            try:
+                array = np.asarray(given, order="C")
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{name} is not an array of numbers: {error}") from error
 
 
 def open_dataset(reference: Reference, cache: Path) -> Dataset:
@@ -129,7 +147,12 @@ class _Column:
 
     def append(self, chunk: NDArray[np.generic]) -> None:
         if chunk.dtype.kind not in "fiub" or chunk.ndim == 0:
-            raise InputError(f"{self.source}: {self.name} is {chunk.dtype} of shape {chunk.shape}, not an array of numbers")
+            raise InputError(
+                f"{self.source}: {self.name} is {chunk.dtype} of shape {chunk.shape}, not an array of numbers"
+            )
+        if 0 in chunk.shape[1:]:
+            raise InputError(f"{self.source}: {self.name} has shape {list(chunk.shape)}: its samples are empty")
+        chunk = chunk.astype(chunk.dtype.newbyteorder("="), copy=False)
         if self.dtype is None:
             self.dtype, self.shape = chunk.dtype, chunk.shape[1:]
         if (chunk.dtype, chunk.shape[1:]) != (self.dtype, self.shape):
@@ -157,19 +180,23 @@ Chunk = tuple[str, NDArray[np.generic]]
 
 def _chunks(path: Path, source: str) -> Iterator[Chunk]:
     """(column, some of its samples) pairs in data order."""
-    try:
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix in _READERS)
-            if not files:
-                raise InputError(f"{source}: the folder holds no {' '.join(sorted(_READERS))} file")
-            for file in files:
-                yield from _READERS[file.suffix](file)
-        elif path.suffix in _READERS:
-            yield from _READERS[path.suffix](path)
-        else:
-            raise InputError(f"{source}: unknown kind of data; use {' '.join(sorted(_READERS))} or a folder of them")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
-        raise InputError(f"{source}: cannot be read as {path.suffix or 'data'}: {error}") from error
+    known = " ".join(sorted(_READERS))
+    if not path.is_dir() and path.suffix not in _READERS:
+        raise InputError(f"{source}: unknown kind of data; use {known} or a folder of them")
+    files = sorted(file for file in path.iterdir() if file.suffix in _READERS) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{source}: the folder holds no {known} file")
+    for file in files:
+        try:
+            yield from _READERS[file.suffix](file)
+        except _UNREADABLE as error:
+            place = source if file is path else f"{source}: {file.name}"
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(f"{place}: cannot be read as {file.suffix}: {reason[0]}") from error
+
+
+# RuntimeError: an archive that is encrypted, or compressed in a way Python does not know.
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, pa.ArrowException)
 
 
 def _npz_chunks(path: Path) -> Iterator[Chunk]:
@@ -221,6 +248,8 @@ def _arrow_chunks(path: Path) -> Iterator[Chunk]:
 
 def _batch_columns(batch: pa.RecordBatch) -> Iterator[Chunk]:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.null_count:
+            raise ValueError(f"column {name} has a null")
         if isinstance(column, pa.FixedShapeTensorArray):
             yield name, column.to_numpy_ndarray()
         elif pa.types.is_fixed_size_list(column.type):
@@ -235,5 +264,3 @@ _READERS = {
     ".parquet": _parquet_chunks,
     ".arrow": _arrow_chunks,
 }
-
-

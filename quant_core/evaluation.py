@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -84,9 +83,7 @@ def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.gene
     return value
 
 
-def quantizer_of(
-    layers: pa.Table, calibration: pa.Table, config: QuantizationConfig, machine: Machine
-) -> Quantizer:
+def quantizer_of(layers: pa.Table, calibration: pa.Table, config: QuantizationConfig, machine: Machine) -> Quantizer:
     """The quantizer that the results of prepare and calibrate describe."""
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     return Quantizer(graph, layers_from_table(layers), calibration, config)

@@ -93,9 +93,7 @@ class FloatGraph:
         value = self.values.get(name)
         if value is None or not value.type.tensor_type.HasField("shape"):
             return None
-        return tuple(
-            dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
-        )
+        return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim)
 
     def constant(self, name: str) -> NDArray[np.generic]:
         """The values of a constant; external ones are mapped from their file, not loaded."""

@@ -58,7 +58,9 @@ class Histogram:
     @property
     def edges(self) -> NDArray[np.float64]:
         """Bin edges, one more than there are bins."""
-        return np.ldexp(np.arange(self.first_bin, self.first_bin + len(self.counts) + 1, dtype=np.float64), self.exponent)
+        return np.ldexp(
+            np.arange(self.first_bin, self.first_bin + len(self.counts) + 1, dtype=np.float64), self.exponent
+        )
 
     def merge(self, other: Histogram) -> Histogram:
         """The histogram of both sets of values together."""

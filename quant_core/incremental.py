@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -60,11 +61,7 @@ class IncrementalModel:
         cuts = _cuts(base, written)
         blocks = _split(base, cuts)
         changed = [
-            {
-                number: block
-                for number, block in enumerate(_split(variant, cuts))
-                if not block.same_as(blocks[number])
-            }
+            {number: block for number, block in enumerate(_split(variant, cuts)) if not block.same_as(blocks[number])}
             for variant in written
         ]
         self._open(blocks, changed)
@@ -93,8 +90,8 @@ class IncrementalModel:
         """Numbers of the blocks a variant runs: those it changes and those that read what these write."""
         dirty: set[str] = set()
         order = []
-        for number, block in enumerate(blocks):
-            block = variant.get(number, block)
+        for number, usual in enumerate(blocks):
+            block = variant.get(number, usual)
             if number in variant or not dirty.isdisjoint(block.reads):
                 dirty.update(block.writes)
                 order.append(number)
@@ -145,6 +142,4 @@ def _split(graph: QuantizedGraph, cuts: Sequence[int]) -> list[_Block]:
     """The graph's nodes by block."""
     numbers = np.searchsorted(cuts, graph.units, side="right") - 1
     bounds = np.searchsorted(numbers, range(len(cuts) + 1))
-    return [
-        _Block.of(graph.nodes[start:stop]) for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    return [_Block.of(graph.nodes[start:stop]) for start, stop in pairwise(bounds)]

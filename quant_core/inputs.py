@@ -35,7 +35,9 @@ def check_inputs(graph: FloatGraph, data: Dataset) -> None:
     """Raise InputError unless every model input is in the data with the right type and shape."""
     for name in graph.inputs:
         if name not in data.columns:
-            raise InputError(f"{data.source}: has no array {name!r} for that model input; it has {', '.join(data.columns)}")
+            raise InputError(
+                f"{data.source}: has no array {name!r} for that model input; it has {', '.join(data.columns)}"
+            )
         array = data.columns[name]
         expected = onnx.helper.tensor_dtype_to_np_dtype(graph.element_type(name))
         if array.dtype != expected:
@@ -57,7 +59,9 @@ def check_labels(graph: FloatGraph, data: Dataset, output: str) -> None:
         return
     if len(shape) < 2 or not _fits(data.labels.shape, (None, *shape[2:])):
         wanted = ", ".join(["N", *(str(dim or "any") for dim in shape[2:])])
-        raise InputError(f"{data.source}: labels have shape {list(data.labels.shape)}, output {output} wants [{wanted}]")
+        raise InputError(
+            f"{data.source}: labels have shape {list(data.labels.shape)}, output {output} wants [{wanted}]"
+        )
     if shape[1] and not 0 <= data.labels.min() <= data.labels.max() < shape[1]:
         raise InputError(
             f"{data.source}: labels run from {data.labels.min()} to {data.labels.max()}, "

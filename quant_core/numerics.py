@@ -7,13 +7,16 @@ quantized here equals what the operator would have given.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from quant_core.precision import DataType
 
 __all__ = ["QParams", "broadcast_along", "choose_qparams", "dequantize", "quantize"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
@@ -30,7 +33,7 @@ class QParams:
     """Code of 0.0, shaped as `scale`."""
 
 
-def choose_qparams(low: NDArray[np.float64], high: NDArray[np.float64], dtype: DataType, symmetric: bool) -> QParams:
+def choose_qparams(low: ArrayLike, high: ArrayLike, dtype: DataType, symmetric: bool) -> QParams:
     """Scale and zero point that cover [low, high] (scalars, or one pair a channel).
 
     A signed type with `symmetric` has zero point 0 and scale `max(|low|, |high|) / (2**(bits-1) - 1)`;
@@ -51,7 +54,7 @@ def _positive_scale(scale: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.asarray(scale.astype(np.float32))
 
 
-def broadcast_along(values: NDArray[np.generic], axis: int | None, rank: int) -> NDArray[np.generic]:
+def broadcast_along(values: NDArray[Scalar], axis: int | None, rank: int) -> NDArray[Scalar]:
     """Reshape per-channel values so that they broadcast along `axis` of a tensor of that rank."""
     if axis is None or values.ndim == 0:
         return values
@@ -63,7 +66,7 @@ def quantize(values: NDArray[np.float32], qparams: QParams, axis: int | None = N
     scale = broadcast_along(qparams.scale, axis, values.ndim)
     zero_point = broadcast_along(qparams.zero_point, axis, values.ndim)
     smallest, largest = qparams.dtype.code_range
-    codes = np.rint(values / scale) + zero_point
+    codes: NDArray[np.float64] = np.rint(values / scale) + zero_point
     return np.clip(codes, smallest, largest).astype(qparams.dtype.numpy_type)
 
 

@@ -89,7 +89,12 @@ def write_output(findings: Findings) -> Outcome:
 
 
 def _manifest(findings: Findings) -> dict[str, Any]:
-    request, stages, trials, shipped = findings.trials.request, findings.trials.stages, findings.trials, findings.shipped
+    request, stages, trials, shipped = (
+        findings.trials.request,
+        findings.trials.stages,
+        findings.trials,
+        findings.shipped,
+    )
     config, file = request.config, fetch(shipped.file, stages.machine.cache)
     return {
         "narrowcast": engine_version(),

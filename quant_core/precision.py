@@ -81,13 +81,13 @@ class Precision:
         if isinstance(text, Precision):
             return text
         match = _PATTERN.fullmatch(str(text))
-        pair = match and (_BY_CODE.get(match[1]), _BY_CODE.get(match[2]))
-        if not pair or pair[0] not in _ACTIVATION_TYPES or pair[1] not in _WEIGHT_TYPES:
+        activations, weights = map(_BY_CODE.get, match.groups()) if match else (None, None)
+        if activations not in _ACTIVATION_TYPES or weights not in _WEIGHT_TYPES:
             raise InputError(
                 f"precision {text!r} is not known: write a16w8, a8w8, au8w8, ... "
                 f"(activations {_codes('a', _ACTIVATION_TYPES)}; weights {_codes('w', _WEIGHT_TYPES)})"
             )
-        return cls(*pair)
+        return cls(activations, weights)
 
     @property
     def bit_product(self) -> int:

@@ -25,7 +25,9 @@ OPSET = 21
 """The first opset in which QuantizeLinear and DequantizeLinear take 16-bit types."""
 
 _IR_VERSION = 10  # the one that came with opset 21
-_QUANTIZED_OPS = frozenset(["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"])
+_QUANTIZED_OPS = frozenset(
+    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"]
+)
 
 
 def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.Table:
@@ -59,10 +61,9 @@ def prepared_graph(digest: str, cache: Path) -> FloatGraph:
     return FloatGraph.load(cache / "prepared" / digest / "model.onnx")
 
 
-
 def is_prepared(table: pa.Table, cache: Path) -> bool:
     """Whether the file a layer table was read from is still in the cache, unchanged."""
-    digest = facts(table)["prepared"]
+    digest: str = facts(table)["prepared"]
     path = cache / "prepared" / digest / "model.onnx"
     return path.exists() and file_digest(path) == digest
 
@@ -84,7 +85,9 @@ def _load(path: Path, source: str) -> onnx.ModelProto:
 
 def _refuse_quantized(proto: onnx.ModelProto, source: str) -> None:
     found = Counter(
-        node.op_type for node in proto.graph.node if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear")
+        node.op_type
+        for node in proto.graph.node
+        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear")
     )
     if found:
         listed = ", ".join(f"{count} {op}" for op, count in found.items())

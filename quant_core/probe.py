@@ -51,7 +51,9 @@ def probe_shards(layers: Sequence[Layer]) -> list[list[str]]:
     costs = np.cumsum([layer.macs for layer in reversed(layers)], dtype=np.float64)[::-1]
     count = min(2 * max(round(math.sqrt(len(layers)) / 2), 1), len(layers))
     middle = np.cumsum(costs) - costs / 2
-    numbers = np.minimum((middle * count / costs.sum()).astype(int), count - 1) if costs.sum() else np.zeros(len(layers))
+    numbers = (
+        np.minimum((middle * count / costs.sum()).astype(int), count - 1) if costs.sum() else np.zeros(len(layers))
+    )
     shards = [[layer.name for layer, number in zip(layers, numbers, strict=True) if number == k] for k in range(count)]
     return [shard for shard in shards if shard]
 
@@ -71,7 +73,8 @@ def layer_sensitivity(
 ) -> pa.Table:
     """The loss of every sample (schema PROBES) for each layer of the shard at each narrow precision.
 
-    The first `samples` of the data are used. All other layers are at the wide precision; the loss is against the output of the all-wide model.
+    The first `samples` of the data are used. All other layers are at the wide precision; the loss is against
+    the output of the all-wide model.
     """
     quantizer = quantizer_of(layers, calibration, config, machine)
     dataset = open_dataset(data, machine.cache)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -52,9 +53,7 @@ class PlanWriter:
         """The graph of a plan."""
         return _Writing(self, plan).run()
 
-    def node(
-        self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: int
-    ) -> onnx.NodeProto:
+    def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
         """A Q or DQ node; the same object whenever the arguments are the same."""
         key = (op_type, *inputs, *outputs)
         if key not in self._nodes:
@@ -92,7 +91,8 @@ class _Writing:
         self.unit = 0
 
     def run(self) -> QuantizedGraph:
-        for self.unit, node in enumerate(self.graph.nodes):
+        for index, node in enumerate(self.graph.nodes):
+            self.unit = index
             inputs = [self.input(position, name) for position, name in enumerate(node.input)]
             outputs = [self.raw(name) for name in node.output]
             self.append(self.writer.rewired(self.unit, inputs, outputs))

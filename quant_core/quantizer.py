@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -96,7 +96,7 @@ class Quantizer:
         return self._weights[key]
 
     def _quantized_weight(self, layer: Layer, precision: Precision) -> Weight:
-        assert layer.weight is not None  # noqa: S101 - callers ask only for layers that have one
+        assert layer.weight is not None  # callers ask only for layers that have one
         values = np.asarray(self.graph.constant(layer.weight), np.float32)
         axis = weight_axis(self.graph, layer) if self.config.per_channel else None
         qparams = choose_qparams(*_extent(values, axis), precision.weights, symmetric=True)
@@ -104,9 +104,7 @@ class Quantizer:
         qparams = QParams(qparams.dtype, np.maximum(qparams.scale, needed), qparams.zero_point)
         return Weight(quantize(values, qparams, axis), qparams, axis)
 
-    def _scale_for_biases(
-        self, layer: Layer, precision: Precision, shape: tuple[int, ...]
-    ) -> NDArray[np.float32]:
+    def _scale_for_biases(self, layer: Layer, precision: Precision, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The smallest weight scale at which no bias of the layer overflows int32."""
         needed = np.zeros(shape, np.float32)
         for index in layer.nodes:
@@ -145,7 +143,7 @@ class Quantizer:
     def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         """A node's bias for the precision its layer computes in (rule 5: recomputed for each)."""
         name = self.bias_name(index)
-        assert name is not None  # noqa: S101 - callers ask only for nodes that have one
+        assert name is not None  # callers ask only for nodes that have one
         values = np.asarray(self.graph.constant(name), np.float32)
         weight_scale = self.weight(layer_name, precision).qparams.scale
         if weight_scale.ndim and len(weight_scale) != len(values):  # a grouped ConvTranspose repeats its channels

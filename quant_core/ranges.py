@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping
 
 from quant_core.edges import Topology
-from quant_core.graph import FloatGraph
 from quant_core.histogram import Histogram
 from quant_core.operators import Role, moving_inputs
 from quant_core.precision import DataType

@@ -20,7 +20,7 @@ def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Ta
     by_name = {layer.name: layer for layer in layers_from_table(layers)}
     position = {name: index for index, name in enumerate(by_name)}
     rows = []
-    for probe in pa.concat_tables(probes).select(PROBES.names).to_pylist():
+    for probe in (row for table in probes for row in table.select(PROBES.names).to_pylist()):
         losses = np.asarray(probe["losses"], np.float64)
         layer, precision = by_name[probe["layer"]], Precision.parse(probe["precision"])
         rows.append(

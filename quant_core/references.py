@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from uuid import uuid4
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -71,7 +71,7 @@ def fetch(reference: Reference, cache: Path) -> Path:
         if _local_digest(path, _stamp(Path(path))) != reference.sha256:
             raise InputError(f"{reference.url}: changed since this run began; start it again")
         return Path(path)
-    copy = cache / "files" / reference.sha256 / path.rstrip("/").rsplit("/", 1)[-1]
+    copy = cache / "files" / reference.sha256 / str(path).rstrip("/").rsplit("/", 1)[-1]
     if not copy.exists():
         with atomic_folder(copy.parent) as folder:
             files.get(path, str(folder / copy.name), recursive=files.isdir(path))
@@ -104,24 +104,29 @@ def _stream_digest(stream: object) -> str:
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = _beside(path)
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def _beside(path: Path) -> Path:
+    """A free name next to a path. Not from tempfile, whose files are for their owner's eyes only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{uuid4().hex}")
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes its name only when it is complete; one that is already there wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = _beside(path)
+    temporary.mkdir()
     try:
         yield temporary
         if not path.exists():

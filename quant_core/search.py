@@ -22,13 +22,11 @@ def linear(moves: int) -> Strategy:
 
 
 def bisect(moves: int) -> Strategy:
-    """The same cut in about log2 N steps; everything at once is tried first.
+    """The same cut in about log2 N steps, given that all moves together miss the target.
 
     Both sides of the cut have been evaluated: its own plan meets the target, and one more move does not.
     Where loss does not grow with every move, this may be another such cut than the first one.
     """
-    if (yield moves):
-        return moves
     meets, misses = 0, moves
     while misses - meets > 1:
         middle = (meets + misses) // 2

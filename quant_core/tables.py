@@ -6,6 +6,7 @@ result as a whole (JSON under the key `narrowcast`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "EXPORTED",
     "LAYERS",
     "PROBES",
+    "SCHEMA_VERSION",
     "SCORES",
     "SEARCH",
     "SENSITIVITY",
@@ -28,6 +30,8 @@ __all__ = [
     "to_ipc",
     "with_facts",
 ]
+
+_DIGEST = b"sha256"
 
 SCHEMA_VERSION = 1
 """Grows whenever a schema below changes meaning; part of every cache key."""
@@ -134,19 +138,36 @@ def facts(table: pa.Table) -> Mapping[str, Any]:
 
 
 def to_ipc(table: pa.Table) -> bytes:
-    """The table as an Arrow IPC file, compressed with zstd. Equal tables give equal bytes."""
+    """The table as an Arrow IPC file, compressed with zstd, its own digest in the metadata.
+
+    Equal tables give equal bytes.
+    """
+    plain = _without_digest(table.combine_chunks())
+    digest = hashlib.sha256(_plain_ipc(plain)).hexdigest().encode()
+    return _plain_ipc(plain.replace_schema_metadata({**(plain.schema.metadata or {}), _DIGEST: digest}))
+
+
+def _without_digest(table: pa.Table) -> pa.Table:
+    kept = {key: value for key, value in (table.schema.metadata or {}).items() if key != _DIGEST}
+    return table.replace_schema_metadata(kept or None)
+
+
+def _plain_ipc(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table.combine_chunks())
-    return sink.getvalue().to_pybytes()
+        writer.write_table(table)
+    return bytes(sink.getvalue())
 
 
 def from_ipc(data: bytes) -> pa.Table:
-    """The inverse of `to_ipc`; raises InputError when the bytes are not a whole Arrow file."""
+    """Read what `to_ipc` wrote; raises InputError when the bytes are not a whole Arrow file, or were changed."""
     try:
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+        written = to_ipc(table)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InputError(f"not an Arrow file: {error}") from error
-    return table
+    if written != data:
+        raise InputError("an Arrow file whose content is not what was written")
+    return _without_digest(table)

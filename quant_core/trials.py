@@ -167,7 +167,10 @@ class Trials:
         """One line that says by how much a plan misses the target."""
         target = self.request.config.target
         by = abs(trial.score.value - target.limit)
-        return f"even the wide model ({self.request.config.wide}) misses {target}: it scores {trial.score.value:.6g}, off by {by:.6g}"
+        return (
+            f"even the wide model ({self.request.config.wide}) misses {target}: "
+            f"it scores {trial.score.value:.6g}, off by {by:.6g}"
+        )
 
 
 def target_score(target: Target, scores: pa.Table, baseline: pa.Table) -> Score:

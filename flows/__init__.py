@@ -1,0 +1,1 @@
+"""The flows of narrowcast, and its command line."""

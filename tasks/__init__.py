@@ -1,0 +1,1 @@
+"""The stages of quant_core as Prefect tasks, one module a stage."""

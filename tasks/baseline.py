@@ -1,0 +1,8 @@
+"""Outputs of the float model."""
+
+from quant_core.evaluation import float_outputs
+from tasks.stage_task import stage_task
+
+__all__ = ["baseline"]
+
+baseline = stage_task("baseline", float_outputs)

@@ -1,0 +1,8 @@
+"""Histograms of the float model's tensors."""
+
+from quant_core.calibration import calibrate as tensor_histograms
+from tasks.stage_task import stage_task
+
+__all__ = ["calibrate"]
+
+calibrate = stage_task("calibrate", tensor_histograms)

@@ -1,0 +1,8 @@
+"""Score of one plan: the wide model, and each step of the search."""
+
+from quant_core.evaluation import evaluate_plan
+from tasks.stage_task import stage_task
+
+__all__ = ["evaluate"]
+
+evaluate = stage_task("evaluate", evaluate_plan)

@@ -1,0 +1,8 @@
+"""The quantized model file of a plan."""
+
+from quant_core.export import export as quantized_file
+from tasks.stage_task import stage_task
+
+__all__ = ["export"]
+
+export = stage_task("export", quantized_file)

@@ -1,0 +1,8 @@
+"""Make the float model ready and list its layers."""
+
+from quant_core.prepare import prepare as prepare_model
+from tasks.stage_task import stage_task
+
+__all__ = ["prepare"]
+
+prepare = stage_task("prepare", prepare_model)

@@ -1,0 +1,8 @@
+"""Loss of each layer of a shard when it alone is narrowed."""
+
+from quant_core.probe import layer_sensitivity
+from tasks.stage_task import stage_task
+
+__all__ = ["probe"]
+
+probe = stage_task("probe", layer_sensitivity)

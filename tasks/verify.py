@@ -1,0 +1,8 @@
+"""Score of the model file as it is shipped."""
+
+from quant_core.evaluation import score_file
+from tasks.stage_task import stage_task
+
+__all__ = ["verify"]
+
+verify = stage_task("verify", score_file)
