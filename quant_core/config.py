@@ -54,7 +54,11 @@ class Target(_Frozen):
 class QuantizationConfig(_Frozen):
     """How numbers are chosen: what calibration statistics are turned into."""
 
-    wide: PrecisionField = Field(default=Precision.parse("a16w8"), description="The precision all layers begin in.")
+    wide: PrecisionField = Field(
+        default_factory=lambda: Precision.parse("a16w8"),
+        json_schema_extra={"default": "a16w8"},  # pydantic does not write a default of our own type there
+        description="The precision all layers begin in.",
+    )
     calibrate: Literal["percentile", "minmax"] = Field(
         default="percentile", description="How a range is chosen from the values seen in calibration."
     )
@@ -66,7 +70,8 @@ class SearchConfig(_Frozen):
     """How plans are chosen."""
 
     narrow: tuple[PrecisionField, ...] = Field(
-        default=(Precision.parse("a8w8"),),
+        default_factory=lambda: (Precision.parse("a8w8"),),
+        json_schema_extra={"default": ["a8w8"]},
         min_length=1,
         description="The precisions the search may choose, each narrower than the one before.",
     )

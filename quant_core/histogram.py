@@ -22,6 +22,9 @@ __all__ = ["BINS", "Histogram", "histogram_table", "histograms_from_table"]
 BINS = 4096
 """The largest magnitude lies in one of the upper half of this many bins, on its side of zero."""
 
+# Values that are binned at once, so that what is computed on the way stays in the processor's cache.
+_BLOCK = 1 << 16
+
 
 @dataclass(frozen=True)
 class Histogram:
@@ -41,14 +44,20 @@ class Histogram:
     @classmethod
     def of(cls, values: NDArray[np.float32]) -> Histogram:
         """The histogram of an array of finite values, at least one."""
-        flat = values.ravel()
-        low, high = float(flat.min()), float(flat.max())
+        flat = values.ravel(order="K")
+        # + 0.0 turns -0.0 into 0.0: which of the two is the smaller would depend on their order.
+        low, high = float(flat.min()) + 0.0, float(flat.max()) + 0.0
         exponent = _exponent_for(max(-low, high))
-        # Scaling by a power of two is exact in float32, so no value strays into a neighbouring bin.
-        first = math.floor(math.ldexp(low, -exponent))
-        bins = np.floor(flat * np.float32(math.ldexp(1.0, -exponent))).astype(np.int32)
-        bins -= first
-        return cls(low, high, exponent, first, np.bincount(bins))
+        first, last = (math.floor(math.ldexp(end, -exponent)) for end in (low, high))
+        # Scaling by a power of two is exact, so no value strays into a neighbouring bin: in float32 as long as
+        # no negative value underflows to zero, from bin -1 to bin 0.
+        scale = (np.float64 if low < 0 < exponent else np.float32)(math.ldexp(1.0, -exponent))
+        counts = np.zeros(last - first + 1, np.int64)
+        for start in range(0, len(flat), _BLOCK):
+            bins = np.floor(flat[start : start + _BLOCK] * scale).astype(np.int32)
+            bins -= first
+            counts += np.bincount(bins, minlength=len(counts))
+        return cls(low, high, exponent, first, counts)
 
     @property
     def count(self) -> int:

@@ -146,7 +146,7 @@ def load_function(path: str) -> UserMetric:
         sys.path.insert(0, here)
     try:
         function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # importing runs the user's code
         raise InputError(f"{path}: cannot be imported: {error}") from error
     if not callable(function):
         raise InputError(f"{path}: is not a function")

@@ -66,7 +66,8 @@ def quantize(values: NDArray[np.float32], qparams: QParams, axis: int | None = N
     scale = broadcast_along(qparams.scale, axis, values.ndim)
     zero_point = broadcast_along(qparams.zero_point, axis, values.ndim)
     smallest, largest = qparams.dtype.code_range
-    codes: NDArray[np.float64] = np.rint(values / scale) + zero_point
+    with np.errstate(over="ignore"):  # an infinite quotient saturates like any other
+        codes: NDArray[np.float64] = np.rint(values / scale) + zero_point
     return np.clip(codes, smallest, largest).astype(qparams.dtype.numpy_type)
 
 

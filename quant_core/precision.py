@@ -13,7 +13,7 @@ from typing import Annotated, Self
 import ml_dtypes
 import numpy as np
 import onnx
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from quant_core.errors import InputError
 
@@ -118,7 +118,7 @@ def _parse_for_pydantic(value: object) -> Precision:
 
 PrecisionField = Annotated[
     Precision,
-    BeforeValidator(_parse_for_pydantic),
+    PlainValidator(_parse_for_pydantic),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": _PATTERN.pattern, "examples": ["a16w8", "a8w8"]}),
 ]

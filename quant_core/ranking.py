@@ -35,8 +35,13 @@ def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Ta
                 "bytes_saved": layer.weight_elements * (wide.weights.bits - precision.weights.bits) // 8,
             }
         )
-    rows.sort(key=lambda row: (row["loss"], position[row["layer"]], row["bops_saved"]))
+    rows.sort(key=lambda row: (_last_if_nan(row["loss"]), position[row["layer"]], row["bops_saved"]))
     return pa.Table.from_pylist(rows, schema=SENSITIVITY)
+
+
+def _last_if_nan(loss: float) -> float:
+    # NaN compares with nothing: one would leave the whole order to chance.
+    return math.inf if math.isnan(loss) else loss
 
 
 def plan_after(wide: PrecisionPlan, ranking: pa.Table, moves: int) -> PrecisionPlan:

@@ -1,0 +1,140 @@
+"""Data types, precisions and plans."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from quant_core.errors import InputError
+from quant_core.precision import DataType, Precision, PrecisionField, PrecisionPlan
+
+ALL = [
+    Precision(activations, weights)
+    for activations in (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
+    for weights in (DataType.INT8, DataType.INT16)
+]
+precisions = st.sampled_from(ALL)
+plans = st.dictionaries(st.text(max_size=6), precisions, max_size=6).map(lambda layers: PrecisionPlan(tuple(layers.items())))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (DataType.INT4, -8, 7),
+        (DataType.UINT4, 0, 15),
+        (DataType.INT8, -128, 127),
+        (DataType.UINT8, 0, 255),
+        (DataType.INT16, -32768, 32767),
+        (DataType.UINT16, 0, 65535),
+        (DataType.INT32, -(2**31), 2**31 - 1),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_code_range_is_what_the_numpy_type_holds(dtype, low, high):
+    assert dtype.code_range == (low, high)
+    assert np.array([low, high]).astype(dtype.numpy_type).astype(np.int64).tolist() == [low, high]
+
+
+def test_only_float32_is_a_float():
+    assert [kind for kind in DataType if kind.is_float] == [DataType.FLOAT32]
+
+
+@pytest.mark.parametrize("precision", ALL, ids=str)
+def test_a_precision_reads_back_from_its_text(precision):
+    assert Precision.parse(str(precision)) == precision
+    assert Precision.parse(precision) is precision
+
+
+def test_u_marks_unsigned_activations():
+    assert Precision.parse("au8w8") == Precision(DataType.UINT8, DataType.INT8)
+
+
+@pytest.mark.parametrize("text", ["", "a8", "w8a8", "a7w8", "a8w8 ", "A8W8", "a8wu8", "a4w8", "a32w8", "a8w8\n", None, 8])
+def test_a_precision_that_is_not_known_is_refused_in_one_line(text):
+    with pytest.raises(InputError, match=r"^precision .* is not known: write a16w8") as caught:
+        Precision.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "product"), [("a16w8", 128), ("a8w8", 64), ("au16w16", 256)])
+def test_bit_product(text, product):
+    assert Precision.parse(text).bit_product == product
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "narrower"),
+    [
+        ("a8w8", "a16w8", True),
+        ("a8w8", "a16w16", True),
+        ("a16w8", "a8w8", False),
+        ("a8w8", "a8w8", False),
+        ("au8w8", "a8w8", False),
+        ("a16w8", "a8w16", False),
+        ("a8w16", "a16w8", False),
+    ],
+)
+def test_narrower_than(one, other, narrower):
+    assert Precision.parse(one).narrower_than(Precision.parse(other)) is narrower
+
+
+def test_narrower_than_orders_precisions_strictly():
+    for a, b, c in itertools.product(ALL, repeat=3):
+        assert not (a.narrower_than(b) and b.narrower_than(a))
+        assert not (a.narrower_than(b) and b.narrower_than(c)) or a.narrower_than(c)
+
+
+class Form(BaseModel):
+    precision: PrecisionField
+
+
+def test_a_pydantic_field_reads_and_writes_the_text():
+    form = Form(precision="a16w8")
+    assert form.precision == Precision.parse("a16w8")
+    assert form.model_dump(mode="json") == {"precision": "a16w8"}
+    assert Form.model_json_schema()["properties"]["precision"]["type"] == "string"
+
+
+def test_a_pydantic_field_names_itself_when_refused():
+    with pytest.raises(ValidationError) as caught:
+        Form(precision="a9w9")
+    assert caught.value.errors()[0]["loc"] == ("precision",)
+
+
+WIDE, NARROW = Precision.parse("a16w8"), Precision.parse("a8w8")
+
+
+def test_a_narrowed_plan_changes_the_named_layers_alone_and_keeps_the_order():
+    plan = PrecisionPlan.uniform(["first", "second", "third"], WIDE)
+    narrowed = plan.narrowed({"third": NARROW, "first": NARROW})
+    assert narrowed.as_dict() == {"first": "a8w8", "second": "a16w8", "third": "a8w8"}
+    assert narrowed.changed_from(plan) == ["first", "third"]
+    assert plan.as_dict() == {"first": "a16w8", "second": "a16w8", "third": "a16w8"}
+
+
+def test_narrowing_a_layer_the_plan_does_not_have_is_refused():
+    with pytest.raises(InputError, match="no layer 'conv9'"):
+        PrecisionPlan.uniform(["conv1"], WIDE).narrowed({"conv9": NARROW})
+
+
+@given(plans)
+def test_a_plan_reads_back_from_its_dict(plan):
+    assert PrecisionPlan.from_dict(plan.as_dict()) == plan
+
+
+@given(plans, plans)
+def test_plans_have_the_same_digest_only_if_equal(one, other):
+    assert (one.digest == other.digest) == (one == other)
+
+
+def test_the_digest_of_a_plan_never_changes():
+    """Stored results are named by it."""
+    digest = PrecisionPlan.uniform(["a", "b"], WIDE).digest
+    assert digest == "d4381bc07af86610025777dca5048fb0635af44444baa7eeee378d8140e67588"
+
+
+def test_a_plan_prints_one_aligned_line_a_layer():
+    assert str(PrecisionPlan((("conv", WIDE), ("classifier", NARROW)))) == "conv        a16w8\nclassifier  a8w8"
+    assert str(PrecisionPlan(())) == ""

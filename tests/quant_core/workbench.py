@@ -1,0 +1,129 @@
+"""Takes a model through prepare and calibrate, and runs a plan of it in each of the ways the engine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.calibration import calibrate
+from quant_core.config import QuantizationConfig
+from quant_core.data import refer_data
+from quant_core.export import quantized_model
+from quant_core.graph import FloatGraph
+from quant_core.incremental import IncrementalModel
+from quant_core.layers import Layer, layers_from_table
+from quant_core.machine import Machine
+from quant_core.operators import DEFAULT_LAYER_OPS
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.prepare import prepare
+from quant_core.qdq import PlanWriter
+from quant_core.quantizer import Quantizer
+from quant_core.references import refer
+from quant_core.sessions import open_nodes, session_options
+from tests.models import samples
+
+__all__ = ["Feeds", "Outputs", "Workbench", "bench", "same", "saved"]
+
+Feeds = dict[str, NDArray[np.generic]]
+Outputs = dict[str, NDArray[np.generic]]
+
+
+def saved(model: onnx.ModelProto, folder: Path) -> Path:
+    """The model as a file in the folder."""
+    onnx.save(model, folder / "float.onnx")
+    return folder / "float.onnx"
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A prepared and calibrated model."""
+
+    layer_table: pa.Table
+    calibration: pa.Table
+    config: QuantizationConfig
+    graph: FloatGraph
+    feeds: Feeds
+    machine: Machine
+
+    @property
+    def layers(self) -> list[Layer]:
+        return layers_from_table(self.layer_table)
+
+    @property
+    def names(self) -> list[str]:
+        return [layer.name for layer in self.layers]
+
+    @cached_property
+    def quantizer(self) -> Quantizer:
+        return Quantizer(self.graph, self.layers, self.calibration, self.config)
+
+    @property
+    def wide(self) -> PrecisionPlan:
+        return PrecisionPlan.uniform(self.names, self.config.wide)
+
+    def plan(self, *narrow: str, precision: str = "a8w8") -> PrecisionPlan:
+        """The wide plan with these layers narrowed."""
+        return self.wide.narrowed(dict.fromkeys(narrow, Precision.parse(precision)))
+
+    def plans(self) -> list[PrecisionPlan]:
+        """All wide, all narrow, each layer narrow alone, every second one."""
+        alone = [self.plan(name) for name in self.names]
+        return [self.wide, self.plan(*self.names), *alone, self.plan(*self.names[::2])]
+
+    def simulate(self, plan: PrecisionPlan) -> Outputs:
+        """What `evaluate_plan` computes."""
+        writer = PlanWriter(self.quantizer, folded=True)
+        nodes = writer.write(plan).nodes
+        return open_nodes(self.graph, nodes, self.graph.outputs, writer.constants)(self.feeds)
+
+    def probe(self, plans: Iterable[PrecisionPlan]) -> list[Outputs]:
+        """What `layer_sensitivity` computes: the wide model's outputs, then each plan's."""
+        return list(IncrementalModel(self.quantizer, self.wide, list(plans)).run(self.feeds))
+
+    def exported(self, plan: PrecisionPlan) -> onnx.ModelProto:
+        """The model that is shipped."""
+        writer = PlanWriter(self.quantizer, folded=False)
+        return quantized_model(self.graph, writer.write(plan), writer.constants)
+
+    def ship(self, plan: PrecisionPlan, level: ort.GraphOptimizationLevel | None = None) -> Outputs:
+        """The shipped model run by ONNX Runtime, optimisations off unless a level is given."""
+        options = session_options()
+        if level is not None:
+            options = ort.SessionOptions()
+            options.graph_optimization_level = level
+            options.log_severity_level = 4
+        data = self.exported(plan).SerializeToString()
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return dict(zip(self.graph.outputs, session.run(None, self.feeds), strict=True))
+
+
+def bench(
+    model: onnx.ModelProto, folder: Path, feeds: Feeds | None = None, **config: object
+) -> Workbench:
+    """Prepare a model and calibrate it on the feeds (by default four random samples)."""
+    machine = Machine(folder / "cache")
+    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    feeds = feeds or samples(model, count=fixed or 4)
+    table = prepare(refer(saved(model, folder)), DEFAULT_LAYER_OPS, machine)
+    calibration = calibrate(table, refer_data(feeds, machine.cache), DEFAULT_LAYER_OPS, None, machine)
+    settings = QuantizationConfig.model_validate(config)
+    from quant_core.prepare import prepared_graph
+    from quant_core.tables import facts
+
+    graph = prepared_graph(facts(table)["prepared"], machine.cache)
+    return Workbench(table, calibration, settings, graph, feeds, machine)
+
+
+def same(first: Outputs, second: Outputs) -> bool:
+    """Whether the outputs are equal bit for bit."""
+    return list(first) == list(second) and all(
+        first[name].dtype == second[name].dtype and first[name].tobytes() == second[name].tobytes() for name in first
+    )
