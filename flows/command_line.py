@@ -48,7 +48,7 @@ def narrowcast() -> None:
 @click.option("--calibrate", metavar="METHOD", help="percentile or minmax.  [default: percentile]")
 @click.option("--search", metavar="STRATEGY", help="bisect or linear.  [default: bisect]")
 @click.option("--rank", metavar="LOSS", help="mse or kl.  [default: mse]")
-@click.option("--samples", metavar="N|all", help="Evaluation samples a probe uses.  [default: all]")
+@click.option("--samples", metavar="auto|all|N", help="Evaluation samples a probe uses.  [default: auto]")
 @click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
 @click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")

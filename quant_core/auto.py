@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,17 +16,18 @@ from quant_core.data import DataSource, open_dataset, refer_data
 from quant_core.errors import TargetError
 from quant_core.evaluation import compared_outputs, float_outputs
 from quant_core.inputs import check_inputs, check_labels
-from quant_core.layers import layers_from_table
+from quant_core.layers import Layer, layers_from_table
 from quant_core.machine import Machine, available_cores
-from quant_core.metrics import load_function
+from quant_core.metrics import additive, load_function
 from quant_core.output import Findings, HeldOut, Outcome, write_output
 from quant_core.precision import PrecisionPlan
 from quant_core.prepare import is_prepared, prepare, prepared_graph
 from quant_core.probe import layer_sensitivity, probe_shards
 from quant_core.progress import watcher
+from quant_core.racing import gathered, sample_rounds, unsettled
 from quant_core.ranking import plan_after, rank
 from quant_core.references import Reference, refer
-from quant_core.search import STRATEGIES
+from quant_core.search import STRATEGIES, Bounds
 from quant_core.stages import Stages
 from quant_core.tables import facts
 from quant_core.trials import Request, Shipped, Trials
@@ -127,29 +130,44 @@ def _float_outputs(request: Request, stages: Stages, layers: pa.Table, data: Ref
 
 
 def _probes(request: Request, stages: Stages, layers: pa.Table, calibration: pa.Table) -> list[pa.Table]:
-    """Loss of every layer at every narrow precision, probed in shards."""
-    config = request.config
+    """Losses of every layer at every narrow precision, round by round of the race for samples."""
     listed = layers_from_table(layers)
     count = open_dataset(request.evaluation, stages.machine.cache).count
-    samples = count if config.samples == "all" else min(config.samples, count)
-    watcher().expects("probe", len(listed) * len(config.narrow) * samples)
-    return stages.fan_out(
-        "probe",
-        layer_sensitivity,
-        [
-            {"shard": shard, "narrow": [precision]}
-            for precision in map(str, config.narrow)
-            for shard in probe_shards(listed)
-        ],
-        layers=layers,
-        calibration=calibration,
-        data=request.evaluation,
-        samples=samples,
-        loss=config.rank,
-        output=config.output,
-        config=config.quantization(),
-        batch_size=config.batch_size,
-    )
+    racing = [(layer.name, str(precision)) for precision in request.config.narrow for layer in listed]
+    tables: list[pa.Table] = []
+    start = 0
+    for stop in sample_rounds(count, request.config.samples):
+        watcher().expects("probe", len(racing) * (stop - start))
+        tables += stages.fan_out(
+            "probe",
+            layer_sensitivity,
+            _shards(listed, racing),
+            layers=layers,
+            calibration=calibration,
+            data=request.evaluation,
+            start=start,
+            stop=stop,
+            loss=request.config.rank,
+            output=request.config.output,
+            config=request.config.quantization(),
+            batch_size=request.config.batch_size,
+        )
+        start, racing = stop, unsettled(gathered(tables))
+        if not racing:
+            break
+    return tables
+
+
+def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The racing probes in shards of one precision each, so that another candidate precision disturbs none."""
+    by_precision: dict[str, set[str]] = {}
+    for name, precision in racing:
+        by_precision.setdefault(precision, set()).add(name)
+    return [
+        {"shard": shard, "precision": precision}
+        for precision, names in by_precision.items()
+        for shard in probe_shards([layer for layer in layers if layer.name in names])
+    ]
 
 
 def _everything_meets(trials: Trials, wide: PrecisionPlan) -> bool:
@@ -167,11 +185,19 @@ def _search(trials: Trials, wide: PrecisionPlan, ranking: pa.Table) -> None:
     """Let the strategy try plans until it has settled."""
     if not ranking.num_rows:
         return
-    strategy = STRATEGIES[trials.request.config.search](ranking.num_rows)
+    config = trials.request.config
+    bounds = Bounds(
+        losses=ranking.column("loss").to_pylist(),
+        wide=trials.measured(trials.done[0]).error,
+        everything=trials.measured(trials.done[-1]).error,
+        limit=additive(config.target.metric, config.target.limit),
+    )
+    strategy = STRATEGIES[config.search](bounds)
     try:
         moves = next(strategy)
         while True:
-            moves = strategy.send(trials.evaluate(plan_after(wide, ranking, moves), "search").met)
+            trial = trials.evaluate(plan_after(wide, ranking, moves), "search")
+            moves = strategy.send(trials.measured(trial))
     except StopIteration:
         return
 

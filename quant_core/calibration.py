@@ -24,11 +24,17 @@ from quant_core.tables import facts
 
 __all__ = ["calibrate", "observed_tensors"]
 
+_INFINITE = 1e30
+"""From this magnitude on a value only says `nothing`: attention masks with -inf, or with the lowest float32."""
+
 
 def calibrate(
     layers: pa.Table, data: Reference, layer_ops: Sequence[str], batch_size: int | None, machine: Machine
 ) -> pa.Table:
-    """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data."""
+    """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data.
+
+    A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float.
+    """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = open_dataset(data, machine.cache)
     check_inputs(graph, dataset)
@@ -50,24 +56,30 @@ def _collect(
     session = open_nodes(graph, graph.nodes, [name for name in tensors if name not in graph.inputs], {})
     watcher().expects("calibrate", data.count)
     merged: dict[str, Histogram] = {}
+    infinite: set[str] = set()
     of_batch = partial(_batch_histograms, session, tensors)
     for batch, found in ordered_map(of_batch, batches(graph, data, batch_size), workers):
         for name, histogram in found.items():
-            merged[name] = merged[name].merge(histogram) if name in merged else histogram
+            if histogram is None:
+                infinite.add(name)
+            else:
+                merged[name] = merged[name].merge(histogram) if name in merged else histogram
         watcher().advanced("calibrate", batch.count)
-    return {name: merged[name] for name in tensors if name in merged}
+    return {name: merged[name] for name in tensors if name in merged and name not in infinite}
 
 
-def _batch_histograms(session: Session, tensors: list[str], batch: Batch) -> tuple[Batch, dict[str, Histogram]]:
+def _batch_histograms(session: Session, tensors: list[str], batch: Batch) -> tuple[Batch, dict[str, Histogram | None]]:
+    """The histogram of each tensor that is not empty in a batch; None where a value is infinite."""
     values = {**batch.feeds, **session(batch.feeds)}
-    found = {}
+    found: dict[str, Histogram | None] = {}
     for name in tensors:
         if values[name].size:
             array = np.asarray(values[name], np.float32)
-            if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+            largest = max(-array.min(), array.max())
+            if np.isnan(largest):
                 raise InputError(
-                    f"the float model computes a NaN or infinity in tensor {name!r} "
+                    f"the float model computes a NaN in tensor {name!r} "
                     f"(samples {batch.start} to {batch.start + batch.count - 1} of the calibration data)"
                 )
-            found[name] = Histogram.of(array)
+            found[name] = Histogram.of(array) if largest < _INFINITE else None
     return batch, found

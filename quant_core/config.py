@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from quant_core.errors import InputError
 from quant_core.operators import DEFAULT_LAYER_OPS
@@ -81,12 +83,14 @@ class SearchConfig(_Frozen):
     rank: Literal["mse", "kl"] = Field(
         default="mse", description="The loss layers are ranked by, against the wide model's output."
     )
-    samples: Literal["all"] | int = Field(default="all", description="Evaluation samples a probe uses.")
+    samples: Literal["auto", "all"] | int = Field(
+        default="auto", description="Evaluation samples a probe uses: as many as the ranking needs, all, or so many."
+    )
 
     @model_validator(mode="after")
     def _samples_are_some(self) -> Self:
-        if self.samples != "all" and self.samples < 2:
-            raise ValueError(f"samples must be 'all' or at least 2, not {self.samples}")
+        if isinstance(self.samples, int) and self.samples < 2:
+            raise ValueError(f"samples must be 'auto', 'all' or at least 2, not {self.samples}")
         return self
 
 
@@ -123,9 +127,24 @@ def config_from(**options: object) -> MixedPrecisionConfig:
     try:
         return MixedPrecisionConfig.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = f"is not an option; there are {', '.join(MixedPrecisionConfig.model_fields)}"
-        raise InputError(f"{place}: {message}" if place else message) from error
+        raise InputError(_in_one_line(error)) from error
+
+
+def _in_one_line(error: ValidationError) -> str:
+    """The first thing that is wrong. Of a field with several types, each one's complaint."""
+    first, *others = error.errors()
+    place, message = _place(first), first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        fields = Target.model_fields if first["loc"][0] == "target" else MixedPrecisionConfig.model_fields
+        near = get_close_matches(str(first["loc"][-1]), fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
+        message = f"is not an option; {hint}"
+    else:
+        message = " or ".join([message, *(other["msg"] for other in others if _place(other) == place)])
+    return f"{place}: {message}" if place else message
+
+
+def _place(error: ErrorDetails) -> str:
+    # After the name of a field with several types, pydantic adds the one it tried.
+    parts = error["loc"][:1] if error["loc"][:1] in (("samples",), ("output",)) else error["loc"]
+    return ".".join(str(part) for part in parts)

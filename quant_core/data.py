@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -195,8 +196,11 @@ def _chunks(path: Path, source: str) -> Iterator[Chunk]:
             raise InputError(f"{place}: cannot be read as {file.suffix}: {reason[0]}") from error
 
 
-# RuntimeError: an archive that is encrypted, or compressed in a way Python does not know.
-_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, pa.ArrowException)
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pa.ArrowException),
+    RuntimeError,  # an archive that is encrypted, or compressed in a way Python does not know
+    *(SyntaxError, tokenize.TokenError),  # numpy reads the header of an array as Python's source
+)
 
 
 def _npz_chunks(path: Path) -> Iterator[Chunk]:

@@ -4,7 +4,7 @@ The rules:
 1. A layer demands its own activation type of the tensors it reads; a computation demands the wide one.
 2. A mover demands what its output carries, so that values are moved in the type their reader wants.
 3. A graph output, and a reader left in float, demand the wide type of a tensor that a quantized node
-   reads or writes, and nothing of any other.
+   reads or writes, and nothing of any other. A tensor that took no finite value in calibration stays float.
 4. A tensor all of whose readers demand one type carries it (one Q/DQ pair). Otherwise it carries the wide
    type, and each reader that demands another gets a pair of its own behind the wide one.
 5. Between a node and the activation (Relu, Clip) that alone reads it there is no tensor: runtimes fuse them.
@@ -12,7 +12,7 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from quant_core.graph import FloatGraph
@@ -35,10 +35,14 @@ class Topology:
     """Role of each node; a fused activation has the role of a computation."""
     fused: frozenset[str]
     """Tensors between a node and its fused activation (rule 5)."""
+    quantizable: frozenset[str]
+    """Tensors that may carry a type: those a scale can be chosen for."""
 
     @classmethod
-    def of(cls, graph: FloatGraph, layers: Sequence[Layer]) -> Topology:
-        """Read the roles off the graph; only the given layers are layers."""
+    def of(cls, graph: FloatGraph, layers: Sequence[Layer], observed: Iterable[str] | None = None) -> Topology:
+        """Read the roles off the graph; only the given layers are layers, only observed tensors (all) get a type."""
+        if observed is None:
+            observed = [name for name in [*graph.inputs, *graph.producer] if graph.is_float_activation(name)]
         layer_of = {index: layer.name for layer in layers for index in layer.nodes}
         layer_ops = frozenset(layer.op for layer in layers)
         roles = [role_of(node.op_type, node.domain, layer_ops) for node in graph.nodes]
@@ -57,10 +61,10 @@ class Topology:
             ):
                 fused.add(node.input[0])
                 roles[index] = Role.COMPUTE
-        return cls(graph, layer_of, tuple(roles), frozenset(fused))
+        return cls(graph, layer_of, tuple(roles), frozenset(fused), frozenset(observed) - fused)
 
     def quantized_inputs(self, index: int) -> list[int]:
-        """Positions of a node's inputs that can carry a type: float activations that are not fused away."""
+        """Positions of a node's inputs that can carry a type."""
         node, role = self.graph.nodes[index], self.roles[index]
         if role is Role.FLOAT:
             return []
@@ -71,9 +75,7 @@ class Topology:
         return [
             position
             for position in positions
-            if position < len(node.input)
-            and node.input[position] not in self.fused
-            and self.graph.is_float_activation(node.input[position])
+            if position < len(node.input) and node.input[position] in self.quantizable
         ]
 
 
@@ -114,7 +116,8 @@ def _demand_of(
 ) -> DataType | None:
     role = topology.roles[index]
     if role is Role.LAYER:
-        return precisions[topology.layer_of[index]].activations
+        wanted = precisions.get(topology.layer_of[index])  # None for a layer that the plan leaves out
+        return wide if wanted is None else wanted.activations
     if role is Role.COMPUTE:
         return wide
     carried = {base.get(name) for name in topology.graph.nodes[index].output if name}
@@ -131,7 +134,7 @@ def _settle(
 ) -> None:
     """Decide what a tensor carries, once all its readers' demands are known."""
     graph = topology.graph
-    if name in topology.fused or not graph.is_float_activation(name):
+    if name not in topology.quantizable:
         return
     readers = graph.readers.get(name, ())
     wanted = [demand.get(place) for place in readers]

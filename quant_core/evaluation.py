@@ -23,7 +23,7 @@ from quant_core.progress import watcher
 from quant_core.qdq import PlanWriter
 from quant_core.quantizer import Quantizer
 from quant_core.references import Reference, fetch
-from quant_core.sessions import Session, open_file, open_nodes
+from quant_core.sessions import Numerics, Session, open_file, open_nodes
 from quant_core.tables import facts, with_facts
 
 __all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "quantizer_of", "score_file"]
@@ -60,7 +60,7 @@ def float_outputs(
     dataset = open_dataset(data, machine.cache)
     check_inputs(graph, dataset)
     names = compared_outputs(graph, output)
-    session = open_file(fetch(model, machine.cache))
+    session = open_file(fetch(model, machine.cache), Numerics.FAST)
     parts = [found for _, found in _run(session, graph, dataset, names, batch_size, machine.workers, "baseline")]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
     columns = {name: _fixed_size(array) for name, array in whole.items()}

@@ -75,4 +75,4 @@ def quantized_model(
 
 
 def _tensor(array: NDArray[np.generic], name: str) -> onnx.TensorProto:
-    return onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
+    return onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)

@@ -49,6 +49,12 @@ class FloatGraph:
         return tuple(value.name for value in self.model.graph.output)
 
     @cached_property
+    def named_outside(self) -> frozenset[str]:
+        """Tensors that nodes write and something beyond the nodes knows by name: outputs, what subgraphs read."""
+        captured = [name for name, places in self.readers.items() if any(position < 0 for _, position in places)]
+        return frozenset([*self.outputs, *captured]).intersection(self.producer)
+
+    @cached_property
     def producer(self) -> Mapping[str, int]:
         """Index of the node that writes each tensor."""
         return {name: index for index, node in enumerate(self.nodes) for name in node.output if name}

@@ -22,7 +22,7 @@ from quant_core.graph import outer_names
 from quant_core.precision import PrecisionPlan
 from quant_core.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantizer import Quantizer
-from quant_core.sessions import Session, open_nodes
+from quant_core.sessions import Numerics, Session, open_nodes
 
 __all__ = ["IncrementalModel"]
 
@@ -53,7 +53,14 @@ class _Block:
 class IncrementalModel:
     """The wide model and some variants of it, ready to run batch by batch."""
 
-    def __init__(self, quantizer: Quantizer, wide: PrecisionPlan, variants: Sequence[PrecisionPlan]) -> None:
+    def __init__(
+        self,
+        quantizer: Quantizer,
+        wide: PrecisionPlan,
+        variants: Sequence[PrecisionPlan],
+        numerics: Numerics = Numerics.SHIPPED,
+    ) -> None:
+        self._numerics = numerics
         self._writer = PlanWriter(quantizer, folded=True)
         self._graph = quantizer.graph
         base = self._writer.write(wide)
@@ -84,7 +91,7 @@ class IncrementalModel:
 
     def _session(self, block: _Block, exported: set[str]) -> Session:
         outputs = [name for name in block.writes if name in exported]
-        return open_nodes(self._graph, block.nodes, outputs, self._writer.constants)
+        return open_nodes(self._graph, block.nodes, outputs, self._writer.constants, self._numerics)
 
     def _reach(self, blocks: Sequence[_Block], variant: Mapping[int, _Block]) -> list[int]:
         """Numbers of the blocks a variant runs: those it changes and those that read what these write."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from quant_core.errors import InputError
 from quant_core.tables import SCORES
 
-__all__ = ["METRICS", "Score", "Terms", "load_function", "sample_terms", "scores_of", "terms_table"]
+__all__ = ["METRICS", "Score", "Terms", "additive", "load_function", "sample_terms", "scores_of", "terms_table"]
 
 Array = NDArray[np.generic]
 Terms = dict[str, NDArray[np.float64]]
@@ -130,6 +130,13 @@ METRICS: Mapping[str, Callable[[pa.Table], Score]] = {
     "top1_drop": lambda scores: _mean(_column(scores, "float_top1") - _column(scores, "top1")),
 }
 """Metrics by name; the last two need labels."""
+
+
+def additive(metric: str, score: float) -> float:
+    """A score on a scale on which the errors of several layers about add up: as power, where it is an amplitude."""
+    if metric == "l2":
+        return score * abs(score)
+    return 10 ** (-score / 10) if metric == "sqnr_db" else score
 
 
 def scores_of(scores: pa.Table) -> dict[str, float]:

@@ -1,7 +1,9 @@
-"""Makes the float model ready: batch norms folded, constants folded, shapes inferred, opset new enough."""
+"""Makes the float model ready: batch norms folded, constants folded, types inferred, opset new enough."""
 
 from __future__ import annotations
 
+import math
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -12,18 +14,18 @@ import onnxruntime as ort
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, UnsupportedError
 from quant_core.graph import FloatGraph
 from quant_core.layers import find_layers, layer_table
 from quant_core.machine import Machine
+from quant_core.opset import OPSET, RUNTIME_DOMAIN, opset_of, upgraded
 from quant_core.references import Reference, atomic_folder, fetch, file_digest
+from quant_core.sessions import session_options
 from quant_core.tables import facts, with_facts
 
-__all__ = ["OPSET", "is_prepared", "prepare", "prepared_graph"]
+__all__ = ["is_prepared", "prepare", "prepared_graph"]
 
-OPSET = 21
-"""The first opset in which QuantizeLinear and DequantizeLinear take 16-bit types."""
-
+_LARGEST = 2**31 - 2**20  # what protobuf can serialize, less what the nodes take
 _IR_VERSION = 10  # the one that came with opset 21
 _QUANTIZED_OPS = frozenset(
     ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"]
@@ -41,9 +43,10 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
     proto = _load(path, model.url)
     _refuse_quantized(proto, model.url)
     with tempfile.TemporaryDirectory(dir=_made(cache)) as scratch:
-        prepared = _optimized(_upgraded(proto, model.url), Path(scratch), model.url)
+        prepared = _optimized(proto, Path(scratch), model.url)
+        _write_constant_outputs(prepared)
         _name_nodes(prepared)
-        prepared = onnx.shape_inference.infer_shapes(prepared, data_prop=True)
+        prepared = _inferred(prepared)
         written = Path(scratch) / "model.onnx"
         written.write_bytes(prepared.SerializeToString(deterministic=True))
         digest = file_digest(written)
@@ -52,7 +55,7 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
     graph = prepared_graph(digest, cache)
     layers = find_layers(graph, layer_ops)
     if not layers:
-        raise InputError(f"{model.url}: has no layer to narrow: no {', '.join(layer_ops)} on float data")
+        raise InputError(f"{model.url}: has no layer to narrow: {_why_no_layer(graph, layer_ops)}")
     return with_facts(layer_table(layers), prepared=digest)
 
 
@@ -75,12 +78,24 @@ def _made(folder: Path) -> Path:
 
 def _load(path: Path, source: str) -> onnx.ModelProto:
     try:
-        proto = onnx.load(path)
+        proto = onnx.load(path, load_external_data=False)
+        size = sum(_external_bytes(tensor) for tensor in proto.graph.initializer)
+        if size > _LARGEST:
+            raise UnsupportedError(
+                f"{source}: holds {size / 2**30:.1f} GiB of constants; 2 GiB is the most there can be"
+            )
+        onnx.load_external_data_for_model(proto, str(path.parent))
     except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
         raise InputError(f"{source}: not an ONNX model: {error}") from error
     if not proto.graph.node or not proto.opset_import:
         raise InputError(f"{source}: not an ONNX model: it holds no graph")
     return proto
+
+
+def _external_bytes(tensor: onnx.TensorProto) -> int:
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return 0
+    return int(math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def _refuse_quantized(proto: onnx.ModelProto, source: str) -> None:
@@ -94,35 +109,82 @@ def _refuse_quantized(proto: onnx.ModelProto, source: str) -> None:
         raise InputError(f"{source}: already quantized ({listed}); give the float model it was made from")
 
 
-def _upgraded(proto: onnx.ModelProto, source: str) -> onnx.ModelProto:
-    """The model at OPSET or newer."""
-    version = next((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
-    if version >= OPSET:
-        return proto
-    try:
-        return onnx.version_converter.convert_version(proto, OPSET)
-    except Exception as error:  # the converter raises bare RuntimeErrors from C++
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(f"{source}: cannot be converted from opset {version} to {OPSET}: {reason}") from error
-
-
 def _optimized(proto: onnx.ModelProto, scratch: Path, source: str) -> onnx.ModelProto:
-    """What ONNX Runtime's basic optimisations make of the model."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(scratch / "optimized.onnx")
-    options.log_severity_level = 4
-    try:
-        ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-        raise InputError(f"{source}: ONNX Runtime cannot run it: {str(error).strip().splitlines()[0]}") from error
-    optimized = onnx.load(options.optimized_model_filepath)
-    used = {node.domain for node in optimized.graph.node} | {""}
-    kept = [entry for entry in optimized.opset_import if entry.domain in used]
-    del optimized.opset_import[:]
-    optimized.opset_import.extend(kept)
+    """What ONNX Runtime's basic optimisations make of the model, at a newer opset where that works."""
+    failure = None
+    for candidate in (upgraded(proto), proto):
+        try:
+            optimized = _basic_optimisations(candidate, scratch / "optimized.onnx")
+            break
+        except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+            failure = error
+    else:
+        reason = str(failure).strip().splitlines()[0]
+        raise InputError(f"{source}: ONNX Runtime cannot run it: {reason}") from failure
+    _declare_domains(optimized)
     optimized.ir_version = max(optimized.ir_version, _IR_VERSION)
     return optimized
+
+
+def _basic_optimisations(proto: onnx.ModelProto, written: Path) -> onnx.ModelProto:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(written)
+    options.log_severity_level = 4
+    ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(written)
+
+
+def _declare_domains(proto: onnx.ModelProto) -> None:
+    """Import the domains the nodes and the pairs to come are of, instead of all that ONNX Runtime knows."""
+    version, used = opset_of(proto), {node.domain for node in proto.graph.node} | {""}
+    kept = [entry for entry in proto.opset_import if entry.domain in used]
+    del proto.opset_import[:]
+    proto.opset_import.extend(kept)
+    if version < OPSET and RUNTIME_DOMAIN not in used:
+        proto.opset_import.add(domain=RUNTIME_DOMAIN, version=1)
+
+
+def _write_constant_outputs(proto: onnx.ModelProto) -> None:
+    """Give every output that is a constant a node that writes it, as all other outputs have."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name in [value.name for value in proto.graph.output if value.name in constants]:
+        constants[name].name = f"{name}/constant"
+        for node in proto.graph.node:
+            node.input[:] = [f"{name}/constant" if read == name else read for read in node.input]
+        proto.graph.node.append(onnx.helper.make_node("Identity", [f"{name}/constant"], [name]))
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every tensor's type: ONNX's inference, and ONNX Runtime's for what that cannot tell."""
+    proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    known = {value.name for value in [*proto.graph.value_info, *proto.graph.output]}
+    unknown = [name for node in proto.graph.node for name in node.output if name and name not in known]
+    if unknown:
+        asked = onnx.ModelProto()
+        asked.CopyFrom(proto)
+        asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
+        session = ort.InferenceSession(asked.SerializeToString(), session_options())
+        found = [value for value in session.get_outputs() if value.name in set(unknown)]
+        proto.graph.value_info.extend(filter(None, map(_declared, found)))
+    return proto
+
+
+def _declared(value: ort.NodeArg) -> onnx.ValueInfoProto | None:
+    """ONNX's declaration of what ONNX Runtime inferred; None for what is no tensor."""
+    kind = re.fullmatch(r"tensor\((\w+)\)", value.type)
+    if kind is None:
+        return None
+    return onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.DataType.Value(kind[1].upper()), value.shape)
+
+
+def _why_no_layer(graph: FloatGraph, layer_ops: Sequence[str]) -> str:
+    """What the model has instead of a layer on float32 data."""
+    read = [graph.element_type(node.input[0]) for node in graph.nodes if node.op_type in layer_ops]
+    if not read:
+        return f"no {', '.join(layer_ops)} at all"
+    kinds = sorted({onnx.TensorProto.DataType.Name(kind).lower() for kind in read})
+    return f"its {', '.join(layer_ops)} compute in {', '.join(kinds)}; give the model in float32"
 
 
 def _name_nodes(proto: onnx.ModelProto) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
 from time import perf_counter
 
 import numpy as np
@@ -22,6 +21,7 @@ from quant_core.metrics import divergence
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.progress import watcher
 from quant_core.references import Reference
+from quant_core.sessions import Numerics
 from quant_core.tables import PROBES
 
 __all__ = ["LOSSES", "layer_sensitivity", "probe_shards"]
@@ -63,32 +63,33 @@ def layer_sensitivity(
     calibration: pa.Table,
     data: Reference,
     shard: Sequence[str],
-    narrow: Sequence[str],
-    samples: int,
+    precision: str,
+    start: int,
+    stop: int,
     loss: str,
     output: int | str,
     config: QuantizationConfig,
     batch_size: int | None,
     machine: Machine,
 ) -> pa.Table:
-    """The loss of every sample (schema PROBES) for each layer of the shard at each narrow precision.
+    """The loss of every sample (schema PROBES) for each layer of the shard at a narrow precision.
 
-    The first `samples` of the data are used. All other layers are at the wide precision; the loss is against
+    Samples [start, stop) of the data are used. All other layers are at the wide precision; the loss is against
     the output of the all-wide model.
     """
     quantizer = quantizer_of(layers, calibration, config, machine)
     dataset = open_dataset(data, machine.cache)
     wide = PrecisionPlan.uniform([layer.name for layer in layers_from_table(layers)], config.wide)
-    probes = list(product(shard, map(Precision.parse, narrow)))
-    model = IncrementalModel(quantizer, wide, [wide.narrowed({name: precision}) for name, precision in probes])
+    narrow = Precision.parse(precision)
+    model = IncrementalModel(quantizer, wide, [wide.narrowed({name: narrow}) for name in shard], Numerics.FAST)
     names = compared_outputs(quantizer.graph, output)
-    losses: list[list[NDArray[np.float64]]] = [[] for _ in probes]
-    seconds = np.zeros(len(probes))
-    for batch in batches(quantizer.graph, dataset, batch_size, stop=samples):
+    losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
+    seconds = np.zeros(len(shard))
+    for batch in batches(quantizer.graph, dataset, batch_size, start, stop):
         _probe_batch(model, batch, names, LOSSES[loss], losses, seconds)
     columns = {
-        "layer": [name for name, _ in probes],
-        "precision": [str(precision) for _, precision in probes],
+        "layer": list(shard),
+        "precision": [precision] * len(shard),
         "losses": [np.concatenate(parts) for parts in losses],
         "seconds": seconds,
     }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from quant_core.edges import EdgeTypes, edge_types
 from quant_core.numerics import QParams, dequantize
 from quant_core.operators import Role, moving_inputs
+from quant_core.opset import pair_domain
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantizer import Quantizer
 
@@ -57,8 +58,9 @@ class PlanWriter:
         """A Q or DQ node; the same object whenever the arguments are the same."""
         key = (op_type, *inputs, *outputs)
         if key not in self._nodes:
+            domain = pair_domain(self.quantizer.graph.model)
             self._nodes[key] = onnx.helper.make_node(
-                op_type, inputs, outputs, name=f"{outputs[0]}/{op_type}", **attributes
+                op_type, inputs, outputs, name=f"{outputs[0]}/{op_type}", domain=domain, **attributes
             )
         return self._nodes[key]
 
@@ -97,7 +99,7 @@ class _Writing:
             outputs = [self.raw(name) for name in node.output]
             self.append(self.writer.rewired(self.unit, inputs, outputs))
             for name in node.output:
-                if name in self.graph.outputs and name in self.types.base:
+                if name in self.graph.named_outside and name in self.types.base:
                     self.carried(name)
         return QuantizedGraph(tuple(self.nodes), tuple(self.units))
 
@@ -106,8 +108,8 @@ class _Writing:
         self.units.append(self.unit)
 
     def raw(self, name: str) -> str:
-        """The name a producer writes a tensor under; a graph output keeps its own for the final value."""
-        return f"{name}/float" if name in self.graph.outputs and name in self.types.base else name
+        """The name a producer writes a tensor under: its own, unless that is kept for what the tensor carries."""
+        return f"{name}/float" if name in self.graph.named_outside and name in self.types.base else name
 
     def input(self, position: int, name: str) -> str:
         """The name a node reads at a position, once everything it needs is written."""
@@ -126,16 +128,16 @@ class _Writing:
         """The tensor with the type it carries."""
         if self.writer.folded and self.repeats(name):
             return self.raw(name)
-        final = name if name in self.graph.outputs else None
+        final = name if name in self.graph.named_outside else None
         return self.pair(self.raw(name), name, self.types.base[name], final)
 
     def repeats(self, name: str) -> bool:
         """Whether a pair would find every value already on its grid: a mover wrote it from the same type."""
         source = self.graph.producer.get(name)
-        if source is None or self.topology.roles[source] is not Role.MOVER or name in self.graph.outputs:
+        if source is None or self.topology.roles[source] is not Role.MOVER or name in self.graph.named_outside:
             return False
         node = self.graph.nodes[source]
-        if node.op_type in ("Clip", "Pad") and len(node.input) > 1 + (node.op_type == "Pad"):
+        if node.op_type in ("Clip", "Pad"):
             return False  # bounds and pad values need not lie on the grid
         moved = [node.input[position] for position in moving_inputs(node.op_type, len(node.input))]
         return all(self.types.base.get(tensor) is not None for tensor in moved) and all(
@@ -159,7 +161,9 @@ class _Writing:
         return self.graph.nodes[self.unit].op_type in _BINARY
 
     def operand(self, name: str) -> str:
-        """A constant operand of a computation, in the wide activation type."""
+        """A constant operand of a computation, in the wide activation type; a mask of infinities as it is."""
+        if not np.isfinite(self.graph.constant(name)).all():
+            return name
         dtype = self.quantizer.config.wide.activations
         codes, qparams = self.quantizer.constant(name, dtype)
         return self.stored(f"{name}/a{dtype.code}", codes, qparams, None)
@@ -167,7 +171,7 @@ class _Writing:
     def layer_constant(self, position: int, name: str) -> str:
         """A layer's weight or bias in the precision of the layer."""
         layer = self.topology.layer_of[self.unit]
-        precision = self.precisions[layer]
+        precision = self.precisions.get(layer, self.quantizer.config.wide)
         if position < 2:
             if not self.graph.is_float_constant(name):
                 return name

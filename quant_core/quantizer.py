@@ -15,7 +15,7 @@ from quant_core.edges import Topology
 from quant_core.errors import InputError
 from quant_core.graph import FloatGraph, attribute
 from quant_core.histogram import Histogram, histograms_from_table
-from quant_core.layers import Layer
+from quant_core.layers import Layer, find_layers
 from quant_core.numerics import QParams, choose_qparams, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.ranges import METHODS, range_groups
@@ -57,14 +57,17 @@ class Quantizer:
         self, graph: FloatGraph, layers: Sequence[Layer], calibration: pa.Table, config: QuantizationConfig
     ) -> None:
         self.graph = graph
-        self.layers = tuple(layers)
         self.config = config
-        self.topology = Topology.of(graph, layers)
-        self._groups = range_groups(self.topology)
+        searched = {index for layer in layers for index in layer.nodes}
+        fixed = [layer for layer in find_layers(graph) if searched.isdisjoint(layer.nodes)]
+        self.layers = (*layers, *fixed)
+        """The layers of the plan, then those the user took out of the search, which stay wide."""
         self._histograms = histograms_from_table(calibration)
+        self.topology = Topology.of(graph, self.layers, self._histograms)
+        self._groups = range_groups(self.topology)
         self._activations: dict[tuple[tuple[str, ...], DataType], QParams] = {}
         self._weights: dict[tuple[str, Precision], Weight] = {}
-        self._layer_named = {layer.name: layer for layer in layers}
+        self._layer_named = {layer.name: layer for layer in self.layers}
 
     def range_key(self, tensor: str) -> str:
         """A name shared by all tensors that have the same scale."""
@@ -74,10 +77,10 @@ class Quantizer:
         """Scale and zero point of a tensor in a type: its own range for each type (rule 6 of narrowing)."""
         key = (self._groups[tensor], dtype)
         if key not in self._activations:
-            missing = [name for name in key[0] if name not in self._histograms]
-            if missing:
-                raise InputError(f"tensor {missing[0]!r} took no value during calibration: it is empty in every sample")
-            merged = reduce(Histogram.merge, (self._histograms[name] for name in key[0]))
+            found = [self._histograms[name] for name in key[0] if name in self._histograms]
+            if not found:
+                raise InputError(f"tensor {tensor!r} has no range: in calibration it was empty, or infinite")
+            merged = reduce(Histogram.merge, found)
             low, high = METHODS[self.config.calibrate](merged, dtype)
             self._activations[key] = choose_qparams(np.float64(low), np.float64(high), dtype, self.config.symmetric)
         return self._activations[key]
@@ -157,9 +160,14 @@ class Quantizer:
         return np.float32(qparams.scale)
 
 
-def weight_axis(graph: FloatGraph, layer: Layer) -> int:
-    """The output-channel axis of a layer's weight."""
-    node = graph.nodes[layer.nodes[0]]
+def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
+    """The output-channel axis of a layer's weight; None when nodes that share it do not agree on one."""
+    axes = {_output_axis(graph, index, layer) for index in layer.nodes}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _output_axis(graph: FloatGraph, index: int, layer: Layer) -> int:
+    node = graph.nodes[index]
     if node.op_type == "Conv":
         return 0
     if node.op_type == "ConvTranspose":

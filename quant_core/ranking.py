@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from quant_core.layers import Layer, layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.tables import PROBES, SENSITIVITY
+from quant_core.racing import gathered, loss_estimates
+from quant_core.tables import SENSITIVITY
 
 __all__ = ["macs_share", "plan_after", "rank", "total_bops"]
 
 
 def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Table:
-    """All probes, ascending by mean loss; ties in the order of the graph (schema SENSITIVITY)."""
+    """All probes, ascending by mean loss; ties in the order of the graph (schema SENSITIVITY).
+
+    `probes` are tables of schema PROBES; a probe in several of them was given more samples in later rounds.
+    """
     by_name = {layer.name: layer for layer in layers_from_table(layers)}
     position = {name: index for index, name in enumerate(by_name)}
-    rows = []
-    for probe in (row for table in probes for row in table.select(PROBES.names).to_pylist()):
-        losses = np.asarray(probe["losses"], np.float64)
-        layer, precision = by_name[probe["layer"]], Precision.parse(probe["precision"])
+    seconds = Counter[tuple[str, str]]()
+    for table in probes:
+        for name, precision, took in zip(*(table.column(key).to_pylist() for key in _TIMED), strict=True):
+            seconds[name, precision] += took
+    rows: list[dict[str, Any]] = []
+    for (name, written), estimate in loss_estimates(gathered(probes)).items():
+        layer, precision = by_name[name], Precision.parse(written)
         rows.append(
             {
-                "layer": layer.name,
-                "precision": str(precision),
-                "loss": float(np.sum(losses)) / len(losses),
-                "standard_error": float(np.std(losses, ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0,
-                "samples": len(losses),
-                "seconds": probe["seconds"],
+                "layer": name,
+                "precision": written,
+                "loss": estimate.mean,
+                "standard_error": estimate.standard_error,
+                "samples": estimate.samples,
+                "seconds": seconds[name, written],
                 "bops_saved": layer.macs * (wide.bit_product - precision.bit_product),
                 "bytes_saved": layer.weight_elements * (wide.weights.bits - precision.weights.bits) // 8,
             }
         )
     rows.sort(key=lambda row: (_last_if_nan(row["loss"]), position[row["layer"]], row["bops_saved"]))
     return pa.Table.from_pylist(rows, schema=SENSITIVITY)
+
+
+_TIMED = ("layer", "precision", "seconds")
 
 
 def _last_if_nan(loss: float) -> float:

@@ -1,41 +1,96 @@
 """How far down the ranking the search may go.
 
-A strategy is a generator: it yields how many moves of the ranking to make, is sent whether that plan meets
-the target, and returns the number it settles on. Zero moves is the wide plan, which is known to meet it.
+A strategy is a generator: it yields how many moves of the ranking to make, is sent how that plan did, and
+returns the number it settles on. Zero moves is the wide plan, which is known to meet the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 
-__all__ = ["STRATEGIES", "Strategy", "bisect", "linear"]
+import numpy as np
 
-Strategy = Generator[int, bool, int]
+__all__ = ["STRATEGIES", "Bounds", "Measured", "Strategy", "bisect", "linear"]
 
 
-def linear(moves: int) -> Strategy:
+@dataclass(frozen=True)
+class Measured:
+    """How a plan did."""
+
+    met: bool
+    """Whether it meets the target."""
+    error: float
+    """Its score on a scale on which the losses of layers about add up (see `metrics.additive`)."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What is known before the first step."""
+
+    losses: Sequence[float]
+    """Loss of each move, in the order of the ranking."""
+    wide: float
+    """Error of the wide plan."""
+    everything: float
+    """Error of the plan with all moves made."""
+    limit: float
+    """The largest error that meets the target."""
+
+
+Strategy = Generator[int, Measured, int]
+
+
+def linear(bounds: Bounds) -> Strategy:
     """The documented rule: one more move at a time until the target would be broken."""
-    for count in range(1, moves + 1):
-        if not (yield count):
+    for count in range(1, len(bounds.losses) + 1):
+        if not (yield count).met:
             return count - 1
-    return moves
+    return len(bounds.losses)
 
 
-def bisect(moves: int) -> Strategy:
-    """The same cut in about log2 N steps, given that all moves together miss the target.
+def bisect(bounds: Bounds) -> Strategy:
+    """The same cut in about log2 N steps or fewer, given that all moves together miss the target.
 
-    Both sides of the cut have been evaluated: its own plan meets the target, and one more move does not.
-    Where loss does not grow with every move, this may be another such cut than the first one.
+    Steps go where the target would be reached if errors added up as losses do (regula falsi), and to the middle
+    whenever two steps in a row have not halved what is left: at most 2 log2 N + 2 of them. Both sides of the cut
+    have been evaluated: its own plan meets the target, and one more move does not. Where error does not grow
+    with every move, this may be another such cut than the first one.
     """
-    meets, misses = 0, moves
+    reached = np.concatenate([[0.0], np.cumsum(bounds.losses)])
+    meets, misses = 0, len(bounds.losses)
+    error = {meets: bounds.wide, misses: bounds.everything}
+    widths = [math.inf, math.inf]
     while misses - meets > 1:
-        middle = (meets + misses) // 2
-        if (yield middle):
-            meets = middle
+        stalled = misses - meets > widths[-2] / 2
+        step = (meets + misses) // 2 if stalled else _crossing(reached, error, meets, misses, bounds.limit)
+        widths.append(misses - meets)
+        measured = yield step
+        error[step] = measured.error
+        if measured.met:
+            meets = step
         else:
-            misses = middle
+            misses = step
     return meets
 
 
-STRATEGIES: Mapping[str, Callable[[int], Strategy]] = {"bisect": bisect, "linear": linear}
+def _crossing(
+    reached: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]],
+    error: Mapping[int, float],
+    meets: int,
+    misses: int,
+    limit: float,
+) -> int:
+    """The number of moves strictly between two known ones at which the error is expected to reach the limit."""
+    rise = error[misses] - error[meets]
+    if not (math.isfinite(rise) and rise > 0):
+        return (meets + misses) // 2
+    share = (limit - error[meets]) / rise
+    target = reached[meets] + min(max(share, 0.0), 1.0) * (reached[misses] - reached[meets])
+    step = int(np.searchsorted(reached, target, side="right")) - 1
+    return min(max(step, meets + 1), misses - 1)
+
+
+STRATEGIES: Mapping[str, Callable[[Bounds], Strategy]] = {"bisect": bisect, "linear": linear}
 """Strategies by the name the user gives."""

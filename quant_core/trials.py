@@ -12,11 +12,12 @@ from quant_core.config import MixedPrecisionConfig, Target
 from quant_core.evaluation import evaluate_plan, score_file
 from quant_core.export import export, exported_reference, is_exported
 from quant_core.layers import layers_from_table
-from quant_core.metrics import METRICS, Score
+from quant_core.metrics import METRICS, Score, additive
 from quant_core.precision import PrecisionPlan
 from quant_core.progress import watcher
 from quant_core.ranking import macs_share, total_bops
 from quant_core.references import Reference
+from quant_core.search import Measured
 from quant_core.stages import Stages
 from quant_core.tables import SEARCH, facts
 
@@ -106,6 +107,10 @@ class Trials:
         self.done.append(trial)
         watcher().tried(self._narrowed(plan), len(plan.layers), score.value, trial.met)
         return trial
+
+    def measured(self, trial: Trial) -> Measured:
+        """How a plan did, as the search strategies want to know it."""
+        return Measured(trial.met, additive(self.request.config.target.metric, trial.score.value))
 
     def _narrowed(self, plan: PrecisionPlan) -> int:
         return sum(precision != self.request.config.wide for _, precision in plan.layers)

@@ -390,6 +390,82 @@ def custom_domain() -> onnx.ModelProto:
     )
 
 
+def old_resampling(op: str, opset: int) -> onnx.ModelProto:
+    """Attributes where later opsets have inputs, and a resampling that onnx's converter gets wrong."""
+    return build(
+        f"""(float[N,3,4,4] x) => (float[N,2,10,10] y) {{
+            [c1] a = Conv(x, w1, b1)  u = {op}<mode="linear">(a, scales)
+            c = Clip<min=-0.31, max=0.47>(u)  p = Pad<pads=[0,0,1,1,0,0,1,1], value=0.29>(c)
+            s = Slice<axes=[1], starts=[0], ends=[3]>(p)  [c2] y = Conv(s, w2)
+        }}""",
+        {"w1": (4, 3, 1, 1), "b1": (4,), "w2": (2, 3, 1, 1), "scales": np.array([1, 1, 2, 2], np.float32)},
+        opset=opset,
+    )
+
+
+def resize_10() -> onnx.ModelProto:
+    return build(
+        """(float[N,3,4,4] x) => (float[N,2,8,8] y) {
+            [c1] a = Conv(x, w1, b1)  u = Resize<mode="linear">(a, scales)  [c2] y = Conv(u, w2)
+        }""",
+        {"w1": (4, 3, 1, 1), "b1": (4,), "w2": (2, 4, 1, 1), "scales": np.array([1, 1, 2, 2], np.float32)},
+        opset=10,
+    )
+
+
+def group_norm_18() -> onnx.ModelProto:
+    """Scale and bias one a group, which opset 21 wants one a channel."""
+    return build(
+        """(float[N,4,5] x) => (float[N,2,5] y) {
+            [c1] a = Conv(x, w1)  g = GroupNormalization<num_groups=2>(a, s, b)  [c2] y = Conv(g, w2)
+        }""",
+        {"w1": (4, 4, 1), "w2": (2, 4, 1), "s": (2,), "b": (2,)},
+        opset=18,
+    )
+
+
+def scalar_index() -> onnx.ModelProto:
+    """A scalar constant that takes an axis away: as a vector of one it would leave it."""
+    return build(
+        """(float[N,3,4] x) => (float[N,2] y) {
+            [a] h = MatMul(x, w1)  first = Gather<axis=1>(h, index)  [b] y = MatMul(first, w2)
+        }""",
+        {"w1": (4, 4), "w2": (4, 2), "index": np.array(0)},
+    )
+
+
+def odd_outputs() -> onnx.ModelProto:
+    """An output that is a constant, and one that is an input."""
+    return build(
+        """(float[N,4] x) => (float[N,2] y, float[4,4] k, float[N,4] x) {
+            [a] h = MatMul(x, w1)  k = Add(w1, w1)  [b] y = MatMul(h, w2)
+        }""",
+        {"w1": (4, 4), "w2": (4, 2)},
+    )
+
+
+def sequence() -> onnx.ModelProto:
+    """A value between layers that is no tensor."""
+    return build(
+        """(float[N,4] x) => (float[N,2] y) {
+            [a] h = MatMul(x, w1)  s = SplitToSequence<axis=1, keepdims=1>(h, two)
+            c = ConcatFromSequence<axis=1>(s)  [b] y = MatMul(c, w2)
+        }""",
+        {"w1": (4, 4), "w2": (4, 2), "two": np.array(2)},
+    )
+
+
+def infinite_mask() -> onnx.ModelProto:
+    """Attention with a causal mask of minus infinity."""
+    return build(
+        """(float[N,3,4] x) => (float[N,3,4] y) {
+            [q] a = MatMul(x, w1)  t = Transpose<perm=[0,2,1]>(x)  [s] s = MatMul(a, t)
+            m = Add(s, mask)  p = Softmax<axis=-1>(m)  [v] y = MatMul(p, x)
+        }""",
+        {"w1": (4, 4), "mask": np.triu(np.full((3, 3), -np.inf, np.float32), 1)},
+    )
+
+
 def local_function() -> onnx.ModelProto:
     """A function of the model's own; ONNX Runtime inlines it."""
     return build(
@@ -429,6 +505,13 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "constant-nodes": constant_nodes,
     "custom-domain": custom_domain,
     "local-function": local_function,
+    "scalar-index": scalar_index,
+    "odd-outputs": odd_outputs,
+    "sequence": sequence,
+    "infinite-mask": infinite_mask,
+    "upsample-9": lambda: old_resampling("Upsample", 9),
+    "resize-10": resize_10,
+    "group-norm-18": group_norm_18,
     "opset-9-ir-3": lambda: chain(9, 3, listed=True),
     "opset-7": lambda: chain(7, 3, listed=True),
     "opset-21": lambda: chain(21, 10),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +23,15 @@ from quant_core.layers import Layer, layers_from_table
 from quant_core.machine import Machine
 from quant_core.operators import DEFAULT_LAYER_OPS
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.prepare import prepare
+from quant_core.prepare import prepare, prepared_graph
 from quant_core.qdq import PlanWriter
 from quant_core.quantizer import Quantizer
 from quant_core.references import refer
-from quant_core.sessions import open_nodes, session_options
+from quant_core.sessions import Numerics, open_nodes, session_options
+from quant_core.tables import facts
 from tests.models import samples
 
-__all__ = ["Feeds", "Outputs", "Workbench", "bench", "same", "saved"]
+__all__ = ["Feeds", "Outputs", "Workbench", "bench", "distance", "same", "saved"]
 
 Feeds = dict[str, NDArray[np.generic]]
 Outputs = dict[str, NDArray[np.generic]]
@@ -73,10 +74,11 @@ class Workbench:
         """The wide plan with these layers narrowed."""
         return self.wide.narrowed(dict.fromkeys(narrow, Precision.parse(precision)))
 
-    def plans(self) -> list[PrecisionPlan]:
+    def plans(self, precision: str = "a8w8") -> list[PrecisionPlan]:
         """All wide, all narrow, each layer narrow alone, every second one."""
-        alone = [self.plan(name) for name in self.names]
-        return [self.wide, self.plan(*self.names), *alone, self.plan(*self.names[::2])]
+        alone = [self.plan(name, precision=precision) for name in self.names]
+        together = [self.plan(*names, precision=precision) for names in (self.names, self.names[::2])]
+        return [self.wide, *together, *alone]
 
     def simulate(self, plan: PrecisionPlan) -> Outputs:
         """What `evaluate_plan` computes."""
@@ -84,9 +86,9 @@ class Workbench:
         nodes = writer.write(plan).nodes
         return open_nodes(self.graph, nodes, self.graph.outputs, writer.constants)(self.feeds)
 
-    def probe(self, plans: Iterable[PrecisionPlan]) -> list[Outputs]:
+    def probe(self, plans: Iterable[PrecisionPlan], numerics: Numerics = Numerics.SHIPPED) -> list[Outputs]:
         """What `layer_sensitivity` computes: the wide model's outputs, then each plan's."""
-        return list(IncrementalModel(self.quantizer, self.wide, list(plans)).run(self.feeds))
+        return list(IncrementalModel(self.quantizer, self.wide, list(plans), numerics).run(self.feeds))
 
     def exported(self, plan: PrecisionPlan) -> onnx.ModelProto:
         """The model that is shipped."""
@@ -106,18 +108,19 @@ class Workbench:
 
 
 def bench(
-    model: onnx.ModelProto, folder: Path, feeds: Feeds | None = None, **config: object
+    model: onnx.ModelProto,
+    folder: Path,
+    feeds: Feeds | None = None,
+    layer_ops: tuple[str, ...] = DEFAULT_LAYER_OPS,
+    **config: object,
 ) -> Workbench:
     """Prepare a model and calibrate it on the feeds (by default four random samples)."""
     machine = Machine(folder / "cache")
     fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     feeds = feeds or samples(model, count=fixed or 4)
-    table = prepare(refer(saved(model, folder)), DEFAULT_LAYER_OPS, machine)
-    calibration = calibrate(table, refer_data(feeds, machine.cache), DEFAULT_LAYER_OPS, None, machine)
+    table = prepare(refer(saved(model, folder)), layer_ops, machine)
+    calibration = calibrate(table, refer_data(feeds, machine.cache), layer_ops, None, machine)
     settings = QuantizationConfig.model_validate(config)
-    from quant_core.prepare import prepared_graph
-    from quant_core.tables import facts
-
     graph = prepared_graph(facts(table)["prepared"], machine.cache)
     return Workbench(table, calibration, settings, graph, feeds, machine)
 
@@ -126,4 +129,12 @@ def same(first: Outputs, second: Outputs) -> bool:
     """Whether the outputs are equal bit for bit."""
     return list(first) == list(second) and all(
         first[name].dtype == second[name].dtype and first[name].tobytes() == second[name].tobytes() for name in first
+    )
+
+
+def distance(first: Outputs, second: Outputs) -> float:
+    """The largest difference, in standard deviations of the output it is found in."""
+    return max(
+        float(np.abs(values.astype(np.float64) - second[name]).max() / (second[name].std() or 1))
+        for name, values in first.items()
     )

@@ -1,0 +1,97 @@
+"""How many samples each probe gets: few at first, more only where they decide the order.
+
+Layers race. All are probed on a sixteenth of the data; those whose place in the ranking is not settled (the
+paired difference to a neighbour is within two standard errors) go on, twice as far each round, up to a
+quarter. Which layers go on depends on the losses alone, so that a new target finds every probe again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+__all__ = ["LossEstimate", "gathered", "loss_estimates", "sample_rounds", "unsettled"]
+
+Probe = tuple[str, str]
+"""Layer name and written precision."""
+Losses = Mapping[Probe, NDArray[np.float64]]
+"""Loss of each sample, from the first on, by probe."""
+
+_FEWEST = 64
+_FIRST_SHARE, _LAST_SHARE = 16, 4
+_STANDARD_ERRORS = 2.0
+
+
+@dataclass(frozen=True)
+class LossEstimate:
+    """What is known of one probe's mean loss over the whole data."""
+
+    mean: float
+    """The estimate."""
+    standard_error: float
+    """Its standard error over samples."""
+    samples: int
+    """Samples it was probed on."""
+
+
+def sample_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int]:
+    """The numbers of samples after which each round ends, for a data set of `count`."""
+    if samples == "all" or (samples == "auto" and count <= _LAST_SHARE * _FEWEST):
+        return [count]
+    if samples != "auto":
+        return [min(samples, count)]
+    rounds = [max(count // _FIRST_SHARE, _FEWEST)]
+    while 2 * rounds[-1] <= count // _LAST_SHARE:
+        rounds.append(2 * rounds[-1])
+    return rounds
+
+
+def gathered(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
+    """Losses of all rounds by probe; tables of schema PROBES, earlier rounds first."""
+    parts: dict[Probe, list[NDArray[np.float64]]] = {}
+    for table in tables:
+        names, precisions = (table.column(name).to_pylist() for name in ("layer", "precision"))
+        for name, precision, losses in zip(names, precisions, table.column("losses"), strict=True):
+            parts.setdefault((name, precision), []).append(losses.values.to_numpy())
+    return {probe: np.concatenate(arrays) for probe, arrays in parts.items()}
+
+
+def unsettled(losses: Losses) -> list[Probe]:
+    """Probes still in the race whose place is not settled, in the order given."""
+    longest = max(len(values) for values in losses.values())
+    racing = [probe for probe, values in losses.items() if len(values) == longest]
+    ranked = sorted(racing, key=lambda probe: float(np.sum(losses[probe])))
+    open_places = set()
+    for one, other in pairwise(ranked):
+        difference = losses[other] - losses[one]
+        if np.mean(difference) <= _STANDARD_ERRORS * _error_of_mean(difference):
+            open_places |= {one, other}
+    return [probe for probe in racing if probe in open_places]
+
+
+def loss_estimates(losses: Losses) -> dict[Probe, LossEstimate]:
+    """Mean losses that can be compared, though not all are over the same samples.
+
+    A probe that left the race early is scaled by how much harder the later samples were for those that went on
+    (a ratio estimator; Cochran, Sampling Techniques, 3rd edition, chapter 6).
+    """
+    longest = max((len(values) for values in losses.values()), default=0)
+    common = np.sum([values for values in losses.values() if len(values) == longest], axis=0)
+    estimates = {}
+    for probe, values in losses.items():
+        early = float(np.mean(common[: len(values)]))
+        factor = float(np.mean(common)) / early if early > 0 else 1.0
+        mean = float(np.sum(values)) / len(values) * factor
+        estimates[probe] = LossEstimate(mean, _error_of_mean(values) * factor, len(values))
+    return estimates
+
+
+def _error_of_mean(values: NDArray[np.float64]) -> float:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
