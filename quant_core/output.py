@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
 from quant_core.layers import layers_from_table
-from quant_core.metrics import scores_of
+from quant_core.metrics import METRICS, scores_of
 from quant_core.precision import PrecisionPlan
+from quant_core.prepare import prepared_graph
 from quant_core.ranking import macs_share, total_bops
 from quant_core.references import atomic_write, fetch
 from quant_core.report import report_page
 from quant_core.tables import facts, to_ipc
+from quant_core.tensor_types import with_tensor_types
 from quant_core.trials import Shipped, Trials, target_score
 
 __all__ = ["Findings", "HeldOut", "Outcome", "engine_version", "write_output"]
@@ -76,7 +79,7 @@ def write_output(findings: Findings) -> Outcome:
     manifest = _manifest(findings)
     tables = {
         "layers": findings.trials.layers,
-        "calibration": findings.trials.calibration,
+        "calibration": _calibration(findings),
         "sensitivity": findings.ranking,
         "search": findings.trials.table(),
     }
@@ -110,6 +113,11 @@ def _manifest(findings: Findings) -> dict[str, Any]:
             "met": shipped.met,
         },
         "scores": _scores(findings),
+        "standard_errors": _standard_errors(findings),
+        "samples": {
+            "evaluation": shipped.scores.num_rows,
+            "holdout": findings.held_out and findings.held_out.scores.num_rows,
+        },
         "plan": shipped.plan.as_dict(),
         "narrowed": _narrowed(findings),
         "work": {
@@ -125,6 +133,7 @@ def _manifest(findings: Findings) -> dict[str, Any]:
             "evaluation": request.evaluation.sha256,
             "holdout": request.holdout and request.holdout.sha256,
         },
+        "sources": _sources(request, stages.machine.cache),
         "config": config.model_dump(mode="json"),
         "environment": _environment(),
     }
@@ -148,6 +157,46 @@ def _scores(findings: Findings) -> dict[str, Any]:
         "mixed": listed(findings.shipped.scores, trials.baseline),
         "holdout": {} if held_out is None else listed(held_out.scores, held_out.baseline),
     }
+
+
+def _standard_errors(findings: Findings) -> dict[str, dict[str, float]]:
+    """Of the scores, over samples, by the same names; a user's own metric has none."""
+    held_out = findings.held_out
+    parts = {
+        "wide": findings.trials.done[0].scores,
+        "mixed": findings.shipped.scores,
+        **({"holdout": held_out.scores} if held_out else {}),
+    }
+    found = {
+        part: {name: error for name in scores_of(scores) if (error := METRICS[name](scores).standard_error) is not None}
+        for part, scores in parts.items()
+    }
+    top1 = parts["wide"].rename_columns({"float_top1": "top1", "top1": "wide_top1"})
+    labelled = top1.column("top1").null_count == 0
+    error = METRICS["top1"](top1).standard_error if labelled else None
+    return {"float": {} if error is None else {"top1": error}} | found
+
+
+def _sources(request: Request, cache: Path) -> dict[str, str]:
+    """Where things were, as the user wrote it, without what may be secret; nothing for data given in memory."""
+    given = {"model": request.model, "calibration": request.calibration, "evaluation": request.evaluation}
+    if request.holdout:
+        given["holdout"] = request.holdout
+    places = {name: reference.url for name, reference in given.items() if not reference.url.startswith(str(cache))}
+    return {name: _without_secrets(url) for name, url in places.items()} | {"output": str(request.output)}
+
+
+def _without_secrets(url: str) -> str:
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _calibration(findings: Findings) -> pa.Table:
+    trials = findings.trials
+    graph = prepared_graph(facts(trials.layers)["prepared"], trials.stages.machine.cache)
+    return with_tensor_types(trials.calibration, graph, trials.layers, findings.shipped.plan, trials.request.config)
 
 
 def _float_top1(scores: pa.Table) -> float:

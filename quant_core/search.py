@@ -54,7 +54,7 @@ def bisect(bounds: Bounds) -> Strategy:
     """The same cut in about log2 N steps or fewer, given that all moves together miss the target.
 
     Steps go where the target would be reached if errors added up as losses do (regula falsi), and to the middle
-    whenever two steps in a row have not halved what is left: at most 2 log2 N + 2 of them. Both sides of the cut
+    whenever two steps in a row have not halved what is left: at most 3 log2 N of them. Both sides of the cut
     have been evaluated: its own plan meets the target, and one more move does not. Where error does not grow
     with every move, this may be another such cut than the first one.
     """
@@ -83,11 +83,11 @@ def _crossing(
     limit: float,
 ) -> int:
     """The number of moves strictly between two known ones at which the error is expected to reach the limit."""
-    rise = error[misses] - error[meets]
-    if not (math.isfinite(rise) and rise > 0):
+    rise, span = error[misses] - error[meets], reached[misses] - reached[meets]
+    if not (0 < rise < math.inf and 0 < span < math.inf):
         return (meets + misses) // 2
     share = (limit - error[meets]) / rise
-    target = reached[meets] + min(max(share, 0.0), 1.0) * (reached[misses] - reached[meets])
+    target = reached[meets] + min(max(share, 0.0), 1.0) * span
     step = int(np.searchsorted(reached, target, side="right")) - 1
     return min(max(step, meets + 1), misses - 1)
 

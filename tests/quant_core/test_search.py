@@ -1,6 +1,5 @@
-"""The search strategies, against tables of what each prefix would score."""
+"""The strategies, against all the answers written down in advance."""
 
-import itertools
 import math
 
 import numpy as np
@@ -8,72 +7,83 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quant_core.search import STRATEGIES, Bounds, Measured
+from quant_core.search import STRATEGIES, Bounds, Measured, bisect, linear
+
+LIMIT = 1.0
+HIT, MISS = 0.5, 2.0
 
 
-def settle(strategy, errors, limit, losses=None):
-    """Run a strategy on the error of each prefix; where it settles and which prefixes it looked at."""
+def walk(strategy, errors, losses=None):
+    """(moves settled on, moves evaluated in order), where `errors[n]` is the error of n moves."""
     losses = [1.0] * (len(errors) - 1) if losses is None else losses
-    running = STRATEGIES[strategy](Bounds(losses, errors[0], errors[-1], limit))
-    looked = []
+    steps, tried = strategy(Bounds(list(losses), errors[0], errors[-1], LIMIT)), []
     try:
-        step = next(running)
+        moves = next(steps)
         while True:
-            looked.append(step)
-            step = running.send(Measured(errors[step] <= limit, errors[step]))
+            tried.append(moves)
+            moves = steps.send(Measured(errors[moves] <= LIMIT, errors[moves]))
     except StopIteration as stop:
-        return stop.value, looked
+        return stop.value, tried
 
 
-def rule(errors, limit):
-    """The documented rule: narrow in order until the target is about to be broken."""
-    return next((k for k in range(len(errors) - 1) if errors[k + 1] > limit), len(errors) - 1)
+errors_after_the_first = st.floats(0, 2, allow_nan=False) | st.sampled_from([LIMIT, math.inf, math.nan])
+any_errors = st.lists(errors_after_the_first, max_size=40).map(lambda rest: [HIT, *rest])
+missing_at_the_end = any_errors.map(lambda errors: [*errors, MISS])
+any_losses = st.lists(st.floats(0, 2) | st.sampled_from([0.0, math.inf, math.nan]), min_size=41, max_size=41)
 
 
-monotone = st.lists(st.floats(0, 1e6), min_size=2, max_size=200).map(lambda steps: list(np.cumsum([0.0, *steps])))
+@given(any_errors)
+def test_linear_stops_at_the_first_move_that_misses(errors):
+    settled, tried = walk(linear, errors)
+    misses = [moves for moves, error in enumerate(errors) if not error <= LIMIT]
+    first_miss = misses[0] if misses else len(errors)
+    assert settled == first_miss - 1
+    assert tried == list(range(1, min(first_miss, len(errors) - 1) + 1))
 
 
-@given(monotone, st.floats(0, 1))
-def test_linear_is_the_rule(errors, share):
-    limit = errors[-1] * share
-    assert settle("linear", errors, limit)[0] == rule(errors, limit)
+@given(missing_at_the_end, any_losses)
+def test_bisect_settles_on_a_cut_with_both_sides_known(errors, losses):
+    """Whatever the losses promised."""
+    settled, tried = walk(bisect, errors, losses[: len(errors) - 1])
+    assert errors[settled] <= LIMIT
+    assert not errors[settled + 1] <= LIMIT
+    assert {settled, settled + 1} <= {0, len(errors) - 1, *tried}
 
 
-@given(monotone, st.floats(0, 0.999), st.randoms())
-def test_bisect_equals_the_rule_on_monotone_tables_whatever_the_losses_say(errors, share, random):
-    limit = errors[-1] * share
-    if errors[-1] <= limit:
-        return
-    losses = [random.random() for _ in errors[1:]]
-    found, looked = settle("bisect", errors, limit, losses)
-    assert found == rule(errors, limit)
-    assert len(looked) <= 2 * math.log2(len(losses)) + 2
+@given(missing_at_the_end, any_losses)
+def test_bisect_evaluates_no_plan_twice_and_few_at_all(errors, losses):
+    moves = len(errors) - 1
+    _, tried = walk(bisect, errors, losses[:moves])
+    assert len(set(tried)) == len(tried) <= 3 * math.ceil(math.log2(moves))
+    assert all(0 < step < moves for step in tried)
 
 
-@pytest.mark.parametrize("moves", [2, 3, 50, 1000])
-def test_bisect_evaluates_both_sides_of_the_cut(moves):
-    errors = list(range(moves + 1))
-    found, looked = settle("bisect", errors, moves / 2)
-    assert {found, found + 1} - {0, moves} <= set(looked)
+@given(st.integers(0, 60), st.integers(1, 60), any_losses)
+def test_bisect_finds_the_cut_of_linear_where_error_only_grows(good, bad, losses):
+    errors = np.sort([HIT] * (good + 1) + [MISS] * bad).tolist()
+    losses = (losses * 3)[: good + bad]
+    assert walk(bisect, errors, losses)[0] == walk(linear, errors, losses)[0] == good
 
 
-def test_bisect_needs_two_steps_when_errors_add_up_as_losses_do():
-    losses = [float(2**k) for k in range(20)]
-    errors = list(itertools.accumulate(losses, initial=7.0))
-    assert len(settle("bisect", errors, 1000.0, losses)[1]) == 2
+@given(st.integers(0, 100), st.integers(1, 100))
+def test_bisect_halves_where_losses_say_nothing(good, bad):
+    errors = [HIT] * (good + 1) + [MISS] * bad
+    assert len(walk(bisect, errors, [math.nan] * (good + bad))[1]) <= math.ceil(math.log2(good + bad))
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
-def test_bisect_copes_with_an_error_that_is_no_number(bad):
-    errors = [0.0, 1.0, bad, bad, bad]
-    assert settle("bisect", errors, 1.5)[0] == 1
+@given(st.lists(st.floats(0.001, 1), min_size=2, max_size=200).filter(lambda losses: sum(losses) > 1.1))
+def test_where_errors_add_up_as_losses_do_two_steps_are_enough(losses):
+    errors = np.concatenate([[0.0], np.cumsum(np.sort(losses))])
+    settled, tried = walk(bisect, errors.tolist(), np.sort(losses))
+    assert settled == walk(linear, errors.tolist())[0]
+    assert len(tried) <= 3
 
 
-@given(st.lists(st.floats(0, 10), min_size=3, max_size=40), st.floats(0, 10))
-def test_no_strategy_settles_on_a_plan_that_misses_on_any_table(errors, limit):
-    errors = [0.0, *errors]
-    for strategy in STRATEGIES:
-        if strategy == "bisect" and errors[-1] <= limit:
-            continue
-        found, looked = settle(strategy, errors, limit)
-        assert found == 0 or (errors[found] <= limit and found in looked)
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("errors", [[HIT], [HIT, MISS]], ids=["no move", "one that misses"])
+def test_nothing_to_decide(name, errors):
+    assert walk(STRATEGIES[name], errors)[0] == 0
+
+
+def test_linear_may_make_every_move():
+    assert walk(linear, [HIT] * 4) == (3, [1, 2, 3])

@@ -1,0 +1,156 @@
+/* Draws the report's charts with Observable Plot; every text comes ready-made with the data. */
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const look = { fontFamily: "inherit", fontSize: "12px", background: "transparent", color: "var(--soft)", overflow: "visible" };
+  const tip = { fill: "var(--surface)", stroke: "var(--line)", textPadding: 10, lineWidth: 26, fontSize: 12, title: (d) => d.text.join("\n") };
+
+  /* Draws into #id and again whenever its width changes. The arrow keys move the pointer from datum to datum. */
+  function chart(id, points, place, draw) {
+    const box = document.getElementById(id);
+    if (!box) return () => {};
+    const said = box.parentElement.querySelector(".said");
+    let plot, width, current = -1;
+    const render = () => {
+      plot = draw(width);
+      plot.setAttribute("aria-hidden", "true");
+      plot.addEventListener("input", () => { if (plot.value) said.textContent = plot.value.text.join(". "); });
+      box.replaceChildren(plot);
+    };
+    const point = (type, d) => {
+      const { left, top, width: shown } = plot.getBoundingClientRect();
+      const [x, y] = place(plot, d), ratio = shown / width;
+      plot.dispatchEvent(new PointerEvent(type, { clientX: left + x * ratio, clientY: top + y * ratio, pointerType: "mouse", bubbles: true }));
+    };
+    box.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const all = points();
+      if (!step || !all.length) return;
+      event.preventDefault();
+      current = Math.max(0, Math.min(all.length - 1, current + step));
+      point("pointermove", all[current]);
+    });
+    box.addEventListener("blur", () => { if (current >= 0) plot.dispatchEvent(new PointerEvent("pointerleave", { pointerType: "mouse" })); current = -1; });
+    new ResizeObserver(() => {
+      const now = Math.floor(box.clientWidth);
+      if (now && now !== width) { width = now; render(); }
+    }).observe(box);
+    return () => { current = -1; if (width) render(); };
+  }
+  const at = (x, y) => (plot, d) => [plot.scale("x").apply(x(d)), plot.scale("y").apply(y(d))];
+
+  function searchChart(width) {
+    const { points, limit, limitText, label, factor } = data.search;
+    const scaled = (key) => (d) => d[key] * factor;
+    const on = { x: "share", y: scaled("score") };
+    const colour = (d) => (d.accepted ? "var(--narrow)" : "var(--limit)");
+    return Plot.plot({
+      width, height: Math.min(340, Math.max(240, width * 0.45)), marginLeft: 48, marginRight: 16, marginTop: 28, marginBottom: 42, style: look,
+      x: { domain: [0, 1], label: "MACs narrowed", labelArrow: "none", labelAnchor: "center", labelOffset: 40, tickFormat: "%", ticks: width < 500 ? 5 : 10, inset: 8 },
+      y: { label, labelArrow: "none", grid: true, nice: true, ticks: 6, inset: 4 },
+      marks: [
+        Plot.ruleY([limit * factor], { stroke: "var(--limit)", strokeDasharray: "5 4" }),
+        Plot.text([limit * factor], { y: (d) => d, text: () => limitText, frameAnchor: "left", textAnchor: "start", dx: 6, dy: -8, fill: "var(--limit)" }),
+        Plot.line(points, { ...on, sort: "share", stroke: "var(--line)" }),
+        Plot.ruleX(points, { x: "share", y1: scaled("low"), y2: scaled("high"), stroke: colour, strokeOpacity: 0.6 }),
+        Plot.dot(points.filter((d) => d.chosen), { ...on, r: 9, stroke: "var(--narrow)", strokeWidth: 1.5, fill: "var(--surface)" }),
+        Plot.dot(points, { ...on, r: 5, strokeWidth: 1.5, stroke: colour, fill: (d) => (d.accepted ? "var(--narrow)" : "var(--surface)"), className: "points" }),
+        Plot.tip(points, Plot.pointer({ ...on, ...tip, maxRadius: 60 })),
+      ],
+    });
+  }
+
+  function lossChart(width) {
+    const { points, layers, narrow, log, label } = data.loss;
+    const least = d3.min(points.filter((d) => d.loss > 0), (d) => Math.max(d.low, d.loss / 3));
+    const shown = (value) => (log ? Math.max(value, least) : value);
+    const spread = narrow.length > 1 ? Math.min(5, (width - 80) / layers / (narrow.length + 1)) : 0;
+    const colour = (d) => (d.taken ? "var(--narrow)" : "var(--wide)");
+    const size = Math.max(2, Math.min(5, (width / layers) * 0.35));
+    return Plot.plot({
+      width, height: Math.min(320, Math.max(240, width * 0.4)), marginLeft: 56, marginRight: 16, marginTop: 28, marginBottom: 42, style: look,
+      x: { domain: [0.5, layers + 0.5], label: "layer, in graph order", labelArrow: "none", labelAnchor: "center", labelOffset: 40, ticks: d3.ticks(1, layers, Math.min(layers, width / 60)).filter(Number.isInteger), tickFormat: "d" },
+      y: { type: log ? "log" : "linear", label, labelArrow: "none", grid: true, ticks: 5, tickFormat: "~g", nice: true },
+      marks: narrow.flatMap((precision, index) => {
+        const own = points.filter((d) => d.precision === precision);
+        const dx = (index - (narrow.length - 1) / 2) * spread * 2;
+        return [
+          Plot.ruleX(own, { x: "layer", y1: (d) => shown(d.low), y2: (d) => shown(d.high), stroke: colour, strokeOpacity: 0.6, dx }),
+          Plot.dot(own, { x: "layer", y: (d) => shown(d.loss), r: size, stroke: colour, strokeWidth: 1.5, fill: (d) => (d.taken ? "var(--narrow)" : "var(--surface)"), symbol: ["circle", "diamond2", "square2"][index % 3], dx, className: "points" }),
+        ];
+      }).concat(Plot.tip(points, Plot.pointerX({ x: "layer", y: (d) => shown(d.loss), ...tip }))),
+    });
+  }
+
+  function bins(tensor) {
+    const share = d3.format(".2~%"), near = d3.format(".3~g"), total = d3.sum(tensor.counts);
+    return tensor.counts.map((count, index) => {
+      const low = tensor.start + index * tensor.width, high = low + tensor.width;
+      return { low, high, count, text: [`${near(low)} to ${near(high)}`, `${count.toLocaleString("en")} values, ${share(count / total)}`] };
+    }).filter((bin) => bin.count);
+  }
+
+  function tensorChart(tensor, width) {
+    const ranges = tensor.ranges, filled = bins(tensor);
+    const ends = [tensor.min, tensor.max, ...ranges.flatMap((d) => [d.low, d.high])];
+    const x = { domain: [d3.min(ends), d3.max(ends)], nice: false };
+    const left = 60, rows = 26 * ranges.length, height = 240 + rows;
+    const top = d3.max(filled, (d) => d.count);
+    /* Below the bins one line a type, in pixels under the axis: they share the scale of the values. */
+    const under = (index) => 58 + 26 * index;
+    return Plot.plot({
+      width, height, marginLeft: left, marginRight: 20, marginTop: 28, marginBottom: 46 + rows, style: look,
+      x: { ...x, label: "value", labelArrow: "none", labelAnchor: "center", labelOffset: 40, ticks: width / 90, inset: 6 },
+      y: { type: "log", domain: [0.7, Math.max(10, top)], label: "values (log)", labelArrow: "none", grid: true, ticks: 4, tickFormat: "~s" },
+      marks: [
+        Plot.rectY(filled, { x1: "low", x2: "high", y1: 0.7, y2: "count", fill: "var(--bins)", insetLeft: 0.25, insetRight: 0.25, className: "points" }),
+        ranges.map((range, index) => {
+          const colour = index ? "var(--narrow)" : "var(--wide)", y = 0.7, dy = under(index);
+          return [
+            Plot.ruleX([range.low, range.high], { stroke: colour, strokeDasharray: "2 3" }),
+            Plot.link([range], { x1: "low", x2: "high", y1: y, y2: y, dy, stroke: colour, strokeWidth: range.used ? 3 : 1.5 }),
+            Plot.dot([range.low, range.high], { x: (d) => d, y, dy, symbol: "square2", r: 3, fill: colour }),
+            Plot.text([range], { frameAnchor: "bottom-left", textAnchor: "end", text: "type", dx: -12, dy: dy + 1, fill: colour, fontWeight: range.used ? 600 : 400, lineAnchor: "middle" }),
+          ];
+        }),
+        Plot.tip(filled, Plot.pointerX({ x: (d) => (d.low + d.high) / 2, y: "count", ...tip })),
+      ],
+    });
+  }
+
+  function element(name, text, children = []) {
+    const node = document.createElement(name);
+    if (text !== null) node.textContent = text;
+    node.append(...children);
+    return node;
+  }
+
+  function tensorFacts(tensor) {
+    const near = d3.format(".4~g");
+    const rows = tensor.ranges.map((range) => element("tr", null, [
+      element("th", range.used ? `${range.type}, in use` : range.type), element("td", `${near(range.low)} to ${near(range.high)}`),
+      element("td", range.step), element("td", range.cut),
+    ]));
+    rows.forEach((row) => row.firstChild.setAttribute("scope", "row"));
+    const heads = ["Type", "Range", "Step", "Cut off"].map((text) => element("th", text));
+    heads.forEach((head) => head.setAttribute("scope", "col"));
+    const table = element("table", null, [element("thead", null, [element("tr", null, heads)]), element("tbody", null, rows)]);
+    const read = tensor.readers.length ? ` Read by ${tensor.readers.join(", ")}.` : "";
+    const note = element("p", `${tensor.count} values from ${near(tensor.min)} to ${near(tensor.max)}.${read}`);
+    note.className = "note";
+    note.style.overflowWrap = "anywhere";
+    return rows.length ? [note, table] : [note];
+  }
+
+  chart("search-chart", () => data.search.points, at((d) => d.share, (d) => d.score * data.search.factor), searchChart);
+  chart("loss-chart", () => data.loss.points, at((d) => d.layer, (d) => d.loss), lossChart);
+
+  const select = document.getElementById("tensor");
+  if (select) {
+    const chosen = () => data.tensors[Number(select.value)];
+    const redraw = chart("tensor-chart", () => bins(chosen()), at((d) => (d.low + d.high) / 2, (d) => d.count), (width) => tensorChart(chosen(), width));
+    const show = () => { redraw(); document.getElementById("tensor-facts").replaceChildren(...tensorFacts(chosen())); };
+    select.addEventListener("change", show);
+    show();
+  }
+})();

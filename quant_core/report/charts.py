@@ -1,0 +1,158 @@
+"""What the charts draw: every number and every line of text, ready for charts.js."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from quant_core.histogram import Histogram, histograms_from_table
+from quant_core.report.text import METRIC_NAMES, count_text, interval, limit_text, metric_text, number, percent
+from quant_core.tables import facts
+
+__all__ = ["loss_chart", "search_chart", "tensor_charts"]
+
+Json = dict[str, Any]
+
+_BINS, _FEWEST_BINS, _ALL_BINS = 100, 24, 120_000
+"""Bins a histogram is drawn with, and how many all histograms may have together: the page stays small."""
+
+
+def loss_chart(manifest: Mapping[str, Any], layers: pa.Table, sensitivity: pa.Table) -> Json:
+    """A point a probe: the layer's number in graph order, its loss with its interval, and whether it was taken."""
+    names = layers.column("layer").to_pylist()
+    index = {name: place for place, name in enumerate(names, start=1)}
+    points = [
+        _loss_point(manifest, row, order, index[row["layer"]], len(names))
+        for order, row in enumerate(sensitivity.to_pylist(), start=1)
+        if row["layer"] in index and math.isfinite(row["loss"])
+    ]
+    positive = [point["loss"] for point in points if point["loss"] > 0]
+    return {
+        "points": sorted(points, key=lambda point: (point["layer"], point["order"])),
+        "layers": len(names),
+        "wide": manifest["wide"],
+        "narrow": manifest["narrow"],
+        "log": bool(positive) and max(positive) > 20 * min(positive),
+        "label": f"Loss ({manifest['config']['rank']}) when narrowed alone",
+    }
+
+
+def _loss_point(manifest: Mapping[str, Any], row: Json, order: int, layer: int, layers: int) -> Json:
+    chosen = manifest["plan"].get(row["layer"])
+    low, high = interval(row["loss"], row["standard_error"]) or (row["loss"], row["loss"])
+    fate = f"narrowed to {chosen}" if chosen != manifest["wide"] else f"stays {chosen}"
+    return {
+        "layer": layer,
+        "order": order,
+        "precision": row["precision"],
+        "loss": row["loss"],
+        "low": low,
+        "high": high,
+        "taken": chosen == row["precision"],
+        "text": [
+            row["layer"],
+            f"Layer {layer} of {layers}, {fate}",
+            f"Loss at {row['precision']}: {number(row['loss'])}"
+            + (f" ({number(low)} to {number(high)})" if high > low else ""),
+            f"Place {order} in the ranking, {row['samples']:,} samples",
+        ],
+    }
+
+
+def search_chart(manifest: Mapping[str, Any], search: pa.Table) -> Json:
+    """A point an evaluated plan: share of MACs narrowed, score with its interval, accepted or not, chosen or not."""
+    metric, limit = manifest["target"]["metric"], manifest["target"]["limit"]
+    rows = search.drop_columns(["precisions"]).to_pylist()
+    chosen = _chosen_step(manifest, search)
+    return {
+        "points": [_plan_point(metric, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])],
+        "limit": limit,
+        "limitText": f"limit {limit_text(metric, limit)}",
+        "factor": 100 if metric == "top1_drop" else 1,
+        "label": METRIC_NAMES[metric] + {"top1_drop": " (points)", "sqnr_db": " (dB)"}.get(metric, ""),
+    }
+
+
+def _chosen_step(manifest: Mapping[str, Any], search: pa.Table) -> int | None:
+    """The first evaluation of the plan that is shipped."""
+    steps = zip(search.column("step").to_pylist(), search.column("precisions").to_pylist(), strict=True)
+    return next((step for step, precisions in steps if json.loads(precisions) == manifest["plan"]), None)
+
+
+def _plan_point(metric: str, row: Json, chosen: bool) -> Json:
+    low, high = interval(row["score"], row["standard_error"]) or (row["score"], row["score"])
+    spread = f" ({metric_text(metric, low)} to {metric_text(metric, high)})" if high > low else ""
+    verdict = "meets the target" if row["accepted"] else "misses the target"
+    return {
+        "step": row["step"] + 1,
+        "share": row["macs_share"],
+        "score": row["score"],
+        "low": low,
+        "high": high,
+        "accepted": row["accepted"],
+        "chosen": chosen,
+        "text": [
+            f"Plan {row['step'] + 1}: {verdict}{', shipped' if chosen else ''}",
+            f"{METRIC_NAMES[metric]}: {metric_text(metric, row['score'])}{spread}",
+            f"{row['layers_narrowed']} layers narrowed, {percent(row['macs_share'])} of the MACs",
+        ],
+    }
+
+
+def tensor_charts(manifest: Mapping[str, Any], layers: pa.Table, calibration: pa.Table) -> list[Json]:
+    """For every calibrated tensor its histogram, its range in each type, and the layers that read it."""
+    readers: dict[str, list[str]] = {}
+    for layer in layers.select(["layer", "activations"]).to_pylist():
+        for name in layer["activations"]:
+            readers.setdefault(name, []).append(layer["layer"])
+    known = facts(calibration)
+    bins = max(_FEWEST_BINS, min(_BINS, _ALL_BINS // max(1, calibration.num_rows)))
+    return [
+        _histogram(histogram, bins)
+        | {
+            "name": name,
+            "readers": [f"{layer} ({manifest['plan'].get(layer, '?')})" for layer in readers.get(name, [])],
+            "ranges": _ranges(histogram, known.get("ranges", {}).get(name, {}), known.get("carried", {}).get(name, [])),
+        }
+        for name, histogram in histograms_from_table(calibration).items()
+    ]
+
+
+def _histogram(histogram: Histogram, bins: int) -> Json:
+    """The histogram with at most that many bins."""
+    every = max(1, math.ceil(len(histogram.counts) / bins))
+    starts = np.arange(0, len(histogram.counts), every)
+    return {
+        "min": histogram.low,
+        "max": histogram.high,
+        "count": count_text(histogram.count),
+        "start": float(histogram.edges[0]),
+        "width": every * math.ldexp(1.0, histogram.exponent),
+        "counts": np.add.reduceat(histogram.counts, starts).tolist() if len(starts) else [],
+    }
+
+
+def _ranges(histogram: Histogram, ranges: Mapping[str, tuple[float, float]], carried: list[str]) -> list[Json]:
+    return [
+        {
+            "type": name,
+            "low": low,
+            "high": high,
+            "used": name in carried,
+            "cut": percent(_outside(histogram, low, high), 3) if _outside(histogram, low, high) else "none",
+            "step": number((high - low) / (2 ** int(name.removeprefix("u").removeprefix("int")) - 1)),
+        }
+        for name, (low, high) in ranges.items()
+    ]
+
+
+def _outside(histogram: Histogram, low: float, high: float) -> float:
+    """The share of values that a range cuts off, to the resolution of the histogram."""
+    edges = histogram.edges
+    outside = histogram.counts[(edges[1:] <= low) | (edges[:-1] > high)].sum()
+    return float(outside) / max(1, histogram.count)

@@ -1,0 +1,110 @@
+"""How to go on from a run: the command that made it, and the target worth trying next."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.config import MixedPrecisionConfig
+from quant_core.report.text import METRIC_NAMES, metric_text, percent
+from quant_core.report.verdict import target_of
+
+__all__ = ["NextStep", "command", "next_step"]
+
+Manifest = Mapping[str, Any]
+
+_LIMITS = {
+    "top1_drop": "--max-top1-drop",
+    "l2": "--max-l2",
+    "sqnr_db": "--min-sqnr",
+    "kl": "--max-kl",
+    "metric_drop": "--max-metric-drop",
+}
+_OPTIONS = ("wide", "narrow", "calibrate", "search", "rank", "samples", "per_channel", "output", "batch_size")
+_UNKNOWN = {"model": "MODEL", "calibration": "DATA", "evaluation": "DATA", "holdout": "DATA", "output": "DIR"}
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A target worth trying next."""
+
+    reason: str
+    """What it would bring."""
+    command: str
+    """How to ask for it."""
+
+
+def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
+    """The nearest target with another outcome; None where the metric has no option of the command line."""
+    target, narrowed = target_of(manifest), manifest["narrowed"]
+    rows = [row for row in search.to_pylist() if math.isfinite(row["score"])]
+    if target.metric not in _LIMITS or not rows:
+        return None
+    name = METRIC_NAMES[target.metric]
+    if not manifest["target"]["met"]:
+        limit = _rounded_outwards(rows[0]["score"], target.higher_is_better)
+        reason = f"The wide model itself has {name} {metric_text(target.metric, rows[0]['score'])}; no stricter target can be met:"
+        return NextStep(reason, command(manifest, limit))
+    if narrowed["layers"] == narrowed["of"] and len(manifest["narrow"]) == 1:
+        limit = (rows[0]["score"] + manifest["scores"]["mixed"].get(target.metric, rows[0]["score"])) / 2
+        return NextStep(
+            "Every layer is narrow already. To see what a stricter target costs:", command(manifest, _short(limit))
+        )
+    wider = [row for row in rows if not row["accepted"] and row["macs_share"] >= narrowed["macs_share"]]
+    if not wider:
+        return None
+    nearest = min(wider, key=lambda row: abs(row["score"] - target.limit))
+    limit = _rounded_outwards(nearest["score"], target.higher_is_better)
+    return NextStep(
+        f"The next plan, with {nearest['layers_narrowed']} layers and {percent(nearest['macs_share'])} of the "
+        f"multiply-accumulates narrowed, has {name} {metric_text(target.metric, nearest['score'])}. To allow it:",
+        command(manifest, limit),
+    )
+
+
+def command(manifest: Manifest, limit: float | None = None) -> str:
+    """The `narrowcast auto` command of this run, with another limit if one is given."""
+    target, config, sources = manifest["target"], manifest["config"], manifest.get("sources", {})
+    places = {name: sources.get(name) or unknown for name, unknown in _UNKNOWN.items()}
+    parts = [f"narrowcast auto {shlex.quote(places['model'])}"]
+    for name in ("calibration", "evaluation", "holdout"):
+        if manifest.get("data", {}).get(name) or name != "holdout":
+            parts.append(f"--{name} {shlex.quote(places[name])}")
+    parts.append(f"{_LIMITS[target['metric']]} {limit if limit is not None else target['limit']:.10g}")
+    if target.get("function"):
+        parts.append(f"--metric {shlex.quote(target['function'])}")
+    parts += _flags(config)
+    folder = places["output"] if limit is None else f"{places['output'].rstrip('/')}-{limit:g}"
+    parts.append(f"--out {shlex.quote(folder)}")
+    return " \\\n    ".join(parts)
+
+
+def _flags(config: Mapping[str, Any]) -> list[str]:
+    """Options that are not at their defaults."""
+    usual = MixedPrecisionConfig.model_validate({"target": {"metric": "l2", "limit": 1.0}}).model_dump(mode="json")
+    flags = []
+    for name in _OPTIONS:
+        value = config.get(name)
+        if value is None or value == usual[name]:
+            continue
+        flag = f"--{name.replace('_', '-')}"
+        text = ",".join(value) if isinstance(value, list) else str(value)
+        flags.append(flag if value is True else f"{flag} {shlex.quote(text)}")
+    return flags
+
+
+def _rounded_outwards(score: float, higher_is_better: bool) -> float:
+    """A limit of three digits that a plan with this score just meets."""
+    if not score:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(abs(score))) - 2)
+    return _short((math.floor(score / step) if higher_is_better else math.ceil(score / step)) * step)
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")

@@ -1,0 +1,88 @@
+"""How the report writes numbers."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["METRIC_NAMES", "bytes_text", "count_text", "interval", "limit_text", "metric_text", "number", "percent"]
+
+METRIC_NAMES = {
+    "l2": "L2 distance",
+    "sqnr_db": "SQNR",
+    "kl": "KL divergence",
+    "cosine": "Cosine distance",
+    "top1": "Top-1",
+    "top1_drop": "Top-1 drop",
+    "metric": "Your metric",
+    "metric_drop": "Drop of your metric",
+}
+"""Metrics as a reader calls them."""
+
+_Z = 1.959964
+"""A normal value lies within this many standard errors of its mean 95% of the time."""
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number to so many significant digits."""
+    if value is None or math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if value and not 1e-3 <= size < 1e6:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        text = f"{mantissa}e{int(exponent)}"
+    else:
+        text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(size)))}f}" if value else "0"
+    return text.replace("-", "−")
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """A share as a percentage. Nearly all is not all, and next to nothing is not nothing."""
+    text = f"{100 * share:.{digits}f}"
+    if float(text) in (0.0, 100.0) and share not in (0.0, 1.0) and digits < 2:
+        return percent(share, digits + 1)
+    return f"{text}%".replace("-", "−")
+
+
+def metric_text(metric: str, value: float | None) -> str:
+    """A score in its metric's unit."""
+    if value is None or not math.isfinite(value):
+        return number(value)
+    if metric == "top1":
+        return f"{100 * value:.2f}%"
+    if metric == "top1_drop":
+        return f"{100 * value:.2f} points".replace("-", "−")
+    return f"{number(value)} dB" if metric == "sqnr_db" else number(value)
+
+
+def limit_text(metric: str, limit: float) -> str:
+    """A limit as the user wrote it, in its metric's unit."""
+    unit = {"top1_drop": " points", "sqnr_db": " dB"}.get(metric, "")
+    return f"{100 * limit if metric == 'top1_drop' else limit:.6g}{unit}".replace("-", "−")
+
+
+def interval(value: float | None, standard_error: float | None) -> tuple[float, float] | None:
+    """The 95% interval of a score; None where it has none."""
+    if value is None or standard_error is None or not (math.isfinite(value) and math.isfinite(standard_error)):
+        return None
+    return value - _Z * standard_error, value + _Z * standard_error
+
+
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+
+
+def count_text(count: float, unit: str = "") -> str:
+    """A large number with a decimal prefix: 41.3 M."""
+    size = float(count)
+    for prefix in _PREFIXES:
+        if size < 999.5 or prefix == _PREFIXES[-1]:
+            break
+        size /= 1000
+    digits = 0 if float(count) < 1000 or size >= 100 else 1
+    return f"{size:.{digits}f} {prefix}{unit}".strip()
+
+
+def bytes_text(count: float) -> str:
+    """A number of bytes: 334 kB."""
+    return count_text(count, "B")

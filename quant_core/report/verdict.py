@@ -1,0 +1,209 @@
+"""What the report says in words: the verdict, the scores, the cost, and why each layer got its precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.config import Target
+from quant_core.layers import Layer, layers_from_table
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.ranking import total_bops
+from quant_core.report.text import METRIC_NAMES, bytes_text, count_text, interval, limit_text, metric_text, number, percent
+
+__all__ = ["Cost", "LayerRow", "ScoreRow", "costs", "doubt", "layer_rows", "score_rows", "target_of", "verdict"]
+
+Manifest = Mapping[str, Any]
+
+_PARTS = ("float", "wide", "mixed", "holdout")
+
+
+def target_of(manifest: Manifest) -> Target:
+    """The target as the configuration had it."""
+    return Target(**{name: manifest["target"].get(name) for name in ("metric", "limit", "function")})
+
+
+def verdict(manifest: Manifest) -> str:
+    """The outcome in one sentence, with its numbers."""
+    target, narrowed, scores = target_of(manifest), manifest["narrowed"], manifest["scores"]
+    value = metric_text(target.metric, scores["mixed"].get(target.metric))
+    bound = f"{'at least' if target.higher_is_better else 'at most'} {limit_text(target.metric, target.limit)}"
+    name = target.function and f"drop of {target.function}" or METRIC_NAMES[target.metric]
+    scored = f"{name} is {value}, {'within' if manifest['target']['met'] else 'outside'} the target of {bound}"
+    held_out = scores["holdout"].get(target.metric)
+    proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
+    if not narrowed["layers"]:
+        return f"All {narrowed['of']} layers stay at {manifest['wide']}: {scored}{proof}."
+    layers = "All" if narrowed["layers"] == narrowed["of"] else f"{narrowed['layers']} of"
+    return (
+        f"{layers} {narrowed['of']} layers, {percent(narrowed['macs_share'])} of the multiply-accumulates, run at "
+        f"{' or '.join(_used(manifest))} instead of {manifest['wide']}, which takes "
+        f"{percent(1 - narrowed['bops_ratio'])} off the bit operations: {scored}{proof}."
+    )
+
+
+def doubt(manifest: Manifest) -> str:
+    """What the interval says against a target that is met; empty if nothing."""
+    target, errors = target_of(manifest), manifest.get("standard_errors", {})
+    places = {"mixed": "on the evaluation data", "holdout": "on the held-out data"}
+    found = [place for part, place in places.items() if _reaches_beyond(manifest, part, target, errors)]
+    if not manifest["target"]["met"] or not found:
+        return ""
+    return f"The 95% interval {' and '.join(found)} reaches beyond the limit: on other samples the target may be missed."
+
+
+def _reaches_beyond(manifest: Manifest, part: str, target: Target, errors: Mapping[str, Any]) -> bool:
+    value = manifest["scores"][part].get(target.metric)
+    spread = interval(value, errors.get(part, {}).get(target.metric)) or (value, value)
+    worst = spread[0 if target.higher_is_better else 1]
+    return worst is not None and not target.met_by(worst)
+
+
+def _used(manifest: Manifest) -> list[str]:
+    """The narrow precisions that the plan uses, in the order the user gave them."""
+    return [precision for precision in manifest["narrow"] if precision in manifest["plan"].values()]
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One metric."""
+
+    name: str
+    """As a reader calls it."""
+    target: bool
+    """Whether it is what the target is about."""
+    cells: tuple[tuple[str, str], ...]
+    """For float, wide, mixed and held-out: the score and its 95% interval, empty where there is none."""
+
+
+def score_rows(manifest: Manifest) -> list[ScoreRow]:
+    """Every metric of the manifest, the target's first."""
+    scores, target = manifest["scores"], manifest["target"]["metric"]
+    names = dict.fromkeys([target, *(name for part in _PARTS for name in scores[part])])
+    return [ScoreRow(METRIC_NAMES.get(name, name), name == target, _cells(manifest, name)) for name in names]
+
+
+def _cells(manifest: Manifest, metric: str) -> tuple[tuple[str, str], ...]:
+    errors = manifest.get("standard_errors", {})
+    cells = []
+    for part in _PARTS:
+        value = manifest["scores"][part].get(metric)
+        spread = interval(value, errors.get(part, {}).get(metric))
+        bounds = [metric_text(metric, bound).removesuffix(" points").removesuffix(" dB") for bound in spread or ()]
+        cells.append(("" if value is None else metric_text(metric, value), " to ".join(bounds)))
+    return tuple(cells)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs."""
+
+    name: str
+    """Which model."""
+    shipped: bool
+    """Whether it is the one that is given out."""
+    bops: str
+    """Bit operations of one sample."""
+    bops_share: float
+    """Of the wide model's."""
+    size: str
+    """Bytes of all layers' weights."""
+    size_share: float
+    """Of the float model's."""
+
+
+def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
+    """The wide model, the one that is given out, and the one with all layers as narrow as may be."""
+    listed = layers_from_table(layers)
+    names = [layer.name for layer in listed]
+    wide, narrowest = (Precision.parse(text) for text in (manifest["wide"], manifest["narrow"][-1]))
+    plans = {
+        f"all {wide}": PrecisionPlan.uniform(names, wide),
+        "mixed, as shipped": PrecisionPlan.from_dict(manifest["plan"]),
+        f"all {narrowest}": PrecisionPlan.uniform(names, narrowest),
+    }
+    before, floats = total_bops(listed, plans[f"all {wide}"]) or 1, 4 * _weights(listed) or 1
+    rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]
+    for name, plan in plans.items():
+        bops, size = total_bops(listed, plan), _weight_bytes(listed, plan)
+        rows.append(
+            Cost(name, "shipped" in name, count_text(bops), bops / before, bytes_text(size), size / floats)
+        )
+    return rows
+
+
+def _weights(layers: Sequence[Layer]) -> int:
+    return sum(layer.weight_elements for layer in layers)
+
+
+def _weight_bytes(layers: Sequence[Layer], plan: PrecisionPlan) -> int:
+    precisions = dict(plan.layers)
+    return sum(math.ceil(layer.weight_elements * precisions[layer.name].weights.bits / 8) for layer in layers)
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer, in graph order."""
+
+    number: int
+    """Its place, counted from one."""
+    name: str
+    """Of its first node."""
+    op: str
+    """Operator type."""
+    shape: str
+    """Of its weight."""
+    precision: str
+    """In the model that is given out."""
+    narrow: bool
+    """Whether that is not the wide one."""
+    boundary: str
+    """The precision of the layer before it in graph order, where it differs."""
+    macs: str
+    """For one sample."""
+    share: float
+    """Of all MACs."""
+    losses: tuple[str, ...]
+    """What narrowing it alone costs, one text for each precision that was probed."""
+    places: tuple[str, ...]
+    """Its place in the ranking, one for each precision that was probed."""
+
+
+def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> list[LayerRow]:
+    """Every layer with its precision and what is known of it."""
+    listed, plan = layers_from_table(layers), manifest["plan"]
+    total = sum(layer.macs for layer in listed) or 1
+    probes: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+    for place, row in enumerate(sensitivity.to_pylist(), start=1):
+        probes.setdefault(row["layer"], []).append((place, row))
+    rows, before = [], None
+    for place, layer in enumerate(listed, start=1):
+        precision = plan.get(layer.name, manifest["wide"])
+        found = probes.get(layer.name, [])
+        rows.append(
+            LayerRow(
+                number=place,
+                name=layer.name,
+                op=layer.op,
+                shape="×".join(map(str, layer.weight_shape)),
+                precision=precision,
+                narrow=precision != manifest["wide"],
+                boundary=before if before not in (None, precision) else "",
+                macs=count_text(layer.macs),
+                share=layer.macs / total,
+                losses=tuple(_loss(row, len(manifest["narrow"]) > 1) for _, row in found),
+                places=tuple(str(order) for order, _ in found),
+            )
+        )
+        before = precision
+    return rows
+
+
+def _loss(row: Mapping[str, Any], several: bool) -> str:
+    spread = interval(row["loss"], row["standard_error"])
+    text = number(row["loss"]) + (f" ± {number((spread[1] - spread[0]) / 2, 2)}" if spread else "")
+    return f"{row['precision']}: {text}" if several else text

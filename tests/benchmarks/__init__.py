@@ -1,0 +1,1 @@
+"""Measurements of speed and memory. None of them runs with the test suite."""

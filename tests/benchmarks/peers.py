@@ -1,0 +1,83 @@
+"""narrowcast beside AMD Quark, in turn on the same files: what each takes and what each finds.
+
+    python -m venv quark && quark/bin/pip install torch==2.13.0 amd-quark==0.13 onnxruntime==1.28.0
+    python -m tests.benchmarks.peers --quark-python quark/bin/python --model model.onnx --data images.npz \\
+        --quark-limit 2.1 --holdout other.npz
+
+Quark accepts a plan by the L2 norm over a whole batch, so its limit is in that unit. narrowcast then gets as its
+target the mean L2 a sample that Quark's model was measured to have: who narrows more at the same L2, and in what
+time? Times are of whole processes from start to exit; narrowcast starts from an empty workspace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.processes import Measured, measured
+from tests.benchmarks.score import distances, narrowed
+
+
+def quark(options: argparse.Namespace, out: Path) -> Measured:
+    """Run Quark."""
+    script = Path(__file__).parent / "quark_run.py"
+    settings = [str(options.quark_limit), str(options.batch), str(options.workers)]
+    files = [str(path.resolve()) for path in (options.model, options.data, out)]
+    return measured([options.quark_python, str(script), *files, *settings], folder=out.parent)
+
+
+def narrowcast(options: argparse.Namespace, out: Path, limit: float, scratch: Path) -> Measured:
+    """Run narrowcast from an empty workspace, its Prefect server included."""
+    command = [sys.executable, "-m", "flows.command_line", "auto", str(options.model), "--json"]
+    command += ["--calibration", str(options.data), "--evaluation", str(options.data), "--max-l2", repr(limit)]
+    command += ["--workers", str(options.workers), "--workspace", str(scratch / "workspace"), "--out", str(out)]
+    return measured(command, PREFECT_HOME=str(scratch / "prefect"))
+
+
+def row(name: str, model: Path, run: Measured, options: argparse.Namespace, work: str) -> list[str]:
+    """What the table says of one tool."""
+    data, holdout = (dict(np.load(path)) for path in (options.data, options.holdout))
+    layers, total, share = narrowed(model)
+    seen, unseen = distances(options.model, model, data), distances(options.model, model, holdout)
+    figures = [f"{run.seconds:.1f}", f"{run.peak_mib:.0f}", work, f"{layers} of {total}", f"{share:.3f}"]
+    return [name, *figures, f"{seen['l2']:.4f}", f"{unseen['l2']:.4f}", f"{unseen.get('top1', float('nan')):.4f}"]
+
+
+def main() -> None:
+    """Run both and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quark-python", type=os.path.abspath, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="calibration and evaluation data (.npz)")
+    parser.add_argument("--holdout", type=Path, required=True, help="data neither tool sees (.npz)")
+    parser.add_argument("--quark-limit", type=float, required=True, help="L2 norm over a batch")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        theirs, ours = scratch / "quark.onnx", scratch / "narrowcast"
+        other = quark(options, theirs)
+        limit = distances(options.model, theirs, dict(np.load(options.data)))["l2"]
+        mine = narrowcast(options, ours, limit, scratch)
+        work = json.loads((ours / "manifest.json").read_text())["work"]
+        done = f"{work['probes']} probes, {work['evaluations']} evaluations"
+        table = Table(
+            "tool", "seconds", "peak MiB", "work", "narrow", "MACs share", "L2", "L2 held out", "top-1 held out"
+        )
+        table.add_row(*row("Quark 0.13", theirs, other, options, ""))
+        table.add_row(*row("narrowcast", ours / "model.onnx", mine, options, done))
+        Console(width=140).print(table)
+        print(f"narrowcast is {other.seconds / mine.seconds:.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
