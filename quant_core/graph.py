@@ -114,14 +114,18 @@ class FloatGraph:
 
 
 def outer_names(node: onnx.NodeProto) -> Iterator[str]:
-    """Tensors of the enclosing graph that a node's subgraphs (If, Loop, Scan bodies) read."""
+    """Tensors of the enclosing graph that a node's subgraphs (If, Loop, Scan bodies) read, each once."""
+    yield from dict.fromkeys(_outer_reads(node))
+
+
+def _outer_reads(node: onnx.NodeProto) -> Iterator[str]:
     for entry in node.attribute:
         for graph in [entry.g, *entry.graphs] if entry.type in _GRAPH_ATTRIBUTES else ():
             own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
             own |= {name for inner in graph.node for name in inner.output}
-            read = [name for inner in graph.node for name in [*inner.input, *outer_names(inner)] if name]
+            read = [name for inner in graph.node for name in [*inner.input, *_outer_reads(inner)] if name]
             read += [value.name for value in graph.output]
-            yield from (name for name in dict.fromkeys(read) if name not in own)
+            yield from (name for name in read if name not in own)
 
 
 _GRAPH_ATTRIBUTES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)

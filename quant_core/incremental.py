@@ -94,13 +94,16 @@ class IncrementalModel:
         return open_nodes(self._graph, block.nodes, outputs, self._writer.constants, self._numerics)
 
     def _reach(self, blocks: Sequence[_Block], variant: Mapping[int, _Block]) -> list[int]:
-        """Numbers of the blocks a variant runs: those it changes and those that read what these write."""
+        """Numbers of the blocks a variant runs: those with a node that is new, or that reads what a new node changes."""
+        known = {id(node) for block in blocks for node in block.nodes}
         dirty: set[str] = set()
         order = []
-        for number, usual in enumerate(blocks):
-            block = variant.get(number, usual)
-            if number in variant or not dirty.isdisjoint(block.reads):
-                dirty.update(block.writes)
+        for number, block in enumerate(blocks):
+            before = len(dirty)
+            for node in variant.get(number, block).nodes:
+                if id(node) not in known or not dirty.isdisjoint([*node.input, *outer_names(node)]):
+                    dirty.update(node.output)
+            if len(dirty) > before:
                 order.append(number)
         return order
 

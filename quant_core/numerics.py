@@ -28,9 +28,11 @@ class QParams:
     dtype: DataType
     """Type of the codes."""
     scale: NDArray[np.float32]
-    """Step between neighbouring codes; a scalar, or one per channel."""
+    """Step between neighbouring codes; a scalar, one per channel, or one per block of a channel."""
     zero_point: NDArray[np.int64]
     """Code of 0.0, shaped as `scale`."""
+    block: int | None = None
+    """How many values along the axis share a scale, which then has the tensor's rank; None: a channel is one."""
 
 
 def choose_qparams(low: ArrayLike, high: ArrayLike, dtype: DataType, symmetric: bool) -> QParams:
@@ -61,10 +63,17 @@ def broadcast_along(values: NDArray[Scalar], axis: int | None, rank: int) -> NDA
     return values.reshape([-1 if index == axis % rank else 1 for index in range(rank)])
 
 
+def _spread(values: NDArray[Scalar], qparams: QParams, axis: int | None, shape: tuple[int, ...]) -> NDArray[Scalar]:
+    """A scale or zero point as it broadcasts over a tensor of that shape."""
+    if axis is None or qparams.block is None:
+        return broadcast_along(values, axis, len(shape))
+    return np.take(values, np.arange(shape[axis]) // qparams.block, axis=axis)
+
+
 def quantize(values: NDArray[np.float32], qparams: QParams, axis: int | None = None) -> NDArray[np.generic]:
-    """Codes of float values: round half to even, saturate. Per channel along `axis` if given."""
-    scale = broadcast_along(qparams.scale, axis, values.ndim)
-    zero_point = broadcast_along(qparams.zero_point, axis, values.ndim)
+    """Codes of float values: round half to even, saturate. Per channel, or in blocks, along `axis` if given."""
+    scale = _spread(qparams.scale, qparams, axis, values.shape)
+    zero_point = _spread(qparams.zero_point, qparams, axis, values.shape)
     smallest, largest = qparams.dtype.code_range
     with np.errstate(over="ignore"):  # an infinite quotient saturates like any other
         codes: NDArray[np.float64] = np.rint(values / scale) + zero_point
@@ -72,8 +81,8 @@ def quantize(values: NDArray[np.float32], qparams: QParams, axis: int | None = N
 
 
 def dequantize(codes: NDArray[np.generic], qparams: QParams, axis: int | None = None) -> NDArray[np.float32]:
-    """Float values of codes. Per channel along `axis` if given."""
-    scale = broadcast_along(qparams.scale, axis, codes.ndim)
-    zero_point = broadcast_along(qparams.zero_point, axis, codes.ndim)
+    """Float values of codes. Per channel, or in blocks, along `axis` if given."""
+    scale = _spread(qparams.scale, qparams, axis, codes.shape)
+    zero_point = _spread(qparams.zero_point, qparams, axis, codes.shape)
     centred = codes.astype(np.int32) - zero_point.astype(np.int32)
     return np.asarray(centred.astype(np.float32) * scale, np.float32)

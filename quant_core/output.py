@@ -22,7 +22,7 @@ from quant_core.references import atomic_write, fetch
 from quant_core.report import report_page
 from quant_core.tables import facts, to_ipc
 from quant_core.tensor_types import with_tensor_types
-from quant_core.trials import Shipped, Trials, target_score
+from quant_core.trials import Request, Shipped, Trials, target_score
 
 __all__ = ["Findings", "HeldOut", "Outcome", "engine_version", "write_output"]
 

@@ -31,10 +31,12 @@ class DataType(Enum):
     UINT16 = ("u16", onnx.TensorProto.UINT16, np.uint16, 16)
     INT32 = ("32", onnx.TensorProto.INT32, np.int32, 32)
     FLOAT32 = ("float32", onnx.TensorProto.FLOAT, np.float32, 32)
+    FLOAT16 = ("float16", onnx.TensorProto.FLOAT16, np.float16, 16)
+    BFLOAT16 = ("bfloat16", onnx.TensorProto.BFLOAT16, ml_dtypes.bfloat16, 16)
 
     def __init__(self, code: str, onnx_type: int, numpy_type: type, bits: int) -> None:
         self.code = code
-        """How the type is written inside a precision: `8` is int8, `u8` is uint8."""
+        """How the type is written inside a precision: `8` is int8, `u8` is uint8; a float by its name."""
         self.onnx_type = onnx_type
         """The `onnx.TensorProto.DataType` value."""
         self.numpy_type = np.dtype(numpy_type)
@@ -44,8 +46,8 @@ class DataType(Enum):
 
     @property
     def is_float(self) -> bool:
-        """Whether values of this type are left unquantized."""
-        return self is DataType.FLOAT32
+        """Whether values of this type are held as they are, rounded, without a scale."""
+        return self.code.endswith(("float32", "float16"))
 
     @property
     def signed(self) -> bool:
@@ -61,14 +63,18 @@ class DataType(Enum):
 
 
 _BY_CODE = {kind.code: kind for kind in DataType}
-_PATTERN = re.compile(r"a(u?\d+)w(u?\d+)")
-_WEIGHT_TYPES = (DataType.INT8, DataType.INT16)
+_FLOATS = tuple(kind for kind in DataType if kind.is_float)
+_PATTERN = re.compile(r"a(u?\d+)w(u?\d+)|" + "|".join(kind.code for kind in _FLOATS))
 _ACTIVATION_TYPES = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
+_WEIGHT_TYPES = (DataType.INT4, DataType.UINT4, *_ACTIVATION_TYPES)
 
 
 @dataclass(frozen=True)
 class Precision:
-    """A pair of types a layer computes in, written `a16w8` (`au8w8` for uint8 activations)."""
+    """A pair of types a layer computes in, written `a16w8` (`au8w8` for uint8 activations).
+
+    A floating-point type stands for both, and is written alone: `float32`, `float16`, `bfloat16`.
+    """
 
     activations: DataType
     """Type of the tensors the layer reads."""
@@ -81,11 +87,15 @@ class Precision:
         if isinstance(text, Precision):
             return text
         match = _PATTERN.fullmatch(str(text))
+        both = _BY_CODE.get(match.group()) if match else None
+        if both in _FLOATS:
+            return cls(both, both)
         activations, weights = map(_BY_CODE.get, match.groups()) if match else (None, None)
         if activations not in _ACTIVATION_TYPES or weights not in _WEIGHT_TYPES:
             raise InputError(
-                f"precision {text!r} is not known: write a16w8, a8w8, au8w8, ... "
-                f"(activations {_codes('a', _ACTIVATION_TYPES)}; weights {_codes('w', _WEIGHT_TYPES)})"
+                f"precision {text!r} is not known: write a16w8, a8w8, au8w8, a8w4, ... "
+                f"(activations {_codes('a', _ACTIVATION_TYPES)}; weights {_codes('w', _WEIGHT_TYPES)}), "
+                f"or {' or '.join(kind.code for kind in _FLOATS)} for both"
             )
         return cls(activations, weights)
 
@@ -100,8 +110,13 @@ class Precision:
         theirs = (other.activations.bits, other.weights.bits)
         return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
 
+    @property
+    def is_float(self) -> bool:
+        """Whether the layer computes in a floating-point type."""
+        return self.activations.is_float
+
     def __str__(self) -> str:
-        return f"a{self.activations.code}w{self.weights.code}"
+        return self.activations.code if self.is_float else f"a{self.activations.code}w{self.weights.code}"
 
 
 def _codes(prefix: str, kinds: Iterable[DataType]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def bisect(bounds: Bounds) -> Strategy:
     have been evaluated: its own plan meets the target, and one more move does not. Where error does not grow
     with every move, this may be another such cut than the first one.
     """
-    reached = np.concatenate([[0.0], np.cumsum(bounds.losses)])
+    reached = [0.0, *accumulate(bounds.losses)]
     meets, misses = 0, len(bounds.losses)
     error = {meets: bounds.wide, misses: bounds.everything}
     widths = [math.inf, math.inf]
@@ -76,7 +77,7 @@ def bisect(bounds: Bounds) -> Strategy:
 
 
 def _crossing(
-    reached: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]],
+    reached: Sequence[float],
     error: Mapping[int, float],
     meets: int,
     misses: int,

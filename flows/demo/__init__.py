@@ -22,5 +22,5 @@ def write_example(folder: Path) -> dict[str, str]:
     paths["model"].write_bytes((Path(__file__).parent / "digits_cnn.onnx").read_bytes())
     for part, arrays in digit_splits().items():
         paths[part] = data / f"{part}.npz"
-        np.savez(paths[part], **arrays)
+        np.savez(paths[part], allow_pickle=False, **arrays)
     return {name: str(path) for name, path in paths.items()}

@@ -39,22 +39,26 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
     }
     rows = layer_rows(manifest, layers, sensitivity)
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    return _environment().get_template("page.html.jinja").render(
-        manifest=manifest,
-        verdict=verdict(manifest),
-        doubt=doubt(manifest),
-        scores=score_rows(manifest),
-        costs=costs(manifest, layers),
-        layers=rows,
-        first_tensor=_most_telling(tables),
-        boundaries=sum(bool(row.boundary) for row in rows),
-        charts=charts,
-        data=_finite(charts),
-        next_step=next_step(manifest, search),
-        command=command(manifest),
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
-        scripts=[Markup(script) for script in scripts],
-        script_digests=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            manifest=manifest,
+            verdict=verdict(manifest),
+            doubt=doubt(manifest),
+            scores=score_rows(manifest),
+            costs=costs(manifest, layers),
+            layers=rows,
+            first_tensor=_most_telling(tables),
+            boundaries=sum(bool(row.boundary) for row in rows),
+            charts=charts,
+            data=_finite(charts),
+            next_step=next_step(manifest, search),
+            command=command(manifest),
+            style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+            scripts=[Markup(script) for script in scripts],
+            script_digests=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
+        )
     )
 
 

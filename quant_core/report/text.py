@@ -40,8 +40,10 @@ def number(value: float | None, digits: int = 3) -> str:
 def percent(share: float, digits: int = 0) -> str:
     """A share as a percentage. Nearly all is not all, and next to nothing is not nothing."""
     text = f"{100 * share:.{digits}f}"
-    if float(text) in (0.0, 100.0) and share not in (0.0, 1.0) and digits < 2:
-        return percent(share, digits + 1)
+    if float(text) == 0 and share > 0:
+        return f"<{10.0**-digits:.{digits}f}%"
+    if float(text) == 100 and share < 1:
+        return f">{100 - 10.0 ** -max(digits, 1):.{max(digits, 1)}f}%"
     return f"{text}%".replace("-", "−")
 
 

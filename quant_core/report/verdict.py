@@ -13,7 +13,16 @@ from quant_core.config import Target
 from quant_core.layers import Layer, layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.ranking import total_bops
-from quant_core.report.text import METRIC_NAMES, bytes_text, count_text, interval, limit_text, metric_text, number, percent
+from quant_core.report.text import (
+    METRIC_NAMES,
+    bytes_text,
+    count_text,
+    interval,
+    limit_text,
+    metric_text,
+    number,
+    percent,
+)
 
 __all__ = ["Cost", "LayerRow", "ScoreRow", "costs", "doubt", "layer_rows", "score_rows", "target_of", "verdict"]
 
@@ -32,7 +41,7 @@ def verdict(manifest: Manifest) -> str:
     target, narrowed, scores = target_of(manifest), manifest["narrowed"], manifest["scores"]
     value = metric_text(target.metric, scores["mixed"].get(target.metric))
     bound = f"{'at least' if target.higher_is_better else 'at most'} {limit_text(target.metric, target.limit)}"
-    name = target.function and f"drop of {target.function}" or METRIC_NAMES[target.metric]
+    name = (target.function and f"drop of {target.function}") or METRIC_NAMES[target.metric]
     scored = f"{name} is {value}, {'within' if manifest['target']['met'] else 'outside'} the target of {bound}"
     held_out = scores["holdout"].get(target.metric)
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
@@ -53,7 +62,9 @@ def doubt(manifest: Manifest) -> str:
     found = [place for part, place in places.items() if _reaches_beyond(manifest, part, target, errors)]
     if not manifest["target"]["met"] or not found:
         return ""
-    return f"The 95% interval {' and '.join(found)} reaches beyond the limit: on other samples the target may be missed."
+    return (
+        f"The 95% interval {' and '.join(found)} reaches beyond the limit: on other samples the target may be missed."
+    )
 
 
 def _reaches_beyond(manifest: Manifest, part: str, target: Target, errors: Mapping[str, Any]) -> bool:
@@ -130,9 +141,7 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
     rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]
     for name, plan in plans.items():
         bops, size = total_bops(listed, plan), _weight_bytes(listed, plan)
-        rows.append(
-            Cost(name, "shipped" in name, count_text(bops), bops / before, bytes_text(size), size / floats)
-        )
+        rows.append(Cost(name, "shipped" in name, count_text(bops), bops / before, bytes_text(size), size / floats))
     return rows
 
 

@@ -36,8 +36,12 @@ def test_a_ladder_is_read_in_order():
             id="typing error in the target",
         ),
         pytest.param({"target": {"metric": "l3", "limit": 1}}, "target.metric: Input should be ", id="unknown metric"),
-        pytest.param({"target": {"metric": "l2", "limit": math.nan}}, "target.limit: Input should be a finite", id="nan"),
-        pytest.param({"target": {"metric": "l2", "limit": math.inf}}, "target.limit: Input should be a finite", id="inf"),
+        pytest.param(
+            {"target": {"metric": "l2", "limit": math.nan}}, "target.limit: Input should be a finite", id="nan"
+        ),
+        pytest.param(
+            {"target": {"metric": "l2", "limit": math.inf}}, "target.limit: Input should be a finite", id="inf"
+        ),
         pytest.param({"target": {"metric": "metric_drop", "limit": 1}}, "target: the metric ", id="no function"),
         pytest.param({"target": {**L2, "function": "m:f"}}, "target: the metric ", id="function for another metric"),
         pytest.param(
@@ -45,7 +49,9 @@ def test_a_ladder_is_read_in_order():
             "target.function: String should match",
             id="function without a colon",
         ),
-        pytest.param({"target": L2, "wide": "a9w9"}, "wide: precision 'a9w9' is not known: write ", id="unknown precision"),
+        pytest.param(
+            {"target": L2, "wide": "a9w9"}, "wide: precision 'a9w9' is not known: write ", id="unknown precision"
+        ),
         pytest.param({"target": L2, "narrow": ["a8w8", "x"]}, "narrow.1: precision 'x' is not known", id="second rung"),
         pytest.param({"target": L2, "narrow": []}, "narrow: ", id="nothing to narrow to"),
         pytest.param({"target": L2, "wide": "a8w8"}, "narrow: a8w8 is not narrower than a8w8", id="wide is narrow"),
@@ -54,10 +60,12 @@ def test_a_ladder_is_read_in_order():
             "narrow: a16w8 is not narrower than a8w8",
             id="ladder upwards",
         ),
-        pytest.param({"target": L2, "samples": 1}, "samples must be 'all' or at least 2, not 1", id="one sample"),
+        pytest.param(
+            {"target": L2, "samples": 1}, "samples must be 'auto', 'all' or at least 2, not 1", id="one sample"
+        ),
         pytest.param(
             {"target": L2, "samples": "some"},
-            "samples: Input should be 'all' or Input should be a valid integer",
+            "samples: Input should be 'auto' or 'all' or Input should be a valid integer",
             id="samples neither all nor a number",
         ),
         pytest.param({"target": L2, "batch_size": 0}, "batch_size: ", id="empty batches"),
@@ -99,9 +107,10 @@ def test_the_json_schema_is_written_without_a_warning_and_shows_defaults_as_text
     assert (fields["wide"]["default"], fields["narrow"]["default"]) == ("a16w8", ["a8w8"])
     for name in ("wide", "narrow"):
         default = MixedPrecisionConfig.model_fields[name].get_default(call_default_factory=True)
-        assert config_from(target=L2, **{name: fields[name]["default"]}).model_dump()[name] == config_from(
-            target=L2, **{name: default}
-        ).model_dump()[name]
+        assert (
+            config_from(target=L2, **{name: fields[name]["default"]}).model_dump()[name]
+            == config_from(target=L2, **{name: default}).model_dump()[name]
+        )
     assert all("description" in field for field in fields.values() if "$ref" not in field)
 
 

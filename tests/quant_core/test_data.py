@@ -295,7 +295,10 @@ UNUSABLE = {
         broken("data.npy", npy_bytes(np.array([None]))[:128] + EXPLODING),
         "are never unpickled",
     ),
-    "strings": (broken("data.npz", npz_bytes(x=np.array(["a", "b"]))), "x is <U1 of shape (2,), not an array of numbers"),
+    "strings": (
+        broken("data.npz", npz_bytes(x=np.array(["a", "b"]))),
+        "x is <U1 of shape (2,), not an array of numbers",
+    ),
     "complex numbers": (broken("data.npz", npz_bytes(x=X * 1j)), "x is complex64 of shape "),
     "dates": (broken("data.npz", npz_bytes(x=np.zeros(3, "M8[s]"))), "not an array of numbers"),
     "records": (broken("data.npz", npz_bytes(x=np.zeros(3, "i4,f4"))), "not an array of numbers"),
@@ -348,7 +351,7 @@ def test_unusable_data_is_refused_in_one_line(write, line, place, tmp_path, monk
 
 def test_the_pickle_of_these_tests_would_explode(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pickle.loads(EXPLODING)  # noqa: S301
+    pickle.loads(EXPLODING)
     assert (tmp_path / "exploded").exists()
 
 

@@ -32,7 +32,7 @@ def test_reads_from_inside_a_subgraph_have_no_position(tmp_path):
 
 def test_names_a_subgraph_makes_itself_are_not_outer():
     node = MODELS["if-body"]().graph.node[4]
-    assert list(outer_names(node)) == ["r", "half"]
+    assert set(outer_names(node)) == {"r", "half"}
 
 
 def test_outer_names_are_found_through_two_levels():
@@ -45,7 +45,7 @@ def test_outer_names_are_found_through_two_levels():
             >
         }}"""
     )
-    assert list(outer_names(model.graph.node[0])) == ["deep", "flag"]
+    assert set(outer_names(model.graph.node[0])) == {"deep", "flag"}
 
 
 def test_an_output_that_is_an_input_is_named_by_no_node(tmp_path):

@@ -17,7 +17,9 @@ ALL = [
     for weights in (DataType.INT8, DataType.INT16)
 ]
 precisions = st.sampled_from(ALL)
-plans = st.dictionaries(st.text(max_size=6), precisions, max_size=6).map(lambda layers: PrecisionPlan(tuple(layers.items())))
+plans = st.dictionaries(st.text(max_size=6), precisions, max_size=6).map(
+    lambda layers: PrecisionPlan(tuple(layers.items()))
+)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,9 @@ def test_u_marks_unsigned_activations():
     assert Precision.parse("au8w8") == Precision(DataType.UINT8, DataType.INT8)
 
 
-@pytest.mark.parametrize("text", ["", "a8", "w8a8", "a7w8", "a8w8 ", "A8W8", "a8wu8", "a4w8", "a32w8", "a8w8\n", None, 8])
+@pytest.mark.parametrize(
+    "text", ["", "a8", "w8a8", "a7w8", "a8w8 ", "A8W8", "a8wu8", "a4w8", "a32w8", "a8w8\n", None, 8]
+)
 def test_a_precision_that_is_not_known_is_refused_in_one_line(text):
     with pytest.raises(InputError, match=r"^precision .* is not known: write a16w8") as caught:
         Precision.parse(text)

@@ -33,7 +33,9 @@ def order(ranking):
 
 
 def test_ascending_by_mean_loss():
-    ranking = ranked(probes(("first", "a8w8", [3.0, 1.0]), ("second", "a8w8", [1.0, 1.0]), ("third", "a8w8", [9.0, 0.0])))
+    ranking = ranked(
+        probes(("first", "a8w8", [3.0, 1.0]), ("second", "a8w8", [1.0, 1.0]), ("third", "a8w8", [9.0, 0.0]))
+    )
     assert [layer for layer, _ in order(ranking)] == ["second", "first", "third"]
     assert ranking.column("loss").to_pylist() == [1.0, 2.0, 4.5]
     assert ranking.schema.equals(SENSITIVITY, check_metadata=True)

@@ -43,7 +43,9 @@ def test_the_digest_of_a_file_is_its_sha256(tmp_path):
     assert refer(tmp_path / "empty").sha256 == file_digest(tmp_path / "empty") == EMPTY_SHA256
 
 
-@pytest.mark.parametrize("as_given", [str, lambda path: path, lambda path: f"file://{path}"], ids=["text", "Path", "url"])
+@pytest.mark.parametrize(
+    "as_given", [str, lambda path: path, lambda path: f"file://{path}"], ids=["text", "Path", "url"]
+)
 def test_a_file_is_referred_to_by_text_path_or_url(folder, as_given):
     reference = refer(as_given(folder / "a.npz"))
     assert reference.sha256 == file_digest(folder / "a.npz")

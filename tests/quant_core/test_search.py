@@ -72,11 +72,11 @@ def test_bisect_halves_where_losses_say_nothing(good, bad):
 
 
 @given(st.lists(st.floats(0.001, 1), min_size=2, max_size=200).filter(lambda losses: sum(losses) > 1.1))
-def test_where_errors_add_up_as_losses_do_two_steps_are_enough(losses):
+def test_where_errors_add_up_as_losses_do_a_few_steps_are_enough(losses):
     errors = np.concatenate([[0.0], np.cumsum(np.sort(losses))])
     settled, tried = walk(bisect, errors.tolist(), np.sort(losses))
     assert settled == walk(linear, errors.tolist())[0]
-    assert len(tried) <= 3
+    assert len(tried) <= 4
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
