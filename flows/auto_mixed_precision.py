@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.request import request_for, workspace_folder
 from quant_core.auto import run
 from quant_core.config import MixedPrecisionConfig
-from quant_core.machine import Machine, available_cores, default_workspace
+from quant_core.machine import Machine, available_cores
 from quant_core.output import Outcome
-from quant_core.references import refer
-from quant_core.trials import Request
 from tasks.prefect_stages import PrefectStages
-from tasks.result_store import ResultStore, workspace_folder
+from tasks.result_store import ResultStore
 
 __all__ = ["auto_mixed_precision"]
 
@@ -33,6 +31,9 @@ def auto_mixed_precision(
 ) -> dict[str, Any]:
     """Quantize a float ONNX model to the narrowest mix of precisions that meets a target.
 
+    Returns the manifest. Raises InputError for unusable input and TargetError when even the wide model misses
+    the target; the wide model is then in the output folder nevertheless.
+
     Args:
         model: path or URL of the float ONNX model.
         calibration: data that ranges are chosen from.
@@ -43,18 +44,9 @@ def auto_mixed_precision(
         workers: threads that compute at once; all cores by default.
         workspace: folder where step results are kept, so that no step is ever computed twice.
 
-    Returns the manifest. Raises InputError for unusable input and TargetError when even the wide model misses
-    the target; the wide model is then in the output folder nevertheless.
     """
-    folder = workspace_folder(workspace, default_workspace())
-    request = Request(
-        model=refer(model),
-        calibration=refer(calibration),
-        evaluation=refer(evaluation),
-        holdout=None if holdout is None else refer(holdout),
-        config=config,
-        output=Path(output),
-    )
+    request = request_for(model, calibration, evaluation, holdout, config, output)
+    folder = workspace_folder(workspace)
     stages = PrefectStages(Machine(folder / "files", workers or available_cores()), ResultStore(folder))
     outcome = run(request, stages)
     create_markdown_artifact(_verdict(outcome), key="narrowcast-verdict", description="What came of the run")
@@ -64,22 +56,24 @@ def auto_mixed_precision(
 def _verdict(outcome: Outcome) -> str:
     manifest = outcome.manifest
     narrowed, scores = manifest["narrowed"], manifest["scores"]
-    rows = [f"| {name} | " + " | ".join(_cell(scores[part], name) for part in _PARTS) + " |" for name in scores["mixed"]]
+    cells = {name: [_cell(scores[part], name) for part in _PARTS] for name in scores["mixed"]}
+    verdict = f"**Target {'met' if outcome.met else 'missed'}**"
+    share = f"{narrowed['macs_share']:.1%} of the multiply-accumulates"
     return "\n".join(
         [
-            f"**Target {'met' if outcome.met else 'missed'}**: {narrowed['layers']} of {narrowed['of']} layers narrowed, "
-            f"{narrowed['macs_share']:.1%} of the multiply-accumulates, bit operations x {narrowed['bops_ratio']:.2f}.",
+            f"{verdict}: {narrowed['layers']} of {narrowed['of']} layers narrowed, {share}, "
+            f"bit operations x {narrowed['bops_ratio']:.2f}.",
             "",
-            "| metric | " + " | ".join(_PARTS) + " |",
+            "| metric | " + " | ".join(_PARTS.values()) + " |",
             "| --- | " + "--- | " * len(_PARTS),
-            *rows,
+            *(f"| {name} | " + " | ".join(row) + " |" for name, row in cells.items()),
             "",
             f"Model: `{outcome.model}`",
         ]
     )
 
 
-_PARTS = ("float", "wide", "mixed", "holdout")
+_PARTS = {"float": "float", "wide": "wide", "mixed": "mixed", "holdout": "mixed on held-out data"}
 
 
 def _cell(scores: dict[str, float], name: str) -> str:

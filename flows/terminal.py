@@ -4,41 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from quant_core.config import Target
+from quant_core.errors import InputError
 from quant_core.progress import Watcher
+from quant_core.tables import from_ipc
 
-__all__ = ["TerminalWatcher", "console", "print_inspection", "print_outcome"]
+__all__ = ["TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]
 
 
-def console(quiet: bool = False) -> Console:
+def console() -> Console:
     """The terminal; colours only where there is one, as wide as a table needs where there is none."""
-    screen = Console(quiet=quiet, stderr=False)
-    return screen if screen.is_terminal else Console(quiet=quiet, width=120)
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=120)
 
 
-class TerminalWatcher(Watcher):
+class WarningWatcher(Watcher):
+    """Tells of what was mended, on standard error, and of nothing else."""
+
+    def __init__(self) -> None:
+        self._errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    def warned(self, message: str) -> None:
+        """Print one line."""
+        self._errors.print(f"narrowcast: {escape(message)}")
+
+
+@dataclass
+class _Done:
+    """A stage that is over, or several calls of one."""
+
+    name: str
+    seconds: float = 0.0
+    cached: bool = True
+
+
+class TerminalWatcher(WarningWatcher):
     """Shows stages as they finish, a bar for the one that runs, and each plan the search tries."""
 
-    def __init__(self, console: Console, target: Target) -> None:
-        self._console, self._target = console, target
+    def __init__(self, screen: Console, target: Target) -> None:
+        super().__init__()
+        self._screen, self._target = screen, target
         self._progress = Progress(
             TextColumn("{task.description:<10}"),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
-            console=console,
+            TextColumn("left"),
+            console=screen,
             transient=True,
+            disable=not screen.is_terminal,
         )
         self._bars: dict[str, TaskID] = {}
+        self._done: _Done | None = None
+        self._exported = False
         self._lock = Lock()
 
     @contextmanager
@@ -46,24 +73,43 @@ class TerminalWatcher(Watcher):
         """Draw while the block runs."""
         with self._progress:
             yield
+        self._print_done()
+
+    def started(self, stage: str) -> None:
+        """Show a bar that only moves to and fro until it is known how much there is to do."""
+        if self._done and self._done.name != self._name(stage):
+            self._print_done()
+        with self._lock:
+            for bar in self._bars.values():
+                self._progress.remove_task(bar)
+            self._bars = {stage: self._progress.add_task(self._name(stage), total=None)}
 
     def finished(self, stage: str, seconds: float, cached: bool) -> None:
-        """Replace the stage's bar by a line."""
-        with self._lock:
-            bar = self._bars.pop(stage, None)
-            if bar is not None:
-                self._progress.remove_task(bar)
-        took = "from an earlier run" if cached else f"{seconds:.1f} s"
-        self._console.print(f"{stage:<10} {took}", highlight=False)
+        """Note the stage's time; the plans that the search tries have lines of their own."""
+        self._exported |= stage == "export"
+        if stage != "search":
+            self._done = self._done or _Done(self._name(stage))
+            self._done.seconds += seconds
+            self._done.cached &= cached
+
+    def _name(self, stage: str) -> str:
+        """What a stage is called here: once there is a model, baseline and verify are about held-out data."""
+        held_out = stage == "baseline" or (stage == "verify" and self._done and self._done.name == "held-out")
+        return "held-out" if self._exported and held_out else stage
+
+    def _print_done(self) -> None:
+        if self._done:
+            took = "from an earlier run" if self._done.cached else f"{self._done.seconds:.1f} s"
+            self._screen.print(f"{self._done.name:<10} {took}", highlight=False)
+        self._done = None
 
     def expects(self, stage: str, units: int) -> None:
         """Start or lengthen the stage's bar."""
         with self._lock:
-            if stage not in self._bars:
-                self._bars[stage] = self._progress.add_task(stage, total=0)
-            bar = self._bars[stage]
-            total = self._progress.tasks[self._progress.task_ids.index(bar)].total or 0
-            self._progress.update(bar, total=total + units)
+            if stage in self._bars:
+                bar = self._bars[stage]
+                total = self._progress.tasks[self._progress.task_ids.index(bar)].total or 0
+                self._progress.update(bar, total=total + units)
 
     def advanced(self, stage: str, units: int) -> None:
         """Lengthen the filled part."""
@@ -73,39 +119,66 @@ class TerminalWatcher(Watcher):
 
     def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
         """Print one line a plan."""
+        self._print_done()
         verdict = "[green]accepted[/]" if accepted else "[red]refused[/]"
+        plan = f"{layers_narrowed} of {layers} layers narrowed" if layers_narrowed else "all layers wide"
         name = self._target.function or self._target.metric
-        self._console.print(f"  {layers_narrowed} of {layers} layers: {name} {score:.5g} {verdict}", highlight=False)
+        self._screen.print(f"  {plan:<28} {name} {score:<10.5g} {verdict}", highlight=False)
 
 
-def print_outcome(console: Console, manifest: Mapping[str, Any], folder: str) -> None:
+def print_outcome(screen: Console, manifest: Mapping[str, Any], folder: str) -> None:
     """Layers with their precision, scores, and the verdict."""
-    console.print(_layers(manifest), _scores(manifest["scores"]))
+    screen.print()
+    screen.print(_layers(manifest, Path(folder)), _scores(manifest))
     narrowed, target = manifest["narrowed"], manifest["target"]
     met = "[bold green]target met[/]" if target["met"] else "[bold red]target missed[/]"
-    console.print(
-        f"{met} ({Target(**{key: target[key] for key in ('metric', 'limit', 'function')})}): "
-        f"{narrowed['layers']} of {narrowed['of']} layers narrowed, {narrowed['macs_share']:.1%} of the MACs, "
-        f"bit operations x {narrowed['bops_ratio']:.2f}",
+    wanted = Target(**{key: target[key] for key in ("metric", "limit", "function")})
+    screen.print(
+        f"{met} ({wanted}): {narrowed['layers']} of {narrowed['of']} layers narrowed, "
+        f"{narrowed['macs_share']:.1%} of the MACs, bit operations x {narrowed['bops_ratio']:.2f}",
         highlight=False,
+        soft_wrap=True,
     )
-    console.print(f"model and report are in {folder}", highlight=False, soft_wrap=True)
+    screen.print(f"model and report are in {escape(folder)}", highlight=False, soft_wrap=True)
 
 
-def _layers(manifest: Mapping[str, Any]) -> Table:
+def _layers(manifest: Mapping[str, Any], folder: Path) -> Table:
+    """The plan, and by how much each layer's narrowing alone changes the output."""
+    losses = _losses(folder, manifest)
     table = Table("layer", "precision", title="layers", title_justify="left")
+    if losses:
+        table.add_column("loss when narrow", justify="right")
     for layer, precision in manifest["plan"].items():
         style = None if precision == manifest["wide"] else "green"
-        table.add_row(layer, precision, style=style)
+        loss = [f"{losses[layer]:.3g}" if layer in losses else ""] if losses else []
+        table.add_row(escape(layer), precision, *loss, style=style)
     return table
 
 
-def _scores(scores: Mapping[str, Mapping[str, float]]) -> Table:
-    parts = [part for part in ("float", "wide", "mixed", "holdout") if scores[part]]
-    table = Table("metric", *parts, title="scores", title_justify="left")
-    names = dict.fromkeys(name for part in parts for name in scores[part])
-    for name in names:
+def _losses(folder: Path, manifest: Mapping[str, Any]) -> dict[str, float]:
+    """Loss of each probed layer at the precision it has, or for a wide one, at the first it was refused."""
+    try:
+        ranking = from_ipc((folder / "sensitivity.arrow").read_bytes()).to_pylist()
+    except (OSError, InputError):
+        return {}
+    plan, first = manifest["plan"], manifest["narrow"][0]
+    shown = {layer: first if precision == manifest["wide"] else precision for layer, precision in plan.items()}
+    return {row["layer"]: row["loss"] for row in ranking if shown.get(row["layer"]) == row["precision"]}
+
+
+_PARTS = {"float": "float", "wide": "wide", "mixed": "mixed", "holdout": "mixed, held-out"}
+
+
+def _scores(manifest: Mapping[str, Any]) -> Table:
+    scores = manifest["scores"]
+    parts = [part for part in _PARTS if scores[part]]
+    table = Table("metric", title="scores", title_justify="left", caption_justify="left")
+    for part in parts:
+        table.add_column(_PARTS[part], justify="right")
+    for name in dict.fromkeys(name for part in parts for name in scores[part]):
         table.add_row(name, *(f"{scores[part][name]:.5g}" if name in scores[part] else "" for part in parts))
+    if scores["holdout"]:
+        table.caption = "held-out: the same mixed model on the data the search never saw"
     return table
 
 
@@ -114,7 +187,7 @@ def print_inspection(screen: Console, found: Mapping[str, Any]) -> None:
     table = Table("layer", "op", "weight", "MACs", "weight bytes", title="layers", title_justify="left")
     for layer in found["layers"]:
         shape = "x".join(map(str, layer["weight_shape"])) or "-"
-        table.add_row(layer["layer"], layer["op"], shape, f"{layer['macs']:,}", f"{layer['weight_bytes']:,}")
+        table.add_row(escape(layer["layer"]), layer["op"], shape, f"{layer['macs']:,}", f"{layer['weight_bytes']:,}")
     screen.print(table)
     total = found["total"]
     screen.print(

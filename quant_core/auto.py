@@ -14,19 +14,20 @@ from quant_core.calibration import calibrate
 from quant_core.config import MixedPrecisionConfig
 from quant_core.data import DataSource, open_dataset, refer_data
 from quant_core.errors import TargetError
-from quant_core.evaluation import compared_outputs, float_outputs
-from quant_core.inputs import check_inputs, check_labels
+from quant_core.evaluation import float_outputs
 from quant_core.layers import Layer, layers_from_table
 from quant_core.machine import Machine, available_cores
-from quant_core.metrics import additive, load_function
+from quant_core.metrics import additive
+from quant_core.model_file import refer_model
 from quant_core.output import Findings, HeldOut, Outcome, write_output
 from quant_core.precision import PrecisionPlan
+from quant_core.preflight import check_data, check_request
 from quant_core.prepare import is_prepared, prepare, prepared_graph
 from quant_core.probe import layer_sensitivity, probe_shards
 from quant_core.progress import watcher
 from quant_core.racing import gathered, sample_rounds, unsettled
 from quant_core.ranking import plan_after, rank
-from quant_core.references import Reference, refer
+from quant_core.references import Reference
 from quant_core.search import STRATEGIES, Bounds
 from quant_core.stages import Stages
 from quant_core.tables import facts
@@ -58,7 +59,7 @@ def auto_mixed_precision(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(cache or temporary)
         request = Request(
-            model=refer(model),
+            model=refer_model(model),
             calibration=refer_data(calibration, folder),
             evaluation=refer_data(evaluation, folder),
             holdout=None if holdout is None else refer_data(holdout, folder),
@@ -77,7 +78,6 @@ def run(request: Request, stages: Stages) -> Outcome:
         calibrate,
         layers=layers,
         data=request.calibration,
-        layer_ops=config.layer_ops,
         batch_size=config.batch_size,
     )
     trials = Trials(request, stages, layers, calibration, _float_outputs(request, stages, layers, request.evaluation))
@@ -96,23 +96,17 @@ def run(request: Request, stages: Stages) -> Outcome:
 
 def _prepared(request: Request, stages: Stages) -> pa.Table:
     """The layer table, once all input has been looked at: unusable data is refused before any work on it."""
-    config, cache = request.config, stages.machine.cache
-    if config.target.function:
-        load_function(config.target.function)
+    cache = stages.machine.cache
+    check_request(request, cache)
     layers = stages.run(
         "prepare",
         prepare,
         valid=lambda table: is_prepared(table, cache),
         model=request.model,
-        layer_ops=config.layer_ops,
+        layer_ops=request.config.layer_ops,
     )
-    graph = prepared_graph(facts(layers)["prepared"], cache)
-    names = compared_outputs(graph, config.output)
-    for reference in filter(None, [request.calibration, request.evaluation, request.holdout]):
-        dataset = open_dataset(reference, cache)
-        check_inputs(graph, dataset)
-        if config.target.metric == "top1_drop" and reference != request.calibration:
-            check_labels(graph, dataset, names[0])
+    # Once more: the prepared model knows the shapes that the file leaves open.
+    check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)
     return layers
 
 

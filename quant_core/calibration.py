@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from quant_core.data import Dataset, open_dataset
+from quant_core.edges import Topology
 from quant_core.errors import InputError
 from quant_core.graph import FloatGraph
 from quant_core.histogram import Histogram, histogram_table
 from quant_core.inputs import Batch, batches, check_inputs
+from quant_core.layers import layers_from_table
 from quant_core.machine import Machine
-from quant_core.operators import Role, role_of
+from quant_core.operators import Role
 from quant_core.parallel import ordered_map
 from quant_core.prepare import prepared_graph
 from quant_core.progress import watcher
@@ -28,9 +29,7 @@ _INFINITE = 1e30
 """From this magnitude on a value only says `nothing`: attention masks with -inf, or with the lowest float32."""
 
 
-def calibrate(
-    layers: pa.Table, data: Reference, layer_ops: Sequence[str], batch_size: int | None, machine: Machine
-) -> pa.Table:
+def calibrate(layers: pa.Table, data: Reference, batch_size: int | None, machine: Machine) -> pa.Table:
     """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data.
 
     A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float.
@@ -38,16 +37,15 @@ def calibrate(
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = open_dataset(data, machine.cache)
     check_inputs(graph, dataset)
-    return histogram_table(_collect(graph, dataset, observed_tensors(graph, layer_ops), batch_size, machine.workers))
+    tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
+    return histogram_table(_collect(graph, dataset, tensors, batch_size, machine.workers))
 
 
-def observed_tensors(graph: FloatGraph, layer_ops: Sequence[str]) -> list[str]:
-    """Float tensors that a quantized operator reads or writes, in graph order."""
-    found: dict[str, None] = {}
-    for node in graph.nodes:
-        if role_of(node.op_type, node.domain, frozenset(layer_ops)) is not Role.FLOAT:
-            found.update(dict.fromkeys(name for name in [*node.input, *node.output] if graph.is_float_activation(name)))
-    return list(found)
+def observed_tensors(topology: Topology) -> list[str]:
+    """Tensors that may carry a type and that a quantized operator reads or writes, in graph order."""
+    nodes = zip(topology.graph.nodes, topology.roles, strict=True)
+    touched = [name for node, role in nodes if role is not Role.FLOAT for name in [*node.input, *node.output]]
+    return [name for name in dict.fromkeys(touched) if name in topology.quantizable]
 
 
 def _collect(
@@ -71,10 +69,13 @@ def _collect(
 def _batch_histograms(session: Session, tensors: list[str], batch: Batch) -> tuple[Batch, dict[str, Histogram | None]]:
     """The histogram of each tensor that is not empty in a batch; None where a value is infinite."""
     values = {**batch.feeds, **session(batch.feeds)}
+    size = len(next(iter(batch.feeds.values())))
     found: dict[str, Histogram | None] = {}
     for name in tensors:
         if values[name].size:
             array = np.asarray(values[name], np.float32)
+            if array.ndim and len(array) == size:
+                array = array[: batch.count]  # samples repeated to fill the batch are not counted again
             largest = max(-array.min(), array.max())
             if np.isnan(largest):
                 raise InputError(

@@ -53,6 +53,9 @@ class Target(_Frozen):
         return f"{self.function or self.metric} {'>=' if self.higher_is_better else '<='} {self.limit:g}"
 
 
+_PERCENTILE = 99.999
+
+
 class QuantizationConfig(_Frozen):
     """How numbers are chosen: what calibration statistics are turned into."""
 
@@ -61,11 +64,44 @@ class QuantizationConfig(_Frozen):
         json_schema_extra={"default": "a16w8"},  # pydantic does not write a default of our own type there
         description="The precision all layers begin in.",
     )
-    calibrate: Literal["percentile", "minmax"] = Field(
-        default="percentile", description="How a range is chosen from the values seen in calibration."
+    calibrate: Literal["percentile", "minmax", "entropy", "mse", "pow2-nonoverflow", "pow2-minmse"] = Field(
+        default="percentile",
+        description="How a range is chosen from the values seen in calibration; pow2: scales are powers of two.",
+    )
+    percentile: float = Field(
+        default=_PERCENTILE, gt=50, le=100, description="Share of the values that `percentile` covers, in percent."
+    )
+    power_of_two_rounding: Literal["up", "nearest"] = Field(
+        default="up",
+        description="Where a pow2 method rounds a scale's exponent: up, so that nothing overflows, or as Quark.",
+    )
+    calibrate_weights: Literal["minmax", "mse"] = Field(
+        default="minmax", description="How a weight's range is chosen; a pow2 method chooses it itself."
     )
     symmetric: bool = Field(default=True, description="Zero point 0 for signed activation types.")
     per_channel: bool = Field(default=False, description="One weight scale per output channel.")
+    block_size: int | None = Field(
+        default=None,
+        ge=16,
+        description="One scale for so many inputs (a power of two) in the 4-bit weights of MatMul and Gemm.",
+    )
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> Self:
+        if self.percentile != _PERCENTILE and self.calibrate != "percentile":
+            raise ValueError(f"percentile is of calibrate='percentile', not of {self.calibrate!r}; leave it out")
+        if self.power_of_two_rounding != "up" and not self.has_power_of_two_scales:
+            raise ValueError(f"power_of_two_rounding is of the pow2 methods, not of {self.calibrate!r}; leave it out")
+        if self.calibrate_weights != "minmax" and self.has_power_of_two_scales:
+            raise ValueError(f"calibrate_weights: {self.calibrate!r} chooses the scales of weights too; leave it out")
+        if self.block_size is not None and self.block_size & (self.block_size - 1):
+            raise ValueError(f"block_size must be a power of two, which runtimes ask for, not {self.block_size}")
+        return self
+
+    @property
+    def has_power_of_two_scales(self) -> bool:
+        """Whether every scale is a power of two."""
+        return self.calibrate.startswith("pow2-")
 
 
 class SearchConfig(_Frozen):
@@ -115,6 +151,8 @@ class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
         for above, below in pairwise(ladder):
             if not below.narrower_than(above):
                 raise ValueError(f"narrow: {below} is not narrower than {above}")
+        if self.block_size is not None and all(precision.weights.bits != 4 for precision in ladder):
+            raise ValueError("block_size is of 4-bit weights: add a precision such as a8w4, or leave it out")
         return self
 
     def quantization(self) -> QuantizationConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tokenize
 import zipfile
 import zlib
@@ -18,12 +19,16 @@ import pyarrow.parquet
 from numpy.typing import ArrayLike, NDArray
 
 from quant_core.errors import InputError
+from quant_core.progress import watcher
 from quant_core.references import Reference, atomic_folder, fetch, refer
 
 __all__ = ["LABELS", "DataReader", "DataSource", "Dataset", "open_dataset", "refer_data"]
 
 LABELS = "labels"
 """The column that holds the right answers instead of a model input."""
+
+_CONTENTS, _SEAL = "columns.json", "sha256"
+"""In a folder of unpacked data: what each column is, and the digest of that and of the columns."""
 
 _CHUNK_BYTES = 1 << 22
 
@@ -73,6 +78,8 @@ def refer_data(source: DataSource, cache: Path) -> Reference:
         if not count:
             raise InputError("the data reader handed out no batch; is it used up?")
         digest = refer(staging).sha256
+        if (folder / digest).exists() and refer(folder / digest).sha256 != digest:
+            shutil.rmtree(folder / digest)
         with atomic_folder(folder / digest) as final:
             for file in Path(staging).iterdir():
                 file.rename(final / file.name)
@@ -104,16 +111,30 @@ def _write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
 def open_dataset(reference: Reference, cache: Path) -> Dataset:
     """Open referenced data; raises InputError when it cannot be read, is empty, ragged or not finite."""
     folder = cache / "columns" / reference.sha256
+    if folder.exists() and not _intact(folder):
+        watcher().warned(f"the unpacked copy of {reference.url} in the workspace is damaged; it is made again")
+        shutil.rmtree(folder)
     if not folder.exists():
         with atomic_folder(folder) as building:
             _unpack(fetch(reference, cache), reference.url, building)
-    shapes = json.loads((folder / "columns.json").read_text())
     columns: dict[str, NDArray[np.generic]] = {
         entry["name"]: np.memmap(folder / entry["file"], np.dtype(entry["dtype"]), "r", shape=tuple(entry["shape"]))
-        for entry in shapes
+        for entry in json.loads((folder / _CONTENTS).read_text())
     }
     labels = columns.pop(LABELS, None)
     return Dataset(columns, labels, reference.url)
+
+
+def _intact(folder: Path) -> bool:
+    """Whether the unpacked data are as `_unpack` left them."""
+    try:
+        return (folder / _SEAL).read_text() == refer(folder / _CONTENTS, _column_files(folder)).sha256
+    except (InputError, OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _column_files(folder: Path) -> list[str]:
+    return [str(entry["file"]) for entry in json.loads((folder / _CONTENTS).read_text())]
 
 
 def _unpack(path: Path, source: str, folder: Path) -> None:
@@ -133,7 +154,8 @@ def _unpack(path: Path, source: str, folder: Path) -> None:
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
         raise InputError(f"{source}: arrays are of different length ({listed}); each needs one entry per sample")
-    (folder / "columns.json").write_text(json.dumps([column.description() for column in columns.values()]))
+    (folder / _CONTENTS).write_text(json.dumps([column.description() for column in columns.values()]))
+    (folder / _SEAL).write_text(refer(folder / _CONTENTS, _column_files(folder)).sha256)
 
 
 class _Column:

@@ -7,6 +7,7 @@ The rules:
    reads or writes, and nothing of any other. A tensor that took no finite value in calibration stays float.
 4. A tensor all of whose readers demand one type carries it (one Q/DQ pair). Otherwise it carries the wide
    type, and each reader that demands another gets a pair of its own behind the wide one.
+   Float32 is the absence of a pair: a reader that demands it takes what the tensor carries.
 5. Between a node and the activation (Relu, Clip) that alone reads it there is no tensor: runtimes fuse them.
 """
 
@@ -144,4 +145,6 @@ def _settle(
     kinds = {kind or wide for kind in wanted} if touched else set()
     if not kinds:
         return
-    base[name] = kinds.pop() if len(kinds) == 1 else wide
+    carried = kinds.pop() if len(kinds) == 1 else wide
+    if carried is not DataType.FLOAT32:
+        base[name] = carried

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -77,7 +80,17 @@ def _fixed_size(array: NDArray[np.generic]) -> pa.FixedSizeListArray:
 def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.generic] | None) -> float | None:
     if function is None:
         return None
-    value = float(load_function(function)(outputs, labels))
+    call = load_function(function)
+    try:
+        returned = call(outputs, labels)
+    except Exception as error:  # the user's code
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        raise InputError(f"{function}: raised {type(error).__name__}: {error} ({where})") from error
+    try:
+        value = float(returned)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{function}: returned {reprlib.repr(returned)}; it must return a number") from error
     if not np.isfinite(value):
         raise InputError(f"{function}: returned {value}; it must return a finite number")
     return value

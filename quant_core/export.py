@@ -17,7 +17,7 @@ from quant_core.graph import FloatGraph, outer_names
 from quant_core.machine import Machine
 from quant_core.precision import PrecisionPlan
 from quant_core.qdq import PlanWriter, QuantizedGraph
-from quant_core.references import Reference, atomic_folder, file_digest
+from quant_core.references import Reference, file_digest, made_folder
 from quant_core.tables import EXPORTED
 
 __all__ = ["export", "exported_reference", "is_exported", "quantized_model"]
@@ -31,13 +31,12 @@ def export(
     writer = PlanWriter(quantizer, folded=False)
     model = quantized_model(quantizer.graph, writer.write(PrecisionPlan.from_dict(plan)), writer.constants)
     onnx.checker.check_model(model, full_check=True)
-    machine.cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=machine.cache) as scratch:
+    with tempfile.TemporaryDirectory(dir=made_folder(machine.cache)) as scratch:
         written = Path(scratch) / "model.onnx"
         written.write_bytes(model.SerializeToString(deterministic=True))
         digest, size = file_digest(written), written.stat().st_size
-        with atomic_folder(machine.cache / "exported" / digest) as folder:
-            written.rename(folder / "model.onnx")
+        # In one step, and also over a file of that name that is damaged.
+        written.replace(made_folder(machine.cache / "exported" / digest) / "model.onnx")
     return pa.Table.from_pylist([{"file": "model.onnx", "sha256": digest, "bytes": size}], schema=EXPORTED)
 
 

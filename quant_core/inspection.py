@@ -13,9 +13,9 @@ from quant_core.edges import Topology
 from quant_core.graph import FloatGraph
 from quant_core.layers import layers_from_table
 from quant_core.machine import Machine
+from quant_core.model_file import refer_model
 from quant_core.operators import DEFAULT_LAYER_OPS, Role
 from quant_core.prepare import prepare, prepared_graph
-from quant_core.references import refer
 from quant_core.tables import facts
 
 __all__ = ["inspect_model"]
@@ -25,7 +25,7 @@ def inspect_model(model: str | os.PathLike[str], layer_ops: Sequence[str] = DEFA
     """Layers, inputs, outputs, totals and operators left in float, as plain values."""
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        table = prepare(refer(model), tuple(layer_ops), Machine(cache))
+        table = prepare(refer_model(model), tuple(layer_ops), Machine(cache))
         graph = prepared_graph(facts(table)["prepared"], cache)
         layers = table.to_pylist()
         topology = Topology.of(graph, layers_from_table(table))

@@ -50,8 +50,8 @@ def sample_terms(reference: Sequence[Array], quantized: Sequence[Array], labels:
     signal, error = np.sum(theirs**2, axis=1), np.sum((ours - theirs) ** 2, axis=1)
     norms = np.sqrt(signal) * np.sqrt(np.sum(ours**2, axis=1))
     products = np.sum(ours * theirs, axis=1)
-    # Two zero vectors point the same way; a zero vector and another do not.
-    cosine = np.divide(products, norms, out=np.where(signal == np.sum(ours**2, axis=1), 1.0, 0.0), where=norms > 0)
+    # Two zero vectors point the same way; a zero vector and another do not; a NaN stays one.
+    cosine = np.divide(products, norms, out=np.where(signal == np.sum(ours**2, axis=1), 1.0, 0.0), where=norms != 0)
     terms = {
         "l2": np.sqrt(error),
         "signal": signal,

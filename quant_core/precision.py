@@ -50,6 +50,11 @@ class DataType(Enum):
         return self.code.endswith(("float32", "float16"))
 
     @property
+    def largest_float(self) -> float:
+        """Largest finite value of a floating-point type."""
+        return float(ml_dtypes.finfo(self.numpy_type).max)  # type: ignore[no-untyped-call]
+
+    @property
     def signed(self) -> bool:
         """Whether codes may be negative."""
         return not self.code.startswith("u")

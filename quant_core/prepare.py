@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import onnxruntime as ort
 import pyarrow as pa
-from google.protobuf.message import DecodeError
 
-from quant_core.errors import InputError, UnsupportedError
+from quant_core.errors import InputError
 from quant_core.graph import FloatGraph
 from quant_core.layers import find_layers, layer_table
 from quant_core.machine import Machine
+from quant_core.model_file import load_weights, read_model
 from quant_core.opset import OPSET, RUNTIME_DOMAIN, opset_of, upgraded
-from quant_core.references import Reference, atomic_folder, fetch, file_digest
+from quant_core.references import Reference, fetch, file_digest, made_folder
 from quant_core.sessions import session_options
 from quant_core.tables import facts, with_facts
 
 __all__ = ["is_prepared", "prepare", "prepared_graph"]
 
-_LARGEST = 2**31 - 2**20  # what protobuf can serialize, less what the nodes take
 _IR_VERSION = 10  # the one that came with opset 21
-_QUANTIZED_OPS = frozenset(
-    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"]
-)
+_OTHER_FLOATS = frozenset([onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE])
 
 
 def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.Table:
@@ -40,9 +35,10 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
     """
     cache = machine.cache
     path = fetch(model, cache)
-    proto = _load(path, model.url)
-    _refuse_quantized(proto, model.url)
-    with tempfile.TemporaryDirectory(dir=_made(cache)) as scratch:
+    proto = read_model(path, model.url)
+    _refuse_other_floats(proto, layer_ops, model.url)
+    load_weights(proto, path.parent, model.url)
+    with tempfile.TemporaryDirectory(dir=made_folder(cache)) as scratch:
         prepared = _optimized(proto, Path(scratch), model.url)
         _write_constant_outputs(prepared)
         _name_nodes(prepared)
@@ -50,12 +46,12 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
         written = Path(scratch) / "model.onnx"
         written.write_bytes(prepared.SerializeToString(deterministic=True))
         digest = file_digest(written)
-        with atomic_folder(cache / "prepared" / digest) as folder:
-            written.rename(folder / "model.onnx")
+        # In one step, and also over a file of that name that is damaged.
+        written.replace(made_folder(cache / "prepared" / digest) / "model.onnx")
     graph = prepared_graph(digest, cache)
     layers = find_layers(graph, layer_ops)
     if not layers:
-        raise InputError(f"{model.url}: has no layer to narrow: {_why_no_layer(graph, layer_ops)}")
+        raise InputError(f"{model.url}: has no layer to narrow: no {', '.join(layer_ops)} on float data")
     return with_facts(layer_table(layers), prepared=digest)
 
 
@@ -71,42 +67,18 @@ def is_prepared(table: pa.Table, cache: Path) -> bool:
     return path.exists() and file_digest(path) == digest
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _load(path: Path, source: str) -> onnx.ModelProto:
-    try:
-        proto = onnx.load(path, load_external_data=False)
-        size = sum(_external_bytes(tensor) for tensor in proto.graph.initializer)
-        if size > _LARGEST:
-            raise UnsupportedError(
-                f"{source}: holds {size / 2**30:.1f} GiB of constants; 2 GiB is the most there can be"
-            )
-        onnx.load_external_data_for_model(proto, str(path.parent))
-    except (DecodeError, OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise InputError(f"{source}: not an ONNX model: {error}") from error
-    if not proto.graph.node or not proto.opset_import:
-        raise InputError(f"{source}: not an ONNX model: it holds no graph")
-    return proto
-
-
-def _external_bytes(tensor: onnx.TensorProto) -> int:
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return 0
-    return int(math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-
-
-def _refuse_quantized(proto: onnx.ModelProto, source: str) -> None:
-    found = Counter(
-        node.op_type
-        for node in proto.graph.node
-        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear")
-    )
+def _refuse_other_floats(proto: onnx.ModelProto, layer_ops: Sequence[str], source: str) -> None:
+    """Refuse layers in another float type: ONNX Runtime may put casts around them and compute in float32."""
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    declared = [*graph.input, *graph.value_info, *graph.output]
+    kinds |= {value.name: value.type.tensor_type.elem_type for value in declared}
+    read = {kinds.get(node.input[0], 0) for node in graph.node if node.op_type in layer_ops}
+    found = sorted(onnx.TensorProto.DataType.Name(kind).lower() for kind in read & _OTHER_FLOATS)
     if found:
-        listed = ", ".join(f"{count} {op}" for op, count in found.items())
-        raise InputError(f"{source}: already quantized ({listed}); give the float model it was made from")
+        raise InputError(
+            f"{source}: its {', '.join(layer_ops)} compute in {', '.join(found)}; give the model in float32"
+        )
 
 
 def _optimized(proto: onnx.ModelProto, scratch: Path, source: str) -> onnx.ModelProto:
@@ -152,7 +124,7 @@ def _write_constant_outputs(proto: onnx.ModelProto) -> None:
         constants[name].name = f"{name}/constant"
         for node in proto.graph.node:
             node.input[:] = [f"{name}/constant" if read == name else read for read in node.input]
-        proto.graph.node.append(onnx.helper.make_node("Identity", [f"{name}/constant"], [name]))
+        proto.graph.node.insert(0, onnx.helper.make_node("Identity", [f"{name}/constant"], [name]))
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -176,15 +148,6 @@ def _declared(value: ort.NodeArg) -> onnx.ValueInfoProto | None:
     if kind is None:
         return None
     return onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.DataType.Value(kind[1].upper()), value.shape)
-
-
-def _why_no_layer(graph: FloatGraph, layer_ops: Sequence[str]) -> str:
-    """What the model has instead of a layer on float32 data."""
-    read = [graph.element_type(node.input[0]) for node in graph.nodes if node.op_type in layer_ops]
-    if not read:
-        return f"no {', '.join(layer_ops)} at all"
-    kinds = sorted({onnx.TensorProto.DataType.Name(kind).lower() for kind in read})
-    return f"its {', '.join(layer_ops)} compute in {', '.join(kinds)}; give the model in float32"
 
 
 def _name_nodes(proto: onnx.ModelProto) -> None:

@@ -1,5 +1,9 @@
 """Writes the graph of a plan: the float nodes with a Q/DQ pair on every edge that carries a type.
 
+A pair of a floating-point type is two Casts, to it and back, and its weights are stored in it behind one: values
+are rounded to the type and multiplied and added up in float32, as hardware with a wider accumulator does. So the
+numbers are the same on every machine, whereas ONNX Runtime has float16 kernels on some and bfloat16 ones on none.
+
 Names say content: a node or constant of one name is the same in every plan of the same Quantizer, so two
 plans differ exactly where their names do, and what is built for one serves the next.
 """
@@ -15,9 +19,10 @@ import onnx
 from numpy.typing import NDArray
 
 from quant_core.edges import EdgeTypes, edge_types
+from quant_core.errors import UnsupportedError
 from quant_core.numerics import QParams, dequantize
 from quant_core.operators import Role, moving_inputs
-from quant_core.opset import pair_domain
+from quant_core.opset import opset_of, pair_domain
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantizer import Quantizer
 
@@ -55,10 +60,10 @@ class PlanWriter:
         return _Writing(self, plan).run()
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
-        """A Q or DQ node; the same object whenever the arguments are the same."""
+        """A Q, DQ or Cast node; the same object whenever the arguments are the same."""
         key = (op_type, *inputs, *outputs)
         if key not in self._nodes:
-            domain = pair_domain(self.quantizer.graph.model)
+            domain = "" if op_type == "Cast" else pair_domain(self.quantizer.graph.model)
             self._nodes[key] = onnx.helper.make_node(
                 op_type, inputs, outputs, name=f"{outputs[0]}/{op_type}", domain=domain, **attributes
             )
@@ -118,11 +123,10 @@ class _Writing:
             return self.layer_constant(position, name)
         if role is Role.COMPUTE and self.graph.is_float_constant(name) and self.takes_constants():
             return self.operand(name)
-        if name not in self.types.base:
-            return name
-        carried = self.carried(name)
+        base = self.types.base.get(name)
+        carried = name if base is None else self.carried(name)
         wanted = self.types.demand.get((self.unit, position))
-        return carried if wanted is None or wanted is self.types.base[name] else self.pair(carried, name, wanted)
+        return carried if wanted in (None, base, DataType.FLOAT32) else self.pair(carried, name, wanted)
 
     def carried(self, name: str) -> str:
         """The tensor with the type it carries."""
@@ -145,28 +149,49 @@ class _Writing:
         )
 
     def pair(self, source: str, tensor: str, dtype: DataType, final: str | None = None) -> str:
-        """Write `source` through a Q/DQ pair with the tensor's range in a type, once; the name of the result."""
-        result = final or f"{tensor}/a{dtype.code}"
-        if result not in self.written:
-            self.written.add(result)
-            prefix = f"{self.quantizer.range_key(tensor)}/a{dtype.code}"
+        """Write `source` through a pair with the tensor's range in a type, once; the name of the result."""
+        result = final or f"{tensor}/{_edge(dtype)}"
+        if result in self.written:
+            return result
+        self.written.add(result)
+        if dtype.is_float:
+            self.quantizer.check_tensor_fits(tensor, dtype)
+            self.append(self.writer.node("Cast", [source], [f"{result}/rounded"], to=self.castable(dtype).onnx_type))
+            self.cast_back(f"{result}/rounded", result)
+        else:
+            prefix = f"{self.quantizer.range_key(tensor)}/{_edge(dtype)}"
             scale, zero = self.qparams(prefix, self.quantizer.activation(tensor, dtype))
             codes = f"{result}/codes"
             self.append(self.writer.node("QuantizeLinear", [source, scale, zero], [codes]))
             self.append(self.writer.node("DequantizeLinear", [codes, scale, zero], [result]))
         return result
 
+    def cast_back(self, source: str, result: str) -> None:
+        self.append(self.writer.node("Cast", [source], [result], to=DataType.FLOAT32.onnx_type))
+
+    def castable(self, dtype: DataType) -> DataType:
+        """The type, if the model's Cast knows it."""
+        if dtype is DataType.BFLOAT16 and opset_of(self.graph.model) < _BFLOAT16_OPSET:
+            raise UnsupportedError(
+                f"bfloat16 needs opset {_BFLOAT16_OPSET}, and the model stays at {opset_of(self.graph.model)}: "
+                "use float16"
+            )
+        return dtype
+
     def takes_constants(self) -> bool:
         """Whether the node's constant operands are values like its other operand, not parameters."""
         return self.graph.nodes[self.unit].op_type in _BINARY
 
     def operand(self, name: str) -> str:
-        """A constant operand of a computation, in the wide activation type; a mask of infinities as it is."""
-        if not np.isfinite(self.graph.constant(name)).all():
-            return name
+        """A constant operand of a computation, in the wide activation type; a mask of what no type holds as it is."""
         dtype = self.quantizer.config.wide.activations
+        largest = (dtype if dtype.is_float else DataType.FLOAT32).largest_float
+        if not (np.abs(np.asarray(self.graph.constant(name))) <= largest).all():
+            return name
+        if dtype.is_float:
+            return self.rounded(name, dtype)
         codes, qparams = self.quantizer.constant(name, dtype)
-        return self.stored(f"{name}/a{dtype.code}", codes, qparams, None)
+        return self.stored(f"{name}/{_edge(dtype)}", codes, qparams, None)
 
     def layer_constant(self, position: int, name: str) -> str:
         """A layer's weight or bias in the precision of the layer."""
@@ -175,14 +200,30 @@ class _Writing:
         if position < 2:
             if not self.graph.is_float_constant(name):
                 return name
+            if precision.is_float:
+                return self.rounded(name, precision.weights)
             weight = self.quantizer.weight(layer, precision)
             return self.stored(f"{name}/{precision}", weight.codes, weight.qparams, weight.axis)
-        if self.quantizer.bias_name(self.unit) is None:
+        if precision.is_float or not self.quantizer.quantizes_bias(self.unit, layer, precision):
             return name
         bias = self.quantizer.bias(self.unit, layer, precision)
         result = f"{self.graph.nodes[self.unit].name}/bias/{precision}"
         qparams = QParams(DataType.INT32, bias.scale, np.zeros(bias.scale.shape, np.int64))
         return self.stored(result, bias.codes, qparams, 0 if bias.scale.ndim else None)
+
+    def rounded(self, name: str, dtype: DataType) -> str:
+        """Write a constant held in a floating-point type, once: folded into float32, or behind a Cast."""
+        if dtype is DataType.FLOAT32:
+            return name
+        result = f"{name}/{dtype.code}"
+        if self.writer.folded:
+            if result not in self.writer.constants:
+                self.writer.constants[result] = self.quantizer.rounded(name, dtype).astype(np.float32)
+        elif result not in self.written:
+            self.written.add(result)
+            self.writer.constants[f"{result}/rounded"] = self.quantizer.rounded(name, self.castable(dtype))
+            self.cast_back(f"{result}/rounded", result)
+        return result
 
     def stored(self, result: str, codes: NDArray[np.generic], qparams: QParams, axis: int | None) -> str:
         """Write a constant held as codes, once: folded into its values, or behind a DequantizeLinear."""
@@ -194,6 +235,8 @@ class _Writing:
             self.writer.constants[f"{result}/codes"] = codes
             scale, zero = self.qparams(result, qparams)
             attributes = {} if axis is None else {"axis": axis}
+            if qparams.block is not None:
+                attributes["block_size"] = qparams.block
             self.append(self.writer.node("DequantizeLinear", [f"{result}/codes", scale, zero], [result], **attributes))
         return result
 
@@ -207,3 +250,11 @@ class _Writing:
 
 
 _BINARY = frozenset(["Add", "Sub", "Mul", "Div", "Sum", "Max", "Min"])
+
+_BFLOAT16_OPSET = 13
+"""The first opset whose Cast takes bfloat16."""
+
+
+def _edge(dtype: DataType) -> str:
+    """How a type is written in the name of what it holds."""
+    return dtype.code if dtype.is_float else f"a{dtype.code}"

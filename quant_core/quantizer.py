@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 
 from quant_core.config import QuantizationConfig
 from quant_core.edges import Topology
-from quant_core.errors import InputError
+from quant_core.errors import InputError, UnsupportedError
 from quant_core.graph import FloatGraph, attribute
 from quant_core.histogram import Histogram, histograms_from_table
 from quant_core.layers import Layer, find_layers
-from quant_core.numerics import QParams, choose_qparams, quantize
+from quant_core.numerics import QParams, quantize
+from quant_core.opset import OPSET, opset_of, pair_domain
+from quant_core.power_of_two import round_up
 from quant_core.precision import DataType, Precision
-from quant_core.ranges import METHODS, range_groups
+from quant_core.range_methods import range_method
+from quant_core.ranges import range_groups
+from quant_core.weight_ranges import constant_qparams
 
-__all__ = ["Bias", "Quantizer", "Weight", "weight_axis"]
+__all__ = ["Bias", "Quantizer", "Weight", "reduction_axis", "weight_axis"]
 
 _BIAS_LIMIT = 2**31 - 1
 
@@ -32,9 +36,9 @@ class Weight:
     codes: NDArray[np.generic]
     """Shaped as the float weight."""
     qparams: QParams
-    """Per tensor, or per channel along `axis`."""
+    """Per tensor, per channel along `axis`, or per block of values along it."""
     axis: int | None
-    """The channel axis; None per tensor."""
+    """The axis of channels or blocks; None per tensor."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class Quantizer:
         fixed = [layer for layer in find_layers(graph) if searched.isdisjoint(layer.nodes)]
         self.layers = (*layers, *fixed)
         """The layers of the plan, then those the user took out of the search, which stay wide."""
+        if config.block_size is not None and pair_domain(graph.model):
+            raise UnsupportedError(
+                f"block_size needs opset {OPSET}, and the model stays at {opset_of(graph.model)}: "
+                "leave it out, or use per_channel"
+            )
         self._histograms = histograms_from_table(calibration)
         self.topology = Topology.of(graph, self.layers, self._histograms)
         self._groups = range_groups(self.topology)
@@ -81,15 +90,32 @@ class Quantizer:
             if not found:
                 raise InputError(f"tensor {tensor!r} has no range: in calibration it was empty, or infinite")
             merged = reduce(Histogram.merge, found)
-            low, high = METHODS[self.config.calibrate](merged, dtype)
-            self._activations[key] = choose_qparams(np.float64(low), np.float64(high), dtype, self.config.symmetric)
+            self._activations[key] = range_method(self.config)(merged, dtype, self.config.symmetric)
         return self._activations[key]
 
     def constant(self, name: str, dtype: DataType) -> tuple[NDArray[np.generic], QParams]:
         """Codes of a constant operand of a computation, per tensor."""
         values = np.asarray(self.graph.constant(name), np.float32)
-        qparams = choose_qparams(*_extent(values, None), dtype, self.config.symmetric)
+        qparams = constant_qparams(values, dtype, self.config.symmetric, self.config)
         return quantize(values, qparams), qparams
+
+    def rounded(self, name: str, dtype: DataType) -> NDArray[np.generic]:
+        """A constant in a floating-point type; raises InputError if the type cannot hold it."""
+        values = np.asarray(self.graph.constant(name), np.float32)
+        self._check_fits(name, float(np.abs(values).max(initial=0)), dtype)
+        return values.astype(dtype.numpy_type)
+
+    def check_tensor_fits(self, tensor: str, dtype: DataType) -> None:
+        """Raise InputError if calibration saw the tensor take a value that a floating-point type cannot hold."""
+        seen = self._histograms[tensor]
+        self._check_fits(tensor, max(-seen.low, seen.high), dtype)
+
+    def _check_fits(self, name: str, magnitude: float, dtype: DataType) -> None:
+        if magnitude > dtype.largest_float:
+            raise InputError(
+                f"tensor {name!r} takes values up to {magnitude:.4g}, and {dtype.code} ends at "
+                f"{dtype.largest_float:.4g}: use bfloat16 or float32"
+            )
 
     def weight(self, layer_name: str, precision: Precision) -> Weight:
         """The layer's weight, from its float values (rule 4), its scale grown where a bias needs it (rule 5)."""
@@ -101,11 +127,26 @@ class Quantizer:
     def _quantized_weight(self, layer: Layer, precision: Precision) -> Weight:
         assert layer.weight is not None  # callers ask only for layers that have one
         values = np.asarray(self.graph.constant(layer.weight), np.float32)
-        axis = weight_axis(self.graph, layer) if self.config.per_channel else None
-        qparams = choose_qparams(*_extent(values, axis), precision.weights, symmetric=True)
-        needed = self._scale_for_biases(layer, precision, qparams.scale.shape)
-        qparams = QParams(qparams.dtype, np.maximum(qparams.scale, needed), qparams.zero_point)
+        if self.has_blocks(layer, precision):
+            axis = reduction_axis(self.graph, layer)
+            qparams = constant_qparams(values, precision.weights, True, self.config, axis, self.config.block_size)
+        else:
+            axis = weight_axis(self.graph, layer) if self.config.per_channel else None
+            qparams = constant_qparams(values, precision.weights, True, self.config, axis)
+            qparams = replace(qparams, scale=self._grown_for_biases(layer, precision, qparams.scale))
         return Weight(quantize(values, qparams, axis), qparams, axis)
+
+    def has_blocks(self, layer: Layer, precision: Precision) -> bool:
+        """Whether a weight has a scale for each block of inputs: its biases, which follow no one scale, stay float."""
+        return (
+            self.config.block_size is not None
+            and precision.weights.bits == 4
+            and reduction_axis(self.graph, layer) is not None
+        )
+
+    def _grown_for_biases(self, layer: Layer, precision: Precision, scale: NDArray[np.float32]) -> NDArray[np.float32]:
+        needed = self._scale_for_biases(layer, precision, scale.shape)
+        return np.maximum(scale, round_up(needed) if self.config.has_power_of_two_scales else needed)
 
     def _scale_for_biases(self, layer: Layer, precision: Precision, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The smallest weight scale at which no bias of the layer overflows int32."""
@@ -142,6 +183,10 @@ class Quantizer:
         if node.op_type == "Gemm":
             return weight[0 if attribute(node, "transB", 0) else 1]
         return weight[0]
+
+    def quantizes_bias(self, index: int, layer_name: str, precision: Precision) -> bool:
+        """Whether a node has a bias that is held as codes."""
+        return self.bias_name(index) is not None and not self.has_blocks(self._layer_named[layer_name], precision)
 
     def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         """A node's bias for the precision its layer computes in (rule 5: recomputed for each)."""
@@ -180,9 +225,20 @@ def _output_axis(graph: FloatGraph, index: int, layer: Layer) -> int:
     return max(rank - 2, 0) if on_the_left else rank - 1
 
 
-def _extent(values: NDArray[np.float32], axis: int | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    others = None if axis is None else tuple(index for index in range(values.ndim) if index != axis)
-    return np.asarray(values.min(axis=others), np.float64), np.asarray(values.max(axis=others), np.float64)
+def reduction_axis(graph: FloatGraph, layer: Layer) -> int | None:
+    """The input axis of a MatMul's or Gemm's weight; None of other layers, or when nodes do not agree on one."""
+    axes = {_input_axis(graph, index, layer) for index in layer.nodes}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _input_axis(graph: FloatGraph, index: int, layer: Layer) -> int | None:
+    node = graph.nodes[index]
+    if node.op_type == "Gemm":
+        return 1 - _output_axis(graph, index, layer)
+    if node.op_type == "MatMul":
+        rank = len(layer.weight_shape)
+        return rank - 1 if node.input[0] == layer.weight else max(rank - 2, 0)
+    return None
 
 
 def _per_weight_channel(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:

@@ -64,9 +64,12 @@ def gathered(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
 
 
 def unsettled(losses: Losses) -> list[Probe]:
-    """Probes still in the race whose place is not settled, in the order given."""
+    """Probes still in the race whose place is not settled, in the order given.
+
+    One with an infinite loss, or none, is settled: it is last.
+    """
     longest = max(len(values) for values in losses.values())
-    racing = [probe for probe, values in losses.items() if len(values) == longest]
+    racing = [probe for probe, values in losses.items() if len(values) == longest and _is_finite(values)]
     ranked = sorted(racing, key=lambda probe: float(np.sum(losses[probe])))
     open_places = set()
     for one, other in pairwise(ranked):
@@ -83,7 +86,8 @@ def loss_estimates(losses: Losses) -> dict[Probe, LossEstimate]:
     (a ratio estimator; Cochran, Sampling Techniques, 3rd edition, chapter 6).
     """
     longest = max((len(values) for values in losses.values()), default=0)
-    common = np.sum([values for values in losses.values() if len(values) == longest], axis=0)
+    whole = [values for values in losses.values() if len(values) == longest and _is_finite(values)]
+    common = np.sum(whole, axis=0) if whole else np.zeros(longest)
     estimates = {}
     for probe, values in losses.items():
         early = float(np.mean(common[: len(values)]))
@@ -93,5 +97,11 @@ def loss_estimates(losses: Losses) -> dict[Probe, LossEstimate]:
     return estimates
 
 
+def _is_finite(values: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(values).all())
+
+
 def _error_of_mean(values: NDArray[np.float64]) -> float:
+    if not _is_finite(values):
+        return math.nan
     return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0

@@ -1,41 +1,13 @@
-"""From a tensor's histogram to the range a type should cover."""
+"""Which tensors have one scale between them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from quant_core.edges import Topology
-from quant_core.histogram import Histogram
 from quant_core.operators import Role, moving_inputs
-from quant_core.precision import DataType
 
-__all__ = ["METHODS", "RangeMethod", "range_groups"]
-
-RangeMethod = Callable[[Histogram, DataType], tuple[float, float]]
-"""Chooses (low, high) for a type from the values a tensor was seen to take."""
-
-_PERCENTILE = 99.999
-
-
-def minmax(histogram: Histogram, dtype: DataType) -> tuple[float, float]:
-    """Everything that was seen."""
-    return histogram.low, histogram.high
-
-
-def percentile(histogram: Histogram, dtype: DataType) -> tuple[float, float]:
-    """The central 99.999% of the values, each tail cut by half of the rest, for types of up to 8 bits.
-
-    A type of 16 bits covers everything: its steps are so fine that cutting off even one value in 100,000
-    costs more than it saves.
-    """
-    if dtype.bits > 8:
-        return minmax(histogram, dtype)
-    tail = (100 - _PERCENTILE) / 200
-    return histogram.quantile(tail), histogram.quantile(1 - tail)
-
-
-METHODS: Mapping[str, RangeMethod] = {"minmax": minmax, "percentile": percentile}
-"""Range methods by the name the user gives."""
+__all__ = ["range_groups"]
 
 
 def range_groups(topology: Topology) -> Mapping[str, tuple[str, ...]]:

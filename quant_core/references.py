@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +16,9 @@ from fsspec.core import url_to_fs
 from pydantic import BaseModel, ConfigDict
 
 from quant_core.errors import InputError
+from quant_core.progress import watcher
 
-__all__ = ["Reference", "atomic_folder", "atomic_write", "fetch", "file_digest", "refer"]
+__all__ = ["Reference", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
 
 _CHUNK = 1 << 20
 
@@ -31,26 +32,58 @@ class Reference(BaseModel):
     """Any fsspec URL or local path."""
     sha256: str
     """Digest of the content; of a folder, over its files' names and digests."""
+    beside: tuple[str, ...] = ()
+    """Files of the same folder, by name, that belong to the file; their content is in the digest."""
 
 
-def refer(url: str | os.PathLike[str]) -> Reference:
-    """Look at a file or folder and take its digest; raises InputError when it is not there."""
+def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
+    """Look at a file or folder and take its digest; raises InputError when it is not there.
+
+    `beside` names files of the same folder that the file cannot do without.
+    """
     text = os.fspath(url)
     try:
         files, path = url_to_fs(text)
-        names = _listing(files, path)
-        if names is None:
-            with files.open(path, "rb") as stream:
-                return Reference(url=text, sha256=_stream_digest(stream))
-        whole = hashlib.sha256()
-        for name in names:
-            with files.open(f"{path}/{name}", "rb") as stream:
-                whole.update(f"{name}\0{_stream_digest(stream)}\n".encode())
-        return Reference(url=text, sha256=whole.hexdigest())
+        if _is_local(files):
+            digest = _local_digest(path, tuple(beside), _stamp(Path(path), beside))
+        else:
+            digest = _digest(files, path, beside)
     except FileNotFoundError as error:
-        raise InputError(f"{text}: no such file or folder") from error
+        missing = [name for name in beside if not files.exists(_sibling(path, name))]
+        raise InputError(f"{text}: {f'its file {missing[0]} is missing' if missing else _NOTHING}") from error
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{text}: cannot be read: {error}") from error
+    return Reference(url=text, sha256=digest, beside=tuple(beside))
+
+
+_NOTHING = "no such file or folder"
+
+
+def _is_local(files: fsspec.AbstractFileSystem) -> bool:
+    return "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
+
+
+def _digest(files: fsspec.AbstractFileSystem, path: str, beside: Sequence[str]) -> str:
+    names = _listing(files, path)
+    if names is None and not beside:
+        return _file_digest(files, path)
+    if names is None:
+        places = {"": path} | {name: _sibling(path, name) for name in beside}
+    else:
+        places = {name: f"{path}/{name}" for name in names}
+    whole = hashlib.sha256()
+    for name, place in places.items():
+        whole.update(f"{name}\0{_file_digest(files, place)}\n".encode())
+    return whole.hexdigest()
+
+
+def _file_digest(files: fsspec.AbstractFileSystem, path: str) -> str:
+    with files.open(path, "rb") as stream:
+        return _stream_digest(stream)
+
+
+def _sibling(path: str, name: str) -> str:
+    return f"{path.rpartition('/')[0]}/{name}"
 
 
 def _listing(files: fsspec.AbstractFileSystem, path: str) -> list[str] | None:
@@ -67,29 +100,40 @@ def fetch(reference: Reference, cache: Path) -> Path:
     Raises InputError when the content is no longer what the reference says.
     """
     files, path = url_to_fs(reference.url)
-    if files.protocol == "file" or "file" in files.protocol:
-        if _local_digest(path, _stamp(Path(path))) != reference.sha256:
-            raise InputError(f"{reference.url}: changed since this run began; start it again")
-        return Path(path)
-    copy = cache / "files" / reference.sha256 / str(path).rstrip("/").rsplit("/", 1)[-1]
-    if not copy.exists():
-        with atomic_folder(copy.parent) as folder:
-            files.get(path, str(folder / copy.name), recursive=files.isdir(path))
-            if refer(folder / copy.name).sha256 != reference.sha256:
-                raise InputError(f"{reference.url}: changed since this run began; start it again")
+    if _is_local(files):
+        return _checked(Path(path), reference)
+    name = str(path).rstrip("/").rsplit("/", 1)[-1]
+    copy = cache / "files" / reference.sha256 / name
+    if copy.exists():
+        try:
+            return _checked(copy, reference)
+        except InputError:
+            watcher().warned(f"the copy of {reference.url} in the workspace is damaged; it is fetched again")
+            shutil.rmtree(copy.parent)
+    with atomic_folder(copy.parent) as folder:
+        files.get(path, str(folder / name), recursive=files.isdir(path))
+        for other in reference.beside:
+            files.get(_sibling(path, other), str(folder / other))
+        _checked(folder / name, reference)
     return copy
 
 
-def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
+def _checked(path: Path, reference: Reference) -> Path:
+    if refer(path, reference.beside).sha256 != reference.sha256:
+        raise InputError(f"{reference.url}: changed since this run began; start it again")
+    return path
+
+
+def _stamp(path: Path, beside: Sequence[str] = ()) -> tuple[tuple[str, int, int], ...]:
     """Changes whenever the file, or a file of the folder, is written."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = sorted(path.iterdir()) if path.is_dir() else [path, *(path.with_name(name) for name in beside)]
     return tuple((file.name, (info := file.stat()).st_mtime_ns, info.st_size) for file in files if file.exists())
 
 
 @lru_cache(maxsize=256)
-def _local_digest(path: str, stamp: tuple[tuple[str, int, int], ...]) -> str:
+def _local_digest(path: str, beside: tuple[str, ...], stamp: tuple[tuple[str, int, int], ...]) -> str:
     # The stamp is part of the key only: an unchanged file is not hashed again by every step.
-    return refer(path).sha256
+    return _digest(url_to_fs(path)[0], path, beside)
 
 
 def file_digest(path: Path) -> str:
@@ -100,6 +144,12 @@ def file_digest(path: Path) -> str:
 
 def _stream_digest(stream: object) -> str:
     return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def made_folder(path: Path) -> Path:
+    """The folder, made with all above it when it is not there."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -118,8 +168,7 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 def _beside(path: Path) -> Path:
     """A free name next to a path. Not from tempfile, whose files are for their owner's eyes only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{uuid4().hex}")
+    return made_folder(path.parent) / f".{path.name}.{uuid4().hex}"
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from prefect.serializers import Serializer
 
-from quant_core.errors import NarrowcastError
+from quant_core.errors import InputError, NarrowcastError
 from quant_core.tables import from_ipc, to_ipc
 
 __all__ = ["ArrowSerializer"]
@@ -16,7 +16,7 @@ __all__ = ["ArrowSerializer"]
 _ARROW_MAGIC = b"ARROW1"
 
 
-class ArrowSerializer(Serializer):  # type: ignore[type-arg] - Prefect registers the bare class only
+class ArrowSerializer(Serializer):  # type: ignore[type-arg]  # Prefect registers the bare class only
     """Writes tables as Arrow IPC files, and everything else Prefect stores (a failure, say) as plain JSON."""
 
     type: Literal["arrow"] = "arrow"
@@ -30,10 +30,13 @@ class ArrowSerializer(Serializer):  # type: ignore[type-arg] - Prefect registers
         return json.dumps(obj).encode()
 
     def loads(self, blob: bytes) -> Any:
-        """Read what `dumps` wrote; a stored failure comes back as a NarrowcastError with its message."""
+        """Read what `dumps` wrote, a failure as a NarrowcastError; raises InputError for anything else."""
         if blob.startswith(_ARROW_MAGIC):
             return from_ipc(blob)
-        stored = json.loads(blob)
+        try:
+            stored = json.loads(blob)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"neither an Arrow file nor JSON: {error}") from error
         if isinstance(stored, dict) and stored.keys() == {"error", "message"}:
             return NarrowcastError(f"{stored['error']}: {stored['message']}")
         return stored

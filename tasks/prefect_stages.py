@@ -16,6 +16,7 @@ from quant_core.export import export as quantized_file
 from quant_core.machine import Machine
 from quant_core.prepare import prepare as prepare_model
 from quant_core.probe import layer_sensitivity
+from quant_core.progress import watcher
 from quant_core.stages import Call, StageFunction, Stages
 from tasks.baseline import baseline
 from tasks.calibrate import calibrate
@@ -41,6 +42,15 @@ _TASKS: Mapping[StageFunction, StageTask] = {
 }
 
 
+_Threads = ThreadPoolTaskRunner[pa.Table]
+
+
+def _warn(message: str) -> None:
+    """Say it in the run's log, and to whoever watches."""
+    get_run_logger().warning(message)
+    watcher().warned(message)
+
+
 class PrefectStages(Stages):
     """Stages as tasks of the flow that is running. A stage that was computed before is taken from the store."""
 
@@ -52,14 +62,14 @@ class PrefectStages(Stages):
         self, calls: Sequence[Call], workers: int, valid: Callable[[pa.Table], bool] | None = None
     ) -> list[pa.Table]:
         machine = self.machine if workers == 1 else Machine(self.machine.cache, workers=1)
-        with ThreadPoolTaskRunner(max_workers=workers) as runner:
+        with _Threads(max_workers=workers) as runner:
             labels = [f" {number}/{len(calls)}" if len(calls) > 1 else "" for number in range(1, len(calls) + 1)]
             futures = [
                 runner.submit(*self._task(call, label, machine)) for call, label in zip(calls, labels, strict=True)
             ]
             tables = [self._result(future) for future in futures]
             if valid is not None and not valid(tables[0]):
-                get_run_logger().warning("a file made by an earlier run is gone or changed; it is made again")
+                _warn(f"the file that {_TASKS[calls[0][0]].name} made is gone or damaged; it is made again")
                 tables = [self._result(runner.submit(*self._task(calls[0], "", machine, refresh=True)))]
         return tables
 
@@ -70,9 +80,9 @@ class PrefectStages(Stages):
         function, arguments = call
         stage = _TASKS[function]
         key = step_key(stage.name, arguments)
-        damage = self._store.damage(key)
+        damage = self._store.settle(key)
         if damage:
-            get_run_logger().warning("the stored result of %s%s is computed again: %s", stage.name, label, damage)
+            _warn(f"the stored result of {stage.name}{label} is damaged and computed again: {damage}")
         prepared = stage.with_options(
             cache_policy=GivenKey().configure(key_storage=self._store.records),
             result_storage=self._store.results,

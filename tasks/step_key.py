@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -60,19 +60,21 @@ def keyed(table: pa.Table, key: str) -> pa.Table:
 
 def _content(name: str, value: Any) -> Any:
     """What stands for an argument in the key."""
-    if isinstance(value, pa.Table):
-        return facts(value)["key"]
-    if isinstance(value, Reference):
-        return value.sha256
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return [[entry, _content(name, inner)] for entry, inner in value.items()]
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_content(name, inner) for inner in value]
-    if name == "function" and value is not None:
-        return [value, _source_digest(value)]
-    return value
+    match value:
+        case pa.Table():
+            return facts(value)["key"]
+        case Reference():
+            return value.sha256
+        case BaseModel():
+            return value.model_dump(mode="json")
+        case Mapping():
+            return [[entry, _content(name, inner)] for entry, inner in value.items()]
+        case list() | tuple():
+            return [_content(name, inner) for inner in value]
+        case str() if name == "function":
+            return [value, _source_digest(value)]
+        case _:
+            return value
 
 
 def _source_digest(function: str) -> str:

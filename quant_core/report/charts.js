@@ -3,24 +3,40 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const look = { fontFamily: "inherit", fontSize: "12px", background: "transparent", color: "var(--soft)", overflow: "visible" };
-  const tip = { fill: "var(--surface)", stroke: "var(--line)", textPadding: 10, lineWidth: 26, fontSize: 12, title: (d) => d.text.join("\n") };
+  const lit = { fill: "none", stroke: "var(--ink)", strokeWidth: 1.5 };
 
-  /* Draws into #id and again whenever its width changes. The arrow keys move the pointer from datum to datum. */
+  function element(name, text, children = []) {
+    const node = document.createElement(name);
+    if (text !== null) node.textContent = text;
+    node.append(...children);
+    return node;
+  }
+
+  /* Draws into #id and again whenever its width changes. What the pointer is at is told in a box beside it, and to
+     screen readers; the arrow keys move the pointer from datum to datum. */
   function chart(id, points, place, draw) {
     const box = document.getElementById(id);
     if (!box) return () => {};
     const said = box.parentElement.querySelector(".said");
+    const tip = element("div", "");
+    tip.className = "tip";
+    tip.setAttribute("aria-hidden", "true");
     let plot, width, current = -1;
+    const tell = () => {
+      tip.hidden = !plot.value;
+      if (!plot.value) return;
+      said.textContent = plot.value.text.join(". ");
+      tip.replaceChildren(...plot.value.text.map((line, index) => element(index ? "div" : "strong", line)));
+      const [x, y] = place(plot, plot.value), above = y - tip.offsetHeight - 14;
+      tip.style.left = `${Math.max(0, Math.min(width - tip.offsetWidth, x - tip.offsetWidth / 2))}px`;
+      tip.style.top = `${above > -20 ? above : y + 14}px`;
+    };
     const render = () => {
       plot = draw(width);
       plot.setAttribute("aria-hidden", "true");
-      plot.addEventListener("input", () => { if (plot.value) said.textContent = plot.value.text.join(". "); });
-      box.replaceChildren(plot);
-    };
-    const point = (type, d) => {
-      const { left, top, width: shown } = plot.getBoundingClientRect();
-      const [x, y] = place(plot, d), ratio = shown / width;
-      plot.dispatchEvent(new PointerEvent(type, { clientX: left + x * ratio, clientY: top + y * ratio, pointerType: "mouse", bubbles: true }));
+      plot.addEventListener("input", tell);
+      tip.hidden = true;
+      box.replaceChildren(plot, tip);
     };
     box.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -28,9 +44,13 @@
       if (!step || !all.length) return;
       event.preventDefault();
       current = Math.max(0, Math.min(all.length - 1, current + step));
-      point("pointermove", all[current]);
+      const { left, top } = plot.getBoundingClientRect(), [x, y] = place(plot, all[current]);
+      plot.dispatchEvent(new PointerEvent("pointermove", { clientX: left + x, clientY: top + y, pointerType: "mouse" }));
     });
-    box.addEventListener("blur", () => { if (current >= 0) plot.dispatchEvent(new PointerEvent("pointerleave", { pointerType: "mouse" })); current = -1; });
+    box.addEventListener("blur", () => {
+      current = -1;
+      plot.dispatchEvent(new PointerEvent("pointerleave", { pointerType: "mouse" }));
+    });
     new ResizeObserver(() => {
       const now = Math.floor(box.clientWidth);
       if (now && now !== width) { width = now; render(); }
@@ -45,17 +65,17 @@
     const on = { x: "share", y: scaled("score") };
     const colour = (d) => (d.accepted ? "var(--narrow)" : "var(--limit)");
     return Plot.plot({
-      width, height: Math.min(340, Math.max(240, width * 0.45)), marginLeft: 48, marginRight: 16, marginTop: 28, marginBottom: 42, style: look,
+      width, height: Math.min(340, Math.max(240, width * 0.45)), marginLeft: 48, marginRight: 16, marginTop: 28, marginBottom: 46, style: look,
       x: { domain: [0, 1], label: "MACs narrowed", labelArrow: "none", labelAnchor: "center", labelOffset: 40, tickFormat: "%", ticks: width < 500 ? 5 : 10, inset: 8 },
       y: { label, labelArrow: "none", grid: true, nice: true, ticks: 6, inset: 4 },
       marks: [
         Plot.ruleY([limit * factor], { stroke: "var(--limit)", strokeDasharray: "5 4" }),
-        Plot.text([limit * factor], { y: (d) => d, text: () => limitText, frameAnchor: "left", textAnchor: "start", dx: 6, dy: -8, fill: "var(--limit)" }),
+        Plot.text([limit * factor], { y: (d) => d, text: () => limitText, frameAnchor: "left", textAnchor: "start", dx: 6, dy: -8, fill: "var(--limit)", stroke: "var(--surface)", strokeWidth: 4 }),
         Plot.line(points, { ...on, sort: "share", stroke: "var(--line)" }),
         Plot.ruleX(points, { x: "share", y1: scaled("low"), y2: scaled("high"), stroke: colour, strokeOpacity: 0.6 }),
         Plot.dot(points.filter((d) => d.chosen), { ...on, r: 9, stroke: "var(--narrow)", strokeWidth: 1.5, fill: "var(--surface)" }),
         Plot.dot(points, { ...on, r: 5, strokeWidth: 1.5, stroke: colour, fill: (d) => (d.accepted ? "var(--narrow)" : "var(--surface)"), className: "points" }),
-        Plot.tip(points, Plot.pointer({ ...on, ...tip, maxRadius: 60 })),
+        Plot.dot(points, Plot.pointer({ ...on, ...lit, r: 9, maxRadius: 60 })),
       ],
     });
   }
@@ -65,12 +85,13 @@
     const least = d3.min(points.filter((d) => d.loss > 0), (d) => Math.max(d.low, d.loss / 3));
     const shown = (value) => (log ? Math.max(value, least) : value);
     const spread = narrow.length > 1 ? Math.min(5, (width - 80) / layers / (narrow.length + 1)) : 0;
-    const colour = (d) => (d.taken ? "var(--narrow)" : "var(--wide)");
+    const colour = (d) => (d.taken ? "var(--narrow)" : d.narrowed ? "var(--soft)" : "var(--wide)");
+    const nearest = narrow.length > 1 ? Plot.pointer : Plot.pointerX;
     const size = Math.max(2, Math.min(5, (width / layers) * 0.35));
     return Plot.plot({
-      width, height: Math.min(320, Math.max(240, width * 0.4)), marginLeft: 56, marginRight: 16, marginTop: 28, marginBottom: 42, style: look,
+      width, height: Math.min(320, Math.max(240, width * 0.4)), marginLeft: 56, marginRight: 16, marginTop: 28, marginBottom: 46, style: look,
       x: { domain: [0.5, layers + 0.5], label: "layer, in graph order", labelArrow: "none", labelAnchor: "center", labelOffset: 40, ticks: d3.ticks(1, layers, Math.min(layers, width / 60)).filter(Number.isInteger), tickFormat: "d" },
-      y: { type: log ? "log" : "linear", label, labelArrow: "none", grid: true, ticks: 5, tickFormat: "~g", nice: true },
+      y: { type: log ? "log" : "linear", label, labelArrow: "none", grid: true, ticks: 5, tickFormat: log || d3.max(points, (d) => d.high) < 1e-3 ? "~e" : "~g", nice: true },
       marks: narrow.flatMap((precision, index) => {
         const own = points.filter((d) => d.precision === precision);
         const dx = (index - (narrow.length - 1) / 2) * spread * 2;
@@ -78,7 +99,7 @@
           Plot.ruleX(own, { x: "layer", y1: (d) => shown(d.low), y2: (d) => shown(d.high), stroke: colour, strokeOpacity: 0.6, dx }),
           Plot.dot(own, { x: "layer", y: (d) => shown(d.loss), r: size, stroke: colour, strokeWidth: 1.5, fill: (d) => (d.taken ? "var(--narrow)" : "var(--surface)"), symbol: ["circle", "diamond2", "square2"][index % 3], dx, className: "points" }),
         ];
-      }).concat(Plot.tip(points, Plot.pointerX({ x: "layer", y: (d) => shown(d.loss), ...tip }))),
+      }).concat(Plot.dot(points, nearest({ x: "layer", y: (d) => shown(d.loss), ...lit, r: size + 4 }))),
     });
   }
 
@@ -94,12 +115,12 @@
     const ranges = tensor.ranges, filled = bins(tensor);
     const ends = [tensor.min, tensor.max, ...ranges.flatMap((d) => [d.low, d.high])];
     const x = { domain: [d3.min(ends), d3.max(ends)], nice: false };
-    const left = 60, rows = 26 * ranges.length, height = 240 + rows;
+    const left = 60, rows = 26 * ranges.length, height = 250 + rows;
     const top = d3.max(filled, (d) => d.count);
     /* Below the bins one line a type, in pixels under the axis: they share the scale of the values. */
-    const under = (index) => 58 + 26 * index;
+    const under = (index) => 60 + 26 * index;
     return Plot.plot({
-      width, height, marginLeft: left, marginRight: 20, marginTop: 28, marginBottom: 46 + rows, style: look,
+      width, height, marginLeft: left, marginRight: 20, marginTop: 28, marginBottom: 50 + rows, style: look,
       x: { ...x, label: "value", labelArrow: "none", labelAnchor: "center", labelOffset: 40, ticks: width / 90, inset: 6 },
       y: { type: "log", domain: [0.7, Math.max(10, top)], label: "values (log)", labelArrow: "none", grid: true, ticks: 4, tickFormat: "~s" },
       marks: [
@@ -113,16 +134,9 @@
             Plot.text([range], { frameAnchor: "bottom-left", textAnchor: "end", text: "type", dx: -12, dy: dy + 1, fill: colour, fontWeight: range.used ? 600 : 400, lineAnchor: "middle" }),
           ];
         }),
-        Plot.tip(filled, Plot.pointerX({ x: (d) => (d.low + d.high) / 2, y: "count", ...tip })),
+        Plot.rectY(filled, Plot.pointerX({ x: (d) => (d.low + d.high) / 2, x1: "low", x2: "high", y1: 0.7, y2: "count", fill: "var(--ink)" })),
       ],
     });
-  }
-
-  function element(name, text, children = []) {
-    const node = document.createElement(name);
-    if (text !== null) node.textContent = text;
-    node.append(...children);
-    return node;
   }
 
   function tensorFacts(tensor) {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from quant_core.histogram import Histogram, histograms_from_table
-from quant_core.report.text import METRIC_NAMES, count_text, interval, limit_text, metric_text, number, percent
+from quant_core.report.text import METRIC_NAMES, UNITS, count_text, interval, limit_text, metric_text, number, percent
 from quant_core.tables import facts
 
 __all__ = ["loss_chart", "search_chart", "tensor_charts"]
@@ -54,6 +54,7 @@ def _loss_point(manifest: Mapping[str, Any], row: Json, order: int, layer: int, 
         "low": low,
         "high": high,
         "taken": chosen == row["precision"],
+        "narrowed": chosen != manifest["wide"],
         "text": [
             row["layer"],
             f"Layer {layer} of {layers}, {fate}",
@@ -74,7 +75,7 @@ def search_chart(manifest: Mapping[str, Any], search: pa.Table) -> Json:
         "limit": limit,
         "limitText": f"limit {limit_text(metric, limit)}",
         "factor": 100 if metric == "top1_drop" else 1,
-        "label": METRIC_NAMES[metric] + {"top1_drop": " (points)", "sqnr_db": " (dB)"}.get(metric, ""),
+        "label": METRIC_NAMES[metric] + (f" ({UNITS[metric]})" if metric in UNITS else ""),
     }
 
 
@@ -137,15 +138,15 @@ def _histogram(histogram: Histogram, bins: int) -> Json:
     }
 
 
-def _ranges(histogram: Histogram, ranges: Mapping[str, tuple[float, float]], carried: list[str]) -> list[Json]:
+def _ranges(histogram: Histogram, ranges: Mapping[str, tuple[float, float]], carried: Sequence[str]) -> list[Json]:
     return [
         {
             "type": name,
             "low": low,
             "high": high,
             "used": name in carried,
-            "cut": percent(_outside(histogram, low, high), 3) if _outside(histogram, low, high) else "none",
-            "step": number((high - low) / (2 ** int(name.removeprefix("u").removeprefix("int")) - 1)),
+            "step": number(step := (high - low) / (2 ** int(name.lstrip("uint")) - 1)),
+            "cut": percent(cut, 3) if (cut := _outside(histogram, low - step / 2, high + step / 2)) else "none",
         }
         for name, (low, high) in ranges.items()
     ]

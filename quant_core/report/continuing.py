@@ -48,8 +48,10 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     name = METRIC_NAMES[target.metric]
     if not manifest["target"]["met"]:
         limit = _rounded_outwards(rows[0]["score"], target.higher_is_better)
-        reason = f"The wide model itself has {name} {metric_text(target.metric, rows[0]['score'])}; no stricter target can be met:"
-        return NextStep(reason, command(manifest, limit))
+        best = metric_text(target.metric, rows[0]["score"])
+        return NextStep(
+            f"The wide model itself has {name} {best}; no stricter target can be met:", command(manifest, limit)
+        )
     if narrowed["layers"] == narrowed["of"] and len(manifest["narrow"]) == 1:
         limit = (rows[0]["score"] + manifest["scores"]["mixed"].get(target.metric, rows[0]["score"])) / 2
         return NextStep(

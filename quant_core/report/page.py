@@ -32,7 +32,7 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
     that names from a model stay text whatever they contain.
     """
     layers, sensitivity, search = tables["layers"], tables["sensitivity"], tables["search"]
-    charts = {
+    charts: dict[str, Any] = {
         "loss": loss_chart(manifest, layers, sensitivity),
         "search": search_chart(manifest, search),
         "tensors": tensor_charts(manifest, layers, tables["calibration"]),
@@ -49,6 +49,7 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
             scores=score_rows(manifest),
             costs=costs(manifest, layers),
             layers=rows,
+            crossings=[(tensor["name"], types) for tensor in charts["tensors"] if len(types := _used(tensor)) > 1],
             first_tensor=_most_telling(tables),
             boundaries=sum(bool(row.boundary) for row in rows),
             charts=charts,
@@ -60,6 +61,11 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
             script_digests=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
         )
     )
+
+
+def _used(tensor: Mapping[str, Any]) -> list[str]:
+    """The types a tensor has in the plan; more than one at a precision boundary."""
+    return [found["type"] for found in tensor["ranges"] if found["used"]]
 
 
 def _most_telling(tables: Mapping[str, pa.Table]) -> str | None:

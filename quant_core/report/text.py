@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["METRIC_NAMES", "bytes_text", "count_text", "interval", "limit_text", "metric_text", "number", "percent"]
+__all__ = [
+    "METRIC_NAMES",
+    "UNITS",
+    "bare_text",
+    "bytes_text",
+    "count_text",
+    "interval",
+    "limit_text",
+    "metric_text",
+    "number",
+    "percent",
+]
 
 METRIC_NAMES = {
     "l2": "L2 distance",
@@ -18,6 +29,8 @@ METRIC_NAMES = {
 }
 """Metrics as a reader calls them."""
 
+_MINUS = "\N{MINUS SIGN}"
+
 _Z = 1.959964
 """A normal value lies within this many standard errors of its mean 95% of the time."""
 
@@ -27,14 +40,14 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or math.isnan(value):
         return "not a number"
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else _MINUS + "∞"
     size = abs(value)
     if value and not 1e-3 <= size < 1e6:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         text = f"{mantissa}e{int(exponent)}"
     else:
         text = f"{value:.{max(0, digits - 1 - math.floor(math.log10(size)))}f}" if value else "0"
-    return text.replace("-", "−")
+    return text.replace("-", _MINUS)
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -44,24 +57,29 @@ def percent(share: float, digits: int = 0) -> str:
         return f"<{10.0**-digits:.{digits}f}%"
     if float(text) == 100 and share < 1:
         return f">{100 - 10.0 ** -max(digits, 1):.{max(digits, 1)}f}%"
-    return f"{text}%".replace("-", "−")
+    return f"{text}%".replace("-", _MINUS)
+
+
+UNITS = {"sqnr_db": "dB", "top1": "%", "top1_drop": "points"}
+"""What some metrics are written in."""
+
+
+def bare_text(metric: str, value: float | None) -> str:
+    """A score in its metric's unit, without the unit."""
+    if value is not None and math.isfinite(value) and metric in ("top1", "top1_drop"):
+        return f"{100 * value:.2f}".replace("-", _MINUS)
+    return number(value)
 
 
 def metric_text(metric: str, value: float | None) -> str:
-    """A score in its metric's unit."""
-    if value is None or not math.isfinite(value):
-        return number(value)
-    if metric == "top1":
-        return f"{100 * value:.2f}%"
-    if metric == "top1_drop":
-        return f"{100 * value:.2f} points".replace("-", "−")
-    return f"{number(value)} dB" if metric == "sqnr_db" else number(value)
+    """A score with its metric's unit."""
+    return f"{bare_text(metric, value)} {UNITS.get(metric, '')}".strip().replace(" %", "%")
 
 
 def limit_text(metric: str, limit: float) -> str:
     """A limit as the user wrote it, in its metric's unit."""
-    unit = {"top1_drop": " points", "sqnr_db": " dB"}.get(metric, "")
-    return f"{100 * limit if metric == 'top1_drop' else limit:.6g}{unit}".replace("-", "−")
+    value = f"{100 * limit if metric == 'top1_drop' else limit:.6g}".replace("-", _MINUS)
+    return f"{value} {UNITS.get(metric, '')}".strip()
 
 
 def interval(value: float | None, standard_error: float | None) -> tuple[float, float] | None:

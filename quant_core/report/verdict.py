@@ -15,6 +15,8 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.ranking import total_bops
 from quant_core.report.text import (
     METRIC_NAMES,
+    UNITS,
+    bare_text,
     bytes_text,
     count_text,
     interval,
@@ -88,24 +90,29 @@ class ScoreRow:
     target: bool
     """Whether it is what the target is about."""
     cells: tuple[tuple[str, str], ...]
-    """For float, wide, mixed and held-out: the score and its 95% interval, empty where there is none."""
+    """Score and 95% interval, empty where there is none: float, wide, mixed, and held-out if there is such data."""
 
 
 def score_rows(manifest: Manifest) -> list[ScoreRow]:
     """Every metric of the manifest, the target's first."""
     scores, target = manifest["scores"], manifest["target"]["metric"]
     names = dict.fromkeys([target, *(name for part in _PARTS for name in scores[part])])
-    return [ScoreRow(METRIC_NAMES.get(name, name), name == target, _cells(manifest, name)) for name in names]
+    return [ScoreRow(_with_unit(name), name == target, _cells(manifest, name)) for name in names]
+
+
+def _with_unit(metric: str) -> str:
+    name = METRIC_NAMES.get(metric, metric)
+    return f"{name} ({UNITS[metric]})" if metric in UNITS else name
 
 
 def _cells(manifest: Manifest, metric: str) -> tuple[tuple[str, str], ...]:
     errors = manifest.get("standard_errors", {})
     cells = []
-    for part in _PARTS:
+    for part in _PARTS if manifest["scores"]["holdout"] else _PARTS[:-1]:
         value = manifest["scores"][part].get(metric)
         spread = interval(value, errors.get(part, {}).get(metric))
-        bounds = [metric_text(metric, bound).removesuffix(" points").removesuffix(" dB") for bound in spread or ()]
-        cells.append(("" if value is None else metric_text(metric, value), " to ".join(bounds)))
+        bounds = [bare_text(metric, bound) for bound in spread or ()]
+        cells.append(("" if value is None else bare_text(metric, value), " to ".join(bounds)))
     return tuple(cells)
 
 
@@ -198,7 +205,7 @@ def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> l
                 number=place,
                 name=layer.name,
                 op=layer.op,
-                shape="×".join(map(str, layer.weight_shape)),
+                shape="\N{MULTIPLICATION SIGN}".join(map(str, layer.weight_shape)),
                 precision=precision,
                 narrow=precision != manifest["wide"],
                 boundary=before if before not in (None, precision) else "",

@@ -71,7 +71,25 @@ def test_a_ladder_is_read_in_order():
         pytest.param({"target": L2, "batch_size": 0}, "batch_size: ", id="empty batches"),
         pytest.param({"target": L2, "layer_ops": []}, "layer_ops: ", id="no layers"),
         pytest.param({"target": L2, "search": "random"}, "search: Input should be 'bisect' or 'linear'", id="strategy"),
-        pytest.param({"target": L2, "calibrate": "entropy"}, "calibrate: Input should be ", id="range method"),
+        pytest.param({"target": L2, "calibrate": "median"}, "calibrate: Input should be ", id="range method"),
+        pytest.param({"target": L2, "percentile": 50}, "percentile: Input should be greater than 50", id="half"),
+        pytest.param(
+            {"target": L2, "percentile": 99, "calibrate": "mse"},
+            "percentile is of calibrate='percentile', not of 'mse'; leave it out",
+            id="percentile of another method",
+        ),
+        pytest.param(
+            {"target": L2, "power_of_two_rounding": "nearest"},
+            "power_of_two_rounding is of the pow2 methods, not of 'percentile'",
+            id="rounding of another method",
+        ),
+        pytest.param(
+            {"target": L2, "calibrate": "pow2-minmse", "calibrate_weights": "mse"},
+            "calibrate_weights: 'pow2-minmse' chooses the scales of weights too",
+            id="weights of a pow2 method",
+        ),
+        pytest.param({"target": L2, "block_size": 48}, "block_size must be a power of two", id="odd blocks"),
+        pytest.param({"target": L2, "block_size": 32}, "block_size is of 4-bit weights", id="blocks of 8 bits"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(options, line):

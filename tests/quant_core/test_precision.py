@@ -11,10 +11,11 @@ from pydantic import BaseModel, ValidationError
 from quant_core.errors import InputError
 from quant_core.precision import DataType, Precision, PrecisionField, PrecisionPlan
 
+ACTIVATIONS = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
+FLOATS = (DataType.FLOAT32, DataType.FLOAT16, DataType.BFLOAT16)
 ALL = [
-    Precision(activations, weights)
-    for activations in (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
-    for weights in (DataType.INT8, DataType.INT16)
+    *(Precision(one, other) for one in ACTIVATIONS for other in (*ACTIVATIONS, DataType.INT4, DataType.UINT4)),
+    *(Precision(both, both) for both in FLOATS),
 ]
 precisions = st.sampled_from(ALL)
 plans = st.dictionaries(st.text(max_size=6), precisions, max_size=6).map(
@@ -40,8 +41,8 @@ def test_code_range_is_what_the_numpy_type_holds(dtype, low, high):
     assert np.array([low, high]).astype(dtype.numpy_type).astype(np.int64).tolist() == [low, high]
 
 
-def test_only_float32_is_a_float():
-    assert [kind for kind in DataType if kind.is_float] == [DataType.FLOAT32]
+def test_floats_are_those_without_a_scale():
+    assert [kind.code for kind in DataType if kind.is_float] == ["float32", "float16", "bfloat16"]
 
 
 @pytest.mark.parametrize("precision", ALL, ids=str)
@@ -50,12 +51,28 @@ def test_a_precision_reads_back_from_its_text(precision):
     assert Precision.parse(precision) is precision
 
 
-def test_u_marks_unsigned_activations():
+@pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
+def test_the_largest_float_is_finite_and_what_is_beyond_is_not(kind):
+    with np.errstate(over="ignore"):
+        largest, beyond = (np.float64(kind.largest_float * by).astype(kind.numpy_type) for by in (1, 1.01))
+    assert np.isfinite(np.float64(largest))
+    assert np.isinf(np.float64(beyond))
+
+
+@pytest.mark.parametrize("kind", FLOATS, ids=lambda kind: kind.name)
+def test_a_float_stands_for_both(kind):
+    assert Precision.parse(kind.code) == Precision(kind, kind)
+    assert Precision.parse(kind.code).is_float
+
+
+def test_u_marks_unsigned_types():
     assert Precision.parse("au8w8") == Precision(DataType.UINT8, DataType.INT8)
+    assert Precision.parse("a8wu4") == Precision(DataType.INT8, DataType.UINT4)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a8", "w8a8", "a7w8", "a8w8 ", "A8W8", "a8wu8", "a4w8", "a32w8", "a8w8\n", None, 8]
+    "text",
+    ["", "a8", "w8a8", "a7w8", "a8w8 ", "A8W8", "a8wu32", "afloat16wfloat16", "a4w8", "a32w8", "a8w8\n", None, 8],
 )
 def test_a_precision_that_is_not_known_is_refused_in_one_line(text):
     with pytest.raises(InputError, match=r"^precision .* is not known: write a16w8") as caught:
@@ -63,7 +80,9 @@ def test_a_precision_that_is_not_known_is_refused_in_one_line(text):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "product"), [("a16w8", 128), ("a8w8", 64), ("au16w16", 256)])
+@pytest.mark.parametrize(
+    ("text", "product"), [("a16w8", 128), ("a8w8", 64), ("au16w16", 256), ("a8w4", 32), ("float32", 1024)]
+)
 def test_bit_product(text, product):
     assert Precision.parse(text).bit_product == product
 
@@ -78,6 +97,12 @@ def test_bit_product(text, product):
         ("au8w8", "a8w8", False),
         ("a16w8", "a8w16", False),
         ("a8w16", "a16w8", False),
+        ("a8w4", "a8w8", True),
+        ("a16w16", "float32", True),
+        ("float16", "float32", True),
+        ("float16", "bfloat16", False),
+        ("a16w16", "float16", False),
+        ("a16w8", "float16", True),
     ],
 )
 def test_narrower_than(one, other, narrower):

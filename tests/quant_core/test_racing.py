@@ -66,3 +66,25 @@ def test_estimates_allow_for_later_samples_being_harder():
 def test_estimates_of_constant_losses_are_themselves(value):
     estimate = loss_estimates({("a", ""): np.full(10, value), ("b", ""): np.full(5, value)})
     assert {e.mean for e in estimate.values()} == {value} and {e.standard_error for e in estimate.values()} == {0.0}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 100])
+def test_a_probe_without_a_finite_loss_spoils_no_other(bad, place):
+    good = {("a", "a8w8"): RNG_LOSSES[:64], ("b", "a8w8"): RNG_LOSSES, ("c", "a8w8"): RNG_LOSSES[::-1]}
+    broken = RNG_LOSSES.copy()
+    broken[place] = bad
+    both = {("broken", "a8w8"): broken, **good}
+    estimates = loss_estimates(both)
+    assert not np.isfinite(estimates.pop(("broken", "a8w8")).mean)
+    assert estimates == loss_estimates(good)
+    assert unsettled(both) == unsettled(good) == [("b", "a8w8"), ("c", "a8w8")]
+
+
+def test_nothing_but_broken_probes():
+    losses = {(name, "a8w8"): np.full(4, np.nan) for name in "ab"}
+    assert unsettled(losses) == []
+    assert all(np.isnan(estimate.mean) for estimate in loss_estimates(losses).values())
+
+
+RNG_LOSSES = np.random.default_rng(0).random(128)

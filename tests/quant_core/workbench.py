@@ -47,6 +47,7 @@ def saved(model: onnx.ModelProto, folder: Path) -> Path:
 class Workbench:
     """A prepared and calibrated model."""
 
+    original: onnx.ModelProto
     layer_table: pa.Table
     calibration: pa.Table
     config: QuantizationConfig
@@ -119,10 +120,10 @@ def bench(
     fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     feeds = feeds or samples(model, count=fixed or 4)
     table = prepare(refer(saved(model, folder)), layer_ops, machine)
-    calibration = calibrate(table, refer_data(feeds, machine.cache), layer_ops, None, machine)
+    calibration = calibrate(table, refer_data(feeds, machine.cache), None, machine)
     settings = QuantizationConfig.model_validate(config)
     graph = prepared_graph(facts(table)["prepared"], machine.cache)
-    return Workbench(table, calibration, settings, graph, feeds, machine)
+    return Workbench(model, table, calibration, settings, graph, feeds, machine)
 
 
 def same(first: Outputs, second: Outputs) -> bool:

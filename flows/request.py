@@ -1,0 +1,39 @@
+"""What a run is asked to do, from names of files and folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quant_core.config import MixedPrecisionConfig
+from quant_core.errors import UnsupportedError
+from quant_core.machine import default_workspace
+from quant_core.model_file import refer_model
+from quant_core.references import refer
+from quant_core.trials import Request
+
+__all__ = ["request_for", "workspace_folder"]
+
+
+def request_for(
+    model: str, calibration: str, evaluation: str, holdout: str | None, config: MixedPrecisionConfig, output: str
+) -> Request:
+    """Look at every file and take its digest; raises InputError for one that is not there."""
+    return Request(
+        model=refer_model(model),
+        calibration=refer(calibration),
+        evaluation=refer(evaluation),
+        holdout=None if holdout is None else refer(holdout),
+        config=config,
+        output=_local_folder(output, "output folder"),
+    )
+
+
+def workspace_folder(workspace: str | None) -> Path:
+    """The workspace as a local folder."""
+    return default_workspace() if workspace is None else _local_folder(workspace, "workspace")
+
+
+def _local_folder(path: str, role: str) -> Path:
+    if "://" in path and not path.startswith("file://"):
+        raise UnsupportedError(f"{role} {path}: only local folders are supported yet; give a path")
+    return Path(path.removeprefix("file://"))

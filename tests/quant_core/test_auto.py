@@ -1,0 +1,210 @@
+"""The whole pipeline on a tiny model, without Prefect."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
+from quant_core.config import config_from
+from tests.models import MODELS, samples
+from tests.quant_core.workbench import distance, saved
+
+
+def config(limit: float = 0.05, metric: str = "l2", **options: object) -> MixedPrecisionConfig:
+    return config_from(target={"metric": metric, "limit": limit}, **{"wide": "a16w16"} | options)
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """The model's file, and data to calibrate, evaluate and hold out."""
+    folder = tmp_path_factory.mktemp("chain")
+    model = MODELS["chain"]()
+    calibration = samples(model, 12, 1)
+    # Evaluated on samples that calibration saw, so that clipping does not hide what the types do.
+    evaluation = {name: array[:8] for name, array in calibration.items()}
+    return saved(model, folder), [calibration, evaluation, samples(model, 5, 3)]
+
+
+def run(chain, tmp_path, settings=None, name="out", **options):
+    path, (calibration, evaluation, holdout) = chain
+    given = {"calibration": calibration, "evaluation": evaluation, "holdout": holdout} | options
+    return auto_mixed_precision(path, config=settings or config(), output=tmp_path / name, workers=1, **given)
+
+
+def test_the_shipped_file_meets_the_target_when_run_by_anyone(chain, tmp_path):
+    outcome = run(chain, tmp_path)
+    assert outcome.met
+    feeds = chain[1][1]
+    before, after = (
+        ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+        for path in (chain[0], outcome.model)
+    )
+    l2 = np.linalg.norm((after - before).reshape(len(before), -1), axis=1).mean()
+    assert l2 <= 0.05
+    assert l2 == pytest.approx(outcome.manifest["scores"]["mixed"]["l2"], rel=0.05)
+
+
+def test_the_output_folder_is_complete(chain, tmp_path):
+    outcome = run(chain, tmp_path)
+    names = {path.name for path in outcome.folder.iterdir()}
+    assert {"model.onnx", "manifest.json", "layers.arrow", "calibration.arrow", "sensitivity.arrow"} <= names
+    assert {"search.arrow", "report.html"} <= names
+    manifest = json.loads((outcome.folder / "manifest.json").read_text())
+    assert manifest["plan"] == outcome.plan.as_dict()
+    assert list(manifest["plan"]) == ["c1", "c2", "c3", "fc"]
+    assert manifest["output"]["bytes"] == outcome.model.stat().st_size
+    assert set(manifest["scores"]) == {"float", "wide", "mixed", "holdout"}
+    assert manifest["scores"]["holdout"]["l2"] > 0
+
+
+@pytest.mark.parametrize("search", ["linear", "bisect"])
+@pytest.mark.parametrize(("limit", "count"), [(0.0005, 0), (0.002, 1), (0.005, 3), (0.05, 4)])
+def test_more_is_narrowed_for_a_looser_target(chain, tmp_path, search, limit, count):
+    outcome = run(chain, tmp_path, config(limit, search=search))
+    assert outcome.met
+    assert outcome.manifest["narrowed"]["layers"] == count
+    assert outcome.manifest["scores"]["mixed"]["l2"] <= limit
+
+
+def test_a_target_the_wide_model_misses_is_an_error_that_says_by_how_much(chain, tmp_path):
+    with pytest.raises(
+        TargetError, match=r"even the wide model \(a16w16\) misses l2 <= 0: it scores .*, off by "
+    ) as caught:
+        run(chain, tmp_path, config(0.0))
+    outcome = caught.value.outcome
+    assert not outcome.met
+    assert set(outcome.plan.as_dict().values()) == {"a16w16"}
+    assert outcome.model.exists()  # the best there is is written all the same
+
+
+class Reader:
+    """Batches one by one, as onnxruntime.quantization.CalibrationDataReader hands them out."""
+
+    def __init__(self, feeds, size=2):
+        count = len(next(iter(feeds.values())))
+        self.batches = iter(
+            {name: array[start : start + size] for name, array in feeds.items()} for start in range(0, count, size)
+        )
+
+    def get_next(self):
+        return next(self.batches, None)
+
+
+def test_data_may_come_as_arrays_files_or_readers(chain, tmp_path):
+    feeds = chain[1]
+    files = []
+    for number, part in enumerate(feeds):
+        files.append(tmp_path / f"{number}.npz")
+        np.savez(files[-1], **part)
+    kinds = {
+        "arrays": feeds,
+        "files": files,
+        "texts": [str(path) for path in files],
+        "readers": [Reader(part) for part in feeds],
+    }
+    made = {
+        name: run(chain, tmp_path, name=name, calibration=given[0], evaluation=given[1], holdout=given[2])
+        for name, given in kinds.items()
+    }
+    models = {outcome.model.read_bytes() for outcome in made.values()}
+    assert len(models) == 1
+    assert len({json.dumps(outcome.manifest["scores"]) for outcome in made.values()}) == 1
+
+
+def test_a_reader_that_is_used_up_is_refused(chain, tmp_path):
+    reader = Reader(chain[1][0])
+    while reader.get_next() is not None:
+        pass
+    with pytest.raises(InputError, match="handed out no batch"):
+        run(chain, tmp_path, calibration=reader)
+
+
+def test_threads_change_nothing(chain, tmp_path):
+    path, (calibration, evaluation, _) = chain
+    found = [
+        auto_mixed_precision(
+            path,
+            calibration=calibration,
+            evaluation=evaluation,
+            config=config(0.002, batch_size=2),
+            output=tmp_path / str(workers),
+            workers=workers,
+        )
+        for workers in (1, 3)
+    ]
+    assert found[0].model.read_bytes() == found[1].model.read_bytes()
+    assert found[0].plan == found[1].plan
+    for name in ("calibration.arrow", "search.arrow"):
+        assert (found[0].folder / name).read_bytes() == (found[1].folder / name).read_bytes()
+
+
+def test_the_ladder_may_have_several_steps(chain, tmp_path):
+    outcome = run(chain, tmp_path, config(0.05, wide="a16w16", narrow=["a16w8", "a8w8"]))
+    assert isinstance(outcome.plan, PrecisionPlan)
+    assert set(outcome.plan.as_dict().values()) == {"a8w8"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit"), [("sqnr_db", 20), ("kl", 0.01), ("cosine", 0.01)], ids=["sqnr", "kl", "cosine"]
+)
+def test_other_metrics(chain, tmp_path, metric, limit):
+    outcome = run(chain, tmp_path, config(limit, metric))
+    assert outcome.met
+    assert Target(metric=metric, limit=limit).met_by(outcome.manifest["scores"]["mixed"][metric])
+
+
+def test_top1_needs_labels(chain, tmp_path):
+    with pytest.raises(InputError, match="has no array 'labels'"):
+        run(chain, tmp_path, config(0.1, "top1_drop"))
+
+
+def test_top1_with_labels(chain, tmp_path):
+    path, feeds = chain
+    labels = [{**part, "labels": np.zeros(len(part["x"]), np.int64)} for part in feeds]
+    outcome = run(chain, tmp_path, config(1.0, "top1_drop"), evaluation=labels[1], holdout=labels[2])
+    assert outcome.met
+    assert 0 <= outcome.manifest["scores"]["float"]["top1"] <= 1
+
+
+def test_unusable_data_is_refused_before_any_work(chain, tmp_path):
+    with pytest.raises(InputError, match="has no array 'x'"):
+        run(chain, tmp_path, evaluation={"z": np.zeros((2, 3), np.float32)})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["transformer", "several-inputs-and-outputs", "fixed-batch", "resize-10", "infinite-mask"]
+)
+def test_models_of_all_kinds_go_through(tmp_path, name):
+    model = MODELS[name]()
+    calibration, evaluation = samples(model, 6, 1), samples(model, 5, 2)
+    outcome = auto_mixed_precision(
+        saved(model, tmp_path),
+        calibration=calibration,
+        evaluation=evaluation,
+        config=config(5.0, output="all"),
+        output=tmp_path / "out",
+    )
+    assert outcome.met
+    batch = {key: array[:1] for key, array in evaluation.items()}
+    found = [
+        dict(zip([value.name for value in model.graph.output], session.run(None, batch), strict=True))
+        for session in (
+            ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+            for path in (tmp_path / "float.onnx", outcome.model)
+        )
+    ]
+    assert distance(found[1], found[0]) < 1
+
+
+def test_the_engine_knows_nothing_of_prefect():
+    # A fresh interpreter: other tests of this session may well have imported it.
+    import subprocess
+
+    code = "import sys, quant_core; sys.exit('prefect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

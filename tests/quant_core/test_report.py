@@ -1,0 +1,212 @@
+"""The report's page: what it says, and that nothing from a model can break it."""
+
+import hashlib
+import json
+import math
+import re
+import shlex
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import quant_core.report
+from quant_core.report import report_page
+from quant_core.report.charts import loss_chart, search_chart, tensor_charts
+from quant_core.report.continuing import command, next_step
+from quant_core.report.text import count_text, interval, limit_text, metric_text, number, percent
+from quant_core.report.verdict import costs, doubt, layer_rows, verdict
+from tests.reports import HOSTILE, everything_narrow, ladder, missed, mixed, own_metric
+
+RUNS = [mixed, missed, everything_narrow, own_metric, ladder]
+VENDOR = Path(quant_core.report.__file__).parent / "vendor"
+
+
+class Page(HTMLParser):
+    """Start tags and text of a page, scripts apart."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.texts, self.scripts, self._in = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self._in = tag
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        self._in = ""
+
+    def handle_data(self, data):
+        (self.scripts if self._in == "script" else self.texts).append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_kind_of_run_has_a_page(run):
+    text = report_page(*run())
+    page = Page(text)
+    assert len(text.encode()) < 3_000_000
+    json.loads(page.scripts[0], parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+    assert [tag for tag, _ in page.tags].count("script") == 4
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_page_refers_to_nothing_outside(run):
+    for tag, attributes in Page(report_page(*run())).tags:
+        for name in ("src", "href", "action", "srcset", "data", "poster"):
+            assert attributes.get(name) in (None, "data:,"), tag
+
+
+def test_its_policy_allows_only_its_own_scripts():
+    page = Page(report_page(*mixed()))
+    policy = next(attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes)
+    allowed = re.search(r"script-src ([^;]*)", policy)[1].split()
+    assert policy.startswith("default-src 'none'")
+    assert len(allowed) == 3
+    assert all(source.startswith("'sha256-") for source in allowed)
+
+
+def test_names_of_a_model_stay_text():
+    page = Page(report_page(*mixed()))
+    assert not [attributes for _, attributes in page.tags if "onerror" in attributes]
+    assert "img" not in [tag for tag, _ in page.tags]
+    assert json.loads(page.scripts[0])["loss"]["points"][1]["text"][0] == HOSTILE
+    assert " ".join(HOSTILE.split()) in page.text
+
+
+def test_scores_that_are_not_numbers_are_left_out_of_the_chart():
+    manifest, tables = mixed()
+    manifest["scores"]["wide"]["sqnr_db"] = math.inf
+    scores = pa.array([math.nan, 0.49, math.inf])
+    search = tables["search"].set_column(tables["search"].column_names.index("score"), "score", scores)
+    page = Page(report_page(manifest, tables | {"search": search}))
+    assert [point["step"] for point in json.loads(page.scripts[0])["search"]["points"]] == [2]
+    assert "∞" in page.text
+
+
+def test_the_verdict_has_the_numbers():
+    assert verdict(mixed()[0]) == (
+        "2 of 3 layers, 81% of the multiply-accumulates, run at a8w8 instead of a16w8, which takes 41% off the bit "
+        "operations: L2 distance is 0.490, within the target of at most 0.5; on held-out data it is 0.490."
+    )
+    assert verdict(missed()[0]) == (
+        "All 3 layers stay at a16w8: L2 distance is 0.420, outside the target of at most 0.1."
+    )
+    assert verdict(own_metric()[0]).count("pkg.mod:accuracy") == 1
+
+
+def test_an_interval_that_reaches_beyond_the_limit_is_said():
+    manifest = mixed()[0]
+    assert not doubt(manifest)
+    manifest["standard_errors"]["holdout"]["l2"] = 0.01
+    assert "held-out data reaches beyond" in doubt(manifest)
+    manifest["standard_errors"]["mixed"]["l2"] = 0.01
+    assert "evaluation data and on the held-out" in doubt(manifest)
+
+
+def test_the_loss_chart_is_in_graph_order_and_knows_what_was_taken():
+    manifest, tables = ladder()
+    points = loss_chart(manifest, tables["layers"], tables["sensitivity"])["points"]
+    assert [point["layer"] for point in points] == [1, 1, 2, 2, 3, 3]
+    taken = [(point["layer"], point["precision"]) for point in points if point["taken"]]
+    assert taken == [(1, "a8w8"), (2, "a16w8")]
+
+
+def test_the_search_chart_marks_the_plan_that_is_shipped():
+    manifest, tables = mixed()
+    chart = search_chart(manifest, tables["search"])
+    assert [point["chosen"] for point in chart["points"]] == [False, True, False]
+    assert [point["accepted"] for point in chart["points"]] == [True, True, False]
+
+
+def test_a_histogram_keeps_every_value_in_few_bins():
+    manifest, tables = mixed()
+    charts = tensor_charts(manifest, tables["layers"], tables["calibration"])
+    for chart in charts:
+        assert sum(chart["counts"]) == 5000
+        assert len(chart["counts"]) <= 100
+        assert chart["start"] <= chart["min"]
+        assert chart["start"] + chart["width"] * len(chart["counts"]) >= chart["max"]
+    assert [found["used"] for found in charts[-1]["ranges"]] == [True, True]
+    assert [found["cut"] for found in charts[0]["ranges"]] == ["none", "0.280%"]
+
+
+def test_tensors_need_no_ranges():
+    manifest, tables = mixed()
+    bare = tables["calibration"].replace_schema_metadata(None)
+    assert report_page(manifest, tables | {"calibration": bare})
+
+
+def test_layers_say_where_the_precision_changes():
+    manifest, tables = mixed()
+    rows = layer_rows(manifest, tables["layers"], tables["sensitivity"])
+    assert [row.boundary for row in rows] == ["", "", "a8w8"]
+    assert [row.places for row in rows] == [("1",), ("2",), ("3",)]
+
+
+def test_costs_are_those_of_the_plans():
+    manifest, tables = mixed()
+    shares = {cost.name: cost.bops_share for cost in costs(manifest, tables["layers"])}
+    assert shares == {"float32": 0, "all a16w8": 1, "mixed, as shipped": 0.75, "all a8w8": 0.5}
+
+
+def test_the_command_is_the_one_of_the_run():
+    words = shlex.split(command(mixed()[0]).replace("\\\n", " "))
+    assert words[:3] == ["narrowcast", "auto", "my model.onnx"]
+    assert words[words.index("--max-l2") + 1] == "0.5"
+    assert "--wide" not in words
+    assert "--narrow" not in words
+
+
+def test_the_command_has_options_that_are_not_usual():
+    manifest = own_metric()[0]
+    manifest["config"] |= {"narrow": ["a16w8", "a8w8"], "wide": "a16w16", "per_channel": True, "samples": 64}
+    words = shlex.split(command(manifest).replace("\\\n", " "))
+    assert words[words.index("--narrow") + 1] == "a16w8,a8w8"
+    assert words[words.index("--wide") + 1] == "a16w16"
+    assert words[words.index("--samples") + 1] == "64"
+    assert words[words.index("--metric") + 1] == "pkg.mod:accuracy"
+    assert words[words.index("--per-channel") + 1].startswith("--")
+
+
+@pytest.mark.parametrize(("run", "limit"), [(mixed, "0.53"), (missed, "0.42"), (everything_narrow, "0.455")])
+def test_the_next_step_is_the_nearest_other_outcome(run, limit):
+    manifest, tables = run()
+    words = shlex.split(next_step(manifest, tables["search"]).command.replace("\\\n", " "))
+    assert words[words.index("--max-l2") + 1] == limit
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.5, "0.500"), (-1.5, "−1.50"), (123.4, "123"), (1.234e-5, "1.23e−5"), (math.inf, "∞"), (1e9, "1.00e9")],  # noqa: RUF001
+)
+def test_numbers_have_three_digits(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0%"), (1.0, "100%"), (0.814, "81%"), (0.9999, ">99.9%"), (0.0001, "<1%")]
+)
+def test_nearly_all_is_not_all(share, text):
+    assert percent(share) == text
+
+
+def test_units():
+    assert metric_text("top1_drop", 0.004) == "0.40 points"
+    assert metric_text("top1", 0.88) == "88.00%"
+    assert limit_text("top1_drop", 0.005) == "0.5 points"
+    assert limit_text("sqnr_db", 30.0) == "30 dB"
+    assert count_text(41_300_000) == "41.3 M"
+    assert interval(1.0, None) is None
+    assert interval(1.0, 0.5) == pytest.approx((0.02, 1.98), abs=1e-4)
+
+
+def test_the_libraries_in_the_page_are_those_the_notice_names():
+    notice = (VENDOR / "NOTICE.md").read_text()
+    for script in VENDOR.glob("*.js"):
+        assert hashlib.sha256(script.read_bytes()).hexdigest() in notice

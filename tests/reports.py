@@ -1,0 +1,170 @@
+"""Made-up results of runs, as the output folder holds them: what a report is made from."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from quant_core.config import MixedPrecisionConfig, Target
+from quant_core.histogram import Histogram, histogram_table
+from quant_core.precision import PrecisionPlan
+from quant_core.tables import LAYERS, SEARCH, SENSITIVITY, with_facts
+
+__all__ = ["HOSTILE", "Tables", "everything_narrow", "ladder", "missed", "mixed", "own_metric"]
+
+Tables = dict[str, pa.Table]
+
+HOSTILE = "</script><script>window.broken=1</script><img src=x onerror=window.broken=1>\"'&<!--\u2028"
+"""A layer's name."""
+
+
+def mixed(names: tuple[str, ...] = ("conv", HOSTILE, "head/Gemm"), **changes: Any) -> tuple[dict[str, Any], Tables]:
+    """A run that narrowed all but the last layer; `changes` replace keys of its manifest."""
+    config = MixedPrecisionConfig(target=Target(metric="l2", limit=0.5))
+    plan = dict.fromkeys(names[:-1], "a8w8") | {names[-1]: "a16w8"}
+    scores = {"l2": 0.49, "sqnr_db": 31.5, "kl": 1.7e-3, "cosine": 3.7e-4, "top1": 0.8765, "top1_drop": 0.004}
+    manifest = {
+        "narrowcast": "0.1.0",
+        "input": {"sha256": "1" * 64},
+        "output": {"sha256": "2" * 64, "bytes": 334_314},
+        "wide": "a16w8",
+        "narrow": ["a8w8"],
+        "target": {"metric": "l2", "limit": 0.5, "function": None, "confidence": None, "met": True},
+        "scores": {"float": {"top1": 0.8805}, "wide": scores | {"l2": 0.42}, "mixed": scores, "holdout": scores},
+        "standard_errors": {
+            "float": {"top1": 0.007},
+            **{part: {"l2": 0.002, "top1": 0.007, "top1_drop": 0.002} for part in ("wide", "mixed", "holdout")},
+        },
+        "samples": {"evaluation": 2000, "holdout": 1000},
+        "plan": plan,
+        "narrowed": {"layers": len(names) - 1, "of": len(names), "macs_share": 0.8145, "bops_ratio": 0.5927},
+        "work": {"probes": 3, "probe_samples": 600, "evaluations": 3, "cached_steps": 0, "computed_steps": 17},
+        "seconds": {"prepare": 0.2, "probe": 12.5},
+        "data": {"calibration": "3" * 64, "evaluation": "4" * 64, "holdout": "5" * 64},
+        "sources": {"model": "my model.onnx", "calibration": "c.npz", "evaluation": "e.npz", "holdout": "h.npz"},
+        "config": config.model_dump(mode="json"),
+        "environment": {"python": "3.11", "numpy": "2.4"},
+    }
+    return manifest | changes, _tables(names, plan, (0.42, 0.49, 0.53))
+
+
+def missed() -> tuple[dict[str, Any], Tables]:
+    """Even the wide model is not good enough: nothing was probed, and no held-out data was given."""
+    manifest, tables = mixed()
+    wide = dict.fromkeys(manifest["plan"], "a16w8")
+    manifest |= {
+        "plan": wide,
+        "target": manifest["target"] | {"limit": 0.1, "met": False},
+        "narrowed": {"layers": 0, "of": 3, "macs_share": 0.0, "bops_ratio": 1.0},
+        "scores": manifest["scores"] | {"mixed": manifest["scores"]["wide"], "holdout": {}},
+        "data": manifest["data"] | {"holdout": None},
+    }
+    return manifest, tables | {"sensitivity": SENSITIVITY.empty_table(), "search": _search(tuple(wide), (0.42,), 0.1)}
+
+
+def everything_narrow() -> tuple[dict[str, Any], Tables]:
+    """All layers narrowed at once meet the target: nothing was probed."""
+    manifest, tables = mixed()
+    manifest |= {
+        "plan": dict.fromkeys(manifest["plan"], "a8w8"),
+        "narrowed": {"layers": 3, "of": 3, "macs_share": 1.0, "bops_ratio": 0.5},
+    }
+    return manifest, tables | {"sensitivity": SENSITIVITY.empty_table()}
+
+
+def own_metric() -> tuple[dict[str, Any], Tables]:
+    """The target is about the user's own metric, which has no standard error."""
+    manifest, tables = mixed()
+    scores = {part: manifest["scores"][part] | {"metric_drop": 0.004} for part in ("wide", "mixed", "holdout")}
+    target = {"metric": "metric_drop", "limit": 0.01, "function": "pkg.mod:accuracy"}
+    manifest |= {
+        "target": manifest["target"] | target,
+        "scores": {"float": {"top1": 0.88, "metric": 0.88}} | scores,
+        "config": manifest["config"] | {"target": target},
+    }
+    return manifest, tables
+
+
+def ladder() -> tuple[dict[str, Any], Tables]:
+    """Two narrow precisions, each layer at another."""
+    names = ("one", "two", "three")
+    manifest, tables = mixed(names)
+    manifest |= {
+        "wide": "a16w16",
+        "narrow": ["a16w8", "a8w8"],
+        "plan": dict(zip(names, ("a8w8", "a16w8", "a16w16"), strict=True)),
+    }
+    return manifest, tables | {"sensitivity": _sensitivity(names, ("a16w8", "a8w8"))}
+
+
+def _tables(names: tuple[str, ...], plan: dict[str, str], scores: tuple[float, ...]) -> Tables:
+    layers = [
+        {
+            "layer": name,
+            "op": "Conv",
+            "nodes": [index],
+            "activations": [f"{name} in"],
+            "weight": f"{name} weight",
+            "weight_shape": [16, 3, 3, 3],
+            "macs": 1000 * (index + 1),
+            "weight_bytes": 1728,
+        }
+        for index, name in enumerate(names)
+    ]
+    return {
+        "layers": pa.Table.from_pylist(layers, schema=LAYERS),
+        "calibration": _calibration([f"{name} in" for name in names]),
+        "sensitivity": _sensitivity(names, ("a8w8",)),
+        "search": _search(names, scores, 0.5),
+    }
+
+
+def _calibration(tensors: list[str]) -> pa.Table:
+    values = np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    return with_facts(
+        histogram_table({name: Histogram.of(values) for name in tensors}),
+        ranges={name: {"int16": [-5.0, 5.0], "int8": [-3.0, 3.0]} for name in tensors},
+        carried={tensors[0]: ["int8"], tensors[-1]: ["int16", "int8"]},
+    )
+
+
+def _sensitivity(names: tuple[str, ...], precisions: tuple[str, ...]) -> pa.Table:
+    rows = [
+        {
+            "layer": name,
+            "precision": precision,
+            "loss": 10.0 ** (index + place) * 1e-4,
+            "standard_error": 1e-5,
+            "samples": 200,
+            "seconds": 0.1,
+            "bops_saved": 100,
+            "bytes_saved": 10,
+        }
+        for index, name in enumerate(names)
+        for place, precision in enumerate(precisions)
+    ]
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: float(row["loss"])), schema=SENSITIVITY)
+
+
+def _search(names: tuple[str, ...], scores: tuple[float, ...], limit: float) -> pa.Table:
+    """Plans that narrow ever more layers; the second-to-last count of them is what `mixed` ships."""
+    rows = []
+    for step, score in enumerate(scores):
+        count = (0, len(names) - 1, len(names))[step]
+        plan = PrecisionPlan.from_dict({name: "a8w8" if i < count else "a16w8" for i, name in enumerate(names)})
+        rows.append(
+            {
+                "step": step,
+                "plan": plan.digest,
+                "layers_narrowed": count,
+                "macs_share": count / len(names),
+                "score": score,
+                "standard_error": 0.01,
+                "accepted": score <= limit,
+                "precisions": json.dumps(plan.as_dict()),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=SEARCH)
