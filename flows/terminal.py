@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from quant_core.config import Target
@@ -33,6 +33,11 @@ class WarningWatcher(Watcher):
 
     def __init__(self) -> None:
         self._errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Draw while the block runs."""
+        yield
 
     def warned(self, message: str) -> None:
         """Print one line."""
@@ -63,7 +68,7 @@ class TerminalWatcher(WarningWatcher):
             transient=True,
             disable=not screen.is_terminal,
         )
-        self._bars: dict[str, TaskID] = {}
+        self._stage, self._bar = "start", self._progress.add_task("start", total=None)
         self._done: _Done | None = None
         self._exported = False
         self._lock = Lock()
@@ -80,9 +85,12 @@ class TerminalWatcher(WarningWatcher):
         if self._done and self._done.name != self._name(stage):
             self._print_done()
         with self._lock:
-            for bar in self._bars.values():
-                self._progress.remove_task(bar)
-            self._bars = {stage: self._progress.add_task(self._name(stage), total=None)}
+            if stage != self._stage or self._progress.tasks[-1].finished:
+                self._begin(stage)
+
+    def _begin(self, stage: str) -> None:
+        self._progress.remove_task(self._bar)
+        self._stage, self._bar = stage, self._progress.add_task(self._name(stage), total=None)
 
     def finished(self, stage: str, seconds: float, cached: bool) -> None:
         """Note the stage's time; the plans that the search tries have lines of their own."""
@@ -104,18 +112,16 @@ class TerminalWatcher(WarningWatcher):
         self._done = None
 
     def expects(self, stage: str, units: int) -> None:
-        """Start or lengthen the stage's bar."""
+        """Lengthen the bar; how much a stage has to do may be known before it starts."""
         with self._lock:
-            if stage in self._bars:
-                bar = self._bars[stage]
-                total = self._progress.tasks[self._progress.task_ids.index(bar)].total or 0
-                self._progress.update(bar, total=total + units)
+            if stage not in (self._stage, "evaluate"):
+                self._begin(stage)
+            total = self._progress.tasks[-1].total or 0
+            self._progress.update(self._bar, total=total + units)
 
     def advanced(self, stage: str, units: int) -> None:
         """Lengthen the filled part."""
-        with self._lock:
-            if stage in self._bars:
-                self._progress.advance(self._bars[stage], units)
+        self._progress.advance(self._bar, units)
 
     def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
         """Print one line a plan."""

@@ -16,7 +16,7 @@ __all__ = ["ArrowSerializer"]
 _ARROW_MAGIC = b"ARROW1"
 
 
-class ArrowSerializer(Serializer):  # type: ignore[type-arg]  # Prefect registers the bare class only
+class ArrowSerializer(Serializer):
     """Writes tables as Arrow IPC files, and everything else Prefect stores (a failure, say) as plain JSON."""
 
     type: Literal["arrow"] = "arrow"

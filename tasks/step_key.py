@@ -62,19 +62,20 @@ def _content(name: str, value: Any) -> Any:
     """What stands for an argument in the key."""
     match value:
         case pa.Table():
-            return facts(value)["key"]
+            found = facts(value)["key"]
         case Reference():
-            return value.sha256
+            found = value.sha256
         case BaseModel():
-            return value.model_dump(mode="json")
+            found = value.model_dump(mode="json")
         case Mapping():
-            return [[entry, _content(name, inner)] for entry, inner in value.items()]
+            found = [[entry, _content(name, inner)] for entry, inner in value.items()]
         case list() | tuple():
-            return [_content(name, inner) for inner in value]
+            found = [_content(name, inner) for inner in value]
         case str() if name == "function":
-            return [value, _source_digest(value)]
+            found = [value, _source_digest(value)]
         case _:
-            return value
+            found = value
+    return found
 
 
 def _source_digest(function: str) -> str:

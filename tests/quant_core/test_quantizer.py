@@ -102,12 +102,12 @@ def test_nodes_that_share_a_weight_on_different_axes_have_one_scale(tmp_path):
 @pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
 @pytest.mark.parametrize("name", ["chain", "gemm-variants", "transposed", "grouped", "shared-bias", "shared-weight"])
 def test_biases_follow_input_and_weight_of_each_precision(workbench, name, per_channel):
-    made = workbench(name, per_channel=per_channel)
+    made = workbench(name, per_channel=per_channel, wide="a16w16")
     checked = 0
     for layer in made.layers:
         for index in layer.nodes:
             bias_name = made.quantizer.bias_name(index)
-            for precision in (WIDE, NARROW) if bias_name else ():
+            for precision in (made.config.wide, WIDE, NARROW) if bias_name else ():
                 bias = made.quantizer.bias(index, layer.name, precision)
                 values = made.graph.constant(bias_name).astype(np.float64)
                 tensor = made.graph.nodes[index].input[0]

@@ -1,0 +1,51 @@
+"""A Prefect server for the tests of the flows, and a small job for them to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.auto_mixed_precision import auto_mixed_precision
+from quant_core.config import config_from
+from tests.models import MODELS, samples
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_server() -> Iterator[None]:
+    """A server of the tests' own."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Paths of a model and its data, as parameters of the flow."""
+    folder = tmp_path_factory.mktemp("job")
+    model = MODELS["chain"]()
+    onnx.save(model, folder / "model.onnx")
+    for seed, part in enumerate(("calibration", "evaluation", "holdout")):
+        np.savez(folder / f"{part}.npz", **samples(model, 12, seed))
+    parts = {part: str(folder / f"{part}.npz") for part in ("calibration", "evaluation", "holdout")}
+    return {"model": str(folder / "model.onnx"), **parts}
+
+
+@pytest.fixture
+def run(job: dict[str, str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Runs the flow in the test's own workspace; the manifest."""
+
+    def ran(limit: float = 0.05, out: str = "out", workspace: str = "workspace", **changed: Any) -> dict[str, Any]:
+        options = {name: changed.pop(name) for name in ("narrow", "rank", "metric", "samples") if name in changed}
+        target = {"metric": options.pop("metric", "l2"), "limit": limit}
+        given = {**job, "workers": 1, **changed}
+        config = config_from(target=target, wide="a16w16", **options)
+        return auto_mixed_precision(
+            config=config, output=str(tmp_path / out), workspace=str(tmp_path / workspace), **given
+        )
+
+    return ran
