@@ -175,6 +175,8 @@ def _configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
     function = options.pop("metric", None)
     if (function is None) == ("max_metric_drop" in chosen) and "target" not in options:
         raise InputError("--max-metric-drop and --metric pkg.mod:fn go together")
+    if isinstance(function, str) and ":" not in function:
+        raise InputError(f"--metric {function}: write it as pkg.mod:fn, the module and the function in it")
     if chosen:
         options["target"] = {"metric": _LIMITS[chosen[0]], "limit": limits[chosen[0]], "function": function}
     if isinstance(options.get("narrow"), str):
@@ -238,6 +240,9 @@ def main() -> None:
         narrowcast.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except (click.Abort, KeyboardInterrupt):
@@ -260,6 +265,8 @@ def _explained(error: Exception) -> tuple[str, int]:
         return text, 2
     if isinstance(error, OSError | MemoryError):
         reason = text or "out of memory"
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         return f"{reason}; finished steps are kept: run the same command again to go on from there", 1
     hint = "NARROWCAST_TRACEBACK=1 shows where"
     return f"failed with {type(error).__name__}: {text} ({hint}); finished steps are kept", 1
@@ -273,7 +280,9 @@ def _fail(message: str, code: int) -> None:
 _PREFECT_DEFAULTS = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # a task's failure comes back as an exception, said once
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # the first start also makes the database
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }

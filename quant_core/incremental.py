@@ -94,7 +94,7 @@ class IncrementalModel:
         return open_nodes(self._graph, block.nodes, outputs, self._writer.constants, self._numerics)
 
     def _reach(self, blocks: Sequence[_Block], variant: Mapping[int, _Block]) -> list[int]:
-        """Numbers of the blocks a variant runs: those with a node that is new, or that reads what a new node changes."""
+        """Numbers of the blocks a variant runs: those with a new node, or one that reads what a new node changes."""
         known = {id(node) for block in blocks for node in block.nodes}
         dirty: set[str] = set()
         order = []

@@ -1,8 +1,9 @@
 """Writes the graph of a plan: the float nodes with a Q/DQ pair on every edge that carries a type.
 
 A pair of a floating-point type is two Casts, to it and back, and its weights are stored in it behind one: values
-are rounded to the type and multiplied and added up in float32, as hardware with a wider accumulator does. So the
-numbers are the same on every machine, whereas ONNX Runtime has float16 kernels on some and bfloat16 ones on none.
+are rounded to the type, then multiplied and added up in float32 (biases too), as hardware with a wider accumulator
+does. So the numbers are the same on every machine, whereas ONNX Runtime has float16 kernels on some CPUs and
+bfloat16 ones on none.
 
 Names say content: a node or constant of one name is the same in every plan of the same Quantizer, so two
 plans differ exactly where their names do, and what is built for one serves the next.

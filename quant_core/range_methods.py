@@ -80,8 +80,8 @@ def _least(loss: Loss, histogram: Histogram, dtype: DataType, symmetric: bool, f
         return choose_qparams(0, _drawn_in(max(-low, high), first_steps, partial(cost, 0)), dtype, symmetric)
     upper, lower = high, low
     for _ in range(2):
-        upper = _drawn_in(high, first_steps, lambda end: cost(lower, end))
-        lower = _drawn_in(low, first_steps, lambda end: cost(end, upper))
+        upper = _drawn_in(high, first_steps, partial(cost, lower))
+        lower = _drawn_in(low, first_steps, partial(cost, high=upper))
     return choose_qparams(lower, upper, dtype, symmetric)
 
 

@@ -31,7 +31,7 @@ __all__ = [
     "with_facts",
 ]
 
-_DIGEST = b"sha256"
+_DIGEST, _MAGIC = b"sha256", b"ARROW1"
 
 SCHEMA_VERSION = 1
 """Grows whenever a schema below changes meaning; part of every cache key."""
@@ -168,6 +168,8 @@ def _ipc_buffer(table: pa.Table, compression: str | None) -> pa.Buffer:
 def from_ipc(data: bytes) -> pa.Table:
     """Read what `to_ipc` wrote; raises InputError when the bytes are not a whole Arrow file, or were changed."""
     try:
+        if not data.startswith(_MAGIC):  # which Arrow looks for at the end alone
+            raise ValueError("it begins with something else")
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         table.validate(full=True)
         plain = _without_digest(table.combine_chunks())

@@ -37,29 +37,32 @@ class ResultStore:
         """Where Prefect's records are."""
         return self.workspace / "records"
 
-    def damage(self, key: str) -> str | None:
-        """What is wrong with the stored result of a step that was finished; None when nothing is."""
-        result = self.results / key
-        if not result.exists():
-            return "its file is gone" if (self.records / key).exists() else None
-        try:
-            table = from_ipc(result.read_bytes())
-            return None if facts(table).get("key") == key else "it belongs to another step"
-        except InputError as error:
-            return str(error)
-        except (OSError, ValueError) as error:
-            return f"it cannot be read: {error}"
-
     def settle(self, key: str) -> str | None:
-        """Leave what Prefect may rely on: a whole result with a record of it, or no record. Tells of damage."""
-        damage, record = self.damage(key), self.records / key
-        if damage or not (self.results / key).exists():
+        """Leave what Prefect may rely on, a whole result with a record of it or no record; tell of damage.
+
+        A result without a record, from a run that was stopped between the two, gets its record if it is whole.
+        """
+        record, flaw = self.records / key, self._flaw(key)
+        recorded = record.exists()
+        if flaw:
             record.unlink(missing_ok=True)
         elif self._recorded(record) != self._record_of(key):
-            # Gone, foreign, or from where the workspace was before it was moved.
+            # Not written any more, foreign, or from where the workspace was before it was moved.
             content = self._record_of(key) | {"prefect_version": prefect.__version__}
             atomic_write(record, json.dumps(content).encode())
-        return damage
+        return flaw if recorded else None
+
+    def _flaw(self, key: str) -> str | None:
+        """Why there is no whole result of the step; None when there is."""
+        try:
+            table = from_ipc((self.results / key).read_bytes())
+            return None if facts(table).get("key") == key else "it belongs to another step"
+        except FileNotFoundError:
+            return "its file is gone"
+        except (InputError, ValueError) as error:
+            return str(error)
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
 
     def _record_of(self, key: str) -> dict[str, Any]:
         """Prefect's record of a stored result, but for its version."""

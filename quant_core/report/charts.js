@@ -86,12 +86,14 @@
     const shown = (value) => (log ? Math.max(value, least) : value);
     const spread = narrow.length > 1 ? Math.min(5, (width - 80) / layers / (narrow.length + 1)) : 0;
     const colour = (d) => (d.taken ? "var(--narrow)" : d.narrowed ? "var(--soft)" : "var(--wide)");
+    const ends = [least, d3.max(points, (d) => d.high)].map(Math.log10);
+    const decades = d3.ticks(Math.floor(ends[0]), Math.ceil(ends[1]), 7).filter(Number.isInteger).map((power) => 10 ** power);
     const nearest = narrow.length > 1 ? Plot.pointer : Plot.pointerX;
     const size = Math.max(2, Math.min(5, (width / layers) * 0.35));
     return Plot.plot({
       width, height: Math.min(320, Math.max(240, width * 0.4)), marginLeft: 56, marginRight: 16, marginTop: 28, marginBottom: 46, style: look,
       x: { domain: [0.5, layers + 0.5], label: "layer, in graph order", labelArrow: "none", labelAnchor: "center", labelOffset: 40, ticks: d3.ticks(1, layers, Math.min(layers, width / 60)).filter(Number.isInteger), tickFormat: "d" },
-      y: { type: log ? "log" : "linear", label, labelArrow: "none", grid: true, ticks: 5, tickFormat: log || d3.max(points, (d) => d.high) < 1e-3 ? "~e" : "~g", nice: true },
+      y: { type: log ? "log" : "linear", label, labelArrow: "none", grid: true, ticks: log ? decades : 5, tickFormat: log || d3.max(points, (d) => d.high) < 1e-3 ? "~e" : "~g", nice: true },
       marks: narrow.flatMap((precision, index) => {
         const own = points.filter((d) => d.precision === precision);
         const dx = (index - (narrow.length - 1) / 2) * spread * 2;

@@ -18,7 +18,7 @@ __all__ = ["loss_chart", "search_chart", "tensor_charts"]
 
 Json = dict[str, Any]
 
-_BINS, _FEWEST_BINS, _ALL_BINS = 100, 24, 120_000
+_BINS, _FEWEST_BINS, _ALL_BINS = 100, 24, 60_000
 """Bins a histogram is drawn with, and how many all histograms may have together: the page stays small."""
 
 

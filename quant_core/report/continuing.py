@@ -77,7 +77,8 @@ def command(manifest: Manifest, limit: float | None = None) -> str:
     for name in ("calibration", "evaluation", "holdout"):
         if manifest.get("data", {}).get(name) or name != "holdout":
             parts.append(f"--{name} {shlex.quote(places[name])}")
-    parts.append(f"{_LIMITS[target['metric']]} {limit if limit is not None else target['limit']:.10g}")
+    option = _LIMITS.get(target["metric"])  # a cosine target comes from a configuration file
+    parts.append(f"{option} {limit if limit is not None else target['limit']:.10g}" if option else "--config FILE.yaml")
     if target.get("function"):
         parts.append(f"--metric {shlex.quote(target['function'])}")
     parts += _flags(config)

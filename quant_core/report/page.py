@@ -53,7 +53,7 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
             first_tensor=_most_telling(tables),
             boundaries=sum(bool(row.boundary) for row in rows),
             charts=charts,
-            data=_finite(charts),
+            data=_compact(charts),
             next_step=next_step(manifest, search),
             command=command(manifest),
             style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
@@ -80,6 +80,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     environment.filters |= {"percent": percent, "bytes_text": bytes_text, "count_text": count_text, "pretty": _pretty}
     return environment
 
@@ -93,10 +94,12 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no infinity and no NaN."""
+def _compact(value: Any) -> Any:
+    """The value with floats as exact as a chart can show them; JSON knows no infinity and no NaN."""
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: _compact(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [_compact(inner) for inner in value]
+    if isinstance(value, float):
+        return float(f"{value:.8g}") if math.isfinite(value) else None
+    return value

@@ -4,4 +4,4 @@ from tests.e2e.kills import disturbed_runs
 
 
 def test_killed_runs_go_on_to_the_same_model_and_compute_no_finished_step_again(tmp_path):
-    assert disturbed_runs(tmp_path, runs=2) == []
+    assert disturbed_runs(tmp_path, runs=1) == []

@@ -40,10 +40,10 @@ def test_a_second_identical_run_computes_nothing(run, tmp_path):
 
 
 def test_another_target_computes_no_calibration_and_no_probe_again(run, tmp_path):
-    run(limit=0.05)
+    run(limit=0.005)
     before = {step: stored(tmp_path, step) for step in STEPS}
     assert before["probe"]
-    run(limit=0.08)
+    run(limit=0.003)
     after = {step: stored(tmp_path, step) for step in STEPS}
     for step in ("prepare", "calibrate", "baseline", "probe"):
         assert after[step] == before[step]
@@ -80,8 +80,10 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize(
+    ("step", "how"),
+    [*((step, "flipped byte") for step in STEPS), *(("probe", how) for how in DAMAGE if how != "flipped byte")],
+)
 def test_a_damaged_result_is_made_again(run, tmp_path, step, how):
     run()
     before = model_bytes(tmp_path)

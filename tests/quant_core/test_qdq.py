@@ -20,6 +20,15 @@ SETTINGS = {
     "per-channel-asymmetric": ({"per_channel": True, "symmetric": False}, "a8w8"),
     "unsigned-minmax": ({"wide": "au16w16", "calibrate": "minmax"}, "au8w8"),
 }
+OTHER_TYPES = {
+    "float32": ({"wide": "float32"}, "a8w8"),
+    "float16": ({"wide": "float16"}, "au8w8"),
+    "bfloat16": ({"wide": "bfloat16"}, "a8w8"),
+    "int4-blocks": ({"block_size": 16}, "a8w4"),
+    "int4-powers-of-two": ({"calibrate": "pow2-minmse", "per_channel": True}, "a8w4"),
+}
+STAY_BEHIND = ("upsample-9", "resize-10", "group-norm-18")
+"""Models whose opset is too old for bfloat16 and blocks."""
 PAIRS = ("QuantizeLinear", "DequantizeLinear")
 settings = pytest.mark.parametrize(("config", "narrow"), SETTINGS.values(), ids=SETTINGS)
 models = pytest.mark.parametrize("name", MODELS)
@@ -42,6 +51,17 @@ def test_probes_and_simulation_agree_bit_for_bit(workbench, name, config, narrow
     assert same(wide, made.simulate(made.wide))
     for plan, found in zip(plans, probed, strict=True):
         assert same(found, made.simulate(plan)), plan
+
+
+@pytest.mark.parametrize(("config", "narrow"), OTHER_TYPES.values(), ids=OTHER_TYPES)
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in STAY_BEHIND])
+def test_all_three_agree_on_other_types(workbench, name, config, narrow):
+    made = workbench(name, **config)
+    plans = [made.plan(*made.names, precision=narrow), made.plan(*made.names[::2], precision=narrow)]
+    for plan, probed in zip(plans, made.probe(plans)[1:], strict=True):
+        simulated = made.simulate(plan)
+        assert same(simulated, probed), plan
+        assert same(simulated, made.ship(plan)), plan
 
 
 @models
@@ -233,7 +253,7 @@ def test_a_subgraph_reads_what_the_tensor_carries(workbench):
     assert traced.types(traced.nodes["c2"].input[0]) == ["INT8", "INT16"]
 
 
-@pytest.mark.parametrize("name", ["upsample-9", "resize-10", "group-norm-18"])
+@pytest.mark.parametrize("name", STAY_BEHIND)
 def test_models_that_stay_at_an_older_opset_get_the_runtimes_pairs(workbench, name):
     made = workbench(name)
     domains = {node.domain for node in made.exported(made.wide).graph.node if node.op_type in PAIRS}
@@ -250,6 +270,15 @@ def test_scales_of_a_tensor_are_scalars(workbench):
     model = workbench("chain").exported(workbench("chain").wide)
     shapes = {tuple(t.dims) for t in model.graph.initializer if t.name.endswith(("/scale", "/zero_point"))}
     assert shapes == {()}
+
+
+def test_constants_of_a_computation_are_held_in_the_wide_type(workbench):
+    made = workbench("transformer")
+    traced = Traced(made.exported(made.plan(*made.names)))
+    sums = [node for node in traced.nodes.values() if node.op_type in ("Add", "Mul", "Div")]
+    stored = [traced.written_by[tensor].input[0] for node in sums for tensor in node.input]
+    kinds = {traced.constants[codes].data_type for codes in stored if codes in traced.constants}
+    assert kinds == {onnx.TensorProto.INT16}
 
 
 def test_a_mask_of_infinities_stays_as_it_is(workbench):

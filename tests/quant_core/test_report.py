@@ -55,6 +55,11 @@ def test_every_kind_of_run_has_a_page(run):
     assert [tag for tag, _ in page.tags].count("script") == 4
 
 
+def test_a_page_of_a_thousand_layers_is_small():
+    names = tuple(f"/model/block.{index}/attention/self/query/MatMul" for index in range(1000))
+    assert len(report_page(*mixed(names)).encode()) < 3_000_000
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_the_page_refers_to_nothing_outside(run):
     for tag, attributes in Page(report_page(*run())).tags:
@@ -212,6 +217,29 @@ def test_units():
     assert count_text(41_300_000) == "41.3 M"
     assert interval(1.0, None) is None
     assert interval(1.0, 0.5) == pytest.approx((0.02, 1.98), abs=1e-4)
+
+
+def _luminance(colour):
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one, other):
+    brighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def test_colours_can_be_told_apart_in_light_and_dark():
+    """What axe-core cannot judge: text and marks inside of charts."""
+    palettes = re.findall(r":root \{([^}]*)\}", (VENDOR.parent / "style.css").read_text())
+    assert len(palettes) == 3  # light, dark, printed
+    for palette in (dict(re.findall(r"--([a-z-]+): (#\w{6})", text)) for text in palettes):
+        for text in ("ink", "soft", "narrow", "wide", "limit", "met"):
+            assert _contrast(palette[text], palette["surface"]) >= 4.5, text
+        assert _contrast(palette["ink"], palette["raised"]) >= 4.5
+        assert _contrast(palette["narrow-ink"], palette["narrow"]) >= 4.5
+        assert _contrast(palette["bins"], palette["surface"]) >= 3
 
 
 def test_the_libraries_in_the_page_are_those_the_notice_names():

@@ -33,7 +33,9 @@ def test_a_failure_is_stored_as_json_and_comes_back_as_a_failure():
 
 
 @pytest.mark.parametrize(
-    "data", [pickle.dumps({"a": 1}), b"ARROW1 but not really", b"", b"\x80\x04."], ids=["pickle", "torn", "empty", "stop"]
+    "data",
+    [pickle.dumps({"a": 1}), b"ARROW1 but not really", b"", b"\x80\x04."],
+    ids=["pickle", "torn", "empty", "stop"],
 )
 def test_foreign_bytes_are_refused(data):
     with pytest.raises((InputError, ValueError)):
