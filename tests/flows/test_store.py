@@ -1,0 +1,161 @@
+"""What a damaged, moved or hostile workspace does to a run: nothing but work."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+from prefect.serializers import PickleSerializer
+
+from quant_core.progress import Watcher, watched_by
+from tests.models import MODELS
+
+
+class Log(Watcher):
+    """Keeps what a run says of the store."""
+
+    def __init__(self):
+        self.said = []
+
+    def warned(self, message):
+        self.said.append(message)
+
+
+@pytest.fixture
+def heard(run):
+    """Runs the flow; the manifest and what was said."""
+
+    def ran(**changed):
+        log = Log()
+        with watched_by(log):
+            return run(**changed), log.said
+
+    return ran
+
+
+def flip(path: Path, at: float = 0.5):
+    data = bytearray(path.read_bytes())
+    data[int(at * (len(data) - 1))] ^= 0x10
+    path.write_bytes(data)
+
+
+def model_bytes(tmp_path, out="out"):
+    return (tmp_path / out / "model.onnx").read_bytes()
+
+
+def test_a_sound_workspace_is_not_talked_about(heard):
+    assert heard()[1] == heard()[1] == []
+
+
+@pytest.mark.parametrize(("kind", "step"), [("results", "probe"), ("results", "prepare"), ("results", "export")])
+def test_what_is_computed_again_is_said(heard, tmp_path, kind, step):
+    heard()
+    flip(next((tmp_path / "workspace" / kind).glob(f"{step}-*")))
+    _, said = heard()
+    assert len(said) == 1 and f"the stored result of {step}" in said[0] and "computed again" in said[0]
+    assert heard()[1] == []
+
+
+@pytest.mark.parametrize("kind", ["prepared", "exported"])
+def test_a_model_file_that_is_made_again_is_said(heard, tmp_path, kind):
+    heard()
+    flip(next((tmp_path / "workspace" / "files" / kind).rglob("model.onnx")))
+    said = heard()[1]
+    assert len(said) == 1 and "is gone or damaged; it is made again" in said[0]
+    assert heard()[1] == []
+
+
+COLUMN_FILES = ["0.bin", "columns.json", "sha256"]
+
+
+@pytest.mark.parametrize("file", COLUMN_FILES)
+@pytest.mark.parametrize("how", [flip, lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink])
+def test_damaged_unpacked_data_are_unpacked_again_and_it_is_said(heard, tmp_path, file, how):
+    heard()
+    shutil.rmtree(tmp_path / "workspace" / "results")
+    shutil.rmtree(tmp_path / "workspace" / "records")
+    before = model_bytes(tmp_path)
+    for path in (tmp_path / "workspace" / "files" / "columns").rglob(file):
+        how(path)
+    manifest, said = heard()
+    assert manifest["work"]["cached_steps"] == 0
+    assert len(said) == 3 and all("unpacked copy" in line for line in said)
+    assert model_bytes(tmp_path) == before
+    assert heard()[1] == []
+
+
+def test_finished_steps_whose_records_are_lost_are_still_finished(run, tmp_path):
+    run()
+    shutil.rmtree(tmp_path / "workspace" / "records")
+    assert run()["work"]["computed_steps"] == 0
+
+
+def test_a_moved_workspace_keeps_what_it_knows(run, tmp_path):
+    run()
+    shutil.move(tmp_path / "workspace", tmp_path / "moved")
+    assert run(workspace="moved")["work"]["computed_steps"] == 0
+
+
+class Bomb:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_no_pickle_is_executed_whatever_the_records_say(run, tmp_path):
+    run()
+    before, crater = model_bytes(tmp_path), tmp_path / "crater"
+    bomb = PickleSerializer().dumps(Bomb(crater))
+    PickleSerializer().loads(bomb)
+    assert crater.exists(), "a dud shows nothing"
+    crater.unlink()
+    workspace = tmp_path / "workspace"
+    (workspace / "results" / "bomb").write_bytes(bomb)
+    record = {"storage_key": str(workspace / "results" / "bomb"), "serializer": {"type": "pickle"}}
+    for path in (workspace / "records").iterdir():
+        path.write_text(json.dumps(record))
+    run()
+    for path in (workspace / "results").iterdir():
+        path.write_bytes(bomb)
+    for path in (workspace / "records").iterdir():
+        path.write_text(json.dumps(record | {"storage_key": str(workspace / "results" / path.name)}))
+    run()
+    for path in (file for file in (workspace / "files").rglob("*") if file.is_file()):
+        path.write_bytes(pickle.dumps(Bomb(crater)))
+    run()
+    assert not crater.exists()
+    assert model_bytes(tmp_path) == before
+
+
+def test_a_weight_changed_in_a_file_beside_the_model_is_another_model(run, tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(MODELS["chain"](), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    run(model=str(path))
+    assert run(model=str(path))["work"]["computed_steps"] == 0
+    flip(tmp_path / "weights.bin")
+    assert run(model=str(path))["work"]["cached_steps"] == 0
+
+
+def test_another_candidate_precision_probes_only_that(run, tmp_path):
+    run(narrow=["a8w8"])
+    before = {path.name for path in (tmp_path / "workspace" / "results").glob("probe-*")}
+    run(narrow=["a16w8", "a8w8"])
+    after = {path.name for path in (tmp_path / "workspace" / "results").glob("probe-*")}
+    assert before < after and len(after) == 2 * len(before)
+
+
+def test_two_runs_at_once_in_one_workspace_give_the_same_model(run, tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda out: run(out=out), ["one", "two"]))
+    assert model_bytes(tmp_path, "one") == model_bytes(tmp_path, "two")
+    assert run()["work"]["computed_steps"] == 0
