@@ -191,6 +191,7 @@ def _quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: boo
     from flows.request import request_for, workspace_folder
     from flows.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from quant_core.errors import TargetError
+    from quant_core.output import manifest_json
     from quant_core.preflight import check_request
     from quant_core.progress import watched_by
 
@@ -208,7 +209,7 @@ def _quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: boo
         except TargetError as error:
             missed, manifest = str(error), dict(cast("Outcome", error.outcome).manifest)
     if as_json:
-        click.echo(json.dumps(manifest, indent=2))
+        click.echo(manifest_json(manifest))
     else:
         print_outcome(screen, manifest, inputs["out"])
     if missed:
@@ -237,7 +238,7 @@ def main() -> None:
     for name, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
-        narrowcast.main(standalone_mode=False)
+        narrowcast.main(prog_name="narrowcast", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from quant_core.tables import facts, to_ipc
 from quant_core.tensor_types import with_tensor_types
 from quant_core.trials import Request, Shipped, Trials, target_score
 
-__all__ = ["Findings", "HeldOut", "Outcome", "engine_version", "write_output"]
+__all__ = ["Findings", "HeldOut", "Outcome", "engine_version", "manifest_json", "write_output"]
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,21 @@ def write_output(findings: Findings) -> Outcome:
     for name, table in tables.items():
         atomic_write(folder / f"{name}.arrow", to_ipc(table))
     atomic_write(folder / "report.html", report_page(manifest, tables).encode())
-    atomic_write(folder / "manifest.json", json.dumps(manifest, indent=2).encode())
+    atomic_write(folder / "manifest.json", manifest_json(manifest).encode())
     return Outcome(folder, shipped.plan, shipped.met, manifest)
+
+
+def manifest_json(manifest: Mapping[str, Any]) -> str:
+    """A manifest as JSON; a score that is infinite or not a number becomes null, for JSON has no word for it."""
+    return json.dumps(_finite(manifest), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _manifest(findings: Findings) -> dict[str, Any]:

@@ -34,10 +34,11 @@ def check_request(request: Request, cache: Path) -> None:
 def check_data(graph: FloatGraph, request: Request, cache: Path) -> None:
     """Raise InputError unless all data fit the graph, as far as it declares what it wants."""
     names = compared_outputs(graph, request.config.output)
-    for reference in filter(None, [request.calibration, request.evaluation, request.holdout]):
+    check_inputs(graph, open_dataset(request.calibration, cache))
+    for reference in filter(None, [request.evaluation, request.holdout]):
         dataset = open_dataset(reference, cache)
         check_inputs(graph, dataset)
-        if request.config.target.metric == "top1_drop" and reference != request.calibration:
+        if request.config.target.metric == "top1_drop":
             check_labels(graph, dataset, names[0])
 
 

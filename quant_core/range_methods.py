@@ -58,7 +58,7 @@ def entropy(histogram: Histogram, dtype: DataType, symmetric: bool) -> QParams:
     """
     if dtype.bits > 8:
         return minmax(histogram, dtype, symmetric)
-    return _least(_divergence_of_coarse, histogram, dtype, symmetric, first_steps=1 / 16)
+    return _least(_divergence_of_coarse, histogram, dtype, symmetric, first_steps=1 / 8)
 
 
 def _divergence_of_coarse(histogram: Histogram, qparams: QParams) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,34 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"model": str(folder / "model.onnx"), **{part: str(folder / f"{part}.npz") for part in parts}}
 
 
+def quantize(job: dict[str, str], folder: Path, out: str, workspace: str, **changed: Any) -> dict[str, Any]:
+    """Run the flow on the job with some parameters and options changed; the manifest."""
+    options = {name: changed.pop(name) for name in ("narrow", "rank", "samples") if name in changed}
+    target = {"metric": changed.pop("metric", "l2"), "limit": changed.pop("limit", MIXED)}
+    config = config_from(target=target, wide="a16w16", **options)
+    given = {**job, "workers": 1, **changed}
+    return auto_mixed_precision(config=config, output=str(folder / out), workspace=str(folder / workspace), **given)
+
+
 @pytest.fixture
 def run(job: dict[str, str], tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs the flow in the test's own workspace; the manifest."""
 
-    def ran(limit: float = MIXED, out: str = "out", workspace: str = "workspace", **changed: Any) -> dict[str, Any]:
-        options = {name: changed.pop(name) for name in ("narrow", "rank", "metric", "samples") if name in changed}
-        target = {"metric": options.pop("metric", "l2"), "limit": limit}
-        given = {**job, "workers": 1, **changed}
-        config = config_from(target=target, wide="a16w16", **options)
-        return auto_mixed_precision(
-            config=config, output=str(tmp_path / out), workspace=str(tmp_path / workspace), **given
-        )
+    def ran(out: str = "out", workspace: str = "workspace", **changed: Any) -> dict[str, Any]:
+        return quantize(job, tmp_path, out, workspace, **changed)
 
     return ran
+
+
+@pytest.fixture(scope="session")
+def finished_job(job: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    quantize(job, folder, "out", "workspace")
+    return folder
+
+
+@pytest.fixture
+def finished(finished_job: Path, tmp_path: Path) -> bytes:
+    """Lets the test begin where a first run has ended, in a copy of its folders; the model's bytes."""
+    shutil.copytree(finished_job, tmp_path, dirs_exist_ok=True)
+    return (tmp_path / "out" / "model.onnx").read_bytes()

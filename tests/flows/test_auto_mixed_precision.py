@@ -84,18 +84,15 @@ DAMAGE = {
     ("step", "how"),
     [*((step, "flipped byte") for step in STEPS), *(("probe", how) for how in DAMAGE if how != "flipped byte")],
 )
-def test_a_damaged_result_is_made_again(run, tmp_path, step, how):
-    run()
-    before = model_bytes(tmp_path)
+def test_a_damaged_result_is_made_again(run, finished, tmp_path, step, how):
     DAMAGE[how](stored(tmp_path, step)[0])
     again = run()
     assert again["work"]["computed_steps"] == 1
-    assert model_bytes(tmp_path) == before
+    assert model_bytes(tmp_path) == finished
     assert run()["work"]["computed_steps"] == 0
 
 
-def test_a_result_under_another_steps_name_is_made_again(run, tmp_path):
-    run()
+def test_a_result_under_another_steps_name_is_made_again(run, finished, tmp_path):
     one, other = stored(tmp_path, "verify")
     shutil.copy(other, one)
     assert run()["work"]["computed_steps"] == 1
@@ -103,12 +100,10 @@ def test_a_result_under_another_steps_name_is_made_again(run, tmp_path):
 
 @pytest.mark.parametrize("kind", ["prepared", "exported"])
 @pytest.mark.parametrize("how", ["gone", "flipped byte"])
-def test_a_damaged_model_file_is_made_again(run, tmp_path, kind, how):
-    run()
-    before = model_bytes(tmp_path)
+def test_a_damaged_model_file_is_made_again(run, finished, tmp_path, kind, how):
     DAMAGE[how](next((tmp_path / "workspace" / "files" / kind).rglob("model.onnx")))
     assert run()["work"]["computed_steps"] == 1
-    assert model_bytes(tmp_path) == before
+    assert model_bytes(tmp_path) == finished
 
 
 class Bomb:
@@ -116,8 +111,7 @@ class Bomb:
         return (Path.touch, (Path(self.path),))
 
 
-def test_a_pickle_in_the_place_of_a_result_is_not_executed(run, tmp_path):
-    run()
+def test_a_pickle_in_the_place_of_a_result_is_not_executed(run, finished, tmp_path):
     bomb = Bomb()
     bomb.path = str(tmp_path / "exploded")
     for path in [*stored(tmp_path), *(tmp_path / "workspace" / "files").rglob("*.json")]:
@@ -127,8 +121,7 @@ def test_a_pickle_in_the_place_of_a_result_is_not_executed(run, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_changed_data_is_other_data(run, job, tmp_path):
-    run()
+def test_changed_data_is_other_data(run, finished, job, tmp_path):
     changed = dict(np.load(job["evaluation"]))
     changed["x"][0] += 0.1
     np.savez(tmp_path / "evaluation.npz", **changed)
@@ -138,8 +131,7 @@ def test_changed_data_is_other_data(run, job, tmp_path):
     assert len(stored(tmp_path, "probe")) > len(before["probe"])
 
 
-def test_one_changed_weight_is_another_model(run, job, tmp_path):
-    run()
+def test_one_changed_weight_is_another_model(run, finished, job, tmp_path):
     model = onnx.load(job["model"])
     weight = model.graph.initializer[0]
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) * 1.01, weight.name))
@@ -148,8 +140,7 @@ def test_one_changed_weight_is_another_model(run, job, tmp_path):
     assert again["work"]["cached_steps"] == 0
 
 
-def test_the_same_content_elsewhere_is_the_same(run, job, tmp_path):
-    run()
+def test_the_same_content_elsewhere_is_the_same(run, finished, job, tmp_path):
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     places = {name: shutil.copy(path, moved) for name, path in job.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnx
@@ -47,55 +48,55 @@ def model_bytes(tmp_path, out="out"):
     return (tmp_path / out / "model.onnx").read_bytes()
 
 
-def test_a_sound_workspace_is_not_talked_about(heard):
-    assert heard()[1] == heard()[1] == []
+def test_a_sound_workspace_is_not_talked_about(heard, finished):
+    manifest, said = heard()
+    assert manifest["work"]["computed_steps"] == 0
+    assert said == []
 
 
-@pytest.mark.parametrize(("kind", "step"), [("results", "probe"), ("results", "prepare"), ("results", "export")])
-def test_what_is_computed_again_is_said(heard, tmp_path, kind, step):
-    heard()
-    flip(next((tmp_path / "workspace" / kind).glob(f"{step}-*")))
+@pytest.mark.parametrize("step", ["probe", "prepare", "export"])
+def test_what_is_computed_again_is_said(heard, finished, tmp_path, step):
+    flip(next((tmp_path / "workspace" / "results").glob(f"{step}-*")))
     _, said = heard()
     assert len(said) == 1 and f"the stored result of {step}" in said[0] and "computed again" in said[0]
     assert heard()[1] == []
 
 
 @pytest.mark.parametrize("kind", ["prepared", "exported"])
-def test_a_model_file_that_is_made_again_is_said(heard, tmp_path, kind):
-    heard()
+def test_a_model_file_that_is_made_again_is_said(heard, finished, tmp_path, kind):
     flip(next((tmp_path / "workspace" / "files" / kind).rglob("model.onnx")))
     said = heard()[1]
     assert len(said) == 1 and "is gone or damaged; it is made again" in said[0]
     assert heard()[1] == []
 
 
-COLUMN_FILES = ["0.bin", "columns.json", "sha256"]
+def cut(path: Path):
+    path.write_bytes(path.read_bytes()[:-1])
 
 
-@pytest.mark.parametrize("file", COLUMN_FILES)
-@pytest.mark.parametrize("how", [flip, lambda path: path.write_bytes(path.read_bytes()[:-1]), Path.unlink])
-def test_damaged_unpacked_data_are_unpacked_again_and_it_is_said(heard, tmp_path, file, how):
-    heard()
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [("0.bin", flip), ("0.bin", cut), ("columns.json", flip), ("columns.json", Path.unlink), ("sha256", flip)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_damaged_unpacked_data_are_unpacked_again_and_it_is_said(heard, finished, tmp_path, file, damage):
     shutil.rmtree(tmp_path / "workspace" / "results")
     shutil.rmtree(tmp_path / "workspace" / "records")
-    before = model_bytes(tmp_path)
     for path in (tmp_path / "workspace" / "files" / "columns").rglob(file):
-        how(path)
+        damage(path)
     manifest, said = heard()
     assert manifest["work"]["cached_steps"] == 0
     assert len(said) == 3 and all("unpacked copy" in line for line in said)
-    assert model_bytes(tmp_path) == before
+    assert model_bytes(tmp_path) == finished
     assert heard()[1] == []
 
 
-def test_finished_steps_whose_records_are_lost_are_still_finished(run, tmp_path):
-    run()
+def test_finished_steps_whose_records_are_lost_are_still_finished(run, finished, tmp_path):
     shutil.rmtree(tmp_path / "workspace" / "records")
     assert run()["work"]["computed_steps"] == 0
 
 
-def test_a_moved_workspace_keeps_what_it_knows(run, tmp_path):
-    run()
+def test_a_moved_workspace_keeps_what_it_knows(run, finished, tmp_path):
     shutil.move(tmp_path / "workspace", tmp_path / "moved")
     assert run(workspace="moved")["work"]["computed_steps"] == 0
 
@@ -110,9 +111,8 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def test_no_pickle_is_executed_whatever_the_records_say(run, tmp_path):
-    run()
-    before, crater = model_bytes(tmp_path), tmp_path / "crater"
+def test_no_pickle_is_executed_whatever_the_records_say(run, finished, tmp_path):
+    crater = tmp_path / "crater"
     bomb = PickleSerializer().dumps(Bomb(crater))
     PickleSerializer().loads(bomb)
     assert crater.exists(), "a dud shows nothing"
@@ -132,7 +132,7 @@ def test_no_pickle_is_executed_whatever_the_records_say(run, tmp_path):
         path.write_bytes(pickle.dumps(Bomb(crater)))
     run()
     assert not crater.exists()
-    assert model_bytes(tmp_path) == before
+    assert model_bytes(tmp_path) == finished
 
 
 def test_a_weight_changed_in_a_file_beside_the_model_is_another_model(run, tmp_path):
@@ -144,8 +144,7 @@ def test_a_weight_changed_in_a_file_beside_the_model_is_another_model(run, tmp_p
     assert run(model=str(path))["work"]["cached_steps"] == 0
 
 
-def test_another_candidate_precision_probes_only_that(run, tmp_path):
-    run(narrow=["a8w8"])
+def test_another_candidate_precision_probes_only_that(run, finished, tmp_path):
     before = {path.name for path in (tmp_path / "workspace" / "results").glob("probe-*")}
     run(narrow=["a16w8", "a8w8"])
     after = {path.name for path in (tmp_path / "workspace" / "results").glob("probe-*")}
@@ -153,8 +152,6 @@ def test_another_candidate_precision_probes_only_that(run, tmp_path):
 
 
 def test_two_runs_at_once_in_one_workspace_give_the_same_model(run, tmp_path):
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda out: run(out=out), ["one", "two"]))
     assert model_bytes(tmp_path, "one") == model_bytes(tmp_path, "two")

@@ -188,6 +188,7 @@ def test_a_tensor_of_one_value_has_a_finite_scale(name, dtype, symmetric, value)
 # ---- powers of two
 
 
+@settings(deadline=None)
 @given(st.floats(2.0**-120, 2.0**120, width=32))
 def test_rounding_up_gives_the_next_power_of_two(scale):
     power = float(round_up(np.float32(scale)))

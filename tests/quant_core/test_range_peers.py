@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
@@ -36,6 +36,7 @@ def covered(qparams):
 
 @pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
 @pytest.mark.parametrize("dtype", NARROW + WIDE, ids=lambda kind: kind.name)
+@settings(deadline=None)
 @given(values=hnp.arrays(np.float32, 20, elements=st.floats(-1e6, 1e6, width=32)))
 def test_minmax_is_what_was_seen(dtype, symmetric, values):
     assert MINMAX(Histogram.of(values), dtype, symmetric) == choose_qparams(
