@@ -48,7 +48,11 @@ def narrowcast() -> None:
 @click.option("--metric", metavar="PKG.MOD:FN", help="Your metric: fn(outputs, labels), higher is better.")
 @click.option("--wide", metavar="PRECISION", help="Precision all layers begin in.  [default: a16w8]")
 @click.option("--narrow", metavar="PRECISIONS", help="Precisions to narrow to, by commas.  [default: a8w8]")
-@click.option("--calibrate", metavar="METHOD", help="percentile or minmax.  [default: percentile]")
+@click.option(
+    "--calibrate",
+    metavar="METHOD",
+    help="percentile, minmax, entropy, mse, pow2-nonoverflow or pow2-minmse.  [default: percentile]",
+)
 @click.option("--search", metavar="STRATEGY", help="bisect or linear.  [default: bisect]")
 @click.option("--rank", metavar="LOSS", help="mse or kl.  [default: mse]")
 @click.option("--samples", metavar="auto|all|N", help="Evaluation samples a probe uses.  [default: auto]")
@@ -218,18 +222,22 @@ def _quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: boo
 
 
 def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig) -> dict[str, Any]:
-    from flows.auto_mixed_precision import auto_mixed_precision
+    from flows.temporary_server import prefect_server
 
-    return auto_mixed_precision(
-        model=inputs["model"],
-        calibration=inputs["calibration"],
-        evaluation=inputs["evaluation"],
-        holdout=inputs["holdout"],
-        config=config,
-        output=inputs["out"],
-        workers=inputs["workers"],
-        workspace=inputs["workspace"],
-    )
+    with prefect_server() as wait:
+        from flows.auto_mixed_precision import auto_mixed_precision  # which takes as long as the server's start
+
+        wait()
+        return auto_mixed_precision(
+            model=inputs["model"],
+            calibration=inputs["calibration"],
+            evaluation=inputs["evaluation"],
+            holdout=inputs["holdout"],
+            config=config,
+            output=inputs["out"],
+            workers=inputs["workers"],
+            workspace=inputs["workspace"],
+        )
 
 
 def main() -> None:

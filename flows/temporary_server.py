@@ -1,0 +1,96 @@
+"""A Prefect server for one run, where none is configured. It ends with the process it serves, however that ends.
+
+Prefect has a temporary server of its own, but a kill leaves it behind, and a Ctrl-C ends it before the run,
+which then waits for it in vain.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+from threading import Thread
+from typing import IO
+from urllib.error import URLError
+from urllib.request import urlopen
+
+__all__ = ["prefect_server"]
+
+_START_SECONDS = 180  # the first start also makes the database
+_END_SECONDS = 5
+
+
+@contextmanager
+def prefect_server() -> Iterator[Callable[[], None]]:
+    """Make sure that Prefect has a server; the function that comes of it waits until the server answers."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if PREFECT_API_URL.value():
+        yield lambda: None
+        return
+    with TemporaryFile() as errors:
+        port = _free_port()
+        process = _started(port, errors)
+        url = f"http://127.0.0.1:{port}/api"
+        with temporary_settings(updates={PREFECT_API_URL: url}):
+            yield lambda: _wait(process, url, errors)
+        # It is left to run until this process has ended: Prefect still sends events then.
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _started(port: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+    # It holds the other end of a pipe that closes with this process. In a session of its own, it hears no Ctrl-C.
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.temporary_server", str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        start_new_session=True,
+        env={**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+    )
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            errors.seek(0)
+            last = errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["it ended"]
+            raise RuntimeError(f"Prefect's server did not start: {last[0]}")
+        try:
+            with urlopen(f"{url}/health", timeout=1):
+                return
+        except (URLError, OSError):
+            time.sleep(0.05)
+    raise RuntimeError(f"Prefect's server did not answer within {_START_SECONDS} s")
+
+
+def main() -> None:
+    """Serve on the port given, until standard input is closed."""
+    import uvicorn
+
+    Thread(target=_end_with_the_pipe, daemon=True).start()
+    create_app = "prefect.server.api.server:create_app"
+    uvicorn.run(create_app, factory=True, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical", lifespan="on")
+
+
+def _end_with_the_pipe() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_END_SECONDS)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
