@@ -86,7 +86,7 @@ class PrefectStages(Stages):
         prepared = stage.with_options(
             cache_policy=GivenKey().configure(key_storage=self._store.records),
             result_storage=self._store.results,
-            refresh_cache=refresh or damage is not None,
+            refresh_cache=refresh,
         )
         return prepared, {"key": key, "label": stage.name + label, "arguments": arguments, "machine": machine}
 

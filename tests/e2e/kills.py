@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         wrong = disturbed_runs(Path(folder), options.runs, options.seed)
     print("\n".join(wrong) or f"{options.runs} runs: the same model every time, no finished step computed again")
     return len(wrong)

@@ -65,6 +65,10 @@ def test_two_workers_write_what_one_does(run, tmp_path):
     assert model_bytes(tmp_path, "one") == model_bytes(tmp_path, "two")
 
 
+def test_more_workers_compute_nothing_again(run, finished, tmp_path):
+    assert run(workers=2)["work"]["computed_steps"] == 0
+
+
 def flip_a_byte(path: Path):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF

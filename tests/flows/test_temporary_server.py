@@ -1,0 +1,64 @@
+"""The server of one run: there when needed, gone when the run is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flows import temporary_server
+from flows.temporary_server import prefect_server
+
+SERVED = """
+import time
+from prefect.settings import PREFECT_API_URL
+from flows.temporary_server import prefect_server
+with prefect_server() as wait:
+    wait()
+    print(PREFECT_API_URL.value(), flush=True)
+    time.sleep(600)
+"""
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_server_that_is_configured_is_used(monkeypatch):
+    monkeypatch.setattr(temporary_server, "_started", lambda port, errors: pytest.fail("started another"))
+    with prefect_server() as wait:
+        wait()
+
+
+def test_the_server_does_not_outlive_a_kill_of_its_run(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", SERVED], env=environment, stdout=subprocess.PIPE, text=True) as run:
+        port = int(run.stdout.readline().split(":")[2].split("/")[0])
+        assert answers(port)
+        run.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while answers(port) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not answers(port)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [("raise OSError('no room')", "OSError: no room"), ("pass", "it ended")],
+    ids=["said", "unsaid"],
+)
+def test_a_server_that_cannot_start_says_why(tmp_path, script, reason):
+    with (
+        (tmp_path / "errors").open("w+b") as errors,
+        subprocess.Popen([sys.executable, "-c", script], stderr=errors) as process,
+    ):
+        process.wait()
+        with pytest.raises(RuntimeError, match=f"^Prefect's server did not start: {reason}$"):
+            temporary_server._wait(process, "http://127.0.0.1:9", errors)
