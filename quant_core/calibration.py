@@ -80,7 +80,7 @@ def _batch_histograms(session: Session, tensors: list[str], batch: Batch) -> tup
             if np.isnan(largest):
                 raise InputError(
                     f"the float model computes a NaN in tensor {name!r} "
-                    f"(samples {batch.start} to {batch.start + batch.count - 1} of the calibration data)"
+                    f"(samples {batch.rows[0]} to {batch.rows[-1]} of the calibration data)"
                 )
             found[name] = Histogram.of(array) if largest < _INFINITE else None
     return batch, found

@@ -60,9 +60,9 @@ class Dataset:
         """Number of samples."""
         return len(next(iter(self.columns.values())))
 
-    def batch(self, start: int, stop: int) -> dict[str, NDArray[np.generic]]:
-        """Samples [start, stop) by input name."""
-        return {name: np.ascontiguousarray(array[start:stop]) for name, array in self.columns.items()}
+    def batch(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+        """The samples of these numbers, by input name."""
+        return {name: np.asarray(array[rows]) for name, array in self.columns.items()}
 
 
 def refer_data(source: DataSource, cache: Path) -> Reference:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +28,9 @@ from quant_core.progress import watcher
 from quant_core.qdq import PlanWriter
 from quant_core.quantizer import Quantizer
 from quant_core.references import Reference, fetch
+from quant_core.sampling import visited
 from quant_core.sessions import Numerics, Session, open_file, open_nodes
-from quant_core.tables import facts, with_facts
+from quant_core.tables import content_digest, facts, with_facts
 
 __all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "quantizer_of", "score_file"]
 
@@ -64,7 +67,8 @@ def float_outputs(
     check_inputs(graph, dataset)
     names = compared_outputs(graph, output)
     session = open_file(fetch(model, machine.cache), Numerics.FAST)
-    parts = [found for _, found in _run(session, graph, dataset, names, batch_size, machine.workers, "baseline")]
+    rows = np.arange(dataset.count)
+    parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "baseline")]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
     columns = {name: _fixed_size(array) for name, array in whole.items()}
     shapes = {name: list(array.shape[1:]) for name, array in whole.items()}
@@ -97,9 +101,27 @@ def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.gene
 
 
 def quantizer_of(layers: pa.Table, calibration: pa.Table, config: QuantizationConfig, machine: Machine) -> Quantizer:
-    """The quantizer that the results of prepare and calibrate describe."""
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    return Quantizer(graph, layers_from_table(layers), calibration, config)
+    """The quantizer that the results of prepare and calibrate describe; the same one for the steps of one run."""
+    digests = (content_digest(layers), content_digest(calibration), config.model_dump_json())
+    return _quantizer(_Recipe(digests, layers, calibration, config, machine.cache))
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What a quantizer is made of, compared by content."""
+
+    digests: tuple[bytes, bytes, str]
+    layers: pa.Table = field(compare=False)
+    calibration: pa.Table = field(compare=False)
+    config: QuantizationConfig = field(compare=False)
+    cache: Path = field(compare=False)
+
+
+# Its ranges and codes are the same for every shard of probes and every plan.
+@lru_cache(maxsize=1)
+def _quantizer(recipe: _Recipe) -> Quantizer:
+    graph = prepared_graph(facts(recipe.layers)["prepared"], recipe.cache)
+    return Quantizer(graph, layers_from_table(recipe.layers), recipe.calibration, recipe.config)
 
 
 def evaluate_plan(
@@ -110,16 +132,22 @@ def evaluate_plan(
     plan: Mapping[str, str],
     config: QuantizationConfig,
     function: str | None,
+    start: int,
+    stop: int,
     batch_size: int | None,
     machine: Machine,
 ) -> pa.Table:
-    """Score (schema SCORES) of a plan in simulation, bit for bit that of its exported file."""
+    """Score (schema SCORES) of a plan in simulation, bit for bit that of its exported file.
+
+    Samples [start, stop) in the order of visits are scored (see `sampling`); a user's metric `function` wants all.
+    """
     quantizer = quantizer_of(layers, calibration, config, machine)
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=True)
     nodes = writer.write(PrecisionPlan.from_dict(plan)).nodes
     session = open_nodes(graph, nodes, graph.outputs, writer.constants)
-    return _score(session, graph, data, baseline, function, batch_size, machine)
+    rows = visited(baseline.num_rows, start, stop)
+    return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 
 
 def score_file(
@@ -134,7 +162,8 @@ def score_file(
     """Score (schema SCORES) of a model file, loaded afresh."""
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     session = open_file(fetch(exported, machine.cache))
-    return _score(session, graph, data, baseline, function, batch_size, machine)
+    rows = np.arange(baseline.num_rows)
+    return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 
 
 def _score(
@@ -143,6 +172,7 @@ def _score(
     data: Reference,
     baseline: pa.Table,
     function: str | None,
+    rows: NDArray[np.intp],
     batch_size: int | None,
     machine: Machine,
 ) -> pa.Table:
@@ -150,10 +180,9 @@ def _score(
     names = tuple(baseline.column_names)
     reference = reference_arrays(baseline)
     terms, kept = [], []
-    for batch, found in _run(session, graph, dataset, names, batch_size, machine.workers, "evaluate"):
-        span = slice(batch.start, batch.start + batch.count)
-        labels = None if dataset.labels is None else dataset.labels[span]
-        terms.append(sample_terms([reference[name][span] for name in names], list(found.values()), labels))
+    for batch, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "evaluate"):
+        labels = None if dataset.labels is None else dataset.labels[batch.rows]
+        terms.append(sample_terms([reference[name][batch.rows] for name in names], list(found.values()), labels))
         if function is not None:
             kept.append(found)
     if function is None:
@@ -175,20 +204,21 @@ def _run(
     session: Session,
     graph: FloatGraph,
     data: Dataset,
+    rows: NDArray[np.intp],
     names: Sequence[str],
     batch_size: int | None,
     workers: int,
     stage: str,
 ) -> list[tuple[Batch, Outputs]]:
     """Each batch with the named outputs, rows that only fill up a fixed batch cut off."""
-    watcher().expects(stage, data.count)
+    watcher().expects(stage, len(rows))
 
     def outputs_of(batch: Batch) -> tuple[Batch, Outputs]:
         found = session(batch.feeds)
         watcher().advanced(stage, batch.count)
         return batch, {name: per_sample(found[name], name, batch) for name in names}
 
-    return list(ordered_map(outputs_of, batches(graph, data, batch_size), workers))
+    return list(ordered_map(outputs_of, batches(graph, data, batch_size, rows), workers))
 
 
 def per_sample(array: NDArray[np.generic], name: str, batch: Batch) -> NDArray[np.generic]:

@@ -25,10 +25,13 @@ class Batch:
 
     feeds: Mapping[str, NDArray[np.generic]]
     """Arrays by input name; the last sample repeated where the model insists on a full batch."""
-    start: int
-    """Number of the first sample."""
-    count: int
-    """Number of samples that are not repetitions."""
+    rows: NDArray[np.intp]
+    """Numbers of the samples in the data, without repetitions."""
+
+    @property
+    def count(self) -> int:
+        """Number of samples that are not repetitions."""
+        return len(self.rows)
 
 
 def check_inputs(graph: FloatGraph, data: Dataset) -> None:
@@ -89,15 +92,16 @@ def default_batch(graph: FloatGraph) -> int:
 
 
 def batches(
-    graph: FloatGraph, data: Dataset, size: int | None = None, start: int = 0, stop: int | None = None
+    graph: FloatGraph, data: Dataset, size: int | None = None, rows: NDArray[np.intp] | None = None
 ) -> Iterator[Batch]:
-    """Samples [start, stop) in batches of `size` (by default what suits memory), or of what the model is fixed to."""
+    """The samples `rows` (all) in batches of `size` (what suits memory), or of what the model is fixed to."""
     fixed = fixed_batch(graph)
-    step, stop = fixed or size or default_batch(graph), data.count if stop is None else min(stop, data.count)
-    for first in range(start, stop, step):
-        feeds = data.batch(first, min(first + step, stop))
+    step, rows = fixed or size or default_batch(graph), np.arange(data.count) if rows is None else rows
+    for first in range(0, len(rows), step):
+        part = rows[first : first + step]
+        feeds = data.batch(part)
         feeds = {name: feeds[name] for name in graph.inputs}
-        count = min(step, stop - first)
-        if fixed and count < fixed:
-            feeds = {name: np.concatenate([a, np.repeat(a[-1:], fixed - count, axis=0)]) for name, a in feeds.items()}
-        yield Batch(feeds, first, count)
+        missing = (fixed or 0) - len(part)
+        if missing > 0:
+            feeds = {name: np.concatenate([a, np.repeat(a[-1:], missing, axis=0)]) for name, a in feeds.items()}
+        yield Batch(feeds, part)

@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 from quant_core.errors import InputError
 from quant_core.tables import SCORES
 
-__all__ = ["METRICS", "Score", "Terms", "additive", "load_function", "sample_terms", "scores_of", "terms_table"]
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "Score",
+    "Terms",
+    "additive",
+    "load_function",
+    "sample_terms",
+    "scores_of",
+    "terms_table",
+]
 
 Array = NDArray[np.generic]
 Terms = dict[str, NDArray[np.float64]]
@@ -99,29 +109,42 @@ def _column(scores: pa.Table, name: str) -> NDArray[np.float64]:
     return np.asarray(scores.column(name).to_numpy(), np.float64)
 
 
-def _mean(values: NDArray[np.float64]) -> Score:
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value, and how much each sample has to do with it."""
+
+    value: float
+    """In the metric's unit."""
+    influence: NDArray[np.float64] | None
+    """One value a sample, whose mean varies as the metric does; None where the metric is infinite."""
+
+    @property
+    def score(self) -> Score:
+        """The value with its standard error."""
+        return Score(self.value, None if self.influence is None else _error_of_mean(self.influence))
+
+
+def _mean(values: NDArray[np.float64]) -> Estimate:
     # sum / n, not a difference of means: 20 of 2,000 is 0.01 exactly, as the user writes it.
-    return Score(float(np.sum(values)) / len(values), _error_of_mean(values))
+    return Estimate(float(np.sum(values)) / len(values), values)
 
 
 def _error_of_mean(values: NDArray[np.float64]) -> float | None:
     return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
-def _sqnr(scores: pa.Table) -> Score:
-    """10 log10 of summed signal over summed error; its error by the delta method."""
+def _sqnr(scores: pa.Table) -> Estimate:
+    """10 log10 of summed signal over summed error; its influence by the delta method."""
     signal, error = _column(scores, "signal"), _column(scores, "error")
     if not error.sum():
-        return Score(math.inf, 0.0)
+        return Estimate(math.inf, None)
     if not signal.sum():
-        return Score(-math.inf, None)
+        return Estimate(-math.inf, None)
     relative = signal / signal.mean() - error / error.mean()
-    spread = _error_of_mean(relative)
-    value = 10 * math.log10(signal.sum() / error.sum())
-    return Score(value, None if spread is None else spread * 10 / math.log(10))
+    return Estimate(10 * math.log10(signal.sum() / error.sum()), relative * 10 / math.log(10))
 
 
-METRICS: Mapping[str, Callable[[pa.Table], Score]] = {
+METRICS: Mapping[str, Callable[[pa.Table], Estimate]] = {
     "l2": lambda scores: _mean(_column(scores, "l2")),
     "sqnr_db": _sqnr,
     "kl": lambda scores: _mean(_column(scores, "kl")),

@@ -182,12 +182,16 @@ def _standard_errors(findings: Findings) -> dict[str, dict[str, float]]:
         **({"holdout": held_out.scores} if held_out else {}),
     }
     found = {
-        part: {name: error for name in scores_of(scores) if (error := METRICS[name](scores).standard_error) is not None}
+        part: {
+            name: error
+            for name in scores_of(scores)
+            if (error := METRICS[name](scores).score.standard_error) is not None
+        }
         for part, scores in parts.items()
     }
     top1 = parts["wide"].rename_columns({"float_top1": "top1", "top1": "wide_top1"})
     labelled = top1.column("top1").null_count == 0
-    error = METRICS["top1"](top1).standard_error if labelled else None
+    error = METRICS["top1"](top1).score.standard_error if labelled else None
     return {"float": {} if error is None else {"top1": error}} | found
 
 

@@ -21,6 +21,7 @@ from quant_core.metrics import divergence
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.progress import watcher
 from quant_core.references import Reference
+from quant_core.sampling import visited
 from quant_core.sessions import Numerics
 from quant_core.tables import PROBES
 
@@ -74,8 +75,8 @@ def layer_sensitivity(
 ) -> pa.Table:
     """The loss of every sample (schema PROBES) for each layer of the shard at a narrow precision.
 
-    Samples [start, stop) of the data are used. All other layers are at the wide precision; the loss is against
-    the output of the all-wide model.
+    Samples [start, stop) in the order of visits are used (see `sampling`). All other layers are at the wide
+    precision; the loss is against the output of the all-wide model.
     """
     quantizer = quantizer_of(layers, calibration, config, machine)
     dataset = open_dataset(data, machine.cache)
@@ -85,7 +86,7 @@ def layer_sensitivity(
     names = compared_outputs(quantizer.graph, output)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
     seconds = np.zeros(len(shard))
-    for batch in batches(quantizer.graph, dataset, batch_size, start, stop):
+    for batch in batches(quantizer.graph, dataset, batch_size, visited(dataset.count, start, stop)):
         _probe_batch(model, batch, names, LOSSES[loss], losses, seconds)
     columns = {
         "layer": list(shard),

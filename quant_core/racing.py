@@ -1,8 +1,9 @@
 """How many samples each probe gets: few at first, more only where they decide the order.
 
 Layers race. All are probed on a sixteenth of the data; those whose place in the ranking is not settled (the
-paired difference to a neighbour is within two standard errors) go on, twice as far each round, up to a
-quarter. Which layers go on depends on the losses alone, so that a new target finds every probe again.
+paired difference to a neighbour is within two standard errors) and matters (those errors are more than a
+two-hundredth of what all layers lose together) go on, twice as far each round, up to a quarter. Which layers
+go on depends on the losses alone, so that a new target finds every probe again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quant_core.sampling import doubling
+
 __all__ = ["LossEstimate", "gathered", "loss_estimates", "sample_rounds", "unsettled"]
 
 Probe = tuple[str, str]
@@ -27,6 +30,7 @@ Losses = Mapping[Probe, NDArray[np.float64]]
 _FEWEST = 64
 _FIRST_SHARE, _LAST_SHARE = 16, 4
 _STANDARD_ERRORS = 2.0
+_NEGLIGIBLE = 1 / 200
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,7 @@ def sample_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int
         return [count]
     if samples != "auto":
         return [min(samples, count)]
-    rounds = [max(count // _FIRST_SHARE, _FEWEST)]
-    while 2 * rounds[-1] <= count // _LAST_SHARE:
-        rounds.append(2 * rounds[-1])
-    return rounds
+    return doubling(max(count // _FIRST_SHARE, _FEWEST), count // _LAST_SHARE)
 
 
 def gathered(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
@@ -64,19 +65,28 @@ def gathered(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
 
 
 def unsettled(losses: Losses) -> list[Probe]:
-    """Probes still in the race whose place is not settled, in the order given.
+    """Probes still in the race whose place is not settled and matters, in the order given.
 
     One with an infinite loss, or none, is settled: it is last.
     """
     longest = max(len(values) for values in losses.values())
     racing = [probe for probe, values in losses.items() if len(values) == longest and _is_finite(values)]
     ranked = sorted(racing, key=lambda probe: float(np.sum(losses[probe])))
+    # Two layers that change places at the cut change what is lost by their difference, and no more.
+    negligible = _NEGLIGIBLE * _lost_together(losses)
     open_places = set()
     for one, other in pairwise(ranked):
         difference = losses[other] - losses[one]
-        if np.mean(difference) <= _STANDARD_ERRORS * _error_of_mean(difference):
+        uncertain = _STANDARD_ERRORS * _error_of_mean(difference)
+        if np.mean(difference) <= uncertain and uncertain > negligible:
             open_places |= {one, other}
     return [probe for probe in racing if probe in open_places]
+
+
+def _lost_together(losses: Losses) -> float:
+    """The sum of all layers' mean losses, at one precision."""
+    means = [float(np.mean(values)) for values in losses.values() if _is_finite(values)]
+    return sum(means) / max(len({precision for _, precision in losses}), 1)
 
 
 def loss_estimates(losses: Losses) -> dict[Probe, LossEstimate]:

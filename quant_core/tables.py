@@ -25,6 +25,7 @@ __all__ = [
     "SCORES",
     "SEARCH",
     "SENSITIVITY",
+    "content_digest",
     "facts",
     "from_ipc",
     "to_ipc",
@@ -33,7 +34,7 @@ __all__ = [
 
 _DIGEST, _MAGIC = b"sha256", b"ARROW1"
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows whenever a schema below changes meaning; part of every cache key."""
 
 
@@ -74,7 +75,7 @@ PROBES = _schema(
     pa.field("losses", pa.list_(pa.float64()), nullable=False),
     pa.field("seconds", pa.float64(), nullable=False),
 )
-"""probe: one row a (layer, precision), the loss of every sample in data order."""
+"""probe: one row a (layer, precision), the loss of every sample of its round, in data order."""
 
 SENSITIVITY = _schema(
     "sensitivity",
@@ -109,10 +110,12 @@ SEARCH = _schema(
     pa.field("macs_share", pa.float64(), nullable=False),
     pa.field("score", pa.float64(), nullable=False),
     pa.field("standard_error", pa.float64()),
+    pa.field("samples", pa.int64(), nullable=False),
     pa.field("accepted", pa.bool_(), nullable=False),
     pa.field("precisions", pa.string(), nullable=False),
 )
-"""search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON."""
+"""search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON.
+The score of a plan that was settled on some of the samples is a projection to all of them."""
 
 EXPORTED = _schema(
     "exported",
@@ -143,7 +146,7 @@ def to_ipc(table: pa.Table) -> bytes:
     Equal tables give equal bytes.
     """
     plain = _without_digest(table.combine_chunks())
-    metadata = {**(plain.schema.metadata or {}), _DIGEST: _content_digest(plain)}
+    metadata = {**(plain.schema.metadata or {}), _DIGEST: content_digest(plain)}
     return bytes(_ipc_buffer(plain.replace_schema_metadata(metadata), "zstd"))
 
 
@@ -152,7 +155,8 @@ def _without_digest(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata(kept or None)
 
 
-def _content_digest(table: pa.Table) -> bytes:
+def content_digest(table: pa.Table) -> bytes:
+    """Sha256 of a table's content, schema and facts, in hexadecimal."""
     # Of the uncompressed form: another release of the compressor may write the same content in other bytes.
     return hashlib.sha256(_ipc_buffer(table, None)).hexdigest().encode()
 
@@ -173,7 +177,7 @@ def from_ipc(data: bytes) -> pa.Table:
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         table.validate(full=True)
         plain = _without_digest(table.combine_chunks())
-        intact = (table.schema.metadata or {}).get(_DIGEST) == _content_digest(plain)
+        intact = (table.schema.metadata or {}).get(_DIGEST) == content_digest(plain)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InputError(f"not an Arrow file: {error}") from error
     if not intact:

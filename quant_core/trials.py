@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from quant_core.progress import watcher
 from quant_core.ranking import macs_share, total_bops
 from quant_core.references import Reference
 from quant_core.search import Measured
+from quant_core.sequential import evaluation_rounds, in_data_order, project
 from quant_core.stages import Stages
 from quant_core.tables import SEARCH, facts
 
@@ -49,9 +51,9 @@ class Trial:
     plan: PrecisionPlan
     """The plan."""
     scores: pa.Table
-    """Its terms on the evaluation data (schema SCORES)."""
+    """Its terms on the evaluation data, or on as many of them as the verdict took (schema SCORES)."""
     score: Score
-    """Its value of the target's metric."""
+    """Its value of the target's metric on all of the evaluation data, projected where not all were looked at."""
     met: bool
     """Whether that is within the limit."""
 
@@ -88,9 +90,31 @@ class Trials:
     """Every plan evaluated so far, in order."""
 
     def evaluate(self, plan: PrecisionPlan, stage: str) -> Trial:
-        """Score a plan and note it down."""
+        """Score a plan and note it down; the first one, the wide plan, on all samples."""
+        trial = self._tried(plan, stage)
+        self.done.append(trial)
+        watcher().tried(self._narrowed(plan), len(plan.layers), trial.score.value, trial.met)
+        return trial
+
+    def _tried(self, plan: PrecisionPlan, stage: str) -> Trial:
+        target, count = self.request.config.target, self.baseline.num_rows
+        one_round = not self.done or target.function is not None
+        stops = [count] if one_round else evaluation_rounds(count, self.request.config.samples)
+        parts: list[pa.Table] = []
+        for start, stop in pairwise([0, *stops]):
+            parts.append(self._scored(plan, stage, start, stop))
+            scores = in_data_order(parts, stops[: len(parts)], count)
+            if stop < count:
+                projection = project(target.metric, scores, self.done[0].scores)
+                verdict = projection.verdict(target)
+                if verdict is not None:
+                    return Trial(plan, scores, projection.score, verdict)
+        score = target_score(target, scores, self.baseline)
+        return Trial(plan, scores, score, target.met_by(score.value))
+
+    def _scored(self, plan: PrecisionPlan, stage: str, start: int, stop: int) -> pa.Table:
         config = self.request.config
-        scores = self.stages.run(
+        return self.stages.run(
             stage,
             evaluate_plan,
             layers=self.layers,
@@ -100,13 +124,10 @@ class Trials:
             plan=plan.as_dict(),
             config=config.quantization(),
             function=config.target.function,
+            start=start,
+            stop=stop,
             batch_size=config.batch_size,
         )
-        score = target_score(config.target, scores, self.baseline)
-        trial = Trial(plan, scores, score, config.target.met_by(score.value))
-        self.done.append(trial)
-        watcher().tried(self._narrowed(plan), len(plan.layers), score.value, trial.met)
-        return trial
 
     def measured(self, trial: Trial) -> Measured:
         """How a plan did, as the search strategies want to know it."""
@@ -161,6 +182,7 @@ class Trials:
                 "macs_share": macs_share(listed, trial.plan, wide),
                 "score": trial.score.value,
                 "standard_error": trial.score.standard_error,
+                "samples": trial.scores.num_rows,
                 "accepted": trial.met,
                 "precisions": json.dumps(trial.plan.as_dict()),
             }
@@ -182,4 +204,4 @@ def target_score(target: Target, scores: pa.Table, baseline: pa.Table) -> Score:
     """The value of the target's metric."""
     if target.metric == "metric_drop":
         return Score(facts(baseline)["metric"] - facts(scores)["metric"], None)
-    return METRICS[target.metric](scores)
+    return METRICS[target.metric](scores).score

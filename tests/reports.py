@@ -163,6 +163,7 @@ def _search(names: tuple[str, ...], scores: tuple[float, ...], limit: float) -> 
                 "macs_share": count / len(names),
                 "score": score,
                 "standard_error": 0.01,
+                "samples": 100,
                 "accepted": score <= limit,
                 "precisions": json.dumps(plan.as_dict()),
             }

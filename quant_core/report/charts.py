@@ -101,6 +101,7 @@ def _plan_point(metric: str, row: Json, chosen: bool) -> Json:
             f"Plan {row['step'] + 1}: {verdict}{', shipped' if chosen else ''}",
             f"{METRIC_NAMES[metric]}: {metric_text(metric, row['score'])}{spread}",
             f"{row['layers_narrowed']} layers narrowed, {percent(row['macs_share'])} of the MACs",
+            f"settled on {row['samples']} samples",
         ],
     }
 

@@ -18,6 +18,8 @@ from quant_core.export import export, exported_reference
 from quant_core.inputs import batches
 from quant_core.machine import Machine
 from quant_core.references import refer
+from quant_core.sampling import visited
+from quant_core.sequential import in_data_order
 from quant_core.tables import facts
 from tests.models import build, samples
 from tests.quant_core.workbench import bench, saved
@@ -41,10 +43,11 @@ class Scored:
             self.model, self.made.layer_table, self.data, self.output, self.function, batch_size, machine
         )
 
-    def simulated(self, plan, batch_size=None, workers=1):
+    def simulated(self, plan, batch_size=None, workers=1, start=0, stop=None):
         made, machine = self.made, Machine(self.made.machine.cache, workers)
         tables = (made.layer_table, made.calibration, self.baseline)
-        return evaluate_plan(*tables, self.data, plan.as_dict(), made.config, self.function, batch_size, machine)
+        span = (start, self.baseline.num_rows if stop is None else stop)
+        return evaluate_plan(*tables, self.data, plan.as_dict(), made.config, self.function, *span, batch_size, machine)
 
     def shipped(self, plan, batch_size=None):
         made = self.made
@@ -98,6 +101,15 @@ def test_scores_do_not_depend_on_threads(scored, batch_size, workers):
     plan = found.made.plan("c2")
     assert found.simulated(plan, batch_size, workers).equals(found.simulated(plan, batch_size))
     assert found.floats(batch_size, workers).equals(found.floats(batch_size))
+
+
+def test_rounds_make_up_the_whole(scored):
+    found = scored("chain", count=11)
+    plan, whole = found.made.plan("c2"), found.simulated(found.made.plan("c2"), batch_size=1)
+    parts = [found.simulated(plan, 1, start=start, stop=stop) for start, stop in [(0, 3), (3, 6), (6, 11)]]
+    assert [part.num_rows for part in parts] == [3, 3, 5]
+    assert in_data_order(parts, [3, 6, 11], 11).equals(whole)
+    assert parts[0].equals(whole.take(visited(11, 0, 3)))
 
 
 def test_samples_that_fill_up_a_fixed_batch_do_not_count(tmp_path):

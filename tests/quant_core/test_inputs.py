@@ -97,28 +97,29 @@ SAMPLES = data(x=np.arange(33, dtype=np.float32).reshape(11, 3), unused=np.zeros
 
 
 @pytest.mark.parametrize(
-    ("size", "start", "stop", "expected"),
+    ("size", "rows", "expected"),
     [
-        pytest.param(4, 0, None, [(0, 4), (4, 4), (8, 3)], id="all"),
-        pytest.param(4, 5, 10, [(5, 4), (9, 1)], id="a part"),
-        pytest.param(4, 8, 99, [(8, 3)], id="no further than the data"),
-        pytest.param(None, 0, None, [(0, 11)], id="default size"),
-        pytest.param(100, 0, None, [(0, 11)], id="one batch"),
-        pytest.param(4, 11, None, [], id="nothing left"),
+        pytest.param(4, None, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]], id="all"),
+        pytest.param(2, [1, 5, 9], [[1, 5], [9]], id="some"),
+        pytest.param(None, None, [list(range(11))], id="default size"),
+        pytest.param(100, None, [list(range(11))], id="one batch"),
+        pytest.param(4, [], [], id="nothing left"),
     ],
 )
-def test_batches(size, start, stop, expected, tmp_path):
-    found = list(batches(graph(FREE, tmp_path), SAMPLES, size, start, stop))
-    assert [(batch.start, batch.count) for batch in found] == expected
+def test_batches(size, rows, expected, tmp_path):
+    chosen = None if rows is None else np.array(rows, int)
+    found = list(batches(graph(FREE, tmp_path), SAMPLES, size, chosen))
+    assert [batch.rows.tolist() for batch in found] == expected
+    assert [batch.count for batch in found] == [len(part) for part in expected]
     for batch in found:
         assert list(batch.feeds) == ["x"]
-        np.testing.assert_array_equal(batch.feeds["x"], SAMPLES.columns["x"][batch.start : batch.start + batch.count])
+        np.testing.assert_array_equal(batch.feeds["x"], SAMPLES.columns["x"][batch.rows])
 
 
 @pytest.mark.parametrize("size", [None, 2, 100])
 def test_a_fixed_batch_is_filled_with_the_last_sample(size, tmp_path):
     found = list(batches(graph(FIXED, tmp_path), SAMPLES, size))
-    assert [(batch.start, batch.count) for batch in found] == [(0, 4), (4, 4), (8, 3)]
+    assert [(batch.rows[0], batch.count) for batch in found] == [(0, 4), (4, 4), (8, 3)]
     np.testing.assert_array_equal(found[-1].feeds["x"], SAMPLES.columns["x"][[8, 9, 10, 10]])
 
 

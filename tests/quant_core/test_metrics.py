@@ -72,7 +72,7 @@ def test_a_metric_is_its_formula(name, reference, quantized, labels):
 def test_a_standard_error_is_the_spread_over_resampled_data(name):
     table, rng = scored(FLOAT, QUANTIZED, LABELS), np.random.default_rng(1)
     draws = [METRICS[name](table.take(rng.integers(0, 300, 300))).value for _ in range(400)]
-    assert METRICS[name](table).standard_error == pytest.approx(np.std(draws), rel=0.2)
+    assert METRICS[name](table).score.standard_error == pytest.approx(np.std(draws), rel=0.2)
 
 
 def test_terms_do_not_depend_on_how_samples_are_batched():
@@ -137,7 +137,7 @@ def test_kl_survives_logits_no_exponential_can_hold():
 
 def test_one_sample_has_no_standard_error():
     table = scored(FLOAT[:1], QUANTIZED[:1], LABELS[:1])
-    assert [METRICS[name](table).standard_error for name in METRICS] == [None] * len(METRICS)
+    assert [METRICS[name](table).score.standard_error for name in METRICS] == [None] * len(METRICS)
 
 
 def test_a_nan_in_the_output_meets_no_target():

@@ -37,9 +37,15 @@ def test_rounds_of_one_probe_are_joined_in_order():
 
 def test_only_layers_close_to_a_neighbour_go_on():
     noise = np.random.default_rng(0).normal(0, 1, (4, 100))
-    means = np.array([[1.0], [50.0], [50.01], [99.0]])
+    means = np.array([[1.0], [5.0], [5.01], [9.0]])
     losses = {(name, "a8w8"): row for name, row in zip("abcd", means + noise, strict=True)}
     assert unsettled(losses) == [("b", "a8w8"), ("c", "a8w8")]
+
+
+def test_layers_that_lose_next_to_nothing_do_not_go_on():
+    noise = np.random.default_rng(0).normal(0, 1, (4, 100))
+    means = np.array([[1.0], [5.0], [5.01], [900.0]])
+    assert unsettled({(name, "a8w8"): row for name, row in zip("abcd", means + noise, strict=True)}) == []
 
 
 def test_layers_that_differ_by_the_same_on_every_sample_are_settled_however_noisy_the_samples():

@@ -1,0 +1,31 @@
+"""Which samples are looked at first, where not all of them may be needed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["doubling", "visited"]
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def visited(count: int, start: int, stop: int) -> NDArray[np.intp]:
+    """Numbers of the samples that come as [start, stop) in the order of visits, ascending.
+
+    The order spreads every beginning of it evenly over the data, which may well be sorted by class: sample i comes
+    at the rank of i times the golden ratio, modulo 1 (the three-gap theorem; Knuth, The Art of Computer
+    Programming, volume 3, section 6.4, theorem S).
+    """
+    order = np.argsort(np.arange(count) * _GOLDEN % 1, kind="stable")
+    return np.sort(order[start:stop])
+
+
+def doubling(first: int, last: int) -> list[int]:
+    """Numbers of samples after which each round ends: `first`, then twice as many each time, `last` at the most."""
+    rounds = [first]
+    while 2 * rounds[-1] <= last:
+        rounds.append(2 * rounds[-1])
+    return rounds
