@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -193,6 +194,7 @@ def _configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
 def _quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool) -> int:
     """Run the flow and show what comes of it; the exit code."""
     from flows.request import request_for, workspace_folder
+    from flows.temporary_server import prefect_server
     from flows.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from quant_core.errors import TargetError
     from quant_core.output import manifest_json
@@ -202,14 +204,14 @@ def _quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: boo
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = None
-    with watcher.shown(), watched_by(watcher):
-        # Bad input is refused here, before Prefect takes its seconds to start.
+    with watcher.shown(), watched_by(watcher), prefect_server() as wait:
+        # Bad input is refused here, while Prefect takes its seconds to start.
         asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
         check_request(
             request_for(**asked, config=config, output=inputs["out"]), workspace_folder(inputs["workspace"]) / "files"
         )
         try:
-            manifest = _run_flow(inputs, config)
+            manifest = _run_flow(inputs, config, wait)
         except TargetError as error:
             missed, manifest = str(error), dict(cast("Outcome", error.outcome).manifest)
     if as_json:
@@ -221,23 +223,21 @@ def _quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: boo
     return 0 if manifest["target"]["met"] else 3
 
 
-def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig) -> dict[str, Any]:
-    from flows.temporary_server import prefect_server
+def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig, wait: Callable[[], None]) -> dict[str, Any]:
+    """Run the flow as soon as Prefect's server answers."""
+    from flows.auto_mixed_precision import auto_mixed_precision
 
-    with prefect_server() as wait:
-        from flows.auto_mixed_precision import auto_mixed_precision  # which takes as long as the server's start
-
-        wait()
-        return auto_mixed_precision(
-            model=inputs["model"],
-            calibration=inputs["calibration"],
-            evaluation=inputs["evaluation"],
-            holdout=inputs["holdout"],
-            config=config,
-            output=inputs["out"],
-            workers=inputs["workers"],
-            workspace=inputs["workspace"],
-        )
+    wait()
+    return auto_mixed_precision(
+        model=inputs["model"],
+        calibration=inputs["calibration"],
+        evaluation=inputs["evaluation"],
+        holdout=inputs["holdout"],
+        config=config,
+        output=inputs["out"],
+        workers=inputs["workers"],
+        workspace=inputs["workspace"],
+    )
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
-from threading import Thread
+from threading import Event, Thread
 from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -38,9 +38,25 @@ def prefect_server() -> Iterator[Callable[[], None]]:
         port = _free_port()
         process = _started(port, errors)
         url = f"http://127.0.0.1:{port}/api"
-        with temporary_settings(updates={PREFECT_API_URL: url}):
-            yield lambda: _wait(process, url, errors)
+        with temporary_settings(updates={PREFECT_API_URL: url}), _dropped_unused(process) as used:
+
+            def wait() -> None:
+                used.set()
+                _wait(process, url, errors)
+
+            yield wait
         # It is left to run until this process has ended: Prefect still sends events then.
+
+
+@contextmanager
+def _dropped_unused(process: subprocess.Popen[bytes]) -> Iterator[Event]:
+    """End at once a server that nobody waited for: its run was refused."""
+    used = Event()
+    try:
+        yield used
+    finally:
+        if not used.is_set():
+            process.kill()
 
 
 def _free_port() -> int:

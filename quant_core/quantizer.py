@@ -76,6 +76,8 @@ class Quantizer:
         self._groups = range_groups(self.topology)
         self._activations: dict[tuple[tuple[str, ...], DataType], QParams] = {}
         self._weights: dict[tuple[str, Precision], Weight] = {}
+        self._biases: dict[tuple[int, Precision], Bias] = {}
+        self._bias_names: dict[int, str | None] = {}
         self._layer_named = {layer.name: layer for layer in self.layers}
 
     def range_key(self, tensor: str) -> str:
@@ -165,6 +167,11 @@ class Quantizer:
 
     def bias_name(self, index: int) -> str | None:
         """The constant bias of a node that is quantized with it: one value per output channel, unscaled."""
+        if index not in self._bias_names:
+            self._bias_names[index] = self._find_bias(index)
+        return self._bias_names[index]
+
+    def _find_bias(self, index: int) -> str | None:
         node = self.graph.nodes[index]
         if len(node.input) < 3 or not all(self.graph.is_float_constant(name) for name in node.input[1:3]):
             return None
@@ -190,6 +197,12 @@ class Quantizer:
 
     def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         """A node's bias for the precision its layer computes in (rule 5: recomputed for each)."""
+        key = (index, precision)
+        if key not in self._biases:
+            self._biases[key] = self._quantized_bias(index, layer_name, precision)
+        return self._biases[key]
+
+    def _quantized_bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         name = self.bias_name(index)
         assert name is not None  # callers ask only for nodes that have one
         values = np.asarray(self.graph.constant(name), np.float32)

@@ -1,8 +1,8 @@
 """Stops scoring a plan once the verdict on it is settled.
 
 A plan is scored round by round on more of the evaluation data. After each round its score on all of them is
-projected: from the wide plan's, which is known on all of them, and the paired difference of the two on the
-samples seen (a difference estimator with finite population correction; Cochran, Sampling Techniques, 3rd
+projected: from that of a plan like it, which is known on all of them, and the paired difference of the two on
+the samples seen (a difference estimator with finite population correction; Cochran, Sampling Techniques, 3rd
 edition, chapters 2 and 7). It stops when the limit is four standard errors away. The model that is given out is
 measured on all samples, from its file.
 """
@@ -62,11 +62,11 @@ class Projection:
         return ends.pop() if len(ends) == 1 else None
 
 
-def project(metric: str, plan: pa.Table, wide: pa.Table) -> Projection:
-    """Project a plan's score from its terms on the first samples visited, and the wide plan's on all of them."""
-    count, seen = wide.num_rows, plan.num_rows
-    pair = wide.take(visited(count, 0, seen))
-    ours, theirs, known = (METRICS[metric](scores) for scores in (plan, pair, wide))
+def project(metric: str, plan: pa.Table, other: pa.Table) -> Projection:
+    """Project a plan's score from its terms on the first samples visited, and another plan's on all of them."""
+    count, seen = other.num_rows, plan.num_rows
+    pair = other.take(visited(count, 0, seen))
+    ours, theirs, known = (METRICS[metric](scores) for scores in (plan, pair, other))
     value = known.value + ours.value - theirs.value
     if ours.influence is None or theirs.influence is None or not math.isfinite(value):
         return Projection(Score(value, None), math.inf)

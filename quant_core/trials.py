@@ -105,12 +105,17 @@ class Trials:
             parts.append(self._scored(plan, stage, start, stop))
             scores = in_data_order(parts, stops[: len(parts)], count)
             if stop < count:
-                projection = project(target.metric, scores, self.done[0].scores)
+                projection = project(target.metric, scores, self._nearest_scored(plan).scores)
                 verdict = projection.verdict(target)
                 if verdict is not None:
                     return Trial(plan, scores, projection.score, verdict)
         score = target_score(target, scores, self.baseline)
         return Trial(plan, scores, score, target.met_by(score.value))
+
+    def _nearest_scored(self, plan: PrecisionPlan) -> Trial:
+        """Of the trials on all samples, the one whose plan differs in the fewest layers."""
+        whole = [trial for trial in self.done if trial.scores.num_rows == self.baseline.num_rows]
+        return min(whole, key=lambda trial: len(plan.changed_from(trial.plan)))
 
     def _scored(self, plan: PrecisionPlan, stage: str, start: int, stop: int) -> pa.Table:
         config = self.request.config

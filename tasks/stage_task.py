@@ -25,11 +25,11 @@ def stage_task(name: str, stage: StageFunction) -> StageTask:
     def run_stage(key: str, label: str, arguments: dict[str, Any], machine: Machine) -> pa.Table:
         return keyed(stage(**arguments, machine=machine), key)
 
+    # No tags: for each run of a tagged task Prefect asks the server for a slot, and may wait seconds for the answer.
     decorate: Callable[[Callable[..., pa.Table]], StageTask] = task(
         name=name,
         description=(stage.__doc__ or "").strip(),
         task_run_name="{label}",
-        tags=["narrowcast"],
         cache_policy=GivenKey(),
         result_serializer=ArrowSerializer(),
         persist_result=True,
