@@ -76,11 +76,11 @@ def _batch_histograms(session: Session, tensors: list[str], batch: Batch) -> tup
             array = np.asarray(values[name], np.float32)
             if array.ndim and len(array) == size:
                 array = array[: batch.count]  # samples repeated to fill the batch are not counted again
-            largest = max(-array.min(), array.max())
-            if np.isnan(largest):
+            low, high = float(array.min()), float(array.max())
+            if np.isnan(low):
                 raise InputError(
                     f"the float model computes a NaN in tensor {name!r} "
                     f"(samples {batch.rows[0]} to {batch.rows[-1]} of the calibration data)"
                 )
-            found[name] = Histogram.of(array) if largest < _INFINITE else None
+            found[name] = Histogram.within(array, low, high) if max(-low, high) < _INFINITE else None
     return batch, found

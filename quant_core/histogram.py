@@ -44,9 +44,14 @@ class Histogram:
     @classmethod
     def of(cls, values: NDArray[np.float32]) -> Histogram:
         """The histogram of an array of finite values, at least one."""
+        return cls.within(values, float(values.min()), float(values.max()))
+
+    @classmethod
+    def within(cls, values: NDArray[np.float32], low: float, high: float) -> Histogram:
+        """The histogram of an array of which the smallest and the largest value are known."""
         flat = values.ravel(order="K")
         # + 0.0 turns -0.0 into 0.0: which of the two is the smaller would depend on their order.
-        low, high = float(flat.min()) + 0.0, float(flat.max()) + 0.0
+        low, high = low + 0.0, high + 0.0
         exponent = _exponent_for(max(-low, high))
         first, last = (math.floor(math.ldexp(end, -exponent)) for end in (low, high))
         # Scaling by a power of two is exact, so no value strays into a neighbouring bin: in float32 as long as

@@ -16,7 +16,8 @@ from quant_core.graph import FloatGraph
 
 __all__ = ["Batch", "batches", "check_inputs", "check_labels"]
 
-_BATCH_BYTES = 256 << 20
+_BATCH_BYTES = 128 << 20
+_LARGEST_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,14 @@ def fixed_batch(graph: FloatGraph) -> int | None:
 
 
 def default_batch(graph: FloatGraph) -> int:
-    """As many samples as keep all activations of a batch within about 256 MiB, 64 at the most."""
+    """As many samples as keep all activations of a batch within about 128 MiB, 32 at the most.
+
+    It depends on the model alone: another batch may add up in another order, and results are to be the same on a
+    machine with more memory. Larger batches are slower, for their activations leave the processor's cache.
+    """
     shapes = (graph.shape(name) or () for node in graph.nodes for name in node.output if name)
     elements = sum(math.prod(dim or 1 for dim in shape) for shape in shapes)
-    return min(max(_BATCH_BYTES // max(4 * elements, 1), 1), 64)
+    return min(max(_BATCH_BYTES // max(4 * elements, 1), 1), _LARGEST_BATCH)
 
 
 def batches(

@@ -33,6 +33,8 @@ class Layer:
     """Dimensions of the weight; empty without one."""
     macs: int
     """Multiply-accumulates for one sample, all its nodes together."""
+    activation_elements: int
+    """Values of the tensors it reads, for one sample."""
 
     @property
     def weight_elements(self) -> int:
@@ -70,6 +72,7 @@ def _layer(graph: FloatGraph, nodes: list[int]) -> Layer:
         weight=weight,
         weight_shape=tuple(graph.initializers[weight].dims) if weight else (),
         macs=sum(_macs(graph, index) for index in nodes),
+        activation_elements=sum(_product((graph.shape(name) or ())[1:]) for name in dict.fromkeys(read)),
     )
 
 
@@ -103,6 +106,7 @@ def layer_table(layers: Iterable[Layer]) -> pa.Table:
             "weight": layer.weight,
             "weight_shape": list(layer.weight_shape),
             "macs": layer.macs,
+            "activation_elements": layer.activation_elements,
             "weight_bytes": 4 * layer.weight_elements,
         }
         for layer in layers
@@ -121,6 +125,7 @@ def layers_from_table(table: pa.Table) -> list[Layer]:
             weight=row["weight"],
             weight_shape=tuple(row["weight_shape"]),
             macs=row["macs"],
+            activation_elements=row["activation_elements"],
         )
         for row in table.to_pylist()
     ]

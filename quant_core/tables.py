@@ -51,9 +51,11 @@ LAYERS = _schema(
     pa.field("weight", pa.string()),
     pa.field("weight_shape", pa.list_(pa.int64()), nullable=False),
     pa.field("macs", pa.int64(), nullable=False),
+    pa.field("activation_elements", pa.int64(), nullable=False),
     pa.field("weight_bytes", pa.int64(), nullable=False),
 )
-"""prepare: one row a layer, in graph order. MACs are for one sample; bytes are those of float32."""
+"""prepare: one row a layer, in graph order. MACs and activation elements are for one sample; bytes are those of
+float32."""
 
 CALIBRATION = _schema(
     "calibration",

@@ -110,6 +110,7 @@ def _tables(names: tuple[str, ...], plan: dict[str, str], scores: tuple[float, .
             "weight": f"{name} weight",
             "weight_shape": [16, 3, 3, 3],
             "macs": 1000 * (index + 1),
+            "activation_elements": 3072,
             "weight_bytes": 1728,
         }
         for index, name in enumerate(names)

@@ -128,7 +128,7 @@ def test_fixed_batch(tmp_path):
     assert fixed_batch(graph(FREE, tmp_path)) is None
 
 
-@pytest.mark.parametrize(("width", "expected"), [(10, 64), (4 << 20, 16), (1 << 30, 1)])
+@pytest.mark.parametrize(("width", "expected"), [(10, 32), (4 << 20, 8), (1 << 30, 1)])
 def test_the_default_batch_is_smaller_for_a_larger_model(width, expected, tmp_path):
     body = f"(float[N,{width}] x) => (float[N,{width}] y) {{ y = Relu(x) }}"
     assert default_batch(graph(body, tmp_path)) == expected
