@@ -225,6 +225,9 @@ def _quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: boo
 
 def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig, wait: Callable[[], None]) -> dict[str, Any]:
     """Run the flow as soon as Prefect's server answers."""
+    # What takes long to import is imported while the server starts; Prefect needs the encoders for every run.
+    import fastapi.encoders  # noqa: F401
+
     from flows.auto_mixed_precision import auto_mixed_precision
 
     wait()

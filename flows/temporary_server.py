@@ -29,7 +29,7 @@ _END_SECONDS = 5
 @contextmanager
 def prefect_server() -> Iterator[Callable[[], None]]:
     """Make sure that Prefect has a server; the function that comes of it waits until the server answers."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     if PREFECT_API_URL.value():
         yield lambda: None
@@ -38,7 +38,9 @@ def prefect_server() -> Iterator[Callable[[], None]]:
         port = _free_port()
         process = _started(port, errors)
         url = f"http://127.0.0.1:{port}/api"
-        with temporary_settings(updates={PREFECT_API_URL: url}), _dropped_unused(process) as used:
+        # Nobody looks for this run's heartbeats, and the flow would wait half a second for the last one.
+        settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        with temporary_settings(updates=settings), _dropped_unused(process) as used:
 
             def wait() -> None:
                 used.set()
