@@ -1,0 +1,81 @@
+"""The command line, one module a command. Heavy imports wait until a command runs, so that help comes at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from flows.command_line.auto import auto
+from flows.command_line.demo import demo
+from flows.command_line.inspect import inspect
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="narrowcast", prog_name="narrowcast")
+def narrowcast() -> None:
+    """Find the narrowest mix of precisions at which an ONNX model still meets a target."""
+
+
+for _command in (auto, demo, inspect):
+    narrowcast.add_command(_command)
+
+
+def main() -> None:
+    """Entry point: turn whatever goes wrong into one line and an exit code."""
+    # Set before Prefect is imported; what the user has set stands.
+    for name, value in _PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    try:
+        narrowcast.main(prog_name="narrowcast", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped; run the same command again to go on from here", 130)
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("NARROWCAST_TRACEBACK"):
+            raise
+        _fail(*_explained(error))
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """One line on what went wrong, and the exit code."""
+    from quant_core.errors import NarrowcastError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, NarrowcastError):
+        return text, 2
+    if isinstance(error, OSError | MemoryError):
+        reason = text or "out of memory"
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        return f"{reason}; finished steps are kept: run the same command again to go on from there", 1
+    hint = "NARROWCAST_TRACEBACK=1 shows where"
+    return f"failed with {type(error).__name__}: {text} ({hint}); finished steps are kept", 1
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"narrowcast: {message}", err=True)
+    sys.exit(code)
+
+
+_PREFECT_DEFAULTS = {
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # a task's failure comes back as an exception, said once
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # the first start also makes the database
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}

@@ -1,0 +1,62 @@
+"""`narrowcast auto`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from flows.command_line.options import INPUTS, check_kinds, configuration, joined, options_from_file
+from flows.command_line.run import quantize
+
+__all__ = ["auto"]
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--calibration", metavar="DATA", help="Data ranges are chosen from (.npz, .arrow, .parquet, folder).")
+@click.option("--evaluation", metavar="DATA", help="Data that plans are accepted on.")
+@click.option("--holdout", metavar="DATA", help="Data that only the finished model is measured on.")
+@click.option("--out", metavar="DIR", help="Folder that receives model, manifest, tables and report.")
+@click.option("--max-top1-drop", type=float, metavar="X", help="Target: largest loss of top-1; 0.01 is a point.")
+@click.option("--max-l2", type=float, metavar="X", help="Target: largest mean L2 distance to the float outputs.")
+@click.option("--min-sqnr", type=float, metavar="DB", help="Target: smallest signal-to-noise ratio, in dB.")
+@click.option("--max-kl", type=float, metavar="X", help="Target: largest mean KL divergence of the classes.")
+@click.option("--max-metric-drop", type=float, metavar="X", help="Target: largest loss of your own --metric.")
+@click.option("--metric", metavar="PKG.MOD:FN", help="Your metric: fn(outputs, labels), higher is better.")
+@click.option("--wide", metavar="PRECISION", help="Precision all layers begin in.  [default: a16w8]")
+@click.option("--narrow", metavar="PRECISIONS", help="Precisions to narrow to, by commas.  [default: a8w8]")
+@click.option(
+    "--calibrate",
+    metavar="METHOD",
+    help="percentile, minmax, entropy, mse, pow2-nonoverflow or pow2-minmse.  [default: percentile]",
+)
+@click.option("--search", metavar="STRATEGY", help="bisect or linear.  [default: bisect]")
+@click.option("--rank", metavar="LOSS", help="mse or kl.  [default: mse]")
+@click.option("--samples", metavar="auto|all|N", help="Evaluation samples a probe uses.  [default: auto]")
+@click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
+@click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
+@click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads at once.  [default: all cores]")
+@click.option("--workspace", metavar="DIR", help="Where step results are kept.  [default: the user's cache folder]")
+@click.option("--config", metavar="FILE.yaml", help="Options from a file; those given here win.")
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
+def auto(as_json: bool, config: str | None, **given: Any) -> None:
+    r"""Quantize MODEL to the narrowest mix of precisions that meets a target.
+
+    \b
+    narrowcast auto model.onnx --calibration calib.npz --evaluation eval.npz \
+        --holdout test.npz --max-top1-drop 0.005 --out quantized
+
+    Runs are remembered step by step: the same command again, after a crash or with another target, goes on
+    from what is there. Exit code 0: target met, 1: a bug or an outage, 2: bad input, 3: target missed.
+    """
+    options = joined(options_from_file(config), {name: value for name, value in given.items() if value is not None})
+    inputs = {name: options.pop(name, None) for name in INPUTS}
+    missing = [name for name in ("model", "calibration", "evaluation", "out") if not inputs[name]]
+    if missing:
+        spelled = ["MODEL" if name == "model" else f"--{name}" for name in missing]
+        raise click.UsageError(f"missing {', '.join(spelled)}; see narrowcast auto --help")
+    check_kinds(inputs)
+    sys.exit(quantize(inputs, configuration(options), as_json))

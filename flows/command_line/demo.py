@@ -1,0 +1,33 @@
+"""`narrowcast demo`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from flows.command_line.options import INPUTS, configuration
+from flows.command_line.run import quantize
+
+__all__ = ["demo"]
+
+
+@click.command()
+@click.option("--out", metavar="DIR", default="narrowcast-demo", show_default=True, help="Folder for data and result.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that compute at once.")
+@click.option("--workspace", metavar="DIR", help="Where step results are kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
+def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) -> None:
+    """Run `auto` on the built-in example: handwritten digits and a small CNN."""
+    from flows.demo import DEMO_OPTIONS, write_example
+    from quant_core.preflight import usable_folder
+
+    paths = write_example(usable_folder(Path(out), "output folder"))
+    if not as_json:
+        options = {name: value for name, value in (paths | DEMO_OPTIONS | {"out": out}).items() if name != "model"}
+        flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        click.echo(shlex.join(["narrowcast", "auto", paths["model"], *flags]) + "\n")
+    inputs = dict.fromkeys(INPUTS) | paths | {"out": out, "workers": workers, "workspace": workspace}
+    sys.exit(quantize(inputs, configuration(dict(DEMO_OPTIONS)), as_json))

@@ -1,0 +1,25 @@
+"""`narrowcast inspect`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["inspect"]
+
+
+@click.command()
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def inspect(model: str, as_json: bool) -> None:
+    """List the layers of MODEL, what each costs, and what is left alone and why."""
+    from quant_core.inspection import inspect_model
+
+    found = inspect_model(model)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        from flows.terminal import console, print_inspection
+
+        print_inspection(console(), found)

@@ -1,0 +1,66 @@
+"""Runs the flow for a command and shows what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+if TYPE_CHECKING:
+    from quant_core.config import MixedPrecisionConfig
+    from quant_core.output import Outcome
+
+__all__ = ["quantize"]
+
+
+def quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool) -> int:
+    """Run the flow and show what comes of it; the exit code."""
+    from flows.request import request_for, workspace_folder
+    from flows.temporary_server import prefect_server
+    from flows.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
+    from quant_core.errors import TargetError
+    from quant_core.output import manifest_json
+    from quant_core.preflight import check_request
+    from quant_core.progress import watched_by
+
+    screen = console()
+    watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
+    missed = None
+    with watcher.shown(), watched_by(watcher), prefect_server() as wait:
+        # Bad input is refused here, while Prefect takes its seconds to start.
+        asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
+        check_request(
+            request_for(**asked, config=config, output=inputs["out"]), workspace_folder(inputs["workspace"]) / "files"
+        )
+        try:
+            manifest = _run_flow(inputs, config, wait)
+        except TargetError as error:
+            missed, manifest = str(error), dict(cast("Outcome", error.outcome).manifest)
+    if as_json:
+        click.echo(manifest_json(manifest))
+    else:
+        print_outcome(screen, manifest, inputs["out"])
+    if missed:
+        click.echo(f"narrowcast: {missed}; the wide model is in {inputs['out']}", err=True)
+    return 0 if manifest["target"]["met"] else 3
+
+
+def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig, wait: Callable[[], None]) -> dict[str, Any]:
+    """Run the flow as soon as Prefect's server answers."""
+    # What takes long to import is imported while the server starts; Prefect needs the encoders for every run.
+    import fastapi.encoders  # noqa: F401
+
+    from flows.auto_mixed_precision import auto_mixed_precision
+
+    wait()
+    return auto_mixed_precision(
+        model=inputs["model"],
+        calibration=inputs["calibration"],
+        evaluation=inputs["evaluation"],
+        holdout=inputs["holdout"],
+        config=config,
+        output=inputs["out"],
+        workers=inputs["workers"],
+        workspace=inputs["workspace"],
+    )
