@@ -13,41 +13,56 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from tempfile import TemporaryFile
 from threading import Event, Thread
 from typing import IO
 from urllib.error import URLError
 from urllib.request import urlopen
 
-__all__ = ["prefect_server"]
+__all__ = ["Serving", "prefect_server"]
 
 _START_SECONDS = 180  # the first start also makes the database
 _END_SECONDS = 5
 
 
-@contextmanager
-def prefect_server() -> Iterator[Callable[[], None]]:
-    """Make sure that Prefect has a server; the function that comes of it waits until the server answers."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+Serving = Callable[[], AbstractContextManager[None]]
+"""Makes a block in which Prefect has a server; entering it waits until the server answers."""
 
-    if PREFECT_API_URL.value():
-        yield lambda: None
+
+@contextmanager
+def prefect_server() -> Iterator[Serving]:
+    """Start a server, without importing Prefect here: its seconds pass while the block looks at its input.
+
+    Whether the user's profile names a server only Prefect knows. If it does, the one that was started is dropped
+    as soon as Prefect is needed.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        yield nullcontext
         return
     with TemporaryFile() as errors:
         port = _free_port()
         process = _started(port, errors)
-        url = f"http://127.0.0.1:{port}/api"
-        # Nobody looks for this run's heartbeats, and the flow would wait half a second for the last one.
-        settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-        with temporary_settings(updates=settings), _dropped_unused(process) as used:
-
-            def wait() -> None:
-                used.set()
-                _wait(process, url, errors)
-
-            yield wait
+        with _dropped_unused(process) as used:
+            yield partial(_serving, process, f"http://127.0.0.1:{port}/api", errors, used)
         # It is left to run until this process has ended: Prefect still sends events then.
+
+
+@contextmanager
+def _serving(process: subprocess.Popen[bytes], url: str, errors: IO[bytes], used: Event) -> Iterator[None]:
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    if PREFECT_API_URL.value():
+        process.kill()
+        yield
+        return
+    used.set()
+    # Nobody looks for this run's heartbeats, and the flow would wait half a second for the last one.
+    settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(updates=settings):
+        _wait(process, url, errors)
+        yield
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 if TYPE_CHECKING:
+    from flows.temporary_server import Serving
     from quant_core.config import MixedPrecisionConfig
     from quant_core.output import Outcome
 
@@ -27,14 +27,14 @@ def quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = None
-    with watcher.shown(), watched_by(watcher), prefect_server() as wait:
+    with watcher.shown(), watched_by(watcher), prefect_server() as serving:
         # Bad input is refused here, while Prefect takes its seconds to start.
         asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
         check_request(
             request_for(**asked, config=config, output=inputs["out"]), workspace_folder(inputs["workspace"]) / "files"
         )
         try:
-            manifest = _run_flow(inputs, config, wait)
+            manifest = _run_flow(inputs, config, serving)
         except TargetError as error:
             missed, manifest = str(error), dict(cast("Outcome", error.outcome).manifest)
     if as_json:
@@ -46,21 +46,21 @@ def quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool
     return 0 if manifest["target"]["met"] else 3
 
 
-def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig, wait: Callable[[], None]) -> dict[str, Any]:
+def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig, serving: Serving) -> dict[str, Any]:
     """Run the flow as soon as Prefect's server answers."""
     # What takes long to import is imported while the server starts; Prefect needs the encoders for every run.
     import fastapi.encoders  # noqa: F401
 
     from flows.auto_mixed_precision import auto_mixed_precision
 
-    wait()
-    return auto_mixed_precision(
-        model=inputs["model"],
-        calibration=inputs["calibration"],
-        evaluation=inputs["evaluation"],
-        holdout=inputs["holdout"],
-        config=config,
-        output=inputs["out"],
-        workers=inputs["workers"],
-        workspace=inputs["workspace"],
-    )
+    with serving():
+        return auto_mixed_precision(
+            model=inputs["model"],
+            calibration=inputs["calibration"],
+            evaluation=inputs["evaluation"],
+            holdout=inputs["holdout"],
+            config=config,
+            output=inputs["out"],
+            workers=inputs["workers"],
+            workspace=inputs["workspace"],
+        )

@@ -65,7 +65,7 @@ def asked(monkeypatch):
     """What the flow would be asked for, instead of a run of it."""
     calls = []
 
-    def noted(inputs, config, wait):
+    def noted(inputs, config, serving):
         calls.append((inputs, config))
         raise KeyboardInterrupt
 
@@ -282,7 +282,7 @@ def test_json_prints_the_manifest_and_nothing_else(auto, here, command):
 
 
 def raising(error):
-    def raised(inputs, config, wait):
+    def raised(inputs, config, serving):
         raise error
 
     return raised

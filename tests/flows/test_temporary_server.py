@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from flows import temporary_server
 from flows.temporary_server import prefect_server
@@ -18,8 +19,7 @@ SERVED = """
 import time
 from prefect.settings import PREFECT_API_URL
 from flows.temporary_server import prefect_server
-with prefect_server() as wait:
-    wait()
+with prefect_server() as serving, serving():
     print(PREFECT_API_URL.value(), flush=True)
     time.sleep(600)
 """
@@ -30,10 +30,25 @@ def answers(port: int) -> bool:
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_a_server_that_is_configured_is_used(monkeypatch):
+def test_a_server_that_the_environment_names_is_used(monkeypatch):
     monkeypatch.setattr(temporary_server, "_started", lambda port, errors: pytest.fail("started another"))
-    with prefect_server() as wait:
-        wait()
+    with prefect_server() as serving, serving():
+        pass
+
+
+def test_a_server_that_the_profile_names_is_used_and_the_one_started_dropped(monkeypatch):
+    started = []
+
+    def noted(port, errors):
+        started.append(subprocess.Popen(["sleep", "600"], stderr=errors))
+        return started[0]
+
+    configured = PREFECT_API_URL.value()  # which the tests' own server has set in Prefect's settings
+    monkeypatch.delenv("PREFECT_API_URL")
+    monkeypatch.setattr(temporary_server, "_started", noted)
+    with prefect_server() as serving, serving():
+        assert PREFECT_API_URL.value() == configured
+    assert started[0].wait(timeout=10) == -signal.SIGKILL
 
 
 def test_the_server_does_not_outlive_a_kill_of_its_run(tmp_path):
