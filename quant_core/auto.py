@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from quant_core.calibration import calibrate
 from quant_core.config import MixedPrecisionConfig
+from quant_core.cost import COUNTED, CostModel, counted_cost
 from quant_core.data import DataSource, open_dataset, refer_data
 from quant_core.errors import TargetError
 from quant_core.evaluation import float_outputs
@@ -80,7 +81,8 @@ def run(request: Request, stages: Stages) -> Outcome:
         data=request.calibration,
         batch_size=config.batch_size,
     )
-    trials = Trials(request, stages, layers, calibration, _float_outputs(request, stages, layers, request.evaluation))
+    baseline = _float_outputs(request, stages, layers, request.evaluation)
+    trials = Trials(request, stages, layers, calibration, baseline, _costs(request, layers))
     names = [layer.name for layer in layers_from_table(layers)]
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
     undecided = wide.met and not _everything_meets(trials, wide.plan)
@@ -108,6 +110,12 @@ def _prepared(request: Request, stages: Stages) -> pa.Table:
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)
     return layers
+
+
+def _costs(request: Request, layers: pa.Table) -> dict[str, CostModel]:
+    """What each layer costs at each precision, in every way it is counted."""
+    listed, config = layers_from_table(layers), request.config
+    return {name: counted_cost(name, listed, (config.wide, *config.narrow)) for name in COUNTED}
 
 
 def _float_outputs(request: Request, stages: Stages, layers: pa.Table, data: Reference) -> pa.Table:

@@ -119,6 +119,10 @@ class SearchConfig(_Frozen):
     rank: Literal["mse", "kl"] = Field(
         default="mse", description="The loss layers are ranked by, against the wide model's output."
     )
+    cost: Literal["bops", "bytes", "activation-bytes"] = Field(
+        default="bops",
+        description="What the search saves: bit operations, weight bytes, or bytes of what layers read.",
+    )
     samples: Literal["auto", "all"] | int = Field(
         default="auto", description="Evaluation samples a probe uses: as many as the ranking needs, all, or so many."
     )

@@ -14,11 +14,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
+from quant_core.cost import cost_summary
 from quant_core.layers import layers_from_table
 from quant_core.metrics import METRICS, scores_of
 from quant_core.precision import PrecisionPlan
 from quant_core.prepare import prepared_graph
-from quant_core.ranking import macs_share, total_bops
+from quant_core.ranking import macs_share
 from quant_core.references import atomic_write, fetch
 from quant_core.report import report_page
 from quant_core.tables import facts, to_ipc
@@ -134,6 +135,10 @@ def _manifest(findings: Findings) -> dict[str, Any]:
         },
         "plan": shipped.plan.as_dict(),
         "narrowed": _narrowed(findings),
+        "costs": {
+            "objective": config.cost,
+            **cost_summary(trials.costs.values(), shipped.plan, trials.done[0].plan),
+        },
         "work": {
             "probes": findings.ranking.num_rows,
             "probe_samples": sum(findings.ranking.column("samples").to_pylist()),
@@ -225,12 +230,11 @@ def _float_top1(scores: pa.Table) -> float:
 def _narrowed(findings: Findings) -> dict[str, Any]:
     wide, plan = findings.trials.done[0].plan, findings.shipped.plan
     layers = layers_from_table(findings.trials.layers)
-    before = total_bops(layers, wide)
     return {
         "layers": len(plan.changed_from(wide)),
         "of": len(layers),
         "macs_share": macs_share(layers, plan, findings.trials.request.config.wide),
-        "bops_ratio": total_bops(layers, plan) / before if before else 1.0,
+        "bops_ratio": findings.trials.costs["bops"].ratio(plan, wide),
     }
 
 

@@ -14,7 +14,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.racing import gathered, loss_estimates
 from quant_core.tables import SENSITIVITY
 
-__all__ = ["macs_share", "plan_after", "rank", "total_bops"]
+__all__ = ["macs_share", "plan_after", "rank"]
 
 
 def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Table:
@@ -70,9 +70,3 @@ def macs_share(layers: Sequence[Layer], plan: PrecisionPlan, wide: Precision) ->
     precisions = dict(plan.layers)
     total = sum(layer.macs for layer in layers)
     return sum(layer.macs for layer in layers if precisions[layer.name] != wide) / total if total else 0.0
-
-
-def total_bops(layers: Sequence[Layer], plan: PrecisionPlan) -> int:
-    """Bit operations of one sample: MACs x activation bits x weight bits, summed over layers."""
-    precisions = dict(plan.layers)
-    return sum(layer.macs * precisions[layer.name].bit_product for layer in layers)

@@ -34,7 +34,7 @@ __all__ = [
 
 _DIGEST, _MAGIC = b"sha256", b"ARROW1"
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Grows whenever a schema below changes meaning; part of every cache key."""
 
 
@@ -110,6 +110,7 @@ SEARCH = _schema(
     pa.field("plan", pa.string(), nullable=False),
     pa.field("layers_narrowed", pa.int32(), nullable=False),
     pa.field("macs_share", pa.float64(), nullable=False),
+    pa.field("cost", pa.float64(), nullable=False),
     pa.field("score", pa.float64(), nullable=False),
     pa.field("standard_error", pa.float64()),
     pa.field("samples", pa.int64(), nullable=False),
@@ -117,7 +118,9 @@ SEARCH = _schema(
     pa.field("precisions", pa.string(), nullable=False),
 )
 """search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON.
-The score of a plan that was settled on some of the samples is a projection to all of them."""
+The
+cost is the one that the search saves. The score of a plan that was settled on some of the samples is a projection to
+all of them."""
 
 EXPORTED = _schema(
     "exported",

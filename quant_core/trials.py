@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from quant_core.config import MixedPrecisionConfig, Target
+from quant_core.cost import CostModel
 from quant_core.evaluation import evaluate_plan, score_file
 from quant_core.export import export, exported_reference, is_exported
 from quant_core.layers import layers_from_table
 from quant_core.metrics import METRICS, Score, additive
 from quant_core.precision import PrecisionPlan
 from quant_core.progress import watcher
-from quant_core.ranking import macs_share, total_bops
+from quant_core.ranking import macs_share
 from quant_core.references import Reference
 from quant_core.search import Measured
 from quant_core.sequential import evaluation_rounds, in_data_order, project
@@ -86,6 +88,8 @@ class Trials:
     """Calibration statistics."""
     baseline: pa.Table
     """Outputs of the float model on the evaluation data."""
+    costs: Mapping[str, CostModel]
+    """What plans cost, by the cost's name."""
     done: list[Trial] = field(default_factory=list)
     """Every plan evaluated so far, in order."""
 
@@ -142,9 +146,13 @@ class Trials:
         return sum(precision != self.request.config.wide for _, precision in plan.layers)
 
     def accepted_narrowest_first(self) -> list[Trial]:
-        """Plans that met the target, those with the fewest bit operations first."""
-        listed = layers_from_table(self.layers)
-        return sorted((trial for trial in self.done if trial.met), key=lambda trial: total_bops(listed, trial.plan))
+        """Plans that met the target, those that cost least first."""
+        return sorted((trial for trial in self.done if trial.met), key=lambda trial: self.cost.total(trial.plan))
+
+    @property
+    def cost(self) -> CostModel:
+        """The cost that the search saves."""
+        return self.costs[self.request.config.cost]
 
     def ship(self, trial: Trial) -> Shipped:
         """Write a plan's model and measure the file."""
@@ -185,6 +193,7 @@ class Trials:
                 "plan": trial.plan.digest,
                 "layers_narrowed": self._narrowed(trial.plan),
                 "macs_share": macs_share(listed, trial.plan, wide),
+                "cost": self.cost.total(trial.plan),
                 "score": trial.score.value,
                 "standard_error": trial.score.standard_error,
                 "samples": trial.scores.num_rows,

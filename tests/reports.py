@@ -162,6 +162,7 @@ def _search(names: tuple[str, ...], scores: tuple[float, ...], limit: float) -> 
                 "plan": plan.digest,
                 "layers_narrowed": count,
                 "macs_share": count / len(names),
+                "cost": 1000.0 - count,
                 "score": score,
                 "standard_error": 0.01,
                 "samples": 100,

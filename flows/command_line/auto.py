@@ -34,6 +34,7 @@ __all__ = ["auto"]
 )
 @click.option("--search", metavar="STRATEGY", help="bisect or linear.  [default: bisect]")
 @click.option("--rank", metavar="LOSS", help="mse or kl.  [default: mse]")
+@click.option("--cost", metavar="COST", help="What to save: bops, bytes or activation-bytes.  [default: bops]")
 @click.option("--samples", metavar="auto|all|N", help="Evaluation samples a probe uses.  [default: auto]")
 @click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
 @click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from quant_core.config import Target
-from quant_core.layers import Layer, layers_from_table
+from quant_core.cost import counted_cost
+from quant_core.layers import layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.ranking import total_bops
 from quant_core.report.text import (
     METRIC_NAMES,
     UNITS,
@@ -144,21 +143,15 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
         "mixed, as shipped": PrecisionPlan.from_dict(manifest["plan"]),
         f"all {narrowest}": PrecisionPlan.uniform(names, narrowest),
     }
-    before, floats = total_bops(listed, plans[f"all {wide}"]) or 1, 4 * _weights(listed) or 1
+    ladder = [wide, *map(Precision.parse, manifest["narrow"])]
+    operations, weights = (counted_cost(name, listed, ladder) for name in ("bops", "bytes"))
+    before = operations.total(plans[f"all {wide}"]) or 1
+    floats = 4 * sum(layer.weight_elements for layer in listed) or 1
     rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]
     for name, plan in plans.items():
-        bops, size = total_bops(listed, plan), _weight_bytes(listed, plan)
+        bops, size = operations.total(plan), weights.total(plan)
         rows.append(Cost(name, "shipped" in name, count_text(bops), bops / before, bytes_text(size), size / floats))
     return rows
-
-
-def _weights(layers: Sequence[Layer]) -> int:
-    return sum(layer.weight_elements for layer in layers)
-
-
-def _weight_bytes(layers: Sequence[Layer], plan: PrecisionPlan) -> int:
-    precisions = dict(plan.layers)
-    return sum(math.ceil(layer.weight_elements * precisions[layer.name].weights.bits / 8) for layer in layers)
 
 
 @dataclass(frozen=True)

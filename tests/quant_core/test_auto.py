@@ -11,6 +11,7 @@ import pytest
 
 from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
 from quant_core.config import config_from
+from quant_core.tables import from_ipc
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import distance, saved
 
@@ -208,3 +209,13 @@ def test_the_engine_knows_nothing_of_prefect():
 
     code = "import sys, quant_core; sys.exit('prefect' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_cost_that_is_to_be_saved_is_totalled(chain, tmp_path):
+    outcome = run(chain, tmp_path, config(0.002, cost="activation-bytes"))
+    costs = outcome.manifest["costs"]
+    assert costs["objective"] == "activation-bytes"
+    assert costs["bops"]["saved"] == pytest.approx(1 - outcome.manifest["narrowed"]["bops_ratio"])
+    search = from_ipc((outcome.folder / "search.arrow").read_bytes()).to_pylist()
+    chosen = next(row for row in search if row["precisions"] == json.dumps(outcome.plan.as_dict()))
+    assert chosen["cost"] == costs["activation-bytes"]["mixed"] < search[0]["cost"]

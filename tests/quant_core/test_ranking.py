@@ -8,7 +8,7 @@ import pytest
 
 from quant_core.layers import Layer, layer_table
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.ranking import macs_share, plan_after, rank, total_bops
+from quant_core.ranking import macs_share, plan_after, rank
 from quant_core.tables import PROBES, SENSITIVITY, from_ipc, to_ipc
 
 WIDE, NARROW = Precision.parse("a16w16"), Precision.parse("a8w8")
@@ -100,6 +100,5 @@ def test_plan_after(moves, expected):
 def test_shares_of_the_work():
     plan = UNIFORM.narrowed({"first": NARROW})
     assert macs_share(LAYERS, plan, WIDE) == 1000 / 1800
-    assert total_bops(LAYERS, plan) == 1000 * 64 + 800 * 256
     assert macs_share(LAYERS, UNIFORM, WIDE) == 0
     assert macs_share([], PrecisionPlan(()), WIDE) == 0
