@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from quant_core.errors import InputError
-from quant_core.operators import DEFAULT_LAYER_OPS
+from quant_core.operators import DEFAULT_LAYER_OPS, LayerOp
 from quant_core.precision import Precision, PrecisionField
 
 __all__ = ["MixedPrecisionConfig", "QuantizationConfig", "SearchConfig", "Target", "config_from"]
@@ -138,8 +138,8 @@ class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
     """The configuration of one automatic mixed-precision run."""
 
     target: Target = Field(description="What the model that comes out must meet.")
-    layer_ops: tuple[str, ...] = Field(
-        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers."
+    layer_ops: tuple[LayerOp, ...] = Field(
+        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers; others stay wide."
     )
     output: int | str = Field(
         default=0,

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-__all__ = ["FloatGraph", "attribute", "outer_names"]
+__all__ = ["FloatGraph", "attribute", "inner_graphs", "outer_names"]
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,20 @@ def outer_names(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _outer_reads(node: onnx.NodeProto) -> Iterator[str]:
+    for graph in inner_graphs(node):
+        own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        read = [name for inner in graph.node for name in [*inner.input, *_outer_reads(inner)] if name]
+        read += [value.name for value in graph.output]
+        yield from (name for name in read if name not in own)
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The bodies of a node (If, Loop, Scan)."""
     for entry in node.attribute:
-        for graph in [entry.g, *entry.graphs] if entry.type in _GRAPH_ATTRIBUTES else ():
-            own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-            own |= {name for inner in graph.node for name in inner.output}
-            read = [name for inner in graph.node for name in [*inner.input, *_outer_reads(inner)] if name]
-            read += [value.name for value in graph.output]
-            yield from (name for name in read if name not in own)
-
-
-_GRAPH_ATTRIBUTES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        if entry.type == onnx.AttributeProto.GRAPH:
+            yield entry.g
+        yield from entry.graphs
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object) -> object:

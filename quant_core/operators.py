@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Literal, get_args
 
-__all__ = ["DEFAULT_LAYER_OPS", "Role", "is_activation", "moving_inputs", "role_of"]
+__all__ = ["DEFAULT_LAYER_OPS", "LayerOp", "Role", "is_activation", "moving_inputs", "role_of"]
 
-DEFAULT_LAYER_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+LayerOp = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
+"""Operators that multiply their first two inputs: what has the form of a layer."""
+
+DEFAULT_LAYER_OPS: tuple[LayerOp, ...] = get_args(LayerOp)
 """Operators whose precision the search may choose."""
 
 

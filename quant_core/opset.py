@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import onnx
 import onnx.inliner
 
+from quant_core.graph import inner_graphs
+
 __all__ = ["OPSET", "RUNTIME_DOMAIN", "opset_of", "pair_domain", "upgraded"]
 
 OPSET = 21
@@ -56,6 +58,5 @@ def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Nodes of the graph and of the graphs inside them."""
     for node in graph.node:
         yield node
-        for entry in node.attribute:
-            for inner in [*([entry.g] if entry.HasField("g") else []), *entry.graphs]:
-                yield from _all_nodes(inner)
+        for inner in inner_graphs(node):
+            yield from _all_nodes(inner)

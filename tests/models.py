@@ -314,6 +314,21 @@ def loop_body() -> onnx.ModelProto:
     )
 
 
+def scan_body() -> onnx.ModelProto:
+    return build(
+        """(float[N,3,4] x) => (float[N,3,4] y) {
+            [before] a = MatMul(x, w1)  t = Transpose<perm=[1,0,2]>(a)
+            last, s = Scan(start, t) <
+                num_scan_inputs = 1, body = g1 (float[4] state, float[M,4] v) => (float[4] state2, float[M,4] v2) {
+                    h = MatMul(v, w2)  v2 = Add(h, state)  state2 = Sin(state)
+                }
+            >
+            u = Transpose<perm=[1,0,2]>(s)  [after] y = MatMul(u, w3)
+        }""",
+        {"w1": (4, 4), "w2": (4, 4), "w3": (4, 4), "start": (4,)},
+    )
+
+
 def transformer(opset: int = 17) -> onnx.ModelProto:
     """Embedding, one attention head, GELU by Erf, two LayerNorms; batch and length are dynamic."""
     return build(
@@ -498,6 +513,7 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "lstm": lstm,
     "if-body": if_body,
     "loop-body": loop_body,
+    "scan-body": scan_body,
     "transformer": transformer,
     "several-inputs-and-outputs": several_inputs_and_outputs,
     "dynamic-dims": dynamic_dims,
