@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flows.progress_lines import ProgressLines
 from quant_core.config import Target
 from quant_core.errors import InputError
 from quant_core.progress import Watcher
@@ -71,6 +72,7 @@ class TerminalWatcher(WarningWatcher):
         self._stage, self._bar = "start", self._progress.add_task("start", total=None)
         self._done: _Done | None = None
         self._exported = False
+        self._lines = None if screen.is_terminal else ProgressLines(screen)
         self._lock = Lock()
 
     @contextmanager
@@ -91,6 +93,8 @@ class TerminalWatcher(WarningWatcher):
     def _begin(self, stage: str) -> None:
         self._progress.remove_task(self._bar)
         self._stage, self._bar = stage, self._progress.add_task(self._name(stage), total=None)
+        if self._lines:
+            self._lines.begin(self._name(stage))
 
     def finished(self, stage: str, seconds: float, cached: bool) -> None:
         """Note the stage's time; the plans that the search tries have lines of their own."""
@@ -118,10 +122,15 @@ class TerminalWatcher(WarningWatcher):
                 self._begin(stage)
             total = self._progress.tasks[-1].total or 0
             self._progress.update(self._bar, total=total + units)
+            if self._lines:
+                self._lines.lengthen(units)
 
     def advanced(self, stage: str, units: int) -> None:
         """Lengthen the filled part."""
         self._progress.advance(self._bar, units)
+        if self._lines:
+            with self._lock:
+                self._lines.advance(units)
 
     def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
         """Print one line a plan."""

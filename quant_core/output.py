@@ -17,7 +17,7 @@ import pyarrow as pa
 from quant_core.cost import cost_summary
 from quant_core.layers import layers_from_table
 from quant_core.metrics import METRICS, scores_of
-from quant_core.precision import PrecisionPlan
+from quant_core.outcome import Outcome
 from quant_core.prepare import prepared_graph
 from quant_core.ranking import macs_share
 from quant_core.references import atomic_write, fetch
@@ -51,25 +51,6 @@ class Findings:
     """The model that is given out."""
     held_out: HeldOut | None
     """Its scores on held-out data, where the user gave any."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run gives back."""
-
-    folder: Path
-    """The output folder."""
-    plan: PrecisionPlan
-    """Precision of each layer of the shipped model."""
-    met: bool
-    """Whether the shipped file meets the target on the evaluation data."""
-    manifest: Mapping[str, Any]
-    """The content of manifest.json."""
-
-    @property
-    def model(self) -> Path:
-        """The quantized model file."""
-        return self.folder / "model.onnx"
 
 
 def write_output(findings: Findings) -> Outcome:

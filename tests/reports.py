@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import pyarrow as pa
 from quant_core.config import MixedPrecisionConfig, Target
 from quant_core.histogram import Histogram, histogram_table
 from quant_core.precision import PrecisionPlan
-from quant_core.tables import LAYERS, SEARCH, SENSITIVITY, with_facts
+from quant_core.tables import LAYERS, SEARCH, SENSITIVITY, to_ipc, with_facts
 
-__all__ = ["HOSTILE", "Tables", "everything_narrow", "ladder", "missed", "mixed", "own_metric"]
+__all__ = ["HOSTILE", "Tables", "everything_narrow", "ladder", "missed", "mixed", "own_metric", "write_run"]
 
 Tables = dict[str, pa.Table]
 
@@ -171,3 +172,13 @@ def _search(names: tuple[str, ...], scores: tuple[float, ...], limit: float) -> 
             }
         )
     return pa.Table.from_pylist(rows, schema=SEARCH)
+
+
+def write_run(folder: Path, run: tuple[dict[str, Any], Tables]) -> Path:
+    """The output folder of a made-up run, without its model and report."""
+    manifest, tables = run
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for name, table in tables.items():
+        (folder / f"{name}.arrow").write_bytes(to_ipc(table))
+    return folder

@@ -8,8 +8,11 @@ import sys
 import click
 
 from flows.command_line.auto import auto
+from flows.command_line.compare import compare
+from flows.command_line.completion import completion
 from flows.command_line.demo import demo
 from flows.command_line.inspect import inspect
+from flows.command_line.report import report
 
 __all__ = ["main"]
 
@@ -17,10 +20,21 @@ __all__ = ["main"]
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="narrowcast", prog_name="narrowcast")
 def narrowcast() -> None:
-    """Find the narrowest mix of precisions at which an ONNX model still meets a target."""
+    """Find the narrowest mix of precisions at which an ONNX model still meets a target.
+
+    \b
+    Try it:             narrowcast demo
+    Look at a model:    narrowcast inspect model.onnx
+    Quantize it:        narrowcast auto model.onnx --calibration calib.npz --evaluation eval.npz \\
+                            --max-top1-drop 0.005 --out quantized
+    Look at a result:   narrowcast report quantized --open
+    Two results:        narrowcast compare quantized quantized-stricter
+
+    Colours appear on a terminal only, and never where NO_COLOR is set.
+    """
 
 
-for _command in (auto, demo, inspect):
+for _command in (auto, compare, completion, demo, inspect, report):
     narrowcast.add_command(_command)
 
 

@@ -7,18 +7,27 @@ from typing import Any
 
 import click
 
+from flows.command_line.completion import choices_of
+from flows.command_line.grouped_help import GroupedCommand
 from flows.command_line.options import INPUTS, check_kinds, configuration, joined, options_from_file
 from flows.command_line.run import quantize
 
 __all__ = ["auto"]
 
 
-@click.command()
-@click.argument("model", required=False)
-@click.option("--calibration", metavar="DATA", help="Data ranges are chosen from (.npz, .arrow, .parquet, folder).")
-@click.option("--evaluation", metavar="DATA", help="Data that plans are accepted on.")
-@click.option("--holdout", metavar="DATA", help="Data that only the finished model is measured on.")
-@click.option("--out", metavar="DIR", help="Folder that receives model, manifest, tables and report.")
+@click.command(cls=GroupedCommand)
+@click.argument("model", required=False, type=click.Path())
+@click.option(
+    "--calibration",
+    metavar="DATA",
+    type=click.Path(),
+    help="Data ranges are chosen from (.npz, .arrow, .parquet, folder).",
+)
+@click.option("--evaluation", metavar="DATA", type=click.Path(), help="Data that plans are accepted on.")
+@click.option("--holdout", metavar="DATA", type=click.Path(), help="Data that only the finished model is measured on.")
+@click.option(
+    "--out", metavar="DIR", type=click.Path(), help="Folder that receives model, manifest, tables and report."
+)
 @click.option("--max-top1-drop", type=float, metavar="X", help="Target: largest loss of top-1; 0.01 is a point.")
 @click.option("--max-l2", type=float, metavar="X", help="Target: largest mean L2 distance to the float outputs.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="Target: smallest signal-to-noise ratio, in dB.")
@@ -30,24 +39,37 @@ __all__ = ["auto"]
 @click.option(
     "--calibrate",
     metavar="METHOD",
+    shell_complete=choices_of("calibrate"),
     help="percentile, minmax, entropy, mse, pow2-nonoverflow or pow2-minmse.  [default: percentile]",
 )
-@click.option("--search", metavar="STRATEGY", help="bisect or linear.  [default: bisect]")
-@click.option("--rank", metavar="LOSS", help="mse or kl.  [default: mse]")
-@click.option("--cost", metavar="COST", help="What to save: bops, bytes or activation-bytes.  [default: bops]")
+@click.option(
+    "--search", metavar="STRATEGY", shell_complete=choices_of("search"), help="bisect or linear.  [default: bisect]"
+)
+@click.option("--rank", metavar="LOSS", shell_complete=choices_of("rank"), help="mse or kl.  [default: mse]")
+@click.option(
+    "--cost",
+    metavar="COST",
+    shell_complete=choices_of("cost"),
+    help="What to save: bops, bytes or activation-bytes.  [default: bops]",
+)
 @click.option("--samples", metavar="auto|all|N", help="Evaluation samples a probe uses.  [default: auto]")
 @click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
 @click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads at once.  [default: all cores]")
-@click.option("--workspace", metavar="DIR", help="Where step results are kept.  [default: the user's cache folder]")
-@click.option("--config", metavar="FILE.yaml", help="Options from a file; those given here win.")
+@click.option(
+    "--workspace",
+    metavar="DIR",
+    type=click.Path(),
+    help="Where step results are kept.  [default: the user's cache folder]",
+)
+@click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
 def auto(as_json: bool, config: str | None, **given: Any) -> None:
-    r"""Quantize MODEL to the narrowest mix of precisions that meets a target.
+    """Quantize MODEL to the narrowest mix of precisions that meets a target.
 
     \b
-    narrowcast auto model.onnx --calibration calib.npz --evaluation eval.npz \
+    narrowcast auto model.onnx --calibration calib.npz --evaluation eval.npz \\
         --holdout test.npz --max-top1-drop 0.005 --out quantized
 
     Runs are remembered step by step: the same command again, after a crash or with another target, goes on

@@ -20,7 +20,14 @@ __all__ = ["demo"]
 @click.option("--workspace", metavar="DIR", help="Where step results are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
 def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) -> None:
-    """Run `auto` on the built-in example: handwritten digits and a small CNN."""
+    """Run `auto` on the built-in example: handwritten digits and a small CNN.
+
+    \b
+    narrowcast demo
+    narrowcast demo --out /tmp/digits --json | jq .scores
+
+    It prints the `narrowcast auto` command that does the same: data and model are written as files first.
+    """
     from flows.demo import DEMO_OPTIONS, write_example
     from quant_core.preflight import usable_folder
 

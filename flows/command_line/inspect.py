@@ -13,7 +13,12 @@ __all__ = ["inspect"]
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def inspect(model: str, as_json: bool) -> None:
-    """List the layers of MODEL, what each costs, and what is left alone and why."""
+    """List the layers of MODEL, what each costs, and what is left alone and why.
+
+    \b
+    narrowcast inspect model.onnx
+    narrowcast inspect model.onnx --json | jq '.layers | sort_by(-.macs) | .[:5]'
+    """
     from quant_core.inspection import inspect_model
 
     found = inspect_model(model)

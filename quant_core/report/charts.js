@@ -1,7 +1,9 @@
 /* Draws the report's charts with Observable Plot; every text comes ready-made with the data. */
 "use strict";
-(() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+(async () => {
+  const packed = Uint8Array.from(atob(document.getElementById("data").textContent), (letter) => letter.charCodeAt(0));
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const data = JSON.parse(await new Response(unpacked).text());
   const look = { fontFamily: "inherit", fontSize: "12px", background: "transparent", color: "var(--soft)", overflow: "visible" };
   const lit = { fill: "none", stroke: "var(--ink)", strokeWidth: 1.5 };
 
@@ -158,6 +160,7 @@
     return rows.length ? [note, table] : [note];
   }
 
+  /* A page may have some of the charts only. */
   chart("search-chart", () => data.search.points, at((d) => d.share, (d) => d.score * data.search.factor), searchChart);
   chart("loss-chart", () => data.loss.points, at((d) => d.layer, (d) => d.loss), lossChart);
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from quant_core.histogram import Histogram, histograms_from_table
+from quant_core.report.limits import LISTED, PLANS, POINTS, TENSORS, foremost, short
 from quant_core.report.text import METRIC_NAMES, UNITS, count_text, interval, limit_text, metric_text, number, percent
 from quant_core.tables import facts
 
@@ -32,8 +33,10 @@ def loss_chart(manifest: Mapping[str, Any], layers: pa.Table, sensitivity: pa.Ta
         if row["layer"] in index and math.isfinite(row["loss"])
     ]
     positive = [point["loss"] for point in points if point["loss"] > 0]
+    shown = foremost(points, POINTS, lambda point: point["loss"])
     return {
-        "points": sorted(points, key=lambda point: (point["layer"], point["order"])),
+        "points": sorted(shown, key=lambda point: (point["layer"], point["order"])),
+        "of": len(points),
         "layers": len(names),
         "wide": manifest["wide"],
         "narrow": manifest["narrow"],
@@ -56,7 +59,7 @@ def _loss_point(manifest: Mapping[str, Any], row: Json, order: int, layer: int, 
         "taken": chosen == row["precision"],
         "narrowed": chosen != manifest["wide"],
         "text": [
-            row["layer"],
+            short(row["layer"]),
             f"Layer {layer} of {layers}, {fate}",
             f"Loss at {row['precision']}: {number(row['loss'])}"
             + (f" ({number(low)} to {number(high)})" if high > low else ""),
@@ -70,8 +73,10 @@ def search_chart(manifest: Mapping[str, Any], search: pa.Table) -> Json:
     metric, limit = manifest["target"]["metric"], manifest["target"]["limit"]
     rows = search.drop_columns(["precisions"]).to_pylist()
     chosen = _chosen_step(manifest, search)
+    points = [_plan_point(metric, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])]
     return {
-        "points": [_plan_point(metric, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])],
+        "points": foremost(points, PLANS, lambda point: (point["chosen"], -abs(point["score"] - limit))),
+        "of": len(points),
         "limit": limit,
         "limitText": f"limit {limit_text(metric, limit)}",
         "factor": 100 if metric == "top1_drop" else 1,
@@ -107,21 +112,33 @@ def _plan_point(metric: str, row: Json, chosen: bool) -> Json:
 
 
 def tensor_charts(manifest: Mapping[str, Any], layers: pa.Table, calibration: pa.Table) -> list[Json]:
-    """For every calibrated tensor its histogram, its range in each type, and the layers that read it."""
+    """For every calibrated tensor its histogram, its range in each type, and the layers that read it.
+
+    Of very many tensors, those at precision boundaries come first, then those that layers read.
+    """
     readers: dict[str, list[str]] = {}
     for layer in layers.select(["layer", "activations"]).to_pylist():
         for name in layer["activations"]:
             readers.setdefault(name, []).append(layer["layer"])
     known = facts(calibration)
-    bins = max(_FEWEST_BINS, min(_BINS, _ALL_BINS // max(1, calibration.num_rows)))
+    ranges, carried = known.get("ranges", {}), known.get("carried", {})
+    names = foremost(
+        calibration.column("tensor").to_pylist(),
+        TENSORS,
+        lambda name: (len(carried.get(name, ())) > 1, len(readers.get(name, ()))),
+    )
+    bins = max(_FEWEST_BINS, min(_BINS, _ALL_BINS // max(1, len(names))))
+    histograms = histograms_from_table(calibration)
     return [
-        _histogram(histogram, bins)
+        _histogram(histograms[name], bins)
         | {
-            "name": name,
-            "readers": [f"{layer} ({manifest['plan'].get(layer, '?')})" for layer in readers.get(name, [])],
-            "ranges": _ranges(histogram, known.get("ranges", {}).get(name, {}), known.get("carried", {}).get(name, [])),
+            "name": short(name),
+            "readers": [
+                f"{short(layer)} ({manifest['plan'].get(layer, '?')})" for layer in readers.get(name, [])[:LISTED]
+            ],
+            "ranges": _ranges(histograms[name], ranges.get(name, {}), carried.get(name, [])),
         }
-        for name, histogram in histograms_from_table(calibration).items()
+        for name in names
     ]
 
 

@@ -1,66 +1,58 @@
-"""The page itself: texts and charts poured into the template, with everything it needs inside it."""
+"""The report's page: texts and charts of a run poured into the template."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.continuing import command, next_step
-from quant_core.report.text import bytes_text, count_text, percent
-from quant_core.report.verdict import costs, doubt, layer_rows, score_rows, verdict
+from quant_core.report.limits import LISTED, ROWS, foremost, short
+from quant_core.report.templates import rendered
+from quant_core.report.verdict import LayerRow, costs, doubt, layer_rows, score_rows, verdict
 
 __all__ = ["report_page"]
-
-_HERE = Path(__file__).parent
-_SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "charts.js")
 
 
 def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> str:
     """The page of a run, from its manifest and its tables `layers`, `calibration`, `sensitivity` and `search`.
 
-    One file that asks for nothing: its policy forbids every request, and every script but those put in here, so
-    that names from a model stay text whatever they contain.
+    One file of less than 3 MB however large the model: of very many layers, plans and tensors it shows the
+    foremost (see limits.py), and says so.
     """
     layers, sensitivity, search = tables["layers"], tables["sensitivity"], tables["search"]
-    charts: dict[str, Any] = {
-        "loss": loss_chart(manifest, layers, sensitivity),
-        "search": search_chart(manifest, search),
-        "tensors": tensor_charts(manifest, layers, tables["calibration"]),
-    }
     rows = layer_rows(manifest, layers, sensitivity)
-    scripts = [(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    return (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            manifest=manifest,
-            verdict=verdict(manifest),
-            doubt=doubt(manifest),
-            scores=score_rows(manifest),
-            costs=costs(manifest, layers),
-            layers=rows,
-            crossings=[(tensor["name"], types) for tensor in charts["tensors"] if len(types := _used(tensor)) > 1],
-            first_tensor=_most_telling(tables),
-            boundaries=sum(bool(row.boundary) for row in rows),
-            charts=charts,
-            data=_compact(charts),
-            next_step=next_step(manifest, search),
-            command=command(manifest),
-            style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
-            scripts=[Markup(script) for script in scripts],
-            script_digests=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
-        )
+    tensors = tensor_charts(manifest, layers, tables["calibration"])
+    crossings = [(tensor["name"], types) for tensor in tensors if len(types := _used(tensor)) > 1]
+    return rendered(
+        "page.html.jinja",
+        {
+            "loss": loss_chart(manifest, layers, sensitivity),
+            "search": search_chart(manifest, search),
+            "tensors": tensors,
+        },
+        manifest=manifest,
+        verdict=verdict(manifest),
+        doubt=doubt(manifest),
+        scores=score_rows(manifest),
+        costs=costs(manifest, layers),
+        layers=foremost(rows, ROWS, _weight),
+        all_layers=len(rows),
+        all_tensors=tables["calibration"].num_rows,
+        crossings=crossings[:LISTED],
+        all_crossings=len(crossings),
+        first_tensor=most_telling(tables),
+        boundaries=sum(bool(row.boundary) for row in rows),
+        next_step=next_step(manifest, search),
+        command=command(manifest),
     )
+
+
+def _weight(row: LayerRow) -> tuple[int, float]:
+    """Of many layers, those whose narrowing costs most are shown; where none was probed, the largest."""
+    return max(map(int, row.places), default=0), row.share
 
 
 def _used(tensor: Mapping[str, Any]) -> list[str]:
@@ -68,38 +60,9 @@ def _used(tensor: Mapping[str, Any]) -> list[str]:
     return [found["type"] for found in tensor["ranges"] if found["used"]]
 
 
-def _most_telling(tables: Mapping[str, pa.Table]) -> str | None:
+def most_telling(tables: Mapping[str, pa.Table]) -> str | None:
     """The tensor to show first: what the layer that is the most sensitive reads."""
     ranked = tables["sensitivity"].column("layer").to_pylist()
     reads = {row["layer"]: row["activations"] for row in tables["layers"].select(["layer", "activations"]).to_pylist()}
     found = reads.get(ranked[-1]) if ranked else None
-    return found[0] if found else None
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
-    environment.filters |= {"percent": percent, "bytes_text": bytes_text, "count_text": count_text, "pretty": _pretty}
-    return environment
-
-
-def _pretty(value: object) -> str:
-    return json.dumps(value, indent=2)
-
-
-def _digest(script: str) -> str:
-    """A script as a content security policy names it."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _compact(value: Any) -> Any:
-    """The value with floats as exact as a chart can show them; JSON knows no infinity and no NaN."""
-    if isinstance(value, Mapping):
-        return {key: _compact(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_compact(inner) for inner in value]
-    if isinstance(value, float):
-        return float(f"{value:.8g}") if math.isfinite(value) else None
-    return value
+    return short(found[0]) if found else None

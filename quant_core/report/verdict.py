@@ -12,6 +12,7 @@ from quant_core.config import Target
 from quant_core.cost import counted_cost
 from quant_core.layers import layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
+from quant_core.report.limits import short
 from quant_core.report.text import (
     METRIC_NAMES,
     UNITS,
@@ -25,7 +26,19 @@ from quant_core.report.text import (
     percent,
 )
 
-__all__ = ["Cost", "LayerRow", "ScoreRow", "costs", "doubt", "layer_rows", "score_rows", "target_of", "verdict"]
+__all__ = [
+    "Cost",
+    "LayerRow",
+    "ScoreRow",
+    "costs",
+    "doubt",
+    "layer_rows",
+    "score_rows",
+    "spread_of",
+    "target_of",
+    "verdict",
+    "with_unit",
+]
 
 Manifest = Mapping[str, Any]
 
@@ -58,9 +71,9 @@ def verdict(manifest: Manifest) -> str:
 
 def doubt(manifest: Manifest) -> str:
     """What the interval says against a target that is met; empty if nothing."""
-    target, errors = target_of(manifest), manifest.get("standard_errors", {})
+    target = target_of(manifest)
     places = {"mixed": "on the evaluation data", "holdout": "on the held-out data"}
-    found = [place for part, place in places.items() if _reaches_beyond(manifest, part, target, errors)]
+    found = [place for part, place in places.items() if _reaches_beyond(manifest, part, target)]
     if not manifest["target"]["met"] or not found:
         return ""
     return (
@@ -68,9 +81,15 @@ def doubt(manifest: Manifest) -> str:
     )
 
 
-def _reaches_beyond(manifest: Manifest, part: str, target: Target, errors: Mapping[str, Any]) -> bool:
+def spread_of(manifest: Manifest, part: str, metric: str) -> tuple[float, float] | None:
+    """The 95% interval of a score; None where it has none."""
+    error = manifest.get("standard_errors", {}).get(part, {}).get(metric)
+    return interval(manifest["scores"][part].get(metric), error)
+
+
+def _reaches_beyond(manifest: Manifest, part: str, target: Target) -> bool:
     value = manifest["scores"][part].get(target.metric)
-    spread = interval(value, errors.get(part, {}).get(target.metric)) or (value, value)
+    spread = spread_of(manifest, part, target.metric) or (value, value)
     worst = spread[0 if target.higher_is_better else 1]
     return worst is not None and not target.met_by(worst)
 
@@ -96,22 +115,23 @@ def score_rows(manifest: Manifest) -> list[ScoreRow]:
     """Every metric of the manifest, the target's first."""
     scores, target = manifest["scores"], manifest["target"]["metric"]
     names = dict.fromkeys([target, *(name for part in _PARTS for name in scores[part])])
-    return [ScoreRow(_with_unit(name), name == target, _cells(manifest, name)) for name in names]
+    return [ScoreRow(with_unit(name), name == target, _cells(manifest, name)) for name in names]
 
 
-def _with_unit(metric: str) -> str:
+def with_unit(metric: str) -> str:
+    """A metric's name with the unit its values are written in."""
     name = METRIC_NAMES.get(metric, metric)
     return f"{name} ({UNITS[metric]})" if metric in UNITS else name
 
 
 def _cells(manifest: Manifest, metric: str) -> tuple[tuple[str, str], ...]:
-    errors = manifest.get("standard_errors", {})
     cells = []
     for part in _PARTS if manifest["scores"]["holdout"] else _PARTS[:-1]:
         value = manifest["scores"][part].get(metric)
-        spread = interval(value, errors.get(part, {}).get(metric))
-        bounds = [bare_text(metric, bound) for bound in spread or ()]
-        cells.append(("" if value is None else bare_text(metric, value), " to ".join(bounds)))
+        bounds = [bare_text(metric, bound) for bound in spread_of(manifest, part, metric) or ()]
+        # Where the metric is there without a value, it was not finite: JSON has no word for that.
+        there = metric in manifest["scores"][part]
+        cells.append((bare_text(metric, value) if there else "", " to ".join(bounds)))
     return tuple(cells)
 
 
@@ -196,7 +216,7 @@ def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> l
         rows.append(
             LayerRow(
                 number=place,
-                name=layer.name,
+                name=short(layer.name),
                 op=layer.op,
                 shape="\N{MULTIPLICATION SIGN}".join(map(str, layer.weight_shape)),
                 precision=precision,

@@ -1,0 +1,70 @@
+"""The report's charts one by one, as objects for a notebook or a file."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.references import atomic_write
+from quant_core.report.charts import loss_chart, search_chart, tensor_charts
+from quant_core.report.page import most_telling
+from quant_core.report.templates import rendered
+
+__all__ = ["Chart", "charts_of"]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart. The last expression of a notebook's cell draws it; `save` writes it as a page of its own."""
+
+    name: str
+    """`search`, `loss` or `tensors`, as charts.js knows it."""
+    title: str
+    """What it shows."""
+    data: Any
+    """What it draws: numbers, and the texts shown on hovering."""
+    first: str | None = None
+    """For `tensors`: the one that is shown first."""
+
+    def page(self) -> str:
+        """A self-contained HTML page with the chart alone."""
+        return rendered("chart.html.jinja", {self.name: self.data}, name=self.name, title=self.title, first=self.first)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page to a file; its path."""
+        file = Path(path)
+        atomic_write(file, self.page().encode())
+        return file
+
+    def _repr_html_(self) -> str:
+        # In a frame of its own: its style and scripts cannot meet those of the notebook.
+        source = html.escape(self.page(), quote=True)
+        return (
+            f'<iframe title="{html.escape(self.title)}" srcdoc="{source}" sandbox="allow-scripts" '
+            f'style="width:100%;height:{_HEIGHT[self.name]}px;border:0"></iframe>'
+        )
+
+
+_HEIGHT = {"search": 480, "loss": 470, "tensors": 640}
+
+
+def charts_of(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Mapping[str, Chart]:
+    """The charts of a run by name."""
+    layers = tables["layers"]
+    charts = [
+        Chart("search", "Every plan that was tried", search_chart(manifest, tables["search"])),
+        Chart("loss", "What narrowing each layer costs", loss_chart(manifest, layers, tables["sensitivity"])),
+        Chart(
+            "tensors",
+            "Values and ranges",
+            tensor_charts(manifest, layers, tables["calibration"]),
+            first=most_telling(tables),
+        ),
+    ]
+    return {chart.name: chart for chart in charts}
