@@ -14,6 +14,7 @@ from quant_core.machine import Machine, available_cores
 from quant_core.output import Outcome
 from tasks.prefect_stages import PrefectStages
 from tasks.result_store import ResultStore
+from tasks.runner import Runner, RunnerKind
 
 __all__ = ["auto_mixed_precision"]
 
@@ -28,6 +29,8 @@ def auto_mixed_precision(
     holdout: str | None = None,
     workers: int | None = None,
     workspace: str | None = None,
+    runner: RunnerKind = "thread",
+    runner_address: str | None = None,
 ) -> dict[str, Any]:
     """Quantize a float ONNX model to the narrowest mix of precisions that meets a target.
 
@@ -41,14 +44,17 @@ def auto_mixed_precision(
         config: precisions, target and search.
         output: folder that receives the model, its manifest, tables and report.
         holdout: data that only the finished model is measured on.
-        workers: threads that compute at once; all cores by default.
+        workers: threads or processes that compute at once; all cores by default.
         workspace: folder where step results are kept, so that no step is ever computed twice.
+        runner: what runs probes side by side: threads or processes here, or a Dask or Ray cluster.
+        runner_address: where the cluster is; by default one is started here for the run.
 
     """
     request = request_for(model, calibration, evaluation, holdout, config, output)
     folder = workspace_folder(workspace)
-    stages = PrefectStages(Machine(folder / "files", workers or available_cores()), ResultStore(folder))
-    outcome = run(request, stages)
+    machine = Machine(folder / "files", workers or available_cores())
+    with PrefectStages(machine, ResultStore(folder), Runner(runner, runner_address)) as stages:
+        outcome = run(request, stages)
     create_markdown_artifact(_verdict(outcome), key="narrowcast-verdict", description="What came of the run")
     return dict(outcome.manifest)
 

@@ -40,14 +40,14 @@ class Stages:
     ) -> pa.Table:
         """Run one stage. `valid` tells whether a remembered result's files are still there."""
         with self._accounted(name):
-            return self._call([(function, arguments)], 1, valid)[0]
+            return self._call([(function, arguments)], valid)[0]
 
     def fan_out(
         self, name: str, function: StageFunction, /, each: Sequence[Mapping[str, Any]], **common: Any
     ) -> list[pa.Table]:
         """Run a stage once for each set of arguments, as many at a time as there are workers."""
         with self._accounted(name):
-            return self._call([(function, {**common, **arguments}) for arguments in each], self.machine.workers)
+            return self._call([(function, {**common, **arguments}) for arguments in each])
 
     @contextmanager
     def _accounted(self, name: str) -> Iterator[None]:
@@ -58,11 +58,12 @@ class Stages:
         self.seconds[name] = self.seconds.get(name, 0.0) + took
         watcher().finished(name, took, cached=self.computed == before)
 
-    def _call(
-        self, calls: Sequence[Call], workers: int, valid: Callable[[pa.Table], bool] | None = None
-    ) -> list[pa.Table]:
+    def _call(self, calls: Sequence[Call], valid: Callable[[pa.Table], bool] | None = None) -> list[pa.Table]:
         """Results in the order of the calls."""
-        # Whoever fans out uses the workers itself; a stage that runs alone may use them all.
-        machine = self.machine if workers == 1 else Machine(self.machine.cache, workers=1)
+        machine = self._share(calls)
         self.computed += len(calls)
-        return list(ordered_map(lambda call: partial(call[0], **call[1])(machine=machine), calls, workers))
+        return list(ordered_map(lambda call: partial(call[0], **call[1])(machine=machine), calls, self.machine.workers))
+
+    def _share(self, calls: Sequence[Call]) -> Machine:
+        """What each of the calls may use: one alone has all the workers, several have one each."""
+        return self.machine if len(calls) == 1 else Machine(self.machine.cache, workers=1)

@@ -52,6 +52,10 @@ class ResultStore:
             atomic_write(record, json.dumps(content).encode())
         return flaw if recorded else None
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a whole result of a step that was settled."""
+        return (self.records / key).exists()
+
     def _flaw(self, key: str) -> str | None:
         """Why there is no whole result of the step; None when there is."""
         try:

@@ -56,7 +56,11 @@ __all__ = ["auto"]
 @click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
 @click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads at once.  [default: all cores]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Threads or processes at once.  [default: all cores]"
+)
+@click.option("--runner", metavar="RUNNER", help="What runs probes: thread, process, dask or ray.  [default: thread]")
+@click.option("--runner-address", metavar="URL", help="The Dask or Ray cluster.  [default: one of this machine's own]")
 @click.option(
     "--workspace",
     metavar="DIR",

@@ -18,7 +18,7 @@ LIMITS = {
     "max_kl": "kl",
     "max_metric_drop": "metric_drop",
 }
-INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "workspace")
+INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "workspace", "runner", "runner_address")
 
 
 def options_from_file(path: str | None) -> dict[str, Any]:
@@ -60,6 +60,7 @@ def joined(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 def check_kinds(inputs: dict[str, Any]) -> None:
     """A file may hold anything, the command line has checked its own."""
     from quant_core.errors import InputError
+    from tasks.runner import Runner
 
     for name, value in inputs.items():
         if name == "workers":
@@ -67,6 +68,7 @@ def check_kinds(inputs: dict[str, Any]) -> None:
                 raise InputError(f"workers: must be a number of threads, not {value!r}")
         elif value is not None and not isinstance(value, str):
             raise InputError(f"{name}: must be a path, not {value!r}")
+    Runner(inputs["runner"] or "thread", inputs["runner_address"])
 
 
 def configuration(options: dict[str, Any]) -> MixedPrecisionConfig:

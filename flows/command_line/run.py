@@ -63,4 +63,6 @@ def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig, serving: Ser
             output=inputs["out"],
             workers=inputs["workers"],
             workspace=inputs["workspace"],
+            runner=inputs["runner"] or "thread",
+            runner_address=inputs["runner_address"],
         )

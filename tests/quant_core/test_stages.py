@@ -82,7 +82,7 @@ def test_a_watcher_hears_each_stage_begin_and_end(stages):
     class Remembering(Stages):
         """Has every result already."""
 
-        def _call(self, calls, workers, valid=None):
+        def _call(self, calls, valid=None):
             self.cached += len(calls)
             return [pa.table({})] * len(calls)
 
