@@ -105,7 +105,7 @@ def _prepared(request: Request, stages: Stages) -> pa.Table:
         prepare,
         valid=lambda table: is_prepared(table, cache),
         model=request.model,
-        layer_ops=request.config.layer_ops,
+        layer_ops=request.config.candidate_ops,
     )
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from quant_core.errors import InputError
-from quant_core.operators import DEFAULT_LAYER_OPS, LayerOp
+from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
 from quant_core.precision import Precision, PrecisionField
 
 __all__ = ["MixedPrecisionConfig", "QuantizationConfig", "SearchConfig", "Target", "config_from"]
@@ -111,7 +112,8 @@ class SearchConfig(_Frozen):
         default_factory=lambda: (Precision.parse("a8w8"),),
         json_schema_extra={"default": ["a8w8"]},
         min_length=1,
-        description="The precisions the search may choose, each narrower than the one before.",
+        description="The precisions the search may choose, each narrower than the one before; beside a wide float32 "
+        "au8w8 by default, for the sake of CPUs.",
     )
     search: Literal["bisect", "linear"] = Field(
         default="bisect", description="How the cut in the ranking is found: in log N steps, or one by one."
@@ -141,6 +143,10 @@ class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
     layer_ops: tuple[LayerOp, ...] = Field(
         default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers; others stay wide."
     )
+    candidates: Literal["layers", "all"] = Field(
+        default="layers",
+        description="What the search may narrow: layers, or every operator that is quantized (Add, Mul, pools, ...).",
+    )
     output: int | str = Field(
         default=0,
         description="The model output that is compared: its index or name, or `all` for all of them together.",
@@ -148,6 +154,14 @@ class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
     batch_size: int | None = Field(
         default=None, ge=1, description="Samples a forward pass takes at once; by default what keeps memory small."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beside_float32_codes_are_unsigned(cls, given: Any) -> Any:
+        # A mix with float32 is for a CPU, and those multiply unsigned activations by signed weights.
+        if isinstance(given, Mapping) and "narrow" not in given and str(given.get("wide")) == "float32":
+            return {**given, "narrow": ("au8w8",)}
+        return given
 
     @model_validator(mode="after")
     def _each_step_is_narrower(self) -> Self:
@@ -158,6 +172,11 @@ class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
         if self.block_size is not None and all(precision.weights.bits != 4 for precision in ladder):
             raise ValueError("block_size is of 4-bit weights: add a precision such as a8w4, or leave it out")
         return self
+
+    @property
+    def candidate_ops(self) -> tuple[str, ...]:
+        """Operators whose precision the search may choose."""
+        return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)
 
     def quantization(self) -> QuantizationConfig:
         """The part that decides scales and codes."""

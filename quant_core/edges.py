@@ -1,7 +1,7 @@
 """Which type every edge of the graph carries under a plan.
 
 The rules:
-1. A layer demands its own activation type of the tensors it reads; a computation demands the wide one.
+1. A layer demands its own activation type of the tensors it reads; a computation that is none demands the wide one.
 2. A mover demands what its output carries, so that values are moved in the type their reader wants.
 3. A graph output, and a reader left in float, demand the wide type of a tensor that a quantized node
    reads or writes, and nothing of any other. A tensor that took no finite value in calibration stays float.
@@ -116,11 +116,9 @@ def _demand_of(
     base: Mapping[str, DataType],
 ) -> DataType | None:
     role = topology.roles[index]
-    if role is Role.LAYER:
-        wanted = precisions.get(topology.layer_of[index])  # None for a layer that the plan leaves out
+    if role is not Role.MOVER:
+        wanted = precisions.get(topology.layer_of.get(index, ""))  # None for what the plan leaves out
         return wide if wanted is None else wanted.activations
-    if role is Role.COMPUTE:
-        return wide
     carried = {base.get(name) for name in topology.graph.nodes[index].output if name}
     return carried.pop() if len(carried) == 1 else wide
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import onnx
 import pyarrow as pa
 
 from quant_core.graph import FloatGraph, attribute
@@ -17,7 +18,10 @@ __all__ = ["Layer", "find_layers", "layer_table", "layers_from_table"]
 
 @dataclass(frozen=True)
 class Layer:
-    """One unit of the search: a node, or all nodes that share one weight."""
+    """One unit of the search: a node, or all nodes that share one weight.
+
+    One without weights (an Add, a pool) has no multiply-accumulates, and no use for a precision's type of weights.
+    """
 
     name: str
     """Name of its first node."""
@@ -47,23 +51,28 @@ def find_layers(graph: FloatGraph, layer_ops: Iterable[str] = DEFAULT_LAYER_OPS)
     ops = frozenset(layer_ops)
     groups: dict[str, list[int]] = {}
     for index, node in enumerate(graph.nodes):
-        if role_of(node.op_type, node.domain, ops) is Role.LAYER and _reads_floats(graph, index):
-            groups.setdefault(_weight_of(graph, index) or f"node {index}", []).append(index)
+        role = role_of(node.op_type, node.domain, ops)
+        if node.op_type in ops and role in (Role.LAYER, Role.COMPUTE) and _read_floats(graph, node):
+            groups.setdefault(_weight_of(graph, node) or f"node {index}", []).append(index)
     return [_layer(graph, nodes) for nodes in groups.values()]
 
 
-def _reads_floats(graph: FloatGraph, index: int) -> bool:
-    return any(graph.is_float_activation(name) for name in graph.nodes[index].input[:2])
+def _read_floats(graph: FloatGraph, node: onnx.NodeProto) -> list[str]:
+    """Tensors a node reads as values: not its parameters, among them a layer's bias."""
+    operands = node.input[:2] if node.op_type in DEFAULT_LAYER_OPS else node.input
+    return [name for name in operands if graph.is_float_activation(name)]
 
 
-def _weight_of(graph: FloatGraph, index: int) -> str | None:
-    return next((name for name in graph.nodes[index].input[:2] if graph.is_float_constant(name)), None)
+def _weight_of(graph: FloatGraph, node: onnx.NodeProto) -> str | None:
+    if node.op_type not in DEFAULT_LAYER_OPS:
+        return None
+    return next((name for name in node.input[:2] if graph.is_float_constant(name)), None)
 
 
 def _layer(graph: FloatGraph, nodes: list[int]) -> Layer:
     first = graph.nodes[nodes[0]]
-    weight = _weight_of(graph, nodes[0])
-    read = [name for index in nodes for name in graph.nodes[index].input[:2] if graph.is_float_activation(name)]
+    weight = _weight_of(graph, first)
+    read = [name for index in nodes for name in _read_floats(graph, graph.nodes[index])]
     return Layer(
         name=first.name,
         op=first.op_type,
@@ -79,6 +88,8 @@ def _layer(graph: FloatGraph, nodes: list[int]) -> Layer:
 def _macs(graph: FloatGraph, index: int) -> int:
     """Multiply-accumulates of one node for one sample; dynamic dimensions count as 1."""
     node = graph.nodes[index]
+    if node.op_type not in DEFAULT_LAYER_OPS:
+        return 0
     left, right = (graph.shape(name) or () for name in node.input[:2])
     if node.op_type in ("Conv", "ConvTranspose"):
         # Every weight meets each position of the output (Conv) or of the input (ConvTranspose) once.

@@ -5,24 +5,24 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, get_args
 
-__all__ = ["DEFAULT_LAYER_OPS", "LayerOp", "Role", "is_activation", "moving_inputs", "role_of"]
+__all__ = ["COMPUTE_OPS", "DEFAULT_LAYER_OPS", "LayerOp", "Role", "is_activation", "moving_inputs", "role_of"]
 
 LayerOp = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
 """Operators that multiply their first two inputs: what has the form of a layer."""
 
 DEFAULT_LAYER_OPS: tuple[LayerOp, ...] = get_args(LayerOp)
-"""Operators whose precision the search may choose."""
+"""Operators whose precision the search may choose unless it is told otherwise."""
 
 
 class Role(Enum):
     """How an operator takes part in quantization."""
 
     LAYER = "layer"
-    """Computes in the precision its plan says."""
+    """Multiplies by weights, in the precision its plan says."""
     MOVER = "mover"
     """Only moves, selects or cuts off values: same scale on both sides, precision of whoever reads it."""
     COMPUTE = "compute"
-    """Quantized at the wide precision."""
+    """Reads activations: at the wide precision, or the one its plan says where the search may choose that too."""
     FLOAT = "float"
     """Left as it is."""
 
@@ -31,11 +31,13 @@ _MOVERS = frozenset(
     "Clip Concat DepthToSpace Expand Flatten Gather GlobalMaxPool Identity MaxPool Pad Relu Reshape "
     "Slice SpaceToDepth Split Squeeze Tile Transpose Unsqueeze".split()
 )
-_COMPUTES = frozenset(
+COMPUTE_OPS = tuple(
     "Add AveragePool Div Elu Erf Gelu GlobalAveragePool HardSigmoid HardSwish InstanceNormalization "
     "LayerNormalization BatchNormalization LeakyRelu Max Mean Min Mul PRelu ReduceMean ReduceSum Resize "
     "Sigmoid Softmax Softplus Sqrt Pow Sub Sum Tanh Exp Upsample".split()
 )
+"""Operators without weights that are quantized. Each may be a layer of the search (see `layers`), and has no
+type for weights then."""
 _ACTIVATIONS = frozenset(["Relu", "Clip"])
 _STANDARD_DOMAINS = frozenset(["", "ai.onnx"])
 
@@ -44,11 +46,11 @@ def role_of(op_type: str, domain: str, layer_ops: frozenset[str]) -> Role:
     """The part an operator plays, given which operator types are layers."""
     if domain not in _STANDARD_DOMAINS:
         return Role.FLOAT
-    if op_type in layer_ops:
-        return Role.LAYER
+    if op_type in DEFAULT_LAYER_OPS:
+        return Role.LAYER if op_type in layer_ops else Role.COMPUTE
     if op_type in _MOVERS:
         return Role.MOVER
-    if op_type in _COMPUTES or op_type in DEFAULT_LAYER_OPS:
+    if op_type in COMPUTE_OPS:
         return Role.COMPUTE
     return Role.FLOAT
 

@@ -16,6 +16,7 @@ from quant_core.graph import FloatGraph
 from quant_core.layers import find_layers, layer_table
 from quant_core.machine import Machine
 from quant_core.model_file import load_weights, read_model
+from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.opset import OPSET, RUNTIME_DOMAIN, opset_of, upgraded
 from quant_core.references import Reference, fetch, file_digest, made_folder
 from quant_core.sessions import session_options
@@ -36,7 +37,7 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
     cache = machine.cache
     path = fetch(model, cache)
     proto = read_model(path, model.url)
-    _refuse_other_floats(proto, layer_ops, model.url)
+    _refuse_other_floats(proto, model.url)
     load_weights(proto, path.parent, model.url)
     with tempfile.TemporaryDirectory(dir=made_folder(cache)) as scratch:
         prepared = _optimized(proto, Path(scratch), model.url)
@@ -51,7 +52,7 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
     graph = prepared_graph(digest, cache)
     layers = find_layers(graph, layer_ops)
     if not layers:
-        raise InputError(f"{model.url}: has no layer to narrow: no {', '.join(layer_ops)} on float data")
+        raise InputError(f"{model.url}: has no layer to narrow: no {_named(layer_ops)} on float data")
     return with_facts(layer_table(layers), prepared=digest)
 
 
@@ -67,17 +68,21 @@ def is_prepared(table: pa.Table, cache: Path) -> bool:
     return path.exists() and file_digest(path) == digest
 
 
-def _refuse_other_floats(proto: onnx.ModelProto, layer_ops: Sequence[str], source: str) -> None:
+def _named(layer_ops: Sequence[str]) -> str:
+    return "operator that is quantized" if set(COMPUTE_OPS) <= set(layer_ops) else ", ".join(layer_ops)
+
+
+def _refuse_other_floats(proto: onnx.ModelProto, source: str) -> None:
     """Refuse layers in another float type: ONNX Runtime may put casts around them and compute in float32."""
     graph = onnx.shape_inference.infer_shapes(proto).graph
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     declared = [*graph.input, *graph.value_info, *graph.output]
     kinds |= {value.name: value.type.tensor_type.elem_type for value in declared}
-    read = {kinds.get(node.input[0], 0) for node in graph.node if node.op_type in layer_ops}
+    read = {kinds.get(node.input[0], 0) for node in graph.node if node.op_type in DEFAULT_LAYER_OPS}
     found = sorted(onnx.TensorProto.DataType.Name(kind).lower() for kind in read & _OTHER_FLOATS)
     if found:
         raise InputError(
-            f"{source}: its {', '.join(layer_ops)} compute in {', '.join(found)}; give the model in float32"
+            f"{source}: its {', '.join(DEFAULT_LAYER_OPS)} compute in {', '.join(found)}; give the model in float32"
         )
 
 

@@ -184,8 +184,9 @@ class _Writing:
         return self.graph.nodes[self.unit].op_type in _BINARY
 
     def operand(self, name: str) -> str:
-        """A constant operand of a computation, in the wide activation type; a mask of what no type holds as it is."""
-        dtype = self.quantizer.config.wide.activations
+        """A constant operand of a computation, in its activation type; a mask of what no type holds as it is."""
+        layer = self.topology.layer_of.get(self.unit, "")
+        dtype = self.precisions.get(layer, self.quantizer.config.wide).activations
         largest = (dtype if dtype.is_float else DataType.FLOAT32).largest_float
         if not (np.abs(np.asarray(self.graph.constant(name))) <= largest).all():
             return name

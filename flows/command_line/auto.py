@@ -35,7 +35,12 @@ __all__ = ["auto"]
 @click.option("--max-metric-drop", type=float, metavar="X", help="Target: largest loss of your own --metric.")
 @click.option("--metric", metavar="PKG.MOD:FN", help="Your metric: fn(outputs, labels), higher is better.")
 @click.option("--wide", metavar="PRECISION", help="Precision all layers begin in.  [default: a16w8]")
-@click.option("--narrow", metavar="PRECISIONS", help="Precisions to narrow to, by commas.  [default: a8w8]")
+@click.option(
+    "--narrow",
+    metavar="PRECISIONS",
+    help="Precisions to narrow to, by commas.  [default: a8w8; with --wide float32 au8w8]",
+)
+@click.option("--candidates", metavar="layers|all", help="What may be narrowed: layers, or Add, pools, ... too.")
 @click.option(
     "--calibrate",
     metavar="METHOD",
