@@ -19,6 +19,18 @@ def test_only_the_target_has_no_default():
     assert (str(config.wide), [str(precision) for precision in config.narrow]) == ("a16w8", ["a8w8"])
 
 
+def test_beside_float32_codes_are_unsigned_unless_asked_otherwise():
+    assert config_from(target=L2, wide="float32").narrow == (Precision.parse("au8w8"),)
+    assert config_from(target=L2, wide=Precision.parse("float32"), narrow=["a8w8"]).narrow == (Precision.parse("a8w8"),)
+
+
+def test_candidates_are_layers_or_everything_that_is_quantized():
+    assert config_from(target=L2, layer_ops=["Gemm"]).candidate_ops == ("Gemm",)
+    everything = config_from(target=L2, layer_ops=["Gemm"], candidates="all").candidate_ops
+    assert {"Gemm", "Add", "Mul", "AveragePool"} < set(everything)
+    assert "Conv" not in everything  # no layer, as the user said
+
+
 def test_a_ladder_is_read_in_order():
     config = config_from(target=L2, wide="a16w16", narrow=["a16w8", "a8w8"])
     assert config.narrow == (Precision.parse("a16w8"), Precision.parse("a8w8"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quant_core.edges import EdgeTypes, Topology, edge_types
-from quant_core.operators import Role
+from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role
 from quant_core.precision import DataType
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench
@@ -138,6 +138,22 @@ def test_layers_outside_the_search_stay_wide_and_are_quantized(tmp_path):
     written = {node.name: node for node in made.exported(made.plan("fc")).graph.node}
     for conv in ("c1", "c2", "c3"):
         assert written[conv].input[1].endswith("/a16w8")
+
+
+@pytest.mark.parametrize(
+    ("narrow", "carried"),
+    [
+        pytest.param({"inner"}, (WIDE, WIDE), id="convolution"),
+        pytest.param({"Add"}, (WIDE, NARROW), id="addition"),
+        pytest.param({"inner", "Add"}, (NARROW, NARROW), id="both"),
+    ],
+)
+def test_a_computation_that_is_a_candidate_follows_the_same_rules(workbench, narrow, carried):
+    made = workbench("residual", layer_ops=(*DEFAULT_LAYER_OPS, *COMPUTE_OPS))
+    plan = made.plan(*(layer.name for layer in made.layers if {layer.name, layer.op} & narrow))
+    found = edge_types(made.quantizer.topology, plan, made.config.wide)
+    # r is read by the convolution and the addition, b by the addition alone.
+    assert (found.base["r"], found.base["b"]) == carried
 
 
 def test_roles_need_no_calibration(workbench):

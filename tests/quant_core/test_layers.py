@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from quant_core.layers import find_layers, layer_table, layers_from_table
-from quant_core.operators import Role, role_of
+from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role, role_of
 from tests.models import MODELS
 
 LAYERS = {
@@ -33,6 +33,13 @@ def test_nodes_that_share_a_weight_are_one_layer(workbench):
     assert first.weight == "w"
     assert first.macs == 2 * 4 * 3 * 36
     assert mixing.macs == 4 * 4 * 36
+
+
+def test_every_operator_that_computes_may_be_a_layer(workbench):
+    found = workbench("transformer", layer_ops=(*DEFAULT_LAYER_OPS, *COMPUTE_OPS)).layers
+    assert [layer.op for layer in found][:5] == ["LayerNormalization", "MatMul", "MatMul", "Add", "MatMul"]
+    added = next(layer for layer in found if layer.op == "Add")
+    assert (added.activations, added.weight, added.macs) == (("q_",), None, 0)  # its other operand is a constant
 
 
 def test_a_product_of_activations_has_no_weight(workbench):

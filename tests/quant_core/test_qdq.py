@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 
-from quant_core.operators import DEFAULT_LAYER_OPS, Role, role_of
+from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role, role_of
 from quant_core.qdq import PlanWriter
 from quant_core.sessions import Numerics
 from tests.models import MODELS
@@ -27,6 +29,7 @@ OTHER_TYPES = {
     "int4-blocks": ({"block_size": 16}, "a8w4"),
     "int4-powers-of-two": ({"calibrate": "pow2-minmse", "per_channel": True}, "a8w4"),
 }
+EVERYTHING = (*DEFAULT_LAYER_OPS, *COMPUTE_OPS)
 STAY_BEHIND = ("upsample-9", "resize-10", "group-norm-18")
 """Models whose opset is too old for bfloat16 and blocks."""
 PAIRS = ("QuantizeLinear", "DequantizeLinear")
@@ -58,6 +61,20 @@ def test_probes_and_simulation_agree_bit_for_bit(workbench, name, config, narrow
 def test_all_three_agree_on_other_types(workbench, name, config, narrow):
     made = workbench(name, **config)
     plans = [made.plan(*made.names, precision=narrow), made.plan(*made.names[::2], precision=narrow)]
+    for plan, probed in zip(plans, made.probe(plans)[1:], strict=True):
+        simulated = made.simulate(plan)
+        assert same(simulated, probed), plan
+        assert same(simulated, made.ship(plan)), plan
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [pytest.param("a16w8", "a8w8", id="int16"), pytest.param("float32", "au8w4", id="float32")],
+)
+@pytest.mark.parametrize("name", ["residual", "concat", "movers", "several-inputs-and-outputs", "transformer"])
+def test_all_three_agree_when_every_operator_is_a_candidate(workbench, name, wide, narrow):
+    made = workbench(name, wide=wide, layer_ops=EVERYTHING)
+    plans = made.plans(narrow)
     for plan, probed in zip(plans, made.probe(plans)[1:], strict=True):
         simulated = made.simulate(plan)
         assert same(simulated, probed), plan
@@ -279,6 +296,29 @@ def test_constants_of_a_computation_are_held_in_the_wide_type(workbench):
     stored = [traced.written_by[tensor].input[0] for node in sums for tensor in node.input]
     kinds = {traced.constants[codes].data_type for codes in stored if codes in traced.constants}
     assert kinds == {onnx.TensorProto.INT16}
+
+
+def test_constants_of_a_narrowed_computation_are_held_in_its_type(workbench):
+    made = workbench("transformer", layer_ops=EVERYTHING)
+    divide = next(node.name for node in made.graph.nodes if node.op_type == "Div" and node.input[1] == "root")
+    written = {node.name: node for node in made.exported(made.plan(divide)).graph.node}
+    assert written[divide].input[1] == "root/a8"
+
+
+def fused_operators(model: onnx.ModelProto, folder: Path) -> Counter[str]:
+    """Operators that ONNX Runtime makes of a model for the CPU."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.optimized_model_filepath = str(folder / "fused.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in onnx.load(folder / "fused.onnx").graph.node)
+
+
+def test_a_narrow_block_beside_float32_runs_in_integers(workbench, tmp_path):
+    made = workbench("residual", wide="float32", layer_ops=EVERYTHING)
+    found = fused_operators(made.exported(made.plan(*made.names, precision="au8w8")), tmp_path)
+    assert (found["QLinearConv"], found["QLinearAdd"], found["Conv"], found["FusedConv"]) == (3, 1, 0, 0)
 
 
 def test_a_mask_of_infinities_stays_as_it_is(workbench):
