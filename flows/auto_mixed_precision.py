@@ -7,14 +7,14 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.request import request_for, workspace_folder
+from flows.request import request_for
 from quant_core.auto import run
 from quant_core.config import MixedPrecisionConfig
-from quant_core.machine import Machine, available_cores
+from quant_core.machine import available_cores
 from quant_core.output import Outcome
 from tasks.prefect_stages import PrefectStages
-from tasks.result_store import ResultStore
 from tasks.runner import Runner, RunnerKind
+from tasks.workspace import Workspace
 
 __all__ = ["auto_mixed_precision"]
 
@@ -45,15 +45,15 @@ def auto_mixed_precision(
         output: folder that receives the model, its manifest, tables and report.
         holdout: data that only the finished model is measured on.
         workers: threads or processes that compute at once; all cores by default.
-        workspace: folder where step results are kept, so that no step is ever computed twice.
+        workspace: folder or URL where step results are kept, so that no step is ever computed twice.
         runner: what runs probes side by side: threads or processes here, or a Dask or Ray cluster.
         runner_address: where the cluster is; by default one is started here for the run.
 
     """
     request = request_for(model, calibration, evaluation, holdout, config, output)
-    folder = workspace_folder(workspace)
-    machine = Machine(folder / "files", workers or available_cores())
-    with PrefectStages(machine, ResultStore(folder), Runner(runner, runner_address)) as stages:
+    place = Workspace.at(workspace)
+    place.check()
+    with PrefectStages(place, workers or available_cores(), Runner(runner, runner_address)) as stages:
         outcome = run(request, stages)
     create_markdown_artifact(_verdict(outcome), key="narrowcast-verdict", description="What came of the run")
     return dict(outcome.manifest)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import UnsupportedError
-from quant_core.machine import default_workspace
 from quant_core.model_file import refer_model
 from quant_core.references import refer
 from quant_core.trials import Request
 
-__all__ = ["request_for", "workspace_folder"]
+__all__ = ["request_for"]
 
 
 def request_for(
@@ -26,11 +25,6 @@ def request_for(
         config=config,
         output=_local_folder(output, "output folder"),
     )
-
-
-def workspace_folder(workspace: str | None) -> Path:
-    """The workspace as a local folder."""
-    return default_workspace() if workspace is None else _local_folder(workspace, "workspace")
 
 
 def _local_folder(path: str, role: str) -> Path:

@@ -1,6 +1,6 @@
 """The ways a run can end that are the user's to mend."""
 
-__all__ = ["InputError", "NarrowcastError", "TargetError", "UnsupportedError"]
+__all__ = ["InputError", "NarrowcastError", "OutageError", "TargetError", "UnsupportedError"]
 
 
 class NarrowcastError(Exception):
@@ -13,6 +13,10 @@ class InputError(NarrowcastError):
 
 class UnsupportedError(InputError, NotImplementedError):
     """What was asked for is understood but not built; the text says what to use instead."""
+
+
+class OutageError(NarrowcastError):
+    """Something the run depends on, a store above all, has failed for longer than is waited. Exit code 1."""
 
 
 class TargetError(NarrowcastError):

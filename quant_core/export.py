@@ -20,7 +20,7 @@ from quant_core.qdq import PlanWriter, QuantizedGraph
 from quant_core.references import Reference, file_digest, made_folder
 from quant_core.tables import EXPORTED
 
-__all__ = ["export", "exported_reference", "is_exported", "quantized_model"]
+__all__ = ["export", "exported_folder", "exported_reference", "is_exported", "quantized_model"]
 
 
 def export(
@@ -44,6 +44,13 @@ def exported_reference(exported: pa.Table, cache: Path) -> Reference:
     """The file that `export` wrote."""
     digest = exported.column("sha256")[0].as_py()
     return Reference(url=str(cache / "exported" / digest / "model.onnx"), sha256=digest)
+
+
+def exported_folder(table: pa.Table) -> str | None:
+    """Folder, relative to the cache, of the files that a table of schema EXPORTED lists; None for other tables."""
+    if table.schema.names != EXPORTED.names:
+        return None
+    return f"exported/{table.column('sha256')[0].as_py()}"
 
 
 def is_exported(exported: pa.Table, cache: Path) -> bool:

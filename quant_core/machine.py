@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Machine", "available_cores", "default_workspace"]
+__all__ = ["Machine", "available_cores", "default_cache", "default_workspace"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,13 @@ def available_cores() -> int:
         return cores
 
 
-def default_workspace() -> Path:
+def default_workspace() -> str:
     """Where steps are kept unless the user says otherwise: NARROWCAST_WORKSPACE, else the user's cache folder."""
-    given = os.environ.get("NARROWCAST_WORKSPACE")
+    return os.environ.get("NARROWCAST_WORKSPACE") or str(default_cache())
+
+
+def default_cache() -> Path:
+    """Where copies of remote files are kept: NARROWCAST_CACHE, else the user's cache folder."""
+    given = os.environ.get("NARROWCAST_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(given) if given else Path(base) / "narrowcast"

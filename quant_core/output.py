@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow as pa
 
@@ -25,6 +24,7 @@ from quant_core.report import report_page
 from quant_core.tables import facts, to_ipc
 from quant_core.tensor_types import with_tensor_types
 from quant_core.trials import Request, Shipped, Trials, target_score
+from quant_core.urls import shown
 
 __all__ = ["Findings", "HeldOut", "Outcome", "engine_version", "manifest_json", "write_output"]
 
@@ -187,14 +187,7 @@ def _sources(request: Request, cache: Path) -> dict[str, str]:
     if request.holdout:
         given["holdout"] = request.holdout
     places = {name: reference.url for name, reference in given.items() if not reference.url.startswith(str(cache))}
-    return {name: _without_secrets(url) for name, url in places.items()} | {"output": str(request.output)}
-
-
-def _without_secrets(url: str) -> str:
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return {name: shown(url) for name, url in places.items()} | {"output": shown(request.output)}
 
 
 def _calibration(findings: Findings) -> pa.Table:

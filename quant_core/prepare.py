@@ -22,7 +22,7 @@ from quant_core.references import Reference, fetch, file_digest, made_folder
 from quant_core.sessions import session_options
 from quant_core.tables import facts, with_facts
 
-__all__ = ["is_prepared", "prepare", "prepared_graph"]
+__all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
 
 _IR_VERSION = 10  # the one that came with opset 21
 _OTHER_FLOATS = frozenset([onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE])
@@ -59,6 +59,12 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
 def prepared_graph(digest: str, cache: Path) -> FloatGraph:
     """The prepared model with that digest."""
     return FloatGraph.load(cache / "prepared" / digest / "model.onnx")
+
+
+def prepared_folder(table: pa.Table) -> str | None:
+    """Folder, relative to the cache, of the prepared model that a table names in its facts; None for no such table."""
+    digest = facts(table).get("prepared")
+    return None if digest is None else f"prepared/{digest}"
 
 
 def is_prepared(table: pa.Table, cache: Path) -> bool:

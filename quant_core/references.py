@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,7 +16,9 @@ from fsspec.core import url_to_fs
 from pydantic import BaseModel, ConfigDict
 
 from quant_core.errors import InputError
+from quant_core.outages import patiently
 from quant_core.progress import watcher
+from quant_core.urls import shown
 
 __all__ = ["Reference", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
 
@@ -35,6 +37,9 @@ class Reference(BaseModel):
     beside: tuple[str, ...] = ()
     """Files of the same folder, by name, that belong to the file; their content is in the digest."""
 
+    def __str__(self) -> str:
+        return shown(self.url)
+
 
 def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
     """Look at a file or folder and take its digest; raises InputError when it is not there.
@@ -47,12 +52,13 @@ def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
         if _is_local(files):
             digest = _local_digest(path, tuple(beside), _stamp(Path(path), beside))
         else:
-            digest = _digest(files, path, beside)
+            files.invalidate_cache()  # it may have been written since this process looked there
+            digest = patiently(partial(_digest, files, path, beside), text)
     except FileNotFoundError as error:
         missing = [name for name in beside if not files.exists(_sibling(path, name))]
-        raise InputError(f"{text}: {f'its file {missing[0]} is missing' if missing else _NOTHING}") from error
+        raise InputError(f"{shown(text)}: {f'its file {missing[0]} is missing' if missing else _NOTHING}") from error
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{text}: cannot be read: {error}") from error
+        raise InputError(f"{shown(text)}: cannot be read: {shown(str(error))}") from error
     return Reference(url=text, sha256=digest, beside=tuple(beside))
 
 
@@ -108,19 +114,19 @@ def fetch(reference: Reference, cache: Path) -> Path:
         try:
             return _checked(copy, reference)
         except InputError:
-            watcher().warned(f"the copy of {reference.url} in the workspace is damaged; it is fetched again")
+            watcher().warned(f"the copy of {reference} in the workspace is damaged; it is fetched again")
             shutil.rmtree(copy.parent)
     with atomic_folder(copy.parent) as folder:
-        files.get(path, str(folder / name), recursive=files.isdir(path))
+        patiently(partial(files.get, path, str(folder / name), recursive=files.isdir(path)), reference.url)
         for other in reference.beside:
-            files.get(_sibling(path, other), str(folder / other))
+            patiently(partial(files.get, _sibling(path, other), str(folder / other)), reference.url)
         _checked(folder / name, reference)
     return copy
 
 
 def _checked(path: Path, reference: Reference) -> Path:
     if refer(path, reference.beside).sha256 != reference.sha256:
-        raise InputError(f"{reference.url}: changed since this run began; start it again")
+        raise InputError(f"{reference}: changed since this run began; start it again")
     return path
 
 

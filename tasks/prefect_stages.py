@@ -21,11 +21,12 @@ from tasks.export import export
 from tasks.fleet import Fleet, Step, fleet_of, warn
 from tasks.prepare import prepare
 from tasks.probe import probe
-from tasks.result_store import ResultStore
 from tasks.runner import THREADS, Runner
 from tasks.stage_task import StageTask
 from tasks.step_key import GivenKey, step_key
+from tasks.stored_result import StoredResult
 from tasks.verify import verify
+from tasks.workspace import Workspace
 
 __all__ = ["PrefectStages"]
 
@@ -41,16 +42,16 @@ _TASKS: Mapping[StageFunction, StageTask] = {
 
 
 class PrefectStages(Stages):
-    """Stages as tasks of the flow that is running. A stage that was computed before is taken from the store.
+    """Stages as tasks of the flow that is running. A stage that was computed before is taken from the workspace.
 
     Use it in a `with` block, whose end lets go of what ran the calls of fan-outs.
     """
 
-    def __init__(self, machine: Machine, store: ResultStore, runner: Runner = THREADS) -> None:
-        super().__init__(machine)
-        self._store = store
+    def __init__(self, workspace: Workspace, workers: int, runner: Runner = THREADS) -> None:
+        super().__init__(workspace.machine(workers))
+        self._workspace = workspace
         self._here = fleet_of(THREADS, 1)
-        self._fleet = fleet_of(runner, machine.workers)
+        self._fleet = fleet_of(runner, workers)
 
     def __enter__(self) -> Self:
         return self
@@ -63,10 +64,15 @@ class PrefectStages(Stages):
         fleet, machine = self._here if len(calls) == 1 else self._fleet, self._share(calls)
         labels = [f" {number}/{len(calls)}" if len(calls) > 1 else "" for number in range(1, len(calls) + 1)]
         tables = self._run(fleet, [self._step(call, label, machine) for call, label in zip(calls, labels, strict=True)])
-        if valid is not None and not valid(tables[0]):
+        if valid is not None and not self._is_here(tables[0], valid):
             warn(f"the file that {_TASKS[calls[0][0]].name} made is gone or damaged; it is made again")
             tables = self._run(fleet, [self._step(calls[0], "", machine, refresh=True)])
         return tables
+
+    def _is_here(self, table: pa.Table, valid: Callable[[pa.Table], bool]) -> bool:
+        """Whether this machine has, or can get, the file that a result names."""
+        self._workspace.files.bring(table)
+        return valid(table)
 
     def _run(self, fleet: Fleet, steps: Sequence[Step]) -> list[pa.Table]:
         """Results of the steps, in their order; what is stored is read here, whoever runs the others."""
@@ -78,17 +84,17 @@ class PrefectStages(Stages):
         return [step.table for step in done]
 
     def _step(self, call: Call, label: str, machine: Machine, refresh: bool = False) -> Step:
-        """The task of a call, set up for the store, and its parameters; a damaged result is said and replaced."""
+        """The task of a call, set up with what is stored of it, and its parameters; a damaged result is said."""
         function, arguments = call
         stage = _TASKS[function]
         key = step_key(stage.name, arguments)
-        damage = self._store.settle(key)
-        if damage:
-            warn(f"the stored result of {stage.name}{label} is damaged and computed again: {damage}")
-        prepared = stage.with_options(
-            cache_policy=GivenKey().configure(key_storage=self._store.records),
-            result_storage=self._store.results,
-            refresh_cache=refresh,
-        )
-        parameters = {"key": key, "label": stage.name + label, "arguments": arguments, "machine": machine}
-        return Step(prepared, parameters, stored=not refresh and self._store.holds(key))
+        found = self._workspace.results.find(key)
+        if found.flaw:
+            warn(f"the stored result of {stage.name}{label} is damaged and computed again: {found.flaw}")
+        stored = StoredResult(payload=None if refresh else found.payload)
+        prepared = stage.with_options(cache_policy=GivenKey().configure(key_storage=stored))
+        # Not as an option: Prefect would want it saved in its database, where nobody looks for it.
+        prepared.result_storage = stored
+        parameters = {"key": key, "label": stage.name + label, "arguments": arguments}
+        parameters |= {"workspace": self._workspace, "workers": machine.workers}
+        return Step(prepared, parameters, stored=stored.payload is not None)

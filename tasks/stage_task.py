@@ -8,22 +8,30 @@ from typing import Any
 import pyarrow as pa
 from prefect import Task, task
 
-from quant_core.machine import Machine
 from quant_core.stages import StageFunction
 from tasks.arrow import ArrowSerializer
 from tasks.step_key import GivenKey, keyed
+from tasks.workspace import Workspace
 
 __all__ = ["StageTask", "stage_task"]
 
 StageTask = Task[..., pa.Table]
-"""A task that calls one stage with its arguments and a Machine, and stores the table under a key."""
+"""A task that calls one stage with its arguments and a number of threads, and stores the table under a key.
+
+It needs no file of the machine that submits it: models and data come from the workspace, and results go there.
+"""
 
 
 def stage_task(name: str, stage: StageFunction) -> StageTask:
     """Make the task of a stage, described by the stage's own docstring."""
 
-    def run_stage(key: str, label: str, arguments: dict[str, Any], machine: Machine) -> pa.Table:
-        return keyed(stage(**arguments, machine=machine), key)
+    def run_stage(key: str, label: str, arguments: dict[str, Any], workspace: Workspace, workers: int) -> pa.Table:
+        here = workspace.files.brought(arguments)
+        table = keyed(stage(**here, machine=workspace.machine(workers)), key)
+        # Files before the result that names them, and the result before Prefect hears that the step is done.
+        workspace.files.share(table)
+        workspace.results.put(key, table)
+        return table
 
     # No tags: for each run of a tagged task Prefect asks the server for a slot, and may wait seconds for the answer.
     decorate: Callable[[Callable[..., pa.Table]], StageTask] = task(

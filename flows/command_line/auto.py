@@ -68,9 +68,9 @@ __all__ = ["auto"]
 @click.option("--runner-address", metavar="URL", help="The Dask or Ray cluster.  [default: one of this machine's own]")
 @click.option(
     "--workspace",
-    metavar="DIR",
+    metavar="URL",
     type=click.Path(),
-    help="Where step results are kept.  [default: the user's cache folder]",
+    help="Folder where step results are kept.  [default: the user's cache folder]",
 )
 @click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")

@@ -16,13 +16,14 @@ __all__ = ["quantize"]
 
 def quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool) -> int:
     """Run the flow and show what comes of it; the exit code."""
-    from flows.request import request_for, workspace_folder
+    from flows.request import request_for
     from flows.temporary_server import prefect_server
     from flows.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from quant_core.errors import TargetError
     from quant_core.output import manifest_json
     from quant_core.preflight import check_request
     from quant_core.progress import watched_by
+    from tasks.workspace import Workspace
 
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
@@ -30,9 +31,9 @@ def quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool
     with watcher.shown(), watched_by(watcher), prefect_server() as serving:
         # Bad input is refused here, while Prefect takes its seconds to start.
         asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
-        check_request(
-            request_for(**asked, config=config, output=inputs["out"]), workspace_folder(inputs["workspace"]) / "files"
-        )
+        workspace = Workspace.at(inputs["workspace"])
+        workspace.check()
+        check_request(request_for(**asked, config=config, output=inputs["out"]), workspace.cache)
         try:
             manifest = _run_flow(inputs, config, serving)
         except TargetError as error:

@@ -63,7 +63,7 @@ class KillableJob:
     @property
     def finished_steps(self) -> int:
         """Steps whose result is in the store."""
-        return len(list((self.workspace / "records").glob("*-*"))) if self.workspace.exists() else 0
+        return len(list((self.workspace / "results").glob("*-*"))) if self.workspace.exists() else 0
 
     @property
     def model(self) -> bytes:

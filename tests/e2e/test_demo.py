@@ -62,7 +62,7 @@ def test_ctrl_c_ends_a_run_with_one_line_and_it_goes_on_from_there(tmp_path, env
         text=True,
         start_new_session=True,
     )
-    results, deadline = tmp_path / "workspace" / "records", time.monotonic() + 100
+    results, deadline = tmp_path / "workspace" / "results", time.monotonic() + 100
     while not (results.exists() and any(results.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to the whole group

@@ -43,14 +43,15 @@ def test_available_cores(machine_with, cores, quota, expected):
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
-        ({"NARROWCAST_WORKSPACE": "/w", "XDG_CACHE_HOME": "/x"}, Path("/w")),
-        ({"XDG_CACHE_HOME": "/x"}, Path("/x/narrowcast")),
-        ({"HOME": "/h"}, Path("/h/.cache/narrowcast")),
+        ({"NARROWCAST_WORKSPACE": "/w", "XDG_CACHE_HOME": "/x"}, "/w"),
+        ({"NARROWCAST_WORKSPACE": "s3://bucket/w"}, "s3://bucket/w"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/narrowcast"),
+        ({"HOME": "/h"}, "/h/.cache/narrowcast"),
     ],
-    ids=["named", "the user's cache folder", "home"],
+    ids=["named", "remote", "the user's cache folder", "home"],
 )
 def test_default_workspace(monkeypatch, variables, expected):
-    for name in ("NARROWCAST_WORKSPACE", "XDG_CACHE_HOME"):
+    for name in ("NARROWCAST_WORKSPACE", "NARROWCAST_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
