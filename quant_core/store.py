@@ -16,7 +16,7 @@ from uuid import uuid4
 import fsspec
 from fsspec.core import url_to_fs
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, NarrowcastError
 from quant_core.outages import patiently
 from quant_core.references import atomic_folder, atomic_write, made_folder
 from quant_core.urls import is_remote, shown
@@ -102,7 +102,9 @@ class Store:
             self.write(name, b"narrowcast")
             readable = self.read(name) == b"narrowcast"
             self.remove(name)
-        except (OSError, ImportError, ValueError) as error:
+        except NarrowcastError:
+            raise
+        except Exception as error:  # a store's library raises what it likes
             raise InputError(f"{role} {self}: cannot be used: {shown(_reason(error))}") from error
         if not readable:
             raise InputError(f"{role} {self}: what is written there does not come back")

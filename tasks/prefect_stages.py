@@ -50,6 +50,7 @@ class PrefectStages(Stages):
     def __init__(self, workspace: Workspace, workers: int, runner: Runner = THREADS) -> None:
         super().__init__(workspace.machine(workers))
         self._workspace = workspace
+        self._elsewhere = runner.address is not None
         self._here = fleet_of(THREADS, 1)
         self._fleet = fleet_of(runner, workers)
 
@@ -63,6 +64,8 @@ class PrefectStages(Stages):
     def _call(self, calls: Sequence[Call], valid: Callable[[pa.Table], bool] | None = None) -> list[pa.Table]:
         fleet, machine = self._here if len(calls) == 1 else self._fleet, self._share(calls)
         labels = [f" {number}/{len(calls)}" if len(calls) > 1 else "" for number in range(1, len(calls) + 1)]
+        if len(calls) > 1 and self._elsewhere:
+            self._workspace.files.share_inputs(arguments for _, arguments in calls)
         tables = self._run(fleet, [self._step(call, label, machine) for call, label in zip(calls, labels, strict=True)])
         if valid is not None and not self._is_here(tables[0], valid):
             warn(f"the file that {_TASKS[calls[0][0]].name} made is gone or damaged; it is made again")
@@ -95,6 +98,11 @@ class PrefectStages(Stages):
         prepared = stage.with_options(cache_policy=GivenKey().configure(key_storage=stored))
         # Not as an option: Prefect would want it saved in its database, where nobody looks for it.
         prepared.result_storage = stored
-        parameters = {"key": key, "label": stage.name + label, "arguments": arguments}
-        parameters |= {"workspace": self._workspace, "workers": machine.workers}
+        parameters = {
+            "key": key,
+            "label": stage.name + label,
+            "arguments": arguments,
+            "workspace": self._workspace,
+            "workers": machine.workers,
+        }
         return Step(prepared, parameters, stored=stored.payload is not None)

@@ -7,10 +7,10 @@ what a step makes is uploaded before its result is stored, and fetched by whoeve
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 
@@ -38,6 +38,11 @@ class SharedFiles:
         """Upload the model file that a result names, whatever is there."""
         for name in _folders(table) if self._is_mirror else []:
             self.place.upload(name, self.cache / name)
+
+    def share_inputs(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """Upload what only this machine may be able to read of the data and models that steps are given."""
+        for reference in dict.fromkeys(value for step in steps for value in step.values() if _is_reference(value)):
+            self.share_input(reference)
 
     def share_input(self, reference: Reference) -> None:
         """Upload data or a model that only this machine may be able to read, unless it is there."""
@@ -103,6 +108,10 @@ class SharedFiles:
 def _folders(table: pa.Table) -> list[str]:
     """Folders of the files a result names."""
     return [folder for folder in (prepared_folder(table), exported_folder(table)) if folder]
+
+
+def _is_reference(value: object) -> TypeGuard[Reference]:
+    return isinstance(value, Reference)
 
 
 def _is_whole(reference: Reference) -> bool:

@@ -196,7 +196,11 @@ BAD_INPUT = {
     "a file as output folder": (lambda: Path("file").touch(), {"out": "file"}, "output folder file: file is a file"),
     "a file as workspace": (lambda: Path("file").touch(), {"workspace": "file"}, "file is a file, not a folder"),
     "an output folder that cannot be": (None, {"out": "/proc/no/out"}, "output folder /proc/no/out: cannot be made"),
-    "a workspace far away": (None, {"workspace": "s3://b/w"}, "workspace s3://b/w: only local folders are supported"),
+    "a workspace nowhere": (
+        None,
+        {"workspace": "odd://b/w"},
+        "workspace odd://b/w: cannot be used: Protocol not known",
+    ),
     "an output folder far away": (None, {"out": "s3://b/o"}, "output folder s3://b/o: only local folders"),
 }
 

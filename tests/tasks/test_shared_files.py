@@ -99,7 +99,7 @@ def test_what_only_one_machine_has_is_shared_with_others(machines, tmp_path, mad
     one, other = machines
     (tmp_path / "mine").mkdir()
     reference = made(tmp_path / "mine")
-    one.share_input(reference)
+    one.share_inputs([{"data": reference, "start": start} for start in (0, 1)])
     (tmp_path / "mine").rename(tmp_path / "away")
     here = other.brought({"data": reference})["data"]
     assert here.sha256 == reference.sha256 and here.url.startswith(str(other.cache))
