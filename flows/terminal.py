@@ -140,6 +140,10 @@ class TerminalWatcher(WarningWatcher):
         name = self._target.function or self._target.metric
         self._screen.print(f"  {plan:<28} {name} {score:<10.5g} {verdict}", highlight=False)
 
+    def noted(self, message: str) -> None:
+        """Print one line."""
+        self._screen.print(f"  {escape(message)}", highlight=False, soft_wrap=True)
+
 
 def print_outcome(screen: Console, manifest: Mapping[str, Any], folder: str) -> None:
     """Layers with their precision, scores, and the verdict."""

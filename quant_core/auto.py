@@ -18,18 +18,17 @@ from quant_core.errors import TargetError
 from quant_core.evaluation import float_outputs
 from quant_core.layers import Layer, layers_from_table
 from quant_core.machine import Machine, available_cores
-from quant_core.metrics import additive
 from quant_core.model_file import refer_model
 from quant_core.output import Findings, HeldOut, Outcome, write_output
+from quant_core.plan_search import search_plans
 from quant_core.precision import PrecisionPlan
 from quant_core.preflight import check_data, check_request
 from quant_core.prepare import is_prepared, prepare, prepared_graph
 from quant_core.probe import layer_sensitivity, probe_shards
 from quant_core.progress import watcher
 from quant_core.racing import gathered, sample_rounds, unsettled
-from quant_core.ranking import plan_after, rank
+from quant_core.ranking import rank
 from quant_core.references import Reference
-from quant_core.search import STRATEGIES, Bounds
 from quant_core.stages import Stages
 from quant_core.tables import facts
 from quant_core.trials import Request, Shipped, Trials
@@ -87,7 +86,8 @@ def run(request: Request, stages: Stages) -> Outcome:
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
     undecided = wide.met and not _everything_meets(trials, wide.plan)
     ranking = rank(layers, _probes(request, stages, layers, calibration) if undecided else [], config.wide)
-    _search(trials, wide.plan, ranking)
+    if ranking.num_rows:
+        search_plans(trials, ranking)
     shipped = _shipped(trials)
     held_out = None if request.holdout is None else _held_out(trials, shipped, request.holdout)
     outcome = write_output(Findings(trials, ranking, shipped, held_out))
@@ -173,35 +173,19 @@ def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]]) -> list[
 
 
 def _everything_meets(trials: Trials, wide: PrecisionPlan) -> bool:
-    """Whether all layers may be narrowed at once: then nothing needs to be probed.
+    """Whether all layers may go down the whole ladder at once: then nothing needs to be probed.
 
     The documented rule goes step by step and never looks ahead.
     """
+    narrow = trials.request.config.narrow
     if trials.request.config.search == "linear":
         return False
-    narrowest = trials.request.config.narrow[-1]
-    return trials.evaluate(PrecisionPlan.uniform(dict(wide.layers), narrowest), "search").met
-
-
-def _search(trials: Trials, wide: PrecisionPlan, ranking: pa.Table) -> None:
-    """Let the strategy try plans until it has settled."""
-    if not ranking.num_rows:
-        return
-    config = trials.request.config
-    bounds = Bounds(
-        losses=ranking.column("loss").to_pylist(),
-        wide=trials.measured(trials.done[0]).error,
-        everything=trials.measured(trials.done[-1]).error,
-        limit=additive(config.target.metric, config.target.limit),
-    )
-    strategy = STRATEGIES[config.search](bounds)
-    try:
-        moves = next(strategy)
-        while True:
-            trial = trials.evaluate(plan_after(wide, ranking, moves), "search")
-            moves = strategy.send(trials.measured(trial))
-    except StopIteration:
-        return
+    for rung, precision in enumerate(narrow, start=1):
+        if not trials.evaluate(PrecisionPlan.uniform(dict(wide.layers), precision), "search").met:
+            return False
+        further = f"on to {narrow[rung]}" if rung < len(narrow) else "there is no narrower one to choose"
+        watcher().noted(f"all layers at {precision} meet the target at once; {further}")
+    return True
 
 
 def _shipped(trials: Trials) -> Shipped:

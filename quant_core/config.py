@@ -115,8 +115,13 @@ class SearchConfig(_Frozen):
         description="The precisions the search may choose, each narrower than the one before; beside a wide float32 "
         "au8w8 by default, for the sake of CPUs.",
     )
-    search: Literal["bisect", "linear"] = Field(
-        default="bisect", description="How the cut in the ranking is found: in log N steps, or one by one."
+    search: Literal["go-on", "bisect", "linear", "knapsack"] = Field(
+        default="go-on",
+        description="How plans are found: linear goes down the ranking one by one until the target breaks, bisect "
+        "finds the same cut in log N steps, go-on skips what broke it and tries the rest, knapsack only predicts.",
+    )
+    evaluations: int = Field(
+        default=8, ge=1, description="Plans the search may try beyond the cut, where it pays to go on."
     )
     rank: Literal["mse", "kl"] = Field(
         default="mse", description="The loss layers are ranked by, against the wide model's output."

@@ -27,6 +27,9 @@ class Watcher:
     def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
         """The search has evaluated a plan."""
 
+    def noted(self, message: str) -> None:
+        """The run found something out that is worth a line."""
+
     def warned(self, message: str) -> None:
         """Something was not as it should be, and was mended."""
 

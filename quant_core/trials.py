@@ -140,7 +140,10 @@ class Trials:
 
     def measured(self, trial: Trial) -> Measured:
         """How a plan did, as the search strategies want to know it."""
-        return Measured(trial.met, additive(self.request.config.target.metric, trial.score.value))
+        metric = self.request.config.target.metric
+        error = additive(metric, trial.score.value)
+        counted = trial.score.standard_error or 0.0 if metric == "top1_drop" else 0.0
+        return Measured(trial.met, error, counted)
 
     def _narrowed(self, plan: PrecisionPlan) -> int:
         return sum(precision != self.request.config.wide for _, precision in plan.layers)

@@ -48,8 +48,12 @@ __all__ = ["auto"]
     help="percentile, minmax, entropy, mse, pow2-nonoverflow or pow2-minmse.  [default: percentile]",
 )
 @click.option(
-    "--search", metavar="STRATEGY", shell_complete=choices_of("search"), help="bisect or linear.  [default: bisect]"
+    "--search",
+    metavar="STRATEGY",
+    shell_complete=choices_of("search"),
+    help="go-on, bisect, linear or knapsack.  [default: go-on]",
 )
+@click.option("--evaluations", type=int, metavar="N", help="Plans to try beyond the cut, at most.  [default: 8]")
 @click.option("--rank", metavar="LOSS", shell_complete=choices_of("rank"), help="mse or kl.  [default: mse]")
 @click.option(
     "--cost",

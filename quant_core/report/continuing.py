@@ -25,7 +25,19 @@ _LIMITS = {
     "kl": "--max-kl",
     "metric_drop": "--max-metric-drop",
 }
-_OPTIONS = ("wide", "narrow", "calibrate", "search", "rank", "cost", "samples", "per_channel", "output", "batch_size")
+_OPTIONS = (
+    "wide",
+    "narrow",
+    "calibrate",
+    "search",
+    "evaluations",
+    "rank",
+    "cost",
+    "samples",
+    "per_channel",
+    "output",
+    "batch_size",
+)
 _UNKNOWN = {"model": "MODEL", "calibration": "DATA", "evaluation": "DATA", "holdout": "DATA", "output": "DIR"}
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
 from quant_core.config import config_from
+from quant_core.progress import Watcher, watched_by
 from quant_core.tables import from_ipc
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import distance, saved
@@ -63,7 +64,7 @@ def test_the_output_folder_is_complete(chain, tmp_path):
     assert manifest["scores"]["holdout"]["l2"] > 0
 
 
-@pytest.mark.parametrize("search", ["linear", "bisect"])
+@pytest.mark.parametrize("search", ["linear", "bisect", "go-on", "knapsack"])
 @pytest.mark.parametrize(("limit", "count"), [(0.0005, 0), (0.002, 1), (0.005, 3), (0.05, 4)])
 def test_more_is_narrowed_for_a_looser_target(chain, tmp_path, search, limit, count):
     outcome = run(chain, tmp_path, config(limit, search=search))
@@ -219,3 +220,35 @@ def test_the_cost_that_is_to_be_saved_is_totalled(chain, tmp_path):
     search = from_ipc((outcome.folder / "search.arrow").read_bytes()).to_pylist()
     chosen = next(row for row in search if row["precisions"] == json.dumps(outcome.plan.as_dict()))
     assert chosen["cost"] == costs["activation-bytes"]["mixed"] < search[0]["cost"]
+
+
+class Listener(Watcher):
+    def __init__(self):
+        self.notes = []
+
+    def noted(self, message):
+        self.notes.append(message)
+
+
+@pytest.mark.parametrize(
+    ("narrow", "notes", "evaluations"),
+    [
+        pytest.param(["a8w8"], ["all layers at a8w8 meet", "no narrower one"], 2, id="one rung"),
+        pytest.param(["a16w8", "a8w8"], ["all layers at a16w8 meet", "on to a8w8", "all layers at a8w8"], 3, id="two"),
+    ],
+)
+def test_where_everything_may_be_narrow_at_once_it_is_said_and_the_ladder_gone_down(
+    chain, tmp_path, narrow, notes, evaluations
+):
+    listener = Listener()
+    with watched_by(listener):
+        outcome = run(chain, tmp_path, config(0.05, narrow=narrow))
+    assert all(note in " ".join(listener.notes) for note in notes)
+    assert outcome.manifest["work"] | {"probes": 0, "evaluations": evaluations} == outcome.manifest["work"]
+
+
+def test_a_ladder_mixes_its_last_rungs_where_the_first_is_harmless(chain, tmp_path):
+    outcome = run(chain, tmp_path, config(0.02, wide="a16w16", narrow=["a16w8", "a8w8", "a8w4"]))
+    assert outcome.met
+    assert set(outcome.plan.as_dict().values()) <= {"a16w8", "a8w8", "a8w4"}
+    assert "a8w8" in outcome.plan.as_dict().values()

@@ -1,0 +1,21 @@
+"""How plans are searched: one strategy a module, over a common idea of what a plan is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from quant_core.search.bisection import bisect
+from quant_core.search.going_on import go_on
+from quant_core.search.improvement import knapsack
+from quant_core.search.linear import linear
+from quant_core.search.space import Choice, Measured, Move, Space, Strategy
+
+__all__ = ["STRATEGIES", "Choice", "Measured", "Move", "Space", "Strategy", "bisect", "go_on", "knapsack", "linear"]
+
+STRATEGIES: Mapping[str, Callable[[Space], Strategy]] = {
+    "go-on": go_on,
+    "bisect": bisect,
+    "linear": linear,
+    "knapsack": knapsack,
+}
+"""Strategies by the name the user gives."""

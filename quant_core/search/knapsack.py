@@ -1,0 +1,48 @@
+"""The cheapest plans for every sum of losses: the multiple-choice knapsack problem."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_core.search.space import Choice
+
+__all__ = ["cheapest_plans"]
+
+_UNITS = 4096
+_LARGEST_TABLE = 1 << 25
+
+
+def cheapest_plans(
+    losses: NDArray[np.float64], costs: NDArray[np.float64], capacity: float, units: int = _UNITS
+) -> list[Choice]:
+    """Plans by ascending sum of losses up to `capacity` and descending cost, each the cheapest for its sum.
+
+    `losses` and `costs` have shape [layers, rungs]. Dynamic programming over sums rounded to a `units`-th of the
+    capacity (Kellerer, Pferschy, Pisinger, Knapsack Problems, chapter 11.5), so a sum may be off by half a unit a
+    layer. A rung whose loss is not finite is never taken. Of plans that cost the same, one with wider layers wins.
+    """
+    count = len(losses)
+    units = max(min(units, _LARGEST_TABLE // max(count, 1)), 64)
+    unit = capacity / units if capacity > 0 else 1.0
+    weights = np.where(np.isfinite(losses), np.rint(np.maximum(losses, 0.0) / unit), units + 1)
+    weights = np.minimum(weights, units + 1).astype(np.int64)
+    best = np.zeros(units + 1)
+    taken = np.zeros((count, units + 1), np.int8)
+    for layer in range(count):
+        options = np.full((losses.shape[1], units + 1), np.inf)
+        for rung, weight in enumerate(weights[layer]):
+            options[rung, weight:] = best[: units + 1 - weight] + costs[layer, rung]
+        taken[layer] = np.argmin(options, axis=0)
+        best = np.min(options, axis=0)
+    return _plans(best, taken, weights)
+
+
+def _plans(best: NDArray[np.float64], taken: NDArray[np.int8], weights: NDArray[np.int64]) -> list[Choice]:
+    """The plans of those sums at which the least cost falls."""
+    sums = np.flatnonzero(np.isfinite(best) & (np.diff(best, prepend=np.inf) < 0))
+    rungs = np.zeros((len(sums), len(taken)), np.int64)
+    for layer in range(len(taken) - 1, -1, -1):
+        rungs[:, layer] = taken[layer, sums]
+        sums = sums - weights[layer, rungs[:, layer]]
+    return [tuple(map(int, row)) for row in rungs]

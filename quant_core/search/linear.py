@@ -1,0 +1,14 @@
+"""The documented rule: one more move at a time until the target would be broken."""
+
+from __future__ import annotations
+
+from quant_core.search.space import Space, Strategy
+
+__all__ = ["linear"]
+
+
+def linear(space: Space) -> Strategy:
+    """Go down the ranking and stop at the first plan that misses; as many evaluations as it takes."""
+    for plan in space.prefixes(space.ranking)[1:]:
+        if not (space.known.get(plan) or (yield plan)).met:
+            return

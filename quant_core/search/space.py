@@ -1,0 +1,108 @@
+"""What a search chooses from, and what it is told of each plan it tries.
+
+Strategies know nothing of models: a plan is a tuple of rungs, one a layer. A strategy is a generator that yields
+the plans it wants measured and is sent how each did. It never yields one that was measured before. What comes out
+of a search is the cheapest plan that met the target, whichever strategy tried it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Choice", "Measured", "Move", "Space", "Strategy"]
+
+Choice = tuple[int, ...]
+"""The rung of each layer, in graph order; rung 0 is wide."""
+Move = tuple[int, int]
+"""Number of a layer, and the rung it goes to."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How a plan did."""
+
+    met: bool
+    """Whether it meets the target."""
+    error: float
+    """Its score on a scale on which the losses of layers about add up (see `metrics.additive`)."""
+    noise: float = 0.0
+    """By how much the errors of plans as good as this one differ from each other, on the same scale."""
+
+
+Strategy = Generator[Choice, Measured, None]
+
+
+@dataclass(frozen=True)
+class Space:
+    """All plans, what is known of them before the first step, and how many may be tried."""
+
+    losses: NDArray[np.float64]
+    """Loss of each layer at each rung, shape [layers, rungs]; 0 at rung 0, infinite where it is not known."""
+    costs: NDArray[np.float64]
+    """Cost of each layer at each rung, same shape."""
+    ranking: tuple[Move, ...]
+    """Moves in the order of the ranking."""
+    limit: float
+    """The largest error that meets the target."""
+    known: Mapping[Choice, Measured]
+    """Plans measured before, the wide one among them."""
+    evaluations: int
+    """How many plans may be tried."""
+
+    @property
+    def wide(self) -> Choice:
+        """The plan that all moves start from."""
+        return (0,) * len(self.losses)
+
+    @property
+    def narrowest(self) -> Choice:
+        """The plan with every layer on the last rung."""
+        return (self.losses.shape[1] - 1,) * len(self.losses)
+
+    def cost(self, choice: Choice) -> float:
+        """What a plan costs."""
+        return float(self.costs[np.arange(len(choice)), choice].sum())
+
+    def prefixes(self, moves: Sequence[Move]) -> list[Choice]:
+        """The plans after none, one, two, ... of the moves, without those that change nothing.
+
+        A layer that is named twice is as narrow as any of its moves.
+        """
+        plans = [self.wide]
+        for layer, rung in moves:
+            before = plans[-1]
+            if rung > before[layer]:
+                plans.append((*before[:layer], rung, *before[layer + 1 :]))
+        return plans
+
+    def efficient_moves(self) -> list[Move]:
+        """Moves in ascending order of loss per saved cost, each layer's along the lower hull of its rungs.
+
+        This is the order in which the fractional multiple-choice knapsack problem takes them (Kellerer, Pferschy,
+        Pisinger, Knapsack Problems, chapter 11.2). Moves that save nothing, or at a loss that is not finite, are
+        left out. Ties keep the order of the graph.
+        """
+        steps = [(slope, (layer, rung)) for layer in range(len(self.losses)) for slope, rung in self._hull(layer)]
+        return [move for _, move in sorted(steps, key=lambda step: step[0])]
+
+    def _hull(self, layer: int) -> list[tuple[float, int]]:
+        """(loss per saved cost of the step, rung it leads to) from rung to rung, ever steeper."""
+        losses, costs = self.losses[layer], self.costs[layer]
+        steps: list[tuple[float, int]] = []
+        here = 0
+        while True:
+            ahead = [
+                (max(losses[rung] - losses[here], 0.0) / (costs[here] - costs[rung]), -rung)
+                for rung in range(here + 1, len(losses))
+                if costs[rung] < costs[here] and math.isfinite(losses[rung])
+            ]
+            if not ahead:
+                return steps
+            slope, negative = min(ahead)
+            here = -negative
+            steps.append((slope, here))

@@ -1,0 +1,93 @@
+"""Searches over models that are nothing but a table: the error of every plan is written down in advance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_core.search import Choice, Measured, Move, Space, Strategy
+
+__all__ = ["Found", "additive", "cheapest", "interacting", "jagged", "search", "space"]
+
+LIMIT = 1.0
+Errors = Callable[[Choice], float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What came out of a search."""
+
+    plan: Choice
+    """The cheapest plan that met the target."""
+    cost: float
+    """What it costs."""
+    tried: list[Choice]
+    """Plans evaluated, in order."""
+
+
+def space(
+    losses: NDArray[np.float64],
+    costs: NDArray[np.float64],
+    evaluations: int = 8,
+    ranking: tuple[Move, ...] | None = None,
+) -> Space:
+    """A space over [layers, rungs] tables that knows nothing but the wide plan, of error 0."""
+    moves = [(layer, rung) for layer in range(len(losses)) for rung in range(1, losses.shape[1])]
+    ordered = tuple(sorted(moves, key=lambda move: (losses[move], move)))
+    known = {(0,) * len(losses): Measured(True, 0.0)}
+    return Space(losses, costs, ordered if ranking is None else ranking, LIMIT, known, evaluations)
+
+
+def search(strategy: Callable[[Space], Strategy], given: Space, errors: Errors) -> Found:
+    """Let a strategy search a table; it must not ask for the same plan twice, or for one that it knows."""
+    steps, tried, met = strategy(given), [], [given.wide]
+    try:
+        plan = next(steps)
+        while True:
+            assert plan not in tried and plan not in given.known
+            tried.append(plan)
+            error = errors(plan)
+            met += [plan] if error <= LIMIT else []
+            plan = steps.send(Measured(error <= LIMIT, error))
+    except StopIteration:
+        best = min(met, key=given.cost)
+        return Found(best, given.cost(best), tried)
+
+
+def additive(losses: NDArray[np.float64]) -> Errors:
+    """Errors add up as the losses say."""
+    return lambda plan: float(losses[np.arange(len(plan)), plan].sum())
+
+
+def interacting(losses: NDArray[np.float64], seed: int, strength: float = 0.5) -> Errors:
+    """Two narrow layers together lose more or less than each alone."""
+    random = np.random.default_rng(seed)
+    pairs = random.uniform(-strength, strength, (len(losses), len(losses)))
+
+    def error(plan: Choice) -> float:
+        parts = losses[np.arange(len(plan)), plan]
+        return max(float(parts.sum() + np.sqrt(parts) @ np.triu(pairs, 1) @ np.sqrt(parts)), 0.0)
+
+    return error
+
+
+def jagged(seed: int, missing: float = 0.5) -> Errors:
+    """Errors have nothing to do with anything; the wide plan alone is sure to meet the target."""
+
+    def error(plan: Choice) -> float:
+        if not any(plan):
+            return 0.0
+        draw = float(np.random.default_rng([seed, *plan]).uniform())
+        return draw / missing * LIMIT if missing else 0.0
+
+    return error
+
+
+def cheapest(given: Space, errors: Errors) -> float:
+    """The cost of the best plan of all, by looking at every one."""
+    layers, rungs = given.losses.shape
+    return min(given.cost(plan) for plan in product(range(rungs), repeat=layers) if errors(plan) <= LIMIT)
