@@ -64,9 +64,11 @@ def main() -> None:
 
 
 def _explained(error: Exception) -> tuple[str, int]:
-    """One line on what went wrong, and the exit code."""
+    """One line on what went wrong, or several on several mistakes, and the exit code."""
     from quant_core.errors import NarrowcastError
 
+    if isinstance(lines := getattr(error, "lines", None), tuple):
+        return "\nnarrowcast: ".join(lines), 2
     text = " ".join(str(error).split())
     if isinstance(error, NarrowcastError):
         return text, 2

@@ -9,7 +9,7 @@ import click
 
 from flows.command_line.completion import choices_of
 from flows.command_line.grouped_help import GroupedCommand
-from flows.command_line.options import INPUTS, check_kinds, configuration, joined, options_from_file
+from flows.command_line.options import options_from_file, run_options
 from flows.command_line.run import quantize
 
 __all__ = ["auto"]
@@ -88,11 +88,11 @@ def auto(as_json: bool, config: str | None, **given: Any) -> None:
     Runs are remembered step by step: the same command again, after a crash or with another target, goes on
     from what is there. Exit code 0: target met, 1: a bug or an outage, 2: bad input, 3: target missed.
     """
-    options = joined(options_from_file(config), {name: value for name, value in given.items() if value is not None})
-    inputs = {name: options.pop(name, None) for name in INPUTS}
-    missing = [name for name in ("model", "calibration", "evaluation", "out") if not inputs[name]]
+    file = options_from_file(config)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    missing = [name for name in ("model", "calibration", "evaluation", "out") if not ({**file.options, **chosen}).get(name)]
     if missing:
         spelled = ["MODEL" if name == "model" else f"--{name}" for name in missing]
         raise click.UsageError(f"missing {', '.join(spelled)}; see narrowcast auto --help")
-    check_kinds(inputs)
-    sys.exit(quantize(inputs, configuration(options), as_json))
+    inputs, configured = run_options(file, chosen)
+    sys.exit(quantize(inputs, configured, as_json))

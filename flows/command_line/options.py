@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flows.command_line.option_file import OptionFile
     from quant_core.config import MixedPrecisionConfig
+    from quant_core.mistakes import Mistake
 
-__all__ = ["INPUTS", "LIMITS", "check_kinds", "configuration", "joined", "options_from_file"]
+__all__ = ["INPUTS", "LIMITS", "check_kinds", "configuration", "joined", "options_from_file", "run_options"]
 
 LIMITS = {
     "max_top1_drop": "top1_drop",
@@ -21,75 +22,129 @@ LIMITS = {
 INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "workspace", "runner", "runner_address")
 
 
-def options_from_file(path: str | None) -> dict[str, Any]:
-    """Options from a YAML file, by their long names with underscores."""
-    if path is None:
-        return {}
-    import yaml
-
+def options_from_file(path: str | None) -> OptionFile:
+    """Options from a YAML file, by their long names with underscores, and what is wrong with those names."""
+    from flows.command_line.option_file import OptionFile, read_option_file
     from quant_core.config import MixedPrecisionConfig
-    from quant_core.errors import InputError
 
-    try:
-        content = yaml.safe_load(Path(path).read_text())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: is not YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected options like `narrow: a8w8`, one a line")
-    options = {str(name).replace("-", "_"): value for name, value in content.items()}
     known = [*INPUTS, *LIMITS, "metric", *MixedPrecisionConfig.model_fields]
-    for name in options:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise InputError(f"{path}: {name} is not an option; {hint}")
-    return options
+    return OptionFile("") if path is None else read_option_file(path, known)
 
 
-def joined(file: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def joined(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a file with those of the command line over them. A target there replaces the whole one here."""
+    kept = dict(file)
     if given.keys() & LIMITS.keys():
-        file = {name: value for name, value in file.items() if name not in (*LIMITS, "target")}
+        kept = {name: value for name, value in kept.items() if name not in (*LIMITS, "target")}
         if "max_metric_drop" not in given:
-            file.pop("metric", None)
-    return file | given
+            kept.pop("metric", None)
+    return kept | dict(given)
+
+
+def run_options(file: OptionFile, given: Mapping[str, Any]) -> tuple[dict[str, Any], MixedPrecisionConfig]:
+    """Inputs and configuration of a run; raises MistakesError with all that is wrong, with lines of the file."""
+    from quant_core.mistakes import MistakesError
+
+    options = joined(file.options, given)
+    inputs = {name: options.pop(name, None) for name in INPUTS}
+    config, wrong = _configuration(options)
+    mistakes = [*file.mistakes, *_kind_mistakes(inputs), *wrong]
+    if config is None or mistakes:
+        in_file = [mistake for mistake in mistakes if file.path and not set(mistake.place[:1]) & given.keys()]
+        raise MistakesError(file.located(mistake) if mistake in in_file else mistake for mistake in mistakes)
+    return inputs, config
 
 
 def check_kinds(inputs: dict[str, Any]) -> None:
-    """A file may hold anything, the command line has checked its own."""
-    from quant_core.errors import InputError
-    from tasks.runner import Runner
+    """A file may hold anything, the command line has checked its own; raises MistakesError."""
+    from quant_core.mistakes import MistakesError
 
+    if mistakes := _kind_mistakes(inputs):
+        raise MistakesError(mistakes)
+
+
+def _kind_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
+    from quant_core.mistakes import Mistake
+
+    found = []
     for name, value in inputs.items():
         if name == "workers":
             if value is not None and (type(value) is not int or value < 1):
-                raise InputError(f"workers: must be a number of threads, not {value!r}")
+                found.append(Mistake((name,), f"must be a number of threads, not {value!r}"))
         elif value is not None and not isinstance(value, str):
-            raise InputError(f"{name}: must be a path, not {value!r}")
-    Runner(inputs["runner"] or "thread", inputs["runner_address"])
+            found.append(Mistake((name,), f"must be a path, not {value!r}"))
+    return found or _runner_mistakes(inputs)
+
+
+def _runner_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
+    from quant_core.errors import InputError
+    from quant_core.mistakes import Mistake
+    from tasks.runner import Runner
+
+    try:
+        Runner(inputs["runner"] or "thread", inputs["runner_address"])
+    except InputError as error:
+        return [Mistake(("runner",), str(error).removeprefix("runner: "))]
+    return []
 
 
 def configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
-    """The run's configuration from flat options."""
-    from quant_core.config import config_from
-    from quant_core.errors import InputError
+    """The run's configuration from flat options; raises MistakesError with all that is wrong."""
+    from quant_core.mistakes import MistakesError
+
+    config, mistakes = _configuration(options)
+    if config is None:
+        raise MistakesError(mistakes)
+    return config
+
+
+def _configuration(options: dict[str, Any]) -> tuple[MixedPrecisionConfig | None, list[Mistake]]:
+    from quant_core.config import MixedPrecisionConfig
+    from quant_core.mistakes import Mistake, mistakes_in
 
     chosen = [flag for flag in LIMITS if options.get(flag) is not None]
-    if len(chosen) != 1 and "target" not in options:
-        flags = ", ".join("--" + flag.replace("_", "-") for flag in LIMITS)
-        raise InputError(f"give one target: {flags}" + (f" (not {len(chosen)} of them)" if chosen else ""))
-    limits = {flag: options.pop(flag, None) for flag in LIMITS}
-    function = options.pop("metric", None)
-    if (function is None) == ("max_metric_drop" in chosen) and "target" not in options:
-        raise InputError("--max-metric-drop and --metric pkg.mod:fn go together")
-    if isinstance(function, str) and ":" not in function:
-        raise InputError(f"--metric {function}: write it as pkg.mod:fn, the module and the function in it")
+    nested = {name: value for name, value in options.items() if name not in (*LIMITS, "metric")}
+    found = _target_mistakes(options, chosen)
     if chosen:
-        options["target"] = {"metric": LIMITS[chosen[0]], "limit": limits[chosen[0]], "function": function}
-    if isinstance(options.get("narrow"), str):
-        options["narrow"] = [part.strip() for part in options["narrow"].split(",")]
-    if str(options.get("samples", "")).isdecimal():
-        options["samples"] = int(options["samples"])
-    return config_from(**options)
+        limit, function = options[chosen[0]], options.get("metric") if chosen[0] == "max_metric_drop" else None
+        nested["target"] = {"metric": LIMITS[chosen[0]], "limit": limit, "function": function}
+        if chosen[0] == "max_metric_drop" and function is None:
+            nested["target"]["function"] = "a:b"  # what is missing has been said
+    elif "target" not in nested:
+        nested["target"] = _STAND_IN
+    if isinstance(nested.get("narrow"), str):
+        nested["narrow"] = [part.strip() for part in nested["narrow"].split(",")]
+    if str(nested.get("samples", "")).isdecimal():
+        nested["samples"] = int(nested["samples"])
+    for mistake in mistakes_in(MixedPrecisionConfig, nested, {"target": _STAND_IN}):
+        found.append(Mistake(_flat(mistake.place, chosen), mistake.message))
+    return None if found else MixedPrecisionConfig.model_validate(nested), found
+
+
+def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, ...]:
+    """Where a mistake is in the flat options: a target's limit is that of --max-l2, say."""
+    if not chosen or place[:1] != ("target",):
+        return place
+    return ("metric",) if place[-1] == "function" else (chosen[0],)
+
+
+_STAND_IN = {"metric": "l2", "limit": 1.0}
+
+
+def _target_mistakes(options: Mapping[str, Any], chosen: list[str]) -> list[Mistake]:
+    """What is wrong with how a target is asked for."""
+    from quant_core.mistakes import Mistake
+
+    found = []
+    flags = ", ".join("--" + flag.replace("_", "-") for flag in LIMITS)
+    if len(chosen) > 1 or (chosen and "target" in options):
+        found.append(Mistake((chosen[-1],), f"give one target: {flags} (not {len(chosen)} of them)"))
+    elif not chosen and "target" not in options:
+        found.append(Mistake((), f"give one target: {flags}"))
+    function = options.get("metric")
+    if (function is None) == ("max_metric_drop" in chosen):
+        place = ("max_metric_drop",) if function is None else ("metric",)
+        found.append(Mistake(place, "--max-metric-drop and --metric pkg.mod:fn go together"))
+    elif isinstance(function, str) and ":" not in function:
+        found.append(Mistake(("metric",), f"--metric {function}: write it as pkg.mod:fn, the module and the function"))
+    return found
