@@ -136,11 +136,18 @@ def _parse_for_pydantic(value: object) -> Precision:
         raise ValueError(str(error)) from error
 
 
+_WRITTEN = "|".join(
+    [
+        f"a({'|'.join(kind.code for kind in _ACTIVATION_TYPES)})w({'|'.join(kind.code for kind in _WEIGHT_TYPES)})",
+        *(kind.code for kind in _FLOATS),
+    ]
+)
+
 PrecisionField = Annotated[
     Precision,
     PlainValidator(_parse_for_pydantic),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": _PATTERN.pattern, "examples": ["a16w8", "a8w8"]}),
+    WithJsonSchema({"type": "string", "pattern": f"^({_WRITTEN})$", "examples": ["a16w8", "a8w8"]}),
 ]
 """A Precision inside a pydantic model: read from and written as its text."""
 

@@ -11,6 +11,7 @@ from flows.command_line.auto import auto
 from flows.command_line.compare import compare
 from flows.command_line.completion import completion
 from flows.command_line.demo import demo
+from flows.command_line.init import init
 from flows.command_line.inspect import inspect
 from flows.command_line.report import report
 
@@ -25,6 +26,7 @@ def narrowcast() -> None:
     \b
     Try it:             narrowcast demo
     Look at a model:    narrowcast inspect model.onnx
+    All options:        narrowcast init model.onnx > quant.yaml
     Quantize it:        narrowcast auto model.onnx --calibration calib.npz --evaluation eval.npz \\
                             --max-top1-drop 0.005 --out quantized
     Look at a result:   narrowcast report quantized --open
@@ -34,7 +36,7 @@ def narrowcast() -> None:
     """
 
 
-for _command in (auto, compare, completion, demo, inspect, report):
+for _command in (auto, compare, completion, demo, init, inspect, report):
     narrowcast.add_command(_command)
 
 

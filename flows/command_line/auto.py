@@ -9,7 +9,7 @@ import click
 
 from flows.command_line.completion import choices_of
 from flows.command_line.grouped_help import GroupedCommand
-from flows.command_line.options import options_from_file, run_options
+from flows.command_line.options import REQUIRED, options_from_file, run_options
 from flows.command_line.run import quantize
 
 __all__ = ["auto"]
@@ -90,7 +90,7 @@ def auto(as_json: bool, config: str | None, **given: Any) -> None:
     """
     file = options_from_file(config)
     chosen = {name: value for name, value in given.items() if value is not None}
-    missing = [name for name in ("model", "calibration", "evaluation", "out") if not ({**file.options, **chosen}).get(name)]
+    missing = [name for name in REQUIRED if not chosen.get(name) and not file.has(name)]
     if missing:
         spelled = ["MODEL" if name == "model" else f"--{name}" for name in missing]
         raise click.UsageError(f"missing {', '.join(spelled)}; see narrowcast auto --help")

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import click
 
-__all__ = ["GroupedCommand"]
+__all__ = ["HEADINGS", "GroupedCommand", "heading_of"]
 
-_HEADINGS: Mapping[str, tuple[str, ...]] = {
-    "Data and output": ("calibration", "evaluation", "holdout", "preprocess", "out", "output"),
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "Data and output": ("model", "calibration", "evaluation", "holdout", "preprocess", "out", "output"),
     "Precisions": ("wide", "narrow", "layer_ops", "candidates"),
     "Ranges and rounding": (
         "calibrate",
@@ -36,7 +36,7 @@ _HEADINGS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _TARGETS = ("max_", "min_")
-_USUAL = "Running it"
+_TARGET, _USUAL = "Target (give one)", "Running it"
 
 
 class GroupedCommand(click.Command):
@@ -44,21 +44,23 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, those about the target first; what has no heading is about how it is run."""
-        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in (*_ORDER, _USUAL)}
+        groups: dict[str, list[tuple[str, str]]] = {name: [] for name in HEADINGS}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None and isinstance(parameter, click.Option):
-                groups[_heading(parameter.name or "")].append(record)
+                groups[heading_of(parameter.name or "")].append(record)
         for name, records in groups.items():
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
 
 
-_ORDER = ("Data and output", "Target (give one)", "Precisions", "Ranges and rounding", "Search")
+HEADINGS = ("Data and output", _TARGET, "Precisions", "Ranges and rounding", "Search", _USUAL)
+"""What options are about, in the order they are shown."""
 
 
-def _heading(name: str) -> str:
+def heading_of(name: str) -> str:
+    """What an option is about."""
     if name.startswith(_TARGETS) or name == "metric":
-        return "Target (give one)"
-    return next((heading for heading, names in _HEADINGS.items() if name in names), _USUAL)
+        return _TARGET
+    return next((heading for heading, names in _OPTIONS.items() if name in names), _USUAL)

@@ -30,6 +30,10 @@ class OptionFile:
     mistakes: tuple[Mistake, ...] = ()
     """Names that are unknown, or there twice."""
 
+    def has(self, name: str) -> bool:
+        """Whether the file names the option, be it without a value."""
+        return (name,) in self.lines
+
     def located(self, mistake: Mistake) -> str:
         """The mistake with the line it is on."""
         place = mistake.place

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from quant_core.config import MixedPrecisionConfig
     from quant_core.mistakes import Mistake
 
-__all__ = ["INPUTS", "LIMITS", "check_kinds", "configuration", "joined", "options_from_file", "run_options"]
+__all__ = ["INPUTS", "LIMITS", "REQUIRED", "check_kinds", "configuration", "joined", "options_from_file", "run_options"]
 
 LIMITS = {
     "max_top1_drop": "top1_drop",
@@ -20,6 +20,7 @@ LIMITS = {
     "max_metric_drop": "metric_drop",
 }
 INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "workspace", "runner", "runner_address")
+REQUIRED = ("model", "calibration", "evaluation", "out")
 
 
 def options_from_file(path: str | None) -> OptionFile:
@@ -48,7 +49,7 @@ def run_options(file: OptionFile, given: Mapping[str, Any]) -> tuple[dict[str, A
     options = joined(file.options, given)
     inputs = {name: options.pop(name, None) for name in INPUTS}
     config, wrong = _configuration(options)
-    mistakes = [*file.mistakes, *_kind_mistakes(inputs), *wrong]
+    mistakes = [*file.mistakes, *_not_filled_in(inputs), *_kind_mistakes(inputs), *wrong]
     if config is None or mistakes:
         in_file = [mistake for mistake in mistakes if file.path and not set(mistake.place[:1]) & given.keys()]
         raise MistakesError(file.located(mistake) if mistake in in_file else mistake for mistake in mistakes)
@@ -61,6 +62,13 @@ def check_kinds(inputs: dict[str, Any]) -> None:
 
     if mistakes := _kind_mistakes(inputs):
         raise MistakesError(mistakes)
+
+
+def _not_filled_in(inputs: dict[str, Any]) -> list[Mistake]:
+    from quant_core.mistakes import Mistake
+
+    what = {name: "the path of a model" if name == "model" else "the path of a file or folder" for name in REQUIRED}
+    return [Mistake((name,), f"is not filled in; give {what[name]}") for name in REQUIRED if not inputs[name]]
 
 
 def _kind_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
@@ -108,8 +116,8 @@ def _configuration(options: dict[str, Any]) -> tuple[MixedPrecisionConfig | None
     if chosen:
         limit, function = options[chosen[0]], options.get("metric") if chosen[0] == "max_metric_drop" else None
         nested["target"] = {"metric": LIMITS[chosen[0]], "limit": limit, "function": function}
-        if chosen[0] == "max_metric_drop" and function is None:
-            nested["target"]["function"] = "a:b"  # what is missing has been said
+        if chosen[0] == "max_metric_drop" and any(mistake.place != () for mistake in found):
+            nested["target"]["function"] = "a:b"  # what is wrong with it has been said
     elif "target" not in nested:
         nested["target"] = _STAND_IN
     if isinstance(nested.get("narrow"), str):

@@ -152,7 +152,7 @@ BAD_INPUT = {
     "an unknown calibration": (None, {"calibrate": "guess"}, "calibrate: Input should be "),
     "an unknown option": (None, {"serach": "bisect"}, "No such option '--serach'"),
     "an unknown output": (None, {"output": "z"}, "output 'z': the model has 0: y"),
-    "a limit that is no number": (None, {"max_l2": "nan"}, "target.limit: Input should be a finite number"),
+    "a limit that is no number": (None, {"max_l2": "nan"}, "max_l2: Input should be a finite number"),
     "no threads": (None, {"workers": "0"}, "Invalid value for '--workers'"),
     "two targets": (None, {"max_kl": "1"}, "give one target: "),
     "no target": (None, {"max_l2": None}, "give one target: "),
@@ -171,7 +171,7 @@ BAD_INPUT = {
     "an option file that is no YAML": (
         lambda: Path("c.yaml").write_text("narrow: [a8w8"),
         {"config": "c.yaml"},
-        "c.yaml: is not YAML: ",
+        "c.yaml:1: is not YAML: ",
     ),
     "an option file without options": (
         lambda: Path("c.yaml").write_text("hello"),
@@ -181,7 +181,7 @@ BAD_INPUT = {
     "an unknown key in the option file": (
         lambda: Path("c.yaml").write_text("serach: linear"),
         {"config": "c.yaml"},
-        "c.yaml: serach is not an option; did you mean search?",
+        "c.yaml:1: serach: is not an option; did you mean search?",
     ),
     "a path in the option file that is none": (
         lambda: Path("c.yaml").write_text("holdout: [a, b]"),
