@@ -66,7 +66,8 @@ def float_outputs(
     dataset = open_dataset(data, machine.cache)
     check_inputs(graph, dataset)
     names = compared_outputs(graph, output)
-    session = open_file(fetch(model, machine.cache), Numerics.FAST)
+    # FAST packs every weight into memory once more; otherwise they are mapped from the file.
+    session = open_file(fetch(model, machine.cache), Numerics.SHIPPED if graph.is_large else Numerics.FAST)
     rows = np.arange(dataset.count)
     parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "baseline")]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -103,18 +104,18 @@ def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.gene
 def quantizer_of(layers: pa.Table, calibration: pa.Table, config: QuantizationConfig, machine: Machine) -> Quantizer:
     """The quantizer that the results of prepare and calibrate describe; the same one for the steps of one run."""
     digests = (content_digest(layers), content_digest(calibration), config.model_dump_json())
-    return _quantizer(_Recipe(digests, layers, calibration, config, machine.cache))
+    return _quantizer(_Recipe(digests, machine.cache, layers, calibration, config))
 
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What a quantizer is made of, compared by content."""
+    """What a quantizer is made of, compared by content, and where the weights it maps are."""
 
     digests: tuple[bytes, bytes, str]
+    cache: Path
     layers: pa.Table = field(compare=False)
     calibration: pa.Table = field(compare=False)
     config: QuantizationConfig = field(compare=False)
-    cache: Path = field(compare=False)
 
 
 # Its ranges and codes are the same for every shard of probes and every plan.
@@ -143,7 +144,7 @@ def evaluate_plan(
     """
     quantizer = quantizer_of(layers, calibration, config, machine)
     graph = quantizer.graph
-    writer = PlanWriter(quantizer, folded=True)
+    writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan)).nodes
     session = open_nodes(graph, nodes, graph.outputs, writer.constants)
     rows = visited(baseline.num_rows, start, stop)

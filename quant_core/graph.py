@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +13,8 @@ import onnx
 from numpy.typing import NDArray
 
 __all__ = ["FloatGraph", "attribute", "inner_graphs", "outer_names"]
+
+_LARGE = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class FloatGraph:
     def initializers(self) -> Mapping[str, onnx.TensorProto]:
         """Constants by name."""
         return {tensor.name: tensor for tensor in self.model.graph.initializer}
+
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether its constants are too many to be held in memory in float32 for every session that reads them."""
+        return sum(_bytes(tensor) for tensor in self.model.graph.initializer) > _LARGE
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -111,6 +119,12 @@ class FloatGraph:
         return np.memmap(
             self.folder / info.location, dtype, mode="r", offset=info.offset or 0, shape=tuple(tensor.dims)
         )
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return 0
+    return int(math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def outer_names(node: onnx.NodeProto) -> Iterator[str]:

@@ -60,8 +60,10 @@ class IncrementalModel:
         variants: Sequence[PrecisionPlan],
         numerics: Numerics = Numerics.SHIPPED,
     ) -> None:
-        self._numerics = numerics
-        self._writer = PlanWriter(quantizer, folded=True)
+        large = quantizer.graph.is_large
+        # FAST would fold the weights of a large model into float32, once for every session.
+        self._numerics = Numerics.SHIPPED if large else numerics
+        self._writer = PlanWriter(quantizer, folded=not large)
         self._graph = quantizer.graph
         base = self._writer.write(wide)
         written = [self._writer.write(plan) for plan in variants]

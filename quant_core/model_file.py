@@ -13,12 +13,13 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 
-from quant_core.errors import InputError, UnsupportedError
+from quant_core.errors import InputError
+from quant_core.graph import inner_graphs
 from quant_core.references import Reference, refer
+from quant_core.stored_model import INLINE_BYTES
 
-__all__ = ["load_weights", "read_model", "refer_model"]
+__all__ = ["load_small_weights", "read_model", "refer_model"]
 
-_LARGEST = 2**31 - 2**20  # what protobuf can serialize, less what the nodes take
 _QUANTIZED_OPS = frozenset(
     ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"]
 )
@@ -45,10 +46,11 @@ def refer_model(url: str | os.PathLike[str]) -> Reference:
 def _external(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Tensors of the graph, and of graphs inside it, whose values are in another file."""
     yield from (tensor for tensor in graph.initializer if uses_external_data(tensor))
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        tensors = [attribute.t, *attribute.tensors]
-        yield from (tensor for tensor in tensors if uses_external_data(tensor))
-        for inner in [attribute.g, *attribute.graphs]:
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors = [attribute.t, *attribute.tensors]
+            yield from (tensor for tensor in tensors if uses_external_data(tensor))
+        for inner in inner_graphs(node):
             yield from _external(inner)
 
 
@@ -67,18 +69,29 @@ def read_model(path: Path, source: str) -> onnx.ModelProto:
     if not proto.graph.node or not proto.opset_import:
         raise InputError(f"{source}: not an ONNX model: it holds no graph")
     _refuse_quantized(proto, source)
-    size = sum(_external_bytes(tensor) for tensor in proto.graph.initializer)
-    if size > _LARGEST:
-        raise UnsupportedError(f"{source}: holds {size / 2**30:.1f} GiB of constants; 2 GiB is the most there can be")
     return proto
 
 
-def load_weights(proto: onnx.ModelProto, folder: Path, source: str) -> None:
-    """Load what `read_model` left in other files."""
+def load_small_weights(proto: onnx.ModelProto, folder: Path, source: str) -> None:
+    """Load what `read_model` left in other files, but for large initializers: those are mapped where they are."""
+    large = {tensor.name for tensor in proto.graph.initializer if _external_bytes(tensor) > INLINE_BYTES}
     try:
-        onnx.load_external_data_for_model(proto, str(folder))
+        for tensor in _external(proto.graph):
+            if tensor.name in large:
+                _check_length(tensor, folder)
+            else:
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+                tensor.data_location = onnx.TensorProto.DEFAULT
+                del tensor.external_data[:]
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise InputError(f"{source}: its weights cannot be read: {error}") from error
+
+
+def _check_length(tensor: onnx.TensorProto, folder: Path) -> None:
+    info = onnx.external_data_helper.ExternalDataInfo(tensor)
+    end = (info.offset or 0) + (info.length or _external_bytes(tensor))
+    if (folder / info.location).stat().st_size < end:
+        raise ValueError(f"{info.location} ends before those of {tensor.name}")
 
 
 def _external_bytes(tensor: onnx.TensorProto) -> int:

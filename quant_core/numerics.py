@@ -76,8 +76,11 @@ def quantize(values: NDArray[np.float32], qparams: QParams, axis: int | None = N
     zero_point = _spread(qparams.zero_point, qparams, axis, values.shape)
     smallest, largest = qparams.dtype.code_range
     with np.errstate(over="ignore"):  # an infinite quotient saturates like any other
-        codes: NDArray[np.float64] = np.rint(values / scale) + zero_point
-    return np.clip(codes, smallest, largest).astype(qparams.dtype.numpy_type)
+        codes: NDArray[np.float32] = np.asarray(values / scale, np.float32)
+    # In place, for a weight may be large; exact in float32 as far as codes go.
+    np.rint(codes, out=codes)
+    codes += zero_point.astype(np.float32)
+    return np.clip(codes, smallest, largest, out=codes).astype(qparams.dtype.numpy_type)
 
 
 def dequantize(codes: NDArray[np.generic], qparams: QParams, axis: int | None = None) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,8 +19,9 @@ from quant_core.metrics import METRICS, scores_of
 from quant_core.outcome import Outcome
 from quant_core.prepare import prepared_graph
 from quant_core.ranking import macs_share
-from quant_core.references import atomic_write, fetch
+from quant_core.references import Reference, atomic_copy, atomic_write, fetch, file_digest
 from quant_core.report import report_page
+from quant_core.stored_model import DATA_FILE, MODEL_FILE
 from quant_core.tables import facts, to_ipc
 from quant_core.tensor_types import with_tensor_types
 from quant_core.trials import Request, Shipped, Trials, target_score
@@ -66,12 +67,20 @@ def write_output(findings: Findings) -> Outcome:
         "sensitivity": findings.ranking,
         "search": findings.trials.table(),
     }
-    atomic_write(folder / "model.onnx", fetch(shipped.file, findings.trials.stages.machine.cache).read_bytes())
+    _copy_model(fetch(shipped.file, findings.trials.stages.machine.cache), shipped.file, folder)
     for name, table in tables.items():
         atomic_write(folder / f"{name}.arrow", to_ipc(table))
     atomic_write(folder / "report.html", report_page(manifest, tables).encode())
     atomic_write(folder / "manifest.json", manifest_json(manifest).encode())
     return Outcome(folder, shipped.plan, shipped.met, manifest)
+
+
+def _copy_model(path: Path, file: Reference, folder: Path) -> None:
+    """The model last: where it is, all that belongs to it is."""
+    if not file.beside:
+        (folder / DATA_FILE).unlink(missing_ok=True)
+    for name in [*file.beside, MODEL_FILE]:
+        atomic_copy(path.with_name(name), folder / name)
 
 
 def manifest_json(manifest: Mapping[str, Any]) -> str:
@@ -98,7 +107,7 @@ def _manifest(findings: Findings) -> dict[str, Any]:
     return {
         "narrowcast": engine_version(),
         "input": {"sha256": request.model.sha256},
-        "output": {"sha256": shipped.file.sha256, "bytes": file.stat().st_size},
+        "output": _output(file, shipped.file.beside),
         "wide": str(config.wide),
         "narrow": [str(precision) for precision in config.narrow],
         "target": {
@@ -137,6 +146,13 @@ def _manifest(findings: Findings) -> dict[str, Any]:
         "config": config.model_dump(mode="json"),
         "environment": _environment(),
     }
+
+
+def _output(path: Path, beside: Sequence[str]) -> dict[str, Any]:
+    """Digest of the model file, bytes of all of it; the digests of files beside it where there are any."""
+    others = {name: file_digest(path.with_name(name)) for name in beside}
+    size = sum(file.stat().st_size for file in [path, *map(path.with_name, beside)])
+    return {"sha256": file_digest(path), "bytes": size} | ({"external_data": others} if others else {})
 
 
 def _scores(findings: Findings) -> dict[str, Any]:

@@ -12,18 +12,28 @@ import onnxruntime as ort
 import pyarrow as pa
 
 from quant_core.errors import InputError
-from quant_core.graph import FloatGraph
+from quant_core.graph import FloatGraph, outer_names
 from quant_core.layers import find_layers, layer_table
 from quant_core.machine import Machine
-from quant_core.model_file import load_weights, read_model
+from quant_core.model_file import load_small_weights, read_model
 from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.opset import OPSET, RUNTIME_DOMAIN, opset_of, upgraded
-from quant_core.references import Reference, fetch, file_digest, made_folder
+from quant_core.references import Reference, fetch, made_folder
 from quant_core.sessions import session_options
+from quant_core.stored_model import (
+    DATA_FILE,
+    INLINE_BYTES,
+    MODEL_FILE,
+    add_constants,
+    is_intact,
+    published,
+    write_model,
+)
 from quant_core.tables import facts, with_facts
 
 __all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
 
+_STAGE = "prepared"  # the folder of the cache
 _IR_VERSION = 10  # the one that came with opset 21
 _OTHER_FLOATS = frozenset([onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE])
 
@@ -38,17 +48,13 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
     path = fetch(model, cache)
     proto = read_model(path, model.url)
     _refuse_other_floats(proto, model.url)
-    load_weights(proto, path.parent, model.url)
+    load_small_weights(proto, path.parent, model.url)
     with tempfile.TemporaryDirectory(dir=made_folder(cache)) as scratch:
-        prepared = _optimized(proto, Path(scratch), model.url)
-        _write_constant_outputs(prepared)
-        _name_nodes(prepared)
-        prepared = _inferred(prepared)
-        written = Path(scratch) / "model.onnx"
-        written.write_bytes(prepared.SerializeToString(deterministic=True))
-        digest = file_digest(written)
-        # In one step, and also over a file of that name that is damaged.
-        written.replace(made_folder(cache / "prepared" / digest) / "model.onnx")
+        optimized = _optimized(proto, path.parent, Path(scratch), model.url)
+        _write_constant_outputs(optimized)
+        _name_nodes(optimized)
+        _write(_inferred(optimized, Path(scratch)), Path(scratch))
+        digest = published(Path(scratch), cache / _STAGE, [DATA_FILE])
     graph = prepared_graph(digest, cache)
     layers = find_layers(graph, layer_ops)
     if not layers:
@@ -58,7 +64,7 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
 
 def prepared_graph(digest: str, cache: Path) -> FloatGraph:
     """The prepared model with that digest."""
-    return FloatGraph.load(cache / "prepared" / digest / "model.onnx")
+    return FloatGraph.load(cache / _STAGE / digest / MODEL_FILE)
 
 
 def prepared_folder(table: pa.Table) -> str | None:
@@ -68,10 +74,8 @@ def prepared_folder(table: pa.Table) -> str | None:
 
 
 def is_prepared(table: pa.Table, cache: Path) -> bool:
-    """Whether the file a layer table was read from is still in the cache, unchanged."""
-    digest: str = facts(table)["prepared"]
-    path = cache / "prepared" / digest / "model.onnx"
-    return path.exists() and file_digest(path) == digest
+    """Whether the files a layer table was read from are still in the cache, unchanged."""
+    return is_intact(cache / _STAGE, facts(table)["prepared"], [DATA_FILE])
 
 
 def _named(layer_ops: Sequence[str]) -> str:
@@ -92,30 +96,60 @@ def _refuse_other_floats(proto: onnx.ModelProto, source: str) -> None:
         )
 
 
-def _optimized(proto: onnx.ModelProto, scratch: Path, source: str) -> onnx.ModelProto:
-    """What ONNX Runtime's basic optimisations make of the model, at a newer opset where that works."""
+def _optimized(proto: onnx.ModelProto, folder: Path, scratch: Path, source: str) -> onnx.ModelProto:
+    """What ONNX Runtime's basic optimisations make of the model, at a newer opset where that works.
+
+    Large constants are read from `folder`, and written to `scratch`.
+    """
     failure = None
     for candidate in (upgraded(proto), proto):
         try:
-            optimized = _basic_optimisations(candidate, scratch / "optimized.onnx")
+            optimized = _basic_optimisations(_without_listed_constants(candidate), folder, scratch)
             break
         except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
             failure = error
     else:
         reason = str(failure).strip().splitlines()[0]
         raise InputError(f"{source}: ONNX Runtime cannot run it: {reason}") from failure
+    load_small_weights(optimized, scratch, source)
     _declare_domains(optimized)
-    optimized.ir_version = max(optimized.ir_version, _IR_VERSION)
     return optimized
 
 
-def _basic_optimisations(proto: onnx.ModelProto, written: Path) -> onnx.ModelProto:
-    options = ort.SessionOptions()
+def _without_listed_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with no initializer among its inputs: one that a caller might replace is never folded."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    plain = onnx.ModelProto()
+    plain.CopyFrom(proto)
+    del plain.graph.input[:]
+    plain.graph.input.extend(value for value in proto.graph.input if value.name not in constants)
+    plain.ir_version = max(plain.ir_version, _IR_VERSION)
+    return plain
+
+
+def _basic_optimisations(proto: onnx.ModelProto, folder: Path, scratch: Path) -> onnx.ModelProto:
+    options = session_options(folder=folder)
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(written)
-    options.log_severity_level = 4
+    options.optimized_model_filepath = str(scratch / "optimized.onnx")
+    options.add_session_config_entry(f"{_OPTIMIZED}_file_name", "optimized.data")
+    options.add_session_config_entry(f"{_OPTIMIZED}_min_size_in_bytes", str(INLINE_BYTES))
     ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return onnx.load(written)
+    return onnx.load(scratch / "optimized.onnx", load_external_data=False)
+
+
+_OPTIMIZED = "session.optimized_model_external_initializers"
+
+
+def _write(model: onnx.ModelProto, scratch: Path) -> None:
+    """Write the prepared model, its constants in the order of their first use."""
+    read = FloatGraph(model, scratch)
+    used = dict.fromkeys(name for node in read.nodes for name in [*node.input, *outer_names(node)])
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.initializer[:]
+    with (scratch / DATA_FILE).open("wb") as data:
+        add_constants(bare, ((name, read.constant(name)) for name in used if name in read.initializers), data)
+    write_model(bare, scratch)
 
 
 def _declare_domains(proto: onnx.ModelProto) -> None:
@@ -138,7 +172,7 @@ def _write_constant_outputs(proto: onnx.ModelProto) -> None:
         proto.graph.node.insert(0, onnx.helper.make_node("Identity", [f"{name}/constant"], [name]))
 
 
-def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _inferred(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     """The model with every tensor's type: ONNX's inference, and ONNX Runtime's for what that cannot tell."""
     proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     known = {value.name for value in [*proto.graph.value_info, *proto.graph.output]}
@@ -147,7 +181,7 @@ def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
         asked = onnx.ModelProto()
         asked.CopyFrom(proto)
         asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
-        session = ort.InferenceSession(asked.SerializeToString(), session_options())
+        session = ort.InferenceSession(asked.SerializeToString(), session_options(folder=folder))
         found = [value for value in session.get_outputs() if value.name in set(unknown)]
         proto.graph.value_info.extend(filter(None, map(_declared, found)))
     return proto

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 import fsspec
@@ -20,7 +21,7 @@ from quant_core.outages import patiently
 from quant_core.progress import watcher
 from quant_core.urls import shown
 
-__all__ = ["Reference", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
+__all__ = ["Reference", "atomic_copy", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
 
 _CHUNK = 1 << 20
 
@@ -160,10 +161,22 @@ def made_folder(path: Path) -> Path:
 
 def atomic_write(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
+    with _taking_the_place_of(path) as stream:
+        stream.write(data)
+
+
+def atomic_copy(source: Path, path: Path) -> None:
+    """Copy a file of any size so that it is there whole or not at all."""
+    with source.open("rb") as original, _taking_the_place_of(path) as stream:
+        shutil.copyfileobj(original, stream, _CHUNK)
+
+
+@contextmanager
+def _taking_the_place_of(path: Path) -> Iterator[BinaryIO]:
     temporary = _beside(path)
     try:
         with temporary.open("xb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

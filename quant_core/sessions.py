@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.graph import FloatGraph, outer_names
+from quant_core.stored_model import INLINE_BYTES, declared_constant
 
 __all__ = ["Constants", "Numerics", "Session", "open_file", "open_nodes", "session_options"]
 
@@ -30,12 +31,10 @@ class Numerics(Enum):
     now and then tips a value into the neighbouring code: losses move by about a hundredth, in half the time."""
 
 
-# Tensors of up to this many bytes are written into the model itself; ORT's shape inference wants to see them.
-_INLINE_BYTES = 1024
-
-
-def session_options(numerics: Numerics = Numerics.SHIPPED) -> ort.SessionOptions:
+def session_options(numerics: Numerics = Numerics.SHIPPED, folder: Path | None = None) -> ort.SessionOptions:
     """Options under which a number depends on the model and its input alone.
+
+    `folder` is where constants are that a model handed over in memory has outside itself.
 
     One thread a session: batches and layers run in parallel instead, so that results are the same bit for
     bit whatever the number of workers.
@@ -53,6 +52,8 @@ def session_options(numerics: Numerics = Numerics.SHIPPED) -> ort.SessionOptions
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         # Otherwise these optimisations would quantize the float weights of a simulation once more.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     return options
 
 
@@ -98,7 +99,7 @@ def open_nodes(
 
     Inputs are the tensors that the nodes read, or `outputs` names, and the nodes do not write. Constants come
     from `constants` or the float graph; large ones are handed to ONNX Runtime as they are in memory instead of
-    through a serialized model.
+    through a serialized model, or mapped from the float graph's file.
     """
     outputs = list(outputs)
     produced = {name for node in nodes for name in node.output}
@@ -106,18 +107,18 @@ def open_nodes(
     read = dict.fromkeys(name for name in wanted if name not in produced)
     fixed = [name for name in read if name in constants or name in graph.initializers]
     model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs)
-    options = session_options(numerics)
-    names, values = [], []
+    options = session_options(numerics, graph.folder)
+    injected = {}
     for name in fixed:
-        array = constants[name] if name in constants else graph.constant(name)
-        if array.nbytes <= _INLINE_BYTES:
-            model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array, order="C"), name))
-            continue
-        model.graph.initializer.append(_placeholder(name, array))
-        names.append(name)
-        values.append(ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C")))
-    if names:
-        options.add_external_initializers(names, values)
+        if name not in constants:
+            model.graph.initializer.append(graph.initializers[name])
+        elif constants[name].nbytes <= INLINE_BYTES or constants[name].dtype.kind == "V":  # no numpy type of its own
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(constants[name], order="C"), name))
+        else:
+            model.graph.initializer.append(declared_constant(name, constants[name], "in-memory"))
+            injected[name] = ort.OrtValue.ortvalue_from_numpy(np.asarray(constants[name], order="C"))
+    if injected:
+        options.add_external_initializers(list(injected), list(injected.values()))
     return Session(ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]))
 
 
@@ -141,14 +142,3 @@ def _typed(graph: FloatGraph, name: str) -> onnx.ValueInfoProto:
         return value  # a sequence or an optional
     known = graph.element_type(name)
     return onnx.helper.make_tensor_value_info(name, known or onnx.TensorProto.FLOAT, None)
-
-
-def _placeholder(name: str, array: NDArray[np.generic]) -> onnx.TensorProto:
-    tensor = onnx.TensorProto(
-        name=name,
-        data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
-        dims=array.shape,
-        data_location=onnx.TensorProto.EXTERNAL,
-    )
-    tensor.external_data.add(key="location", value="in-memory")
-    return tensor

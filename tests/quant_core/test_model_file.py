@@ -15,6 +15,7 @@ from quant_core.model_file import read_model, refer_model
 from quant_core.operators import DEFAULT_LAYER_OPS
 from quant_core.prepare import prepare, prepared_graph
 from quant_core.references import fetch, file_digest, refer
+from quant_core.stored_model import DATA_FILE, is_intact
 from quant_core.tables import facts
 from tests.models import MODELS
 
@@ -95,7 +96,7 @@ def test_a_damaged_prepared_file_is_replaced(tmp_path):
     prepared = machine.cache / "prepared" / digest / "model.onnx"
     prepared.write_bytes(b"damaged")
     prepare(refer_model(path), DEFAULT_LAYER_OPS, machine)
-    assert file_digest(prepared) == digest
+    assert is_intact(machine.cache / "prepared", digest, [DATA_FILE])
     assert prepared_graph(digest, machine.cache).nodes
 
 

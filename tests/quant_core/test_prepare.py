@@ -5,7 +5,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from quant_core.errors import InputError, UnsupportedError
+from quant_core.errors import InputError
 from quant_core.machine import Machine
 from quant_core.operators import DEFAULT_LAYER_OPS
 from quant_core.opset import OPSET, opset_of
@@ -181,10 +181,22 @@ def test_a_model_onnx_runtime_cannot_run_is_refused(tmp_path):
     assert "ONNX Runtime cannot run it" in refused(model, tmp_path)
 
 
-def test_a_model_too_large_is_refused_before_it_is_loaded(tmp_path):
-    model = MODELS["constant-nodes"]()
-    model.graph.initializer.append(
-        onnx.TensorProto(name="huge", data_type=1, dims=[40_000, 40_000], data_location=onnx.TensorProto.EXTERNAL)
-    )
-    model.graph.initializer[-1].external_data.add(key="location", value="not-there.bin")
-    assert "holds 6.0 GiB of constants" in refused(model, tmp_path, UnsupportedError)
+def test_a_weight_file_that_is_too_short_is_said(tmp_path):
+    model = build("(float[N,40] x) => (float[N,40] y) { [m] y = MatMul(x, w) }", {"w": (40, 40)})
+    onnx.save(model, tmp_path / "float.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    whole = (tmp_path / "weights.bin").read_bytes()
+    (tmp_path / "weights.bin").write_bytes(whole[:-1])
+    with pytest.raises(InputError, match=r"weights cannot be read: weights\.bin ends before those of w"):
+        prepare(refer(tmp_path / "float.onnx"), DEFAULT_LAYER_OPS, Machine(tmp_path / "cache"))
+
+
+def test_a_constant_listed_as_an_input_is_a_constant(tmp_path):
+    body = """(float[N,3,4,4] x) => (float[N,4,4,4] y) {
+        [c] a = Conv(x, w)  b = BatchNormalization(a, scale, shift, mean, var)  y = Relu(b)
+    }"""
+    weights = {"w": (4, 3, 1, 1), "scale": (4,), "shift": (4,), "mean": (4,), "var": np.ones(4, np.float32)}
+    for version in (3, 10):
+        model = build(body, weights, ir_version=version, initializers_are_inputs=True)
+        graph = prepared_graph(facts(prepared(model, tmp_path))["prepared"], tmp_path / "cache")
+        assert [node.op_type for node in graph.nodes] == ["Conv", "Relu"]
+        assert [value.name for value in graph.model.graph.input] == ["x"]

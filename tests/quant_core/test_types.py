@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 
 from quant_core.config import config_from
+from quant_core.cost import counted_cost
 from quant_core.edges import edge_types
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.quantizer import reduction_axis
-from quant_core.ranking import rank, total_bops
+from quant_core.ranking import rank
 from quant_core.tables import PROBES
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench, distance, same
@@ -350,8 +351,9 @@ def test_bit_operations_and_weight_bytes(workbench, wide, narrow, bits):
     before, after, saved = bits
     made = workbench("gemm-variants", wide=wide)
     macs = {"plain": 30, "turned": 24, "scaled": 24, "scalar": 18}
-    assert total_bops(made.layers, made.wide) == sum(macs.values()) * before
-    assert total_bops(made.layers, made.plan("plain", precision=narrow)) == 30 * after + 66 * before
+    cost = counted_cost("bops", made.layers, [made.config.wide, Precision.parse(narrow)])
+    assert cost.total(made.wide) == sum(macs.values()) * before
+    assert cost.total(made.plan("plain", precision=narrow)) == 30 * after + 66 * before
     columns = {"layer": ["plain", "scalar"], "precision": [narrow] * 2, "losses": [[0.1], [0.2]], "seconds": [0.0] * 2}
     ranking = rank(made.layer_table, [pa.Table.from_pydict(columns, schema=PROBES)], made.config.wide)
     assert ranking.column("bops_saved").to_pylist() == [30 * (before - after), 18 * (before - after)]
