@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 import tempfile
 from collections.abc import Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import onnx
@@ -112,8 +114,29 @@ def _optimized(proto: onnx.ModelProto, folder: Path, scratch: Path, source: str)
         reason = str(failure).strip().splitlines()[0]
         raise InputError(f"{source}: ONNX Runtime cannot run it: {reason}") from failure
     load_small_weights(optimized, scratch, source)
+    _restore_order(optimized, proto)
     _declare_domains(optimized)
     return optimized
+
+
+def _restore_order(optimized: onnx.ModelProto, proto: onnx.ModelProto) -> None:
+    """Bring nodes, which ONNX Runtime writes in an order of its own, into the order of the tensors in the model."""
+    places = {name: place for place, node in enumerate(proto.graph.node) for name in node.output if name}
+    nodes = list(optimized.graph.node)
+    writer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    read = ([*node.input, *outer_names(node)] for node in nodes)
+    sorter = TopologicalSorter(
+        {index: {writer[name] for name in names if name in writer} for index, names in enumerate(read)}
+    )
+    sorter.prepare()
+    ready: list[tuple[int, int]] = []
+    del optimized.graph.node[:]
+    while sorter:
+        for index in sorter.get_ready():
+            heapq.heappush(ready, (max(places.get(name, -1) for name in nodes[index].output), index))
+        _, index = heapq.heappop(ready)
+        optimized.graph.node.append(nodes[index])
+        sorter.done(index)
 
 
 def _without_listed_constants(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -37,7 +37,7 @@ def test_nodes_that_share_a_weight_are_one_layer(workbench):
 
 def test_every_operator_that_computes_may_be_a_layer(workbench):
     found = workbench("transformer", layer_ops=(*DEFAULT_LAYER_OPS, *COMPUTE_OPS)).layers
-    assert [layer.op for layer in found][:5] == ["LayerNormalization", "MatMul", "MatMul", "Add", "MatMul"]
+    assert [layer.op for layer in found][:5] == ["LayerNormalization", "MatMul", "Add", "MatMul", "MatMul"]
     added = next(layer for layer in found if layer.op == "Add")
     assert (added.activations, added.weight, added.macs) == (("q_",), None, 0)  # its other operand is a constant
 
