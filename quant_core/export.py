@@ -24,6 +24,7 @@ from quant_core.stored_model import (
     DATA_FILE,
     INLINE_BYTES,
     MODEL_FILE,
+    ModelFolder,
     add_constants,
     declared_constant,
     is_intact,
@@ -78,11 +79,11 @@ def exported_reference(exported: pa.Table, cache: Path) -> Reference:
     return Reference(url=str(cache / _STAGE / digest / model), sha256=digest, beside=tuple(beside))
 
 
-def exported_folder(table: pa.Table) -> str | None:
-    """Folder, relative to the cache, of the files that a table of schema EXPORTED lists; None for other tables."""
+def exported_folder(table: pa.Table) -> ModelFolder | None:
+    """Where the files are that a table of schema EXPORTED lists; None for other tables."""
     if table.schema.names != EXPORTED.names:
         return None
-    return f"{_STAGE}/{facts(table)['exported']}"
+    return ModelFolder(f"{_STAGE}/{facts(table)['exported']}", tuple(table.column("file").to_pylist()[1:]))
 
 
 def is_exported(exported: pa.Table, cache: Path) -> bool:

@@ -26,6 +26,7 @@ from quant_core.stored_model import (
     DATA_FILE,
     INLINE_BYTES,
     MODEL_FILE,
+    ModelFolder,
     add_constants,
     is_intact,
     published,
@@ -69,10 +70,10 @@ def prepared_graph(digest: str, cache: Path) -> FloatGraph:
     return FloatGraph.load(cache / _STAGE / digest / MODEL_FILE)
 
 
-def prepared_folder(table: pa.Table) -> str | None:
-    """Folder, relative to the cache, of the prepared model that a table names in its facts; None for no such table."""
+def prepared_folder(table: pa.Table) -> ModelFolder | None:
+    """Where the model is that a layer table was read from; None for other tables."""
     digest = facts(table).get("prepared")
-    return None if digest is None else f"prepared/{digest}"
+    return None if digest is None else ModelFolder(f"{_STAGE}/{digest}", (DATA_FILE,))
 
 
 def is_prepared(table: pa.Table, cache: Path) -> bool:

@@ -7,6 +7,7 @@ large, has to be in memory whole. Protobuf ends at 2 GiB, the file beside it doe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ __all__ = [
     "DATA_FILE",
     "INLINE_BYTES",
     "MODEL_FILE",
+    "ModelFolder",
     "add_constants",
     "declared_constant",
     "is_intact",
@@ -34,6 +36,16 @@ INLINE_BYTES = 1024
 """Constants of up to so many bytes are always in the model itself: shape inference wants to see them."""
 
 _ALIGNMENT = 4096  # what a file can be mapped from
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where a model that a step made is, on every machine."""
+
+    name: str
+    """Relative to the machine's cache; ends with the model's digest."""
+    beside: tuple[str, ...]
+    """The files there beside MODEL_FILE."""
 
 
 def add_constants(

@@ -20,6 +20,7 @@ from quant_core.prepare import prepared_folder
 from quant_core.progress import watcher
 from quant_core.references import Reference, refer
 from quant_core.store import Store
+from quant_core.stored_model import MODEL_FILE, ModelFolder
 from quant_core.urls import is_remote
 
 __all__ = ["SharedFiles"]
@@ -35,9 +36,9 @@ class SharedFiles:
     """The folder in the workspace; of a local workspace, the same one."""
 
     def share(self, table: pa.Table) -> None:
-        """Upload the model file that a result names, whatever is there."""
-        for name in _folders(table) if self._is_mirror else []:
-            self.place.upload(name, self.cache / name)
+        """Upload the model that a result names, whatever is there."""
+        for folder in _folders(table) if self._is_mirror else []:
+            self.place.upload(folder.name, self.cache / folder.name)
 
     def share_inputs(self, steps: Iterable[Mapping[str, Any]]) -> None:
         """Upload what only this machine may be able to read of the data and models that steps are given."""
@@ -54,9 +55,9 @@ class SharedFiles:
             self.place.upload(f"{name}/{file.name}", file)
 
     def bring(self, table: pa.Table) -> None:
-        """Fetch the model file that a result names, where this machine does not have it whole."""
-        for name in _folders(table) if self._is_mirror else []:
-            self._bring(name, Path("model.onnx"), ())
+        """Fetch the model that a result names, where this machine does not have it whole."""
+        for folder in _folders(table) if self._is_mirror else []:
+            self._bring(folder.name, Path(MODEL_FILE), folder.beside)
 
     def brought(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A step's arguments with everything they name on this machine, and references to where it is here."""
@@ -105,8 +106,8 @@ class SharedFiles:
         return self.place.folder != self.cache
 
 
-def _folders(table: pa.Table) -> list[str]:
-    """Folders of the files a result names."""
+def _folders(table: pa.Table) -> list[ModelFolder]:
+    """The models a result names."""
     return [folder for folder in (prepared_folder(table), exported_folder(table)) if folder]
 
 
