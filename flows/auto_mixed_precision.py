@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 
 from flows.request import request_for
+from flows.verdict import publish_verdict
 from quant_core.auto import run
 from quant_core.config import MixedPrecisionConfig
 from quant_core.machine import available_cores
-from quant_core.output import Outcome
 from tasks.prefect_stages import PrefectStages
 from tasks.runner import Runner, RunnerKind
 from tasks.workspace import Workspace
@@ -55,32 +54,5 @@ def auto_mixed_precision(
     place.check()
     with PrefectStages(place, workers or available_cores(), Runner(runner, runner_address)) as stages:
         outcome = run(request, stages)
-    create_markdown_artifact(_verdict(outcome), key="narrowcast-verdict", description="What came of the run")
+    publish_verdict(outcome)
     return dict(outcome.manifest)
-
-
-def _verdict(outcome: Outcome) -> str:
-    manifest = outcome.manifest
-    narrowed, scores = manifest["narrowed"], manifest["scores"]
-    cells = {name: [_cell(scores[part], name) for part in _PARTS] for name in scores["mixed"]}
-    verdict = f"**Target {'met' if outcome.met else 'missed'}**"
-    share = f"{narrowed['macs_share']:.1%} of the multiply-accumulates"
-    return "\n".join(
-        [
-            f"{verdict}: {narrowed['layers']} of {narrowed['of']} layers narrowed, {share}, "
-            f"bit operations x {narrowed['bops_ratio']:.2f}.",
-            "",
-            "| metric | " + " | ".join(_PARTS.values()) + " |",
-            "| --- | " + "--- | " * len(_PARTS),
-            *(f"| {name} | " + " | ".join(row) + " |" for name, row in cells.items()),
-            "",
-            f"Model: `{outcome.model}`",
-        ]
-    )
-
-
-_PARTS = {"float": "float", "wide": "wide", "mixed": "mixed", "holdout": "mixed on held-out data"}
-
-
-def _cell(scores: dict[str, float], name: str) -> str:
-    return f"{scores[name]:.5g}" if name in scores else ""

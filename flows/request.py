@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quant_core.config import MixedPrecisionConfig
+from quant_core.config import Config
 from quant_core.errors import UnsupportedError
 from quant_core.model_file import refer_model
 from quant_core.references import refer
@@ -14,8 +14,8 @@ __all__ = ["request_for"]
 
 
 def request_for(
-    model: str, calibration: str, evaluation: str, holdout: str | None, config: MixedPrecisionConfig, output: str
-) -> Request:
+    model: str, calibration: str, evaluation: str, holdout: str | None, config: Config, output: str
+) -> Request[Config]:
     """Look at every file and take its digest; raises InputError for one that is not there."""
     return Request(
         model=refer_model(model),

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from flows.progress_lines import ProgressLines
-from quant_core.config import Target
+from quant_core.config import Criterion
 from quant_core.errors import InputError
 from quant_core.progress import Watcher
 from quant_core.tables import from_ipc
@@ -57,7 +57,7 @@ class _Done:
 class TerminalWatcher(WarningWatcher):
     """Shows stages as they finish, a bar for the one that runs, and each plan the search tries."""
 
-    def __init__(self, screen: Console, target: Target) -> None:
+    def __init__(self, screen: Console, target: Criterion) -> None:
         super().__init__()
         self._screen, self._target = screen, target
         self._progress = Progress(
@@ -151,7 +151,9 @@ def print_outcome(screen: Console, manifest: Mapping[str, Any], folder: str) -> 
     screen.print(_layers(manifest, Path(folder)), _scores(manifest))
     narrowed, target = manifest["narrowed"], manifest["target"]
     met = "[bold green]target met[/]" if target["met"] else "[bold red]target missed[/]"
-    wanted = Target(**{key: target[key] for key in ("metric", "limit", "function")})
+    if target["limit"] is None:
+        met = "[bold green]quantized[/]"
+    wanted = Criterion(**{key: target[key] for key in ("metric", "limit", "function")})
     screen.print(
         f"{met} ({wanted}): {narrowed['layers']} of {narrowed['of']} layers narrowed, "
         f"{narrowed['macs_share']:.1%} of the MACs, bit operations x {narrowed['bops_ratio']:.2f}",
@@ -180,7 +182,7 @@ def _losses(folder: Path, manifest: Mapping[str, Any]) -> dict[str, float]:
         ranking = from_ipc((folder / "sensitivity.arrow").read_bytes()).to_pylist()
     except (OSError, InputError):
         return {}
-    plan, first = manifest["plan"], manifest["narrow"][0]
+    plan, first = manifest["plan"], next(iter(manifest["narrow"]), None)
     shown = {layer: first if precision == manifest["wide"] else precision for layer, precision in plan.items()}
     return {row["layer"]: row["loss"] for row in ranking if shown.get(row["layer"]) == row["precision"]}
 

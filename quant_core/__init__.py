@@ -1,14 +1,17 @@
 """narrowcast's engine: automatic mixed-precision quantization of ONNX models, without Prefect."""
 
 from quant_core.auto import auto_mixed_precision
-from quant_core.config import MixedPrecisionConfig, Target
+from quant_core.config import Criterion, LayerWiseConfig, MixedPrecisionConfig, Target
 from quant_core.errors import InputError, NarrowcastError, TargetError, UnsupportedError
+from quant_core.layer_wise import layer_wise
 from quant_core.output import Outcome
 from quant_core.precision import DataType, Precision, PrecisionPlan
 
 __all__ = [
+    "Criterion",
     "DataType",
     "InputError",
+    "LayerWiseConfig",
     "MixedPrecisionConfig",
     "NarrowcastError",
     "Outcome",
@@ -18,4 +21,5 @@ __all__ = [
     "TargetError",
     "UnsupportedError",
     "auto_mixed_precision",
+    "layer_wise",
 ]

@@ -10,27 +10,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from quant_core.calibration import calibrate
 from quant_core.config import MixedPrecisionConfig
-from quant_core.cost import COUNTED, CostModel, counted_cost
-from quant_core.data import DataSource, open_dataset, refer_data
+from quant_core.data import DataSource, open_dataset
 from quant_core.errors import TargetError
-from quant_core.evaluation import float_outputs
 from quant_core.layers import Layer, layers_from_table
 from quant_core.machine import Machine, available_cores
-from quant_core.model_file import refer_model
-from quant_core.output import Findings, HeldOut, Outcome, write_output
+from quant_core.output import Findings, Outcome, write_output
 from quant_core.plan_search import search_plans
 from quant_core.precision import PrecisionPlan
-from quant_core.preflight import check_data, check_request
-from quant_core.prepare import is_prepared, prepare, prepared_graph
 from quant_core.probe import layer_sensitivity, probe_shards
 from quant_core.progress import watcher
 from quant_core.racing import gathered, sample_rounds, unsettled
 from quant_core.ranking import rank
-from quant_core.references import Reference
+from quant_core.run_frame import begun, calibrated, held_out, prepared_layers, request_of
 from quant_core.stages import Stages
-from quant_core.tables import facts
 from quant_core.trials import Request, Shipped, Trials
 
 __all__ = ["Request", "auto_mixed_precision", "run"]
@@ -58,30 +51,16 @@ def auto_mixed_precision(
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(cache or temporary)
-        request = Request(
-            model=refer_model(model),
-            calibration=refer_data(calibration, folder),
-            evaluation=refer_data(evaluation, folder),
-            holdout=None if holdout is None else refer_data(holdout, folder),
-            config=config,
-            output=Path(output),
-        )
+        request = request_of(model, calibration, evaluation, holdout, config, output, folder)
         return run(request, Stages(Machine(folder, workers or available_cores())))
 
 
 def run(request: Request, stages: Stages) -> Outcome:
     """Call every stage of the pipeline through `stages` and write the output folder."""
     config = request.config
-    layers = _prepared(request, stages)
-    calibration = stages.run(
-        "calibrate",
-        calibrate,
-        layers=layers,
-        data=request.calibration,
-        batch_size=config.batch_size,
-    )
-    baseline = _float_outputs(request, stages, layers, request.evaluation)
-    trials = Trials(request, stages, layers, calibration, baseline, _costs(request, layers))
+    layers = prepared_layers(request, stages)
+    calibration = calibrated(request, stages, layers)
+    trials = begun(request, stages, layers, calibration, (config.wide, *config.narrow), config.samples)
     names = [layer.name for layer in layers_from_table(layers)]
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
     undecided = wide.met and not _everything_meets(trials, wide.plan)
@@ -89,46 +68,10 @@ def run(request: Request, stages: Stages) -> Outcome:
     if ranking.num_rows:
         search_plans(trials, ranking)
     shipped = _shipped(trials)
-    held_out = None if request.holdout is None else _held_out(trials, shipped, request.holdout)
-    outcome = write_output(Findings(trials, ranking, shipped, held_out))
+    outcome = write_output(Findings(trials, ranking, shipped, held_out(trials, shipped)))
     if not wide.met:
         raise TargetError(trials.shortfall(wide), outcome)
     return outcome
-
-
-def _prepared(request: Request, stages: Stages) -> pa.Table:
-    """The layer table, once all input has been looked at: unusable data is refused before any work on it."""
-    cache = stages.machine.cache
-    check_request(request, cache)
-    layers = stages.run(
-        "prepare",
-        prepare,
-        valid=lambda table: is_prepared(table, cache),
-        model=request.model,
-        layer_ops=request.config.candidate_ops,
-    )
-    # Once more: the prepared model knows the shapes that the file leaves open.
-    check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)
-    return layers
-
-
-def _costs(request: Request, layers: pa.Table) -> dict[str, CostModel]:
-    """What each layer costs at each precision, in every way it is counted."""
-    listed, config = layers_from_table(layers), request.config
-    return {name: counted_cost(name, listed, (config.wide, *config.narrow)) for name in COUNTED}
-
-
-def _float_outputs(request: Request, stages: Stages, layers: pa.Table, data: Reference) -> pa.Table:
-    return stages.run(
-        "baseline",
-        float_outputs,
-        model=request.model,
-        layers=layers,
-        data=data,
-        output=request.config.output,
-        function=request.config.target.function,
-        batch_size=request.config.batch_size,
-    )
 
 
 def _probes(request: Request, stages: Stages, layers: pa.Table, calibration: pa.Table) -> list[pa.Table]:
@@ -192,12 +135,7 @@ def _shipped(trials: Trials) -> Shipped:
     """Write the narrowest accepted plan, measure the file, and step back to the next one while it misses."""
     shipped = None
     for trial in trials.accepted_narrowest_first():
-        shipped = trials.ship(trial)
+        shipped = trials.ship(trial.plan)
         if shipped.met:
             return shipped
-    return shipped or trials.ship(trials.done[0])
-
-
-def _held_out(trials: Trials, shipped: Shipped, data: Reference) -> HeldOut:
-    baseline = _float_outputs(trials.request, trials.stages, trials.layers, data)
-    return HeldOut(baseline, trials.verify(shipped.file, baseline, data))
+    return shipped or trials.ship(trials.done[0].plan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -14,7 +14,18 @@ from quant_core.errors import InputError
 from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
 from quant_core.precision import Precision, PrecisionField
 
-__all__ = ["MixedPrecisionConfig", "QuantizationConfig", "SearchConfig", "Target", "config_from"]
+__all__ = [
+    "Config",
+    "Criterion",
+    "LayerWiseConfig",
+    "MixedPrecisionConfig",
+    "QuantizationConfig",
+    "RunConfig",
+    "SearchConfig",
+    "Target",
+    "config_from",
+    "validated",
+]
 
 
 class _Frozen(BaseModel):
@@ -24,11 +35,15 @@ class _Frozen(BaseModel):
 MetricName = Literal["top1_drop", "l2", "sqnr_db", "kl", "cosine", "metric_drop"]
 
 
-class Target(_Frozen):
-    """What the quantized model must meet, measured against the float model on the evaluation data."""
+class Criterion(_Frozen):
+    """What the quantized model is measured by, against the float model on the evaluation data."""
 
-    metric: MetricName = Field(description="What is measured; `metric_drop` is the user's own function.")
-    limit: float = Field(allow_inf_nan=False, description="Largest allowed value (for sqnr_db: the smallest).")
+    metric: MetricName = Field(default="l2", description="What is measured; `metric_drop` is the user's own function.")
+    limit: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="Largest allowed value (for sqnr_db: the smallest); none allows all.",
+    )
     function: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
@@ -47,11 +62,21 @@ class Target(_Frozen):
         return self.metric == "sqnr_db"
 
     def met_by(self, score: float) -> bool:
-        """Whether a score is within the limit; NaN never is."""
+        """Whether a score is within the limit, if there is one; NaN never is."""
+        if self.limit is None:
+            return True
         return score >= self.limit if self.higher_is_better else score <= self.limit
 
     def __str__(self) -> str:
-        return f"{self.function or self.metric} {'>=' if self.higher_is_better else '<='} {self.limit:g}"
+        name = self.function or self.metric
+        return name if self.limit is None else f"{name} {'>=' if self.higher_is_better else '<='} {self.limit:g}"
+
+
+class Target(Criterion):
+    """What the quantized model must meet."""
+
+    metric: MetricName = Field(description="What is measured; `metric_drop` is the user's own function.")
+    limit: float = Field(allow_inf_nan=False, description="Largest allowed value (for sqnr_db: the smallest).")
 
 
 _PERCENTILE = 99.999
@@ -105,6 +130,43 @@ class QuantizationConfig(_Frozen):
         return self.calibrate.startswith("pow2-")
 
 
+class RunConfig(QuantizationConfig):
+    """What every run is told, whatever it is that chooses the plan."""
+
+    target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
+    layer_ops: tuple[LayerOp, ...] = Field(
+        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers; others stay wide."
+    )
+    candidates: Literal["layers", "all"] = Field(
+        default="layers",
+        description="What a plan may narrow: layers, or every operator that is quantized (Add, Mul, pools, ...).",
+    )
+    output: int | str = Field(
+        default=0,
+        description="The model output that is compared: its index or name, or `all` for all of them together.",
+    )
+    cost: Literal["bops", "bytes", "activation-bytes"] = Field(
+        default="bops",
+        description="What costs: bit operations, weight bytes, or bytes of what layers read.",
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, description="Samples a forward pass takes at once; by default what keeps memory small."
+    )
+
+    @property
+    def candidate_ops(self) -> tuple[str, ...]:
+        """Operators whose precision a plan chooses."""
+        return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)
+
+    def quantization(self) -> QuantizationConfig:
+        """The part that decides scales and codes."""
+        return QuantizationConfig(**{name: getattr(self, name) for name in QuantizationConfig.model_fields})
+
+
+class LayerWiseConfig(RunConfig):
+    """The configuration of a run whose plan the user has chosen."""
+
+
 class SearchConfig(_Frozen):
     """How plans are chosen."""
 
@@ -126,10 +188,6 @@ class SearchConfig(_Frozen):
     rank: Literal["mse", "kl"] = Field(
         default="mse", description="The loss layers are ranked by, against the wide model's output."
     )
-    cost: Literal["bops", "bytes", "activation-bytes"] = Field(
-        default="bops",
-        description="What the search saves: bit operations, weight bytes, or bytes of what layers read.",
-    )
     samples: Literal["auto", "all"] | int = Field(
         default="auto", description="Evaluation samples a probe uses: as many as the ranking needs, all, or so many."
     )
@@ -141,24 +199,10 @@ class SearchConfig(_Frozen):
         return self
 
 
-class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
+class MixedPrecisionConfig(RunConfig, SearchConfig):
     """The configuration of one automatic mixed-precision run."""
 
     target: Target = Field(description="What the model that comes out must meet.")
-    layer_ops: tuple[LayerOp, ...] = Field(
-        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers; others stay wide."
-    )
-    candidates: Literal["layers", "all"] = Field(
-        default="layers",
-        description="What the search may narrow: layers, or every operator that is quantized (Add, Mul, pools, ...).",
-    )
-    output: int | str = Field(
-        default=0,
-        description="The model output that is compared: its index or name, or `all` for all of them together.",
-    )
-    batch_size: int | None = Field(
-        default=None, ge=1, description="Samples a forward pass takes at once; by default what keeps memory small."
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -178,30 +222,30 @@ class MixedPrecisionConfig(QuantizationConfig, SearchConfig):
             raise ValueError("block_size is of 4-bit weights: add a precision such as a8w4, or leave it out")
         return self
 
-    @property
-    def candidate_ops(self) -> tuple[str, ...]:
-        """Operators whose precision the search may choose."""
-        return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)
 
-    def quantization(self) -> QuantizationConfig:
-        """The part that decides scales and codes."""
-        return QuantizationConfig(**{name: getattr(self, name) for name in QuantizationConfig.model_fields})
+Config = TypeVar("Config", bound=RunConfig)
+"""A kind of run's configuration."""
 
 
 def config_from(**options: object) -> MixedPrecisionConfig:
     """Build a configuration from loose options; raises InputError with one line that names what is wrong."""
+    return validated(MixedPrecisionConfig, options)
+
+
+def validated(kind: type[Config], options: Mapping[str, object]) -> Config:
+    """Build a configuration of some kind from loose options; raises InputError as `config_from` does."""
     try:
-        return MixedPrecisionConfig.model_validate(options)
+        return kind.model_validate(options)
     except ValidationError as error:
-        raise InputError(_in_one_line(error)) from error
+        raise InputError(_in_one_line(error, kind)) from error
 
 
-def _in_one_line(error: ValidationError) -> str:
+def _in_one_line(error: ValidationError, kind: type[RunConfig]) -> str:
     """The first thing that is wrong. Of a field with several types, each one's complaint."""
     first, *others = error.errors()
     place, message = _place(first), first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        fields = Target.model_fields if first["loc"][0] == "target" else MixedPrecisionConfig.model_fields
+        fields = Target.model_fields if first["loc"][0] == "target" else kind.model_fields
         near = get_close_matches(str(first["loc"][-1]), fields, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
         message = f"is not an option; {hint}"

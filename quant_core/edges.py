@@ -8,7 +8,10 @@ The rules:
 4. A tensor all of whose readers demand one type carries it (one Q/DQ pair). Otherwise it carries the wide
    type, and each reader that demands another gets a pair of its own behind the wide one.
    Float32 is the absence of a pair: a reader that demands it takes what the tensor carries.
-5. Between a node and the activation (Relu, Clip) that alone reads it there is no tensor: runtimes fuse them.
+5. A tensor whose type the plan names carries that type. Its readers take it as it is, but for a layer with a weight
+   that computes in another type: it gets a pair of its own behind. What the plan does not name stays as it would
+   be, so a mover that writes a named tensor demands the wide type of what it reads.
+6. Between a node and the activation (Relu, Clip) that alone reads it there is no tensor: runtimes fuse them.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Topology:
     roles: tuple[Role, ...]
     """Role of each node; a fused activation has the role of a computation."""
     fused: frozenset[str]
-    """Tensors between a node and its fused activation (rule 5)."""
+    """Tensors between a node and its fused activation (rule 6)."""
     quantizable: frozenset[str]
     """Tensors that may carry a type: those a scale can be chosen for."""
 
@@ -93,19 +96,30 @@ class EdgeTypes:
 def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision) -> EdgeTypes:
     """Apply the rules to a plan, from the graph's outputs back to its inputs."""
     graph = topology.graph
-    precisions = dict(plan.layers)
+    precisions, named = dict(plan.layers), dict(plan.tensors)
     base: dict[str, DataType] = {}
     demand: dict[tuple[int, int], DataType] = {}
     for index in range(len(graph.nodes) - 1, -1, -1):
         for name in graph.nodes[index].output:
-            _settle(topology, name, topology.roles[index] is not Role.FLOAT, wide.activations, base, demand)
+            written_by_quantized = topology.roles[index] is not Role.FLOAT
+            _settle(topology, name, written_by_quantized, wide.activations, named, base, demand)
         for position in topology.quantized_inputs(index):
-            wanted = _demand_of(topology, index, precisions, wide.activations, base)
+            own = named.get(graph.nodes[index].input[position])
+            if own is not None and not _has_weight(topology, index):
+                demand[index, position] = own
+                continue
+            wanted = _demand_of(topology, index, precisions, wide.activations, named, base)
             if wanted is not None:
                 demand[index, position] = wanted
     for name in graph.inputs:
-        _settle(topology, name, False, wide.activations, base, demand)
+        _settle(topology, name, False, wide.activations, named, base, demand)
     return EdgeTypes(base, demand)
+
+
+def _has_weight(topology: Topology, index: int) -> bool:
+    """Whether a node is a layer with a weight, whose numbers follow from the type it reads."""
+    read = topology.graph.nodes[index].input[:2]
+    return topology.roles[index] is Role.LAYER and any(topology.graph.is_float_constant(name) for name in read)
 
 
 def _demand_of(
@@ -113,13 +127,16 @@ def _demand_of(
     index: int,
     precisions: Mapping[str, Precision],
     wide: DataType,
+    named: Mapping[str, DataType],
     base: Mapping[str, DataType],
 ) -> DataType | None:
-    role = topology.roles[index]
-    if role is not Role.MOVER:
+    written = [name for name in topology.graph.nodes[index].output if name]
+    if topology.roles[index] is not Role.MOVER:
         wanted = precisions.get(topology.layer_of.get(index, ""))  # None for what the plan leaves out
         return wide if wanted is None else wanted.activations
-    carried = {base.get(name) for name in topology.graph.nodes[index].output if name}
+    if not named.keys().isdisjoint(written):
+        return wide
+    carried = {base.get(name) for name in written}
     return carried.pop() if len(carried) == 1 else wide
 
 
@@ -128,12 +145,17 @@ def _settle(
     name: str,
     written_by_quantized: bool,
     wide: DataType,
+    named: Mapping[str, DataType],
     base: dict[str, DataType],
     demand: dict[tuple[int, int], DataType],
 ) -> None:
     """Decide what a tensor carries, once all its readers' demands are known."""
     graph = topology.graph
     if name not in topology.quantizable:
+        return
+    if name in named:
+        if named[name] is not DataType.FLOAT32:
+            base[name] = named[name]
         return
     readers = graph.readers.get(name, ())
     wanted = [demand.get(place) for place in readers]

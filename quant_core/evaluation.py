@@ -137,15 +137,17 @@ def evaluate_plan(
     stop: int,
     batch_size: int | None,
     machine: Machine,
+    tensors: Mapping[str, str] | None = None,
 ) -> pa.Table:
     """Score (schema SCORES) of a plan in simulation, bit for bit that of its exported file.
 
-    Samples [start, stop) in the order of visits are scored (see `sampling`); a user's metric `function` wants all.
+    `plan` and `tensors` are a PrecisionPlan as dictionaries. Samples [start, stop) in the order of visits are
+    scored (see `sampling`); a user's metric `function` wants all.
     """
     quantizer = quantizer_of(layers, calibration, config, machine)
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=not graph.is_large)
-    nodes = writer.write(PrecisionPlan.from_dict(plan)).nodes
+    nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
     session = open_nodes(graph, nodes, graph.outputs, writer.constants)
     rows = visited(baseline.num_rows, start, stop)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)

@@ -42,12 +42,20 @@ _STAGE = "exported"  # the folder of the cache
 
 
 def export(
-    layers: pa.Table, calibration: pa.Table, plan: Mapping[str, str], config: QuantizationConfig, machine: Machine
+    layers: pa.Table,
+    calibration: pa.Table,
+    plan: Mapping[str, str],
+    config: QuantizationConfig,
+    machine: Machine,
+    tensors: Mapping[str, str] | None = None,
 ) -> pa.Table:
-    """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED)."""
+    """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED).
+
+    `plan` and `tensors` are a PrecisionPlan as dictionaries.
+    """
     quantizer = quantizer_of(layers, calibration, config, machine)
     writer = PlanWriter(quantizer, folded=False)
-    written = writer.write(PrecisionPlan.from_dict(plan))
+    written = writer.write(PrecisionPlan.from_dict(plan, tensors))
     with tempfile.TemporaryDirectory(dir=made_folder(machine.cache)) as temporary:
         scratch = Path(temporary)
         files = _write(quantizer.graph, written, writer.constants, scratch)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from enum import Enum
 from typing import Literal, get_args
 
-__all__ = ["COMPUTE_OPS", "DEFAULT_LAYER_OPS", "LayerOp", "Role", "is_activation", "moving_inputs", "role_of"]
+__all__ = [
+    "COMPUTE_OPS",
+    "DEFAULT_LAYER_OPS",
+    "LayerOp",
+    "Role",
+    "is_activation",
+    "moving_inputs",
+    "role_of",
+    "takes_constants",
+]
 
 LayerOp = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
 """Operators that multiply their first two inputs: what has the form of a layer."""
@@ -39,6 +48,7 @@ COMPUTE_OPS = tuple(
 """Operators without weights that are quantized. Each may be a layer of the search (see `layers`), and has no
 type for weights then."""
 _ACTIVATIONS = frozenset(["Relu", "Clip"])
+_BINARY = frozenset(["Add", "Sub", "Mul", "Div", "Sum", "Max", "Min"])
 _STANDARD_DOMAINS = frozenset(["", "ai.onnx"])
 
 
@@ -58,6 +68,11 @@ def role_of(op_type: str, domain: str, layer_ops: frozenset[str]) -> Role:
 def is_activation(op_type: str) -> bool:
     """Whether runtimes fuse the operator into the one before it, leaving no tensor between them."""
     return op_type in _ACTIVATIONS
+
+
+def takes_constants(op_type: str) -> bool:
+    """Whether a computation's constant operands are values like its other operand, not parameters."""
+    return op_type in _BINARY
 
 
 def moving_inputs(op_type: str, input_count: int) -> range:

@@ -38,7 +38,7 @@ class Outcome:
     plan: PrecisionPlan
     """Precision of each layer of the shipped model."""
     met: bool
-    """Whether the shipped file meets the target on the evaluation data."""
+    """Whether the shipped file meets the target on the evaluation data; without a target it always does."""
     manifest: Mapping[str, Any]
     """The content of manifest.json."""
 

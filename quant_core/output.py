@@ -13,10 +13,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.config import RunConfig, SearchConfig
 from quant_core.cost import cost_summary
 from quant_core.layers import layers_from_table
 from quant_core.metrics import METRICS, scores_of
 from quant_core.outcome import Outcome
+from quant_core.precision import Precision, PrecisionPlan
 from quant_core.prepare import prepared_graph
 from quant_core.ranking import macs_share
 from quant_core.references import Reference, atomic_copy, atomic_write, fetch, file_digest
@@ -44,10 +46,10 @@ class HeldOut:
 class Findings:
     """Everything a finished run knows."""
 
-    trials: Trials
+    trials: Trials[RunConfig]
     """What was asked, the tables it began with, and every plan evaluated."""
     ranking: pa.Table
-    """Schema SENSITIVITY."""
+    """Schema SENSITIVITY; empty where no layer was probed."""
     shipped: Shipped
     """The model that is given out."""
     held_out: HeldOut | None
@@ -106,10 +108,11 @@ def _manifest(findings: Findings) -> dict[str, Any]:
     config, file = request.config, fetch(shipped.file, stages.machine.cache)
     return {
         "narrowcast": engine_version(),
+        "job": "auto" if isinstance(config, SearchConfig) else "layer-wise",
         "input": {"sha256": request.model.sha256},
         "output": _output(file, shipped.file.beside),
         "wide": str(config.wide),
-        "narrow": [str(precision) for precision in config.narrow],
+        "narrow": [str(precision) for precision in _narrow(config, shipped.plan)],
         "target": {
             "metric": config.target.metric,
             "limit": config.target.limit,
@@ -124,6 +127,7 @@ def _manifest(findings: Findings) -> dict[str, Any]:
             "holdout": findings.held_out and findings.held_out.scores.num_rows,
         },
         "plan": shipped.plan.as_dict(),
+        "tensors": shipped.plan.tensor_types(),
         "narrowed": _narrowed(findings),
         "costs": {
             "objective": config.cost,
@@ -153,6 +157,14 @@ def _output(path: Path, beside: Sequence[str]) -> dict[str, Any]:
     others = {name: file_digest(path.with_name(name)) for name in beside}
     size = sum(file.stat().st_size for file in [path, *map(path.with_name, beside)])
     return {"sha256": file_digest(path), "bytes": size} | ({"external_data": others} if others else {})
+
+
+def _narrow(config: RunConfig, plan: PrecisionPlan) -> Sequence[Precision]:
+    """The precisions that layers may have beside the wide one: those of the search, or those of the plan."""
+    if isinstance(config, SearchConfig):
+        return config.narrow
+    chosen = dict.fromkeys(precision for _, precision in plan.layers if precision != config.wide)
+    return sorted(chosen, key=lambda precision: -precision.bit_product)
 
 
 def _scores(findings: Findings) -> dict[str, Any]:
@@ -197,7 +209,7 @@ def _standard_errors(findings: Findings) -> dict[str, dict[str, float]]:
     return {"float": {} if error is None else {"top1": error}} | found
 
 
-def _sources(request: Request, cache: Path) -> dict[str, str]:
+def _sources(request: Request[RunConfig], cache: Path) -> dict[str, str]:
     """Where things were, as the user wrote it, without what may be secret; nothing for data given in memory."""
     given = {"model": request.model, "calibration": request.calibration, "evaluation": request.evaluation}
     if request.holdout:
@@ -209,7 +221,10 @@ def _sources(request: Request, cache: Path) -> dict[str, str]:
 def _calibration(findings: Findings) -> pa.Table:
     trials = findings.trials
     graph = prepared_graph(facts(trials.layers)["prepared"], trials.stages.machine.cache)
-    return with_tensor_types(trials.calibration, graph, trials.layers, findings.shipped.plan, trials.request.config)
+    config, plan = trials.request.config, findings.shipped.plan
+    narrow = [precision.activations for precision in _narrow(config, plan)]
+    kinds = dict.fromkeys([config.wide.activations, *narrow, *(kind for _, kind in plan.tensors)])
+    return with_tensor_types(trials.calibration, graph, trials.layers, plan, config.quantization(), list(kinds))
 
 
 def _float_top1(scores: pa.Table) -> float:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Annotated, Self
 
@@ -17,7 +17,7 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from quant_core.errors import InputError
 
-__all__ = ["DataType", "Precision", "PrecisionField", "PrecisionPlan"]
+__all__ = ["ACTIVATION_TYPES", "WEIGHT_TYPES", "DataType", "Precision", "PrecisionField", "PrecisionPlan"]
 
 
 class DataType(Enum):
@@ -43,6 +43,18 @@ class DataType(Enum):
         """The numpy dtype codes of this type are held in."""
         self.bits = bits
         """Width in bits, as the cost models count it."""
+
+    @classmethod
+    def parse(cls, text: str) -> DataType:
+        """Read a type from its name, `int8`; raises InputError on anything else."""
+        found = cls.__members__.get(str(text).upper())
+        if found is None:
+            names = ", ".join(str(kind) for kind in cls)
+            raise InputError(f"type {text!r} is not known: there are {names}")
+        return found
+
+    def __str__(self) -> str:
+        return self.name.lower()
 
     @property
     def is_float(self) -> bool:
@@ -70,8 +82,10 @@ class DataType(Enum):
 _BY_CODE = {kind.code: kind for kind in DataType}
 _FLOATS = tuple(kind for kind in DataType if kind.is_float)
 _PATTERN = re.compile(r"a(u?\d+)w(u?\d+)|" + "|".join(kind.code for kind in _FLOATS))
-_ACTIVATION_TYPES = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
-_WEIGHT_TYPES = (DataType.INT4, DataType.UINT4, *_ACTIVATION_TYPES)
+ACTIVATION_TYPES = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
+"""Integer types that activations may have."""
+WEIGHT_TYPES = (DataType.INT4, DataType.UINT4, *ACTIVATION_TYPES)
+"""Integer types that weights may have."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +110,10 @@ class Precision:
         if both in _FLOATS:
             return cls(both, both)
         activations, weights = map(_BY_CODE.get, match.groups()) if match else (None, None)
-        if activations not in _ACTIVATION_TYPES or weights not in _WEIGHT_TYPES:
+        if activations not in ACTIVATION_TYPES or weights not in WEIGHT_TYPES:
             raise InputError(
                 f"precision {text!r} is not known: write a16w8, a8w8, au8w8, a8w4, ... "
-                f"(activations {_codes('a', _ACTIVATION_TYPES)}; weights {_codes('w', _WEIGHT_TYPES)}), "
+                f"(activations {_codes('a', ACTIVATION_TYPES)}; weights {_codes('w', WEIGHT_TYPES)}), "
                 f"or {' or '.join(kind.code for kind in _FLOATS)} for both"
             )
         return cls(activations, weights)
@@ -138,7 +152,7 @@ def _parse_for_pydantic(value: object) -> Precision:
 
 _WRITTEN = "|".join(
     [
-        f"a({'|'.join(kind.code for kind in _ACTIVATION_TYPES)})w({'|'.join(kind.code for kind in _WEIGHT_TYPES)})",
+        f"a({'|'.join(kind.code for kind in ACTIVATION_TYPES)})w({'|'.join(kind.code for kind in WEIGHT_TYPES)})",
         *(kind.code for kind in _FLOATS),
     ]
 )
@@ -158,6 +172,8 @@ class PrecisionPlan:
 
     layers: tuple[tuple[str, Precision], ...]
     """(layer name, precision) pairs in graph order."""
+    tensors: tuple[tuple[str, DataType], ...] = ()
+    """(tensor name, type) pairs of the tensors whose type the plan says itself; that of all others follows."""
 
     @classmethod
     def uniform(cls, names: Iterable[str], precision: Precision) -> Self:
@@ -170,7 +186,7 @@ class PrecisionPlan:
         unknown = [name for name in moves if name not in known]
         if unknown:
             raise InputError(f"the plan has no layer {unknown[0]!r}; `narrowcast inspect` lists the layers")
-        return PrecisionPlan(tuple((name, moves.get(name, precision)) for name, precision in self.layers))
+        return replace(self, layers=tuple((name, moves.get(name, precision)) for name, precision in self.layers))
 
     def changed_from(self, other: PrecisionPlan) -> list[str]:
         """Names of the layers whose precision differs from `other`, in graph order."""
@@ -181,16 +197,23 @@ class PrecisionPlan:
         """Layer name to written precision, in graph order."""
         return {name: str(precision) for name, precision in self.layers}
 
+    def tensor_types(self) -> dict[str, str]:
+        """Tensor name to written type, of the tensors the plan names."""
+        return {name: str(kind) for name, kind in self.tensors}
+
     @classmethod
-    def from_dict(cls, precisions: Mapping[str, str]) -> Self:
-        """The inverse of `as_dict`."""
-        return cls(tuple((name, Precision.parse(text)) for name, text in precisions.items()))
+    def from_dict(cls, precisions: Mapping[str, str], tensors: Mapping[str, str] | None = None) -> Self:
+        """The inverse of `as_dict` and `tensor_types`."""
+        named = tuple((name, DataType.parse(text)) for name, text in (tensors or {}).items())
+        return cls(tuple((name, Precision.parse(text)) for name, text in precisions.items()), named)
 
     @property
     def digest(self) -> str:
         """Sha256 of the plan's written form."""
-        return hashlib.sha256(json.dumps(self.as_dict()).encode()).hexdigest()
+        written = [self.as_dict(), self.tensor_types()] if self.tensors else self.as_dict()
+        return hashlib.sha256(json.dumps(written).encode()).hexdigest()
 
     def __str__(self) -> str:
-        width = max((len(name) for name, _ in self.layers), default=0)
-        return "\n".join(f"{name:<{width}}  {precision}" for name, precision in self.layers)
+        rows = [*self.layers, *self.tensors]
+        width = max((len(name) for name, _ in rows), default=0)
+        return "\n".join(f"{name:<{width}}  {kind}" for name, kind in rows)

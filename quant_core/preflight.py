@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from quant_core.config import RunConfig
 from quant_core.data import open_dataset
 from quant_core.errors import InputError
 from quant_core.evaluation import compared_outputs
@@ -18,7 +19,7 @@ from quant_core.trials import Request
 __all__ = ["check_data", "check_request", "usable_folder"]
 
 
-def check_request(request: Request, cache: Path) -> None:
+def check_request(request: Request[RunConfig], cache: Path) -> None:
     """Raise InputError for a model, data, metric or folder that cannot be used.
 
     Data are unpacked into the cache on the way. The output folder is made last, when all else is well.
@@ -31,7 +32,7 @@ def check_request(request: Request, cache: Path) -> None:
     usable_folder(request.output, "output folder")
 
 
-def check_data(graph: FloatGraph, request: Request, cache: Path) -> None:
+def check_data(graph: FloatGraph, request: Request[RunConfig], cache: Path) -> None:
     """Raise InputError unless all data fit the graph, as far as it declares what it wants."""
     names = compared_outputs(graph, request.config.output)
     check_inputs(graph, open_dataset(request.calibration, cache))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from quant_core.edges import EdgeTypes, edge_types
 from quant_core.errors import UnsupportedError
 from quant_core.numerics import QParams, dequantize
-from quant_core.operators import Role, moving_inputs
+from quant_core.operators import Role, moving_inputs, takes_constants
 from quant_core.opset import opset_of, pair_domain
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantizer import Quantizer
@@ -92,6 +92,7 @@ class _Writing:
         self.graph = writer.quantizer.graph
         self.topology = writer.quantizer.topology
         self.precisions = dict(plan.layers)
+        self.named = dict(plan.tensors)
         self.types: EdgeTypes = edge_types(self.topology, plan, writer.quantizer.config.wide)
         self.nodes: list[onnx.NodeProto] = []
         self.units: list[int] = []
@@ -122,7 +123,7 @@ class _Writing:
         role = self.topology.roles[self.unit]
         if role is Role.LAYER and position < 3 and name in self.graph.initializers:
             return self.layer_constant(position, name)
-        if role is Role.COMPUTE and self.graph.is_float_constant(name) and self.takes_constants():
+        if role is Role.COMPUTE and self.graph.is_float_constant(name) and takes_constants(self.op_type):
             return self.operand(name)
         base = self.types.base.get(name)
         carried = name if base is None else self.carried(name)
@@ -179,14 +180,16 @@ class _Writing:
             )
         return dtype
 
-    def takes_constants(self) -> bool:
-        """Whether the node's constant operands are values like its other operand, not parameters."""
-        return self.graph.nodes[self.unit].op_type in _BINARY
+    @property
+    def op_type(self) -> str:
+        """Operator of the float node that is being written."""
+        return self.graph.nodes[self.unit].op_type
 
     def operand(self, name: str) -> str:
         """A constant operand of a computation, in its activation type; a mask of what no type holds as it is."""
         layer = self.topology.layer_of.get(self.unit, "")
-        dtype = self.precisions.get(layer, self.quantizer.config.wide).activations
+        own = self.precisions.get(layer, self.quantizer.config.wide).activations
+        dtype = self.named.get(name, own)
         largest = (dtype if dtype.is_float else DataType.FLOAT32).largest_float
         if not (np.abs(np.asarray(self.graph.constant(name))) <= largest).all():
             return name
@@ -250,8 +253,6 @@ class _Writing:
             self.writer.constants[zero] = qparams.zero_point.astype(qparams.dtype.numpy_type)
         return scale, zero
 
-
-_BINARY = frozenset(["Add", "Sub", "Mul", "Div", "Sum", "Max", "Min"])
 
 _BFLOAT16_OPSET = 13
 """The first opset whose Cast takes bfloat16."""

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config import Target
+from quant_core.config import Criterion
 from quant_core.metrics import METRICS, Score
 from quant_core.sampling import doubling, visited
 
@@ -53,7 +53,7 @@ class Projection:
     uncertain: float
     """Standard error of the value as the score on these very samples; infinite where there is none."""
 
-    def verdict(self, target: Target) -> bool | None:
+    def verdict(self, target: Criterion) -> bool | None:
         """Whether the plan meets the target, or None while that is open."""
         if not (math.isfinite(self.score.value) and math.isfinite(self.uncertain)):
             return None

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from quant_core.config import MixedPrecisionConfig
+from quant_core.config import QuantizationConfig
 from quant_core.edges import edge_types
 from quant_core.graph import FloatGraph
 from quant_core.layers import layers_from_table
 from quant_core.numerics import QParams
-from quant_core.precision import PrecisionPlan
+from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantizer import Quantizer
 from quant_core.tables import with_facts
 
@@ -19,15 +19,19 @@ __all__ = ["with_tensor_types"]
 
 
 def with_tensor_types(
-    calibration: pa.Table, graph: FloatGraph, layers: pa.Table, plan: PrecisionPlan, config: MixedPrecisionConfig
+    calibration: pa.Table,
+    graph: FloatGraph,
+    layers: pa.Table,
+    plan: PrecisionPlan,
+    config: QuantizationConfig,
+    kinds: Sequence[DataType],
 ) -> pa.Table:
     """The calibration table with two facts added, for whoever wants to see why a tensor lost precision.
 
-    `ranges`: for each tensor, by type, the smallest and the largest value the type would hold.
+    `ranges`: for each tensor, by type of `kinds`, the smallest and the largest value the type would hold.
     `carried`: for each tensor, the types it has in the plan; more than one at a precision boundary.
     """
-    quantizer = Quantizer(graph, layers_from_table(layers), calibration, config.quantization())
-    kinds = dict.fromkeys([config.wide.activations, *(narrow.activations for narrow in config.narrow)])
+    quantizer = Quantizer(graph, layers_from_table(layers), calibration, config)
     tensors = calibration.column("tensor").to_pylist()
     ranges = {
         name: {kind.name.lower(): _held(quantizer.activation(name, kind)) for kind in kinds if not kind.is_float}
@@ -43,7 +47,7 @@ def _held(qparams: QParams) -> tuple[float, float]:
     return (smallest - zero_point) * scale, (largest - zero_point) * scale
 
 
-def _carried(quantizer: Quantizer, plan: PrecisionPlan, config: MixedPrecisionConfig) -> Mapping[str, list[str]]:
+def _carried(quantizer: Quantizer, plan: PrecisionPlan, config: QuantizationConfig) -> Mapping[str, list[str]]:
     types = edge_types(quantizer.topology, plan, config.wide)
     found = {name: {kind.name.lower(): None} for name, kind in types.base.items()}
     for (index, position), kind in types.demand.items():

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Generic, Literal
 
 import pyarrow as pa
+from typing_extensions import TypeVar
 
-from quant_core.config import MixedPrecisionConfig, Target
+from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
 from quant_core.cost import CostModel
 from quant_core.evaluation import evaluate_plan, score_file
 from quant_core.export import export, exported_reference, is_exported
@@ -27,9 +29,11 @@ from quant_core.tables import SEARCH, facts
 
 __all__ = ["Request", "Shipped", "Trial", "Trials", "target_score"]
 
+Config_co = TypeVar("Config_co", bound=RunConfig, default=MixedPrecisionConfig, covariant=True)
+
 
 @dataclass(frozen=True)
-class Request:
+class Request(Generic[Config_co]):
     """What a run is asked to do."""
 
     model: Reference
@@ -40,7 +44,7 @@ class Request:
     """Data that layers are ranked and plans accepted on."""
     holdout: Reference | None
     """Data that only the finished model is measured on."""
-    config: MixedPrecisionConfig
+    config: Config_co
     """Everything else."""
     output: Path
     """Folder that receives the result."""
@@ -75,10 +79,10 @@ class Shipped:
 
 
 @dataclass(frozen=True)
-class Trials:
+class Trials(Generic[Config_co]):
     """Evaluates plans on the evaluation data and remembers them in order."""
 
-    request: Request
+    request: Request[Config_co]
     """What the run is asked to do."""
     stages: Stages
     """Where evaluations run."""
@@ -90,20 +94,25 @@ class Trials:
     """Outputs of the float model on the evaluation data."""
     costs: Mapping[str, CostModel]
     """What plans cost, by the cost's name."""
+    samples: Literal["auto", "all"] | int = "all"
+    """On how many samples a plan is scored: as many as the verdict takes, or all."""
     done: list[Trial] = field(default_factory=list)
     """Every plan evaluated so far, in order."""
 
     def evaluate(self, plan: PrecisionPlan, stage: str) -> Trial:
         """Score a plan and note it down; the first one, the wide plan, on all samples."""
-        trial = self._tried(plan, stage)
+        return self.noted(self._tried(plan, stage))
+
+    def noted(self, trial: Trial) -> Trial:
+        """Note a trial down, and tell whoever watches."""
         self.done.append(trial)
-        watcher().tried(self._narrowed(plan), len(plan.layers), trial.score.value, trial.met)
+        watcher().tried(self._narrowed(trial.plan), len(trial.plan.layers), trial.score.value, trial.met)
         return trial
 
     def _tried(self, plan: PrecisionPlan, stage: str) -> Trial:
         target, count = self.request.config.target, self.baseline.num_rows
         one_round = not self.done or target.function is not None
-        stops = [count] if one_round else evaluation_rounds(count, self.request.config.samples)
+        stops = [count] if one_round else evaluation_rounds(count, self.samples)
         parts: list[pa.Table] = []
         for start, stop in pairwise([0, *stops]):
             parts.append(self._scored(plan, stage, start, stop))
@@ -131,6 +140,7 @@ class Trials:
             baseline=self.baseline,
             data=self.request.evaluation,
             plan=plan.as_dict(),
+            tensors=plan.tensor_types(),
             config=config.quantization(),
             function=config.target.function,
             start=start,
@@ -154,10 +164,10 @@ class Trials:
 
     @property
     def cost(self) -> CostModel:
-        """The cost that the search saves."""
+        """The cost that counts."""
         return self.costs[self.request.config.cost]
 
-    def ship(self, trial: Trial) -> Shipped:
+    def ship(self, plan: PrecisionPlan) -> Shipped:
         """Write a plan's model and measure the file."""
         cache = self.stages.machine.cache
         exported = self.stages.run(
@@ -166,13 +176,14 @@ class Trials:
             valid=lambda table: is_exported(table, cache),
             layers=self.layers,
             calibration=self.calibration,
-            plan=trial.plan.as_dict(),
+            plan=plan.as_dict(),
+            tensors=plan.tensor_types(),
             config=self.request.config.quantization(),
         )
         file = exported_reference(exported, cache)
         scores = self.verify(file, self.baseline, self.request.evaluation)
         target = self.request.config.target
-        return Shipped(trial.plan, file, scores, target.met_by(target_score(target, scores, self.baseline).value))
+        return Shipped(plan, file, scores, target.met_by(target_score(target, scores, self.baseline).value))
 
     def verify(self, file: Reference, baseline: pa.Table, data: Reference) -> pa.Table:
         """Score a model file on a data set."""
@@ -210,14 +221,14 @@ class Trials:
     def shortfall(self, trial: Trial) -> str:
         """One line that says by how much a plan misses the target."""
         target = self.request.config.target
-        by = abs(trial.score.value - target.limit)
+        by = abs(trial.score.value - (target.limit or 0.0))
         return (
             f"even the wide model ({self.request.config.wide}) misses {target}: "
             f"it scores {trial.score.value:.6g}, off by {by:.6g}"
         )
 
 
-def target_score(target: Target, scores: pa.Table, baseline: pa.Table) -> Score:
+def target_score(target: Criterion, scores: pa.Table, baseline: pa.Table) -> Score:
     """The value of the target's metric."""
     if target.metric == "metric_drop":
         return Score(facts(baseline)["metric"] - facts(scores)["metric"], None)

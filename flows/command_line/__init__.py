@@ -13,6 +13,7 @@ from flows.command_line.completion import completion
 from flows.command_line.demo import demo
 from flows.command_line.init import init
 from flows.command_line.inspect import inspect
+from flows.command_line.layer_wise import layer_wise
 from flows.command_line.report import report
 
 __all__ = ["main"]
@@ -36,7 +37,7 @@ def narrowcast() -> None:
     """
 
 
-for _command in (auto, compare, completion, demo, init, inspect, report):
+for _command in (auto, compare, completion, demo, init, inspect, layer_wise, report):
     narrowcast.add_command(_command)
 
 

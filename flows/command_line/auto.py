@@ -88,11 +88,13 @@ def auto(as_json: bool, config: str | None, **given: Any) -> None:
     Runs are remembered step by step: the same command again, after a crash or with another target, goes on
     from what is there. Exit code 0: target met, 1: a bug or an outage, 2: bad input, 3: target missed.
     """
-    file = options_from_file(config)
+    from quant_core.config import MixedPrecisionConfig
+
+    file = options_from_file(config, MixedPrecisionConfig)
     chosen = {name: value for name, value in given.items() if value is not None}
     missing = [name for name in REQUIRED if not chosen.get(name) and not file.has(name)]
     if missing:
         spelled = ["MODEL" if name == "model" else f"--{name}" for name in missing]
         raise click.UsageError(f"missing {', '.join(spelled)}; see narrowcast auto --help")
-    inputs, configured = run_options(file, chosen)
+    inputs, configured = run_options(file, chosen, MixedPrecisionConfig)
     sys.exit(quantize(inputs, configured, as_json))

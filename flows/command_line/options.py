@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flows.command_line.option_file import OptionFile
-    from quant_core.config import MixedPrecisionConfig
+    from quant_core.config import Config, MixedPrecisionConfig, RunConfig
     from quant_core.mistakes import Mistake
 
 __all__ = ["INPUTS", "LIMITS", "REQUIRED", "check_kinds", "configuration", "joined", "options_from_file", "run_options"]
@@ -23,12 +23,11 @@ INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "wo
 REQUIRED = ("model", "calibration", "evaluation", "out")
 
 
-def options_from_file(path: str | None) -> OptionFile:
+def options_from_file(path: str | None, kind: type[RunConfig], inputs: Sequence[str] = INPUTS) -> OptionFile:
     """Options from a YAML file, by their long names with underscores, and what is wrong with those names."""
     from flows.command_line.option_file import OptionFile, read_option_file
-    from quant_core.config import MixedPrecisionConfig
 
-    known = [*INPUTS, *LIMITS, "metric", *MixedPrecisionConfig.model_fields]
+    known = [*inputs, *LIMITS, "metric", *kind.model_fields]
     return OptionFile("") if path is None else read_option_file(path, known)
 
 
@@ -42,14 +41,20 @@ def joined(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     return kept | dict(given)
 
 
-def run_options(file: OptionFile, given: Mapping[str, Any]) -> tuple[dict[str, Any], MixedPrecisionConfig]:
+def run_options(
+    file: OptionFile,
+    given: Mapping[str, Any],
+    kind: type[Config],
+    names: Sequence[str] = INPUTS,
+    required: Sequence[str] = REQUIRED,
+) -> tuple[dict[str, Any], Config]:
     """Inputs and configuration of a run; raises MistakesError with all that is wrong, with lines of the file."""
     from quant_core.mistakes import MistakesError
 
     options = joined(file.options, given)
-    inputs = {name: options.pop(name, None) for name in INPUTS}
-    config, wrong = _configuration(options)
-    mistakes = [*file.mistakes, *_not_filled_in(inputs), *_kind_mistakes(inputs), *wrong]
+    inputs = {name: options.pop(name, None) for name in names}
+    config, wrong = _configuration(options, kind)
+    mistakes = [*file.mistakes, *_not_filled_in(inputs, required), *_kind_mistakes(inputs), *wrong]
     if config is None or mistakes:
         in_file = [mistake for mistake in mistakes if file.path and not set(mistake.place[:1]) & given.keys()]
         raise MistakesError(file.located(mistake) if mistake in in_file else mistake for mistake in mistakes)
@@ -64,11 +69,11 @@ def check_kinds(inputs: dict[str, Any]) -> None:
         raise MistakesError(mistakes)
 
 
-def _not_filled_in(inputs: dict[str, Any]) -> list[Mistake]:
+def _not_filled_in(inputs: dict[str, Any], required: Sequence[str]) -> list[Mistake]:
     from quant_core.mistakes import Mistake
 
-    what = {name: "the path of a model" if name == "model" else "the path of a file or folder" for name in REQUIRED}
-    return [Mistake((name,), f"is not filled in; give {what[name]}") for name in REQUIRED if not inputs[name]]
+    what = {name: "the path of a model" if name == "model" else "the path of a file or folder" for name in required}
+    return [Mistake((name,), f"is not filled in; give {what[name]}") for name in required if not inputs[name]]
 
 
 def _kind_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
@@ -90,7 +95,7 @@ def _runner_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
     from tasks.runner import Runner
 
     try:
-        Runner(inputs["runner"] or "thread", inputs["runner_address"])
+        Runner(inputs.get("runner") or "thread", inputs.get("runner_address"))
     except InputError as error:
         return [Mistake(("runner",), str(error).removeprefix("runner: "))]
     return []
@@ -98,35 +103,35 @@ def _runner_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
 
 def configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
     """The run's configuration from flat options; raises MistakesError with all that is wrong."""
+    from quant_core.config import MixedPrecisionConfig
     from quant_core.mistakes import MistakesError
 
-    config, mistakes = _configuration(options)
+    config, mistakes = _configuration(options, MixedPrecisionConfig)
     if config is None:
         raise MistakesError(mistakes)
     return config
 
 
-def _configuration(options: dict[str, Any]) -> tuple[MixedPrecisionConfig | None, list[Mistake]]:
-    from quant_core.config import MixedPrecisionConfig
+def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config | None, list[Mistake]]:
     from quant_core.mistakes import Mistake, mistakes_in
 
     chosen = [flag for flag in LIMITS if options.get(flag) is not None]
     nested = {name: value for name, value in options.items() if name not in (*LIMITS, "metric")}
-    found = _target_mistakes(options, chosen)
+    found = _target_mistakes(options, chosen, kind.model_fields["target"].is_required())
     if chosen:
         limit, function = options[chosen[0]], options.get("metric") if chosen[0] == "max_metric_drop" else None
         nested["target"] = {"metric": LIMITS[chosen[0]], "limit": limit, "function": function}
         if chosen[0] == "max_metric_drop" and any(mistake.place != () for mistake in found):
             nested["target"]["function"] = "a:b"  # what is wrong with it has been said
-    elif "target" not in nested:
+    elif "target" not in nested and found:
         nested["target"] = _STAND_IN
     if isinstance(nested.get("narrow"), str):
         nested["narrow"] = [part.strip() for part in nested["narrow"].split(",")]
     if str(nested.get("samples", "")).isdecimal():
         nested["samples"] = int(nested["samples"])
-    for mistake in mistakes_in(MixedPrecisionConfig, nested, {"target": _STAND_IN}):
+    for mistake in mistakes_in(kind, nested, {"target": _STAND_IN}):
         found.append(Mistake(_flat(mistake.place, chosen), mistake.message))
-    return None if found else MixedPrecisionConfig.model_validate(nested), found
+    return None if found else kind.model_validate(nested), found
 
 
 def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, ...]:
@@ -139,7 +144,7 @@ def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, .
 _STAND_IN = {"metric": "l2", "limit": 1.0}
 
 
-def _target_mistakes(options: Mapping[str, Any], chosen: list[str]) -> list[Mistake]:
+def _target_mistakes(options: Mapping[str, Any], chosen: list[str], required: bool) -> list[Mistake]:
     """What is wrong with how a target is asked for."""
     from quant_core.mistakes import Mistake
 
@@ -147,7 +152,7 @@ def _target_mistakes(options: Mapping[str, Any], chosen: list[str]) -> list[Mist
     flags = ", ".join("--" + flag.replace("_", "-") for flag in LIMITS)
     if len(chosen) > 1 or (chosen and "target" in options):
         found.append(Mistake((chosen[-1],), f"give one target: {flags} (not {len(chosen)} of them)"))
-    elif not chosen and "target" not in options:
+    elif required and not chosen and "target" not in options:
         found.append(Mistake((), f"give one target: {flags}"))
     function = options.get("metric")
     if (function is None) == ("max_metric_drop" in chosen):

@@ -8,13 +8,13 @@ import click
 
 if TYPE_CHECKING:
     from flows.temporary_server import Serving
-    from quant_core.config import MixedPrecisionConfig
+    from quant_core.config import RunConfig
     from quant_core.output import Outcome
 
 __all__ = ["quantize"]
 
 
-def quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool) -> int:
+def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     """Run the flow and show what comes of it; the exit code."""
     from flows.request import request_for
     from flows.temporary_server import prefect_server
@@ -31,6 +31,7 @@ def quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool
     with watcher.shown(), watched_by(watcher), prefect_server() as serving:
         # Bad input is refused here, while Prefect takes its seconds to start.
         asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
+        asked["evaluation"] = asked["evaluation"] or asked["calibration"]
         workspace = Workspace.at(inputs["workspace"])
         workspace.check()
         check_request(request_for(**asked, config=config, output=inputs["out"]), workspace.cache)
@@ -47,23 +48,19 @@ def quantize(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool
     return 0 if manifest["target"]["met"] else 3
 
 
-def _run_flow(inputs: dict[str, Any], config: MixedPrecisionConfig, serving: Serving) -> dict[str, Any]:
-    """Run the flow as soon as Prefect's server answers."""
+def _run_flow(inputs: dict[str, Any], config: RunConfig, serving: Serving) -> dict[str, Any]:
+    """Run the flow that the configuration is of, as soon as Prefect's server answers."""
     # What takes long to import is imported while the server starts; Prefect needs the encoders for every run.
     import fastapi.encoders  # noqa: F401
 
     from flows.auto_mixed_precision import auto_mixed_precision
+    from flows.layer_wise import layer_wise
+    from quant_core.config import LayerWiseConfig
 
+    shared = ("model", "calibration", "evaluation", "holdout", "workers", "workspace")
+    given: dict[str, Any] = {"config": config, "output": inputs["out"], **{name: inputs[name] for name in shared}}
     with serving():
-        return auto_mixed_precision(
-            model=inputs["model"],
-            calibration=inputs["calibration"],
-            evaluation=inputs["evaluation"],
-            holdout=inputs["holdout"],
-            config=config,
-            output=inputs["out"],
-            workers=inputs["workers"],
-            workspace=inputs["workspace"],
-            runner=inputs["runner"] or "thread",
-            runner_address=inputs["runner_address"],
-        )
+        if isinstance(config, LayerWiseConfig):
+            return cast("dict[str, Any]", layer_wise(tensors=inputs["tensors"], **given))
+        runner, address = inputs["runner"] or "thread", inputs["runner_address"]
+        return cast("dict[str, Any]", auto_mixed_precision(runner=runner, runner_address=address, **given))

@@ -63,6 +63,7 @@
 
   function searchChart(width) {
     const { points, limit, limitText, label, factor } = data.search;
+    const limits = limit === null ? [] : [limit * factor];
     const scaled = (key) => (d) => d[key] * factor;
     const on = { x: "share", y: scaled("score") };
     const colour = (d) => (d.accepted ? "var(--narrow)" : "var(--limit)");
@@ -71,8 +72,8 @@
       x: { domain: [0, 1], label: "MACs narrowed", labelArrow: "none", labelAnchor: "center", labelOffset: 40, tickFormat: "%", ticks: width < 500 ? 5 : 10, inset: 8 },
       y: { label, labelArrow: "none", grid: true, nice: true, ticks: 6, inset: 4 },
       marks: [
-        Plot.ruleY([limit * factor], { stroke: "var(--limit)", strokeDasharray: "5 4" }),
-        Plot.text([limit * factor], { y: (d) => d, text: () => limitText, frameAnchor: "left", textAnchor: "start", dx: 6, dy: -8, fill: "var(--limit)", stroke: "var(--surface)", strokeWidth: 4 }),
+        Plot.ruleY(limits, { stroke: "var(--limit)", strokeDasharray: "5 4" }),
+        Plot.text(limits, { y: (d) => d, text: () => limitText, frameAnchor: "left", textAnchor: "start", dx: 6, dy: -8, fill: "var(--limit)", stroke: "var(--surface)", strokeWidth: 4 }),
         Plot.line(points, { ...on, sort: "share", stroke: "var(--line)" }),
         Plot.ruleX(points, { x: "share", y1: scaled("low"), y2: scaled("high"), stroke: colour, strokeOpacity: 0.6 }),
         Plot.dot(points.filter((d) => d.chosen), { ...on, r: 9, stroke: "var(--narrow)", strokeWidth: 1.5, fill: "var(--surface)" }),

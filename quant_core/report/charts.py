@@ -41,7 +41,7 @@ def loss_chart(manifest: Mapping[str, Any], layers: pa.Table, sensitivity: pa.Ta
         "wide": manifest["wide"],
         "narrow": manifest["narrow"],
         "log": bool(positive) and max(positive) > 20 * min(positive),
-        "label": f"Loss ({manifest['config']['rank']}) when narrowed alone",
+        "label": f"Loss ({manifest['config'].get('rank', 'mse')}) when narrowed alone",
     }
 
 
@@ -73,12 +73,12 @@ def search_chart(manifest: Mapping[str, Any], search: pa.Table) -> Json:
     metric, limit = manifest["target"]["metric"], manifest["target"]["limit"]
     rows = search.drop_columns(["precisions"]).to_pylist()
     chosen = _chosen_step(manifest, search)
-    points = [_plan_point(metric, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])]
+    points = [_plan_point(metric, limit, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])]
     return {
-        "points": foremost(points, PLANS, lambda point: (point["chosen"], -abs(point["score"] - limit))),
+        "points": foremost(points, PLANS, lambda point: (point["chosen"], -abs(point["score"] - (limit or 0)))),
         "of": len(points),
         "limit": limit,
-        "limitText": f"limit {limit_text(metric, limit)}",
+        "limitText": "" if limit is None else f"limit {limit_text(metric, limit)}",
         "factor": 100 if metric == "top1_drop" else 1,
         "label": METRIC_NAMES[metric] + (f" ({UNITS[metric]})" if metric in UNITS else ""),
     }
@@ -90,10 +90,10 @@ def _chosen_step(manifest: Mapping[str, Any], search: pa.Table) -> int | None:
     return next((step for step, precisions in steps if json.loads(precisions) == manifest["plan"]), None)
 
 
-def _plan_point(metric: str, row: Json, chosen: bool) -> Json:
+def _plan_point(metric: str, limit: float | None, row: Json, chosen: bool) -> Json:
     low, high = interval(row["score"], row["standard_error"]) or (row["score"], row["score"])
     spread = f" ({metric_text(metric, low)} to {metric_text(metric, high)})" if high > low else ""
-    verdict = "meets the target" if row["accepted"] else "misses the target"
+    verdict = "measured" if limit is None else "meets the target" if row["accepted"] else "misses the target"
     return {
         "step": row["step"] + 1,
         "share": row["macs_share"],

@@ -52,11 +52,12 @@ class NextStep:
 
 
 def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
-    """The nearest target with another outcome; None where the metric has no option of the command line."""
+    """The nearest target with another outcome; None where there is no target, or no option for its metric."""
     target, narrowed = target_of(manifest), manifest["narrowed"]
     rows = [row for row in search.to_pylist() if math.isfinite(row["score"])]
-    if target.metric not in _LIMITS or not rows:
+    if target.metric not in _LIMITS or not rows or target.limit is None or _job(manifest) != "auto":
         return None
+    wanted = target.limit
     name = METRIC_NAMES[target.metric]
     if not manifest["target"]["met"]:
         limit = _rounded_outwards(rows[0]["score"], target.higher_is_better)
@@ -72,7 +73,7 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     wider = [row for row in rows if not row["accepted"] and row["macs_share"] >= narrowed["macs_share"]]
     if not wider:
         return None
-    nearest = min(wider, key=lambda row: abs(row["score"] - target.limit))
+    nearest = min(wider, key=lambda row: abs(row["score"] - wanted))
     limit = _rounded_outwards(nearest["score"], target.higher_is_better)
     return NextStep(
         f"The next plan, with {nearest['layers_narrowed']} layers and {percent(nearest['macs_share'])} of the "
@@ -82,21 +83,28 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
 
 
 def command(manifest: Manifest, limit: float | None = None) -> str:
-    """The `narrowcast auto` command of this run, with another limit if one is given."""
+    """The command of this run, with another limit if one is given."""
     target, config, sources = manifest["target"], manifest["config"], manifest.get("sources", {})
     places = {name: sources.get(name) or unknown for name, unknown in _UNKNOWN.items()}
-    parts = [f"narrowcast auto {shlex.quote(places['model'])}"]
+    parts = [f"narrowcast {_job(manifest)} {shlex.quote(places['model'])}"]
+    if _job(manifest) != "auto":  # whatever the plan was written in, the manifest has it as it is
+        parts.append(f"--tensors {shlex.quote(places['output'].rstrip('/') + '/manifest.json')}")
     for name in ("calibration", "evaluation", "holdout"):
         if manifest.get("data", {}).get(name) or name != "holdout":
             parts.append(f"--{name} {shlex.quote(places[name])}")
-    option = _LIMITS.get(target["metric"])  # a cosine target comes from a configuration file
-    parts.append(f"{option} {limit if limit is not None else target['limit']:.10g}" if option else "--config FILE.yaml")
+    option, asked = _LIMITS.get(target["metric"]), target["limit"] if limit is None else limit
+    if asked is not None:  # a cosine target comes from a configuration file
+        parts.append(f"{option} {asked:.10g}" if option else "--config FILE.yaml")
     if target.get("function"):
         parts.append(f"--metric {shlex.quote(target['function'])}")
     parts += _flags(config)
     folder = places["output"] if limit is None else f"{places['output'].rstrip('/')}-{limit:g}"
     parts.append(f"--out {shlex.quote(folder)}")
     return " \\\n    ".join(parts)
+
+
+def _job(manifest: Manifest) -> str:
+    return str(manifest.get("job", "auto"))
 
 
 def _flags(config: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from quant_core.config import Target
+from quant_core.config import Criterion
 from quant_core.cost import counted_cost
 from quant_core.layers import layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
@@ -45,28 +45,36 @@ Manifest = Mapping[str, Any]
 _PARTS = ("float", "wide", "mixed", "holdout")
 
 
-def target_of(manifest: Manifest) -> Target:
-    """The target as the configuration had it."""
-    return Target(**{name: manifest["target"].get(name) for name in ("metric", "limit", "function")})
+def target_of(manifest: Manifest) -> Criterion:
+    """The target as the configuration had it, with no limit where none was asked for."""
+    return Criterion(**{name: manifest["target"].get(name) for name in ("metric", "limit", "function")})
 
 
 def verdict(manifest: Manifest) -> str:
     """The outcome in one sentence, with its numbers."""
     target, narrowed, scores = target_of(manifest), manifest["narrowed"], manifest["scores"]
     value = metric_text(target.metric, scores["mixed"].get(target.metric))
-    bound = f"{'at least' if target.higher_is_better else 'at most'} {limit_text(target.metric, target.limit)}"
     name = (target.function and f"drop of {target.function}") or METRIC_NAMES[target.metric]
-    scored = f"{name} is {value}, {'within' if manifest['target']['met'] else 'outside'} the target of {bound}"
+    scored = f"{name} is {value}{_against_limit(target, manifest['target']['met'])}"
     held_out = scores["holdout"].get(target.metric)
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
     if not narrowed["layers"]:
         return f"All {narrowed['of']} layers stay at {manifest['wide']}: {scored}{proof}."
     layers = "All" if narrowed["layers"] == narrowed["of"] else f"{narrowed['layers']} of"
+    saved = 1 - narrowed["bops_ratio"]
     return (
         f"{layers} {narrowed['of']} layers, {percent(narrowed['macs_share'])} of the multiply-accumulates, run at "
-        f"{' or '.join(_used(manifest))} instead of {manifest['wide']}, which takes "
-        f"{percent(1 - narrowed['bops_ratio'])} off the bit operations: {scored}{proof}."
+        f"{' or '.join(_used(manifest))} instead of {manifest['wide']}, which "
+        f"{f'takes {percent(saved)} off' if saved >= 0 else f'adds {percent(-saved)} to'} "
+        f"the bit operations: {scored}{proof}."
     )
+
+
+def _against_limit(target: Criterion, met: bool) -> str:
+    if target.limit is None:
+        return ""
+    bound = f"{'at least' if target.higher_is_better else 'at most'} {limit_text(target.metric, target.limit)}"
+    return f", {'within' if met else 'outside'} the target of {bound}"
 
 
 def doubt(manifest: Manifest) -> str:
@@ -87,7 +95,7 @@ def spread_of(manifest: Manifest, part: str, metric: str) -> tuple[float, float]
     return interval(manifest["scores"][part].get(metric), error)
 
 
-def _reaches_beyond(manifest: Manifest, part: str, target: Target) -> bool:
+def _reaches_beyond(manifest: Manifest, part: str, target: Criterion) -> bool:
     value = manifest["scores"][part].get(target.metric)
     spread = spread_of(manifest, part, target.metric) or (value, value)
     worst = spread[0 if target.higher_is_better else 1]
@@ -157,14 +165,13 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
     """The wide model, the one that is given out, and the one with all layers as narrow as may be."""
     listed = layers_from_table(layers)
     names = [layer.name for layer in listed]
-    wide, narrowest = (Precision.parse(text) for text in (manifest["wide"], manifest["narrow"][-1]))
+    wide, *narrow = (Precision.parse(text) for text in (manifest["wide"], *manifest["narrow"]))
     plans = {
         f"all {wide}": PrecisionPlan.uniform(names, wide),
         "mixed, as shipped": PrecisionPlan.from_dict(manifest["plan"]),
-        f"all {narrowest}": PrecisionPlan.uniform(names, narrowest),
+        **{f"all {narrowest}": PrecisionPlan.uniform(names, narrowest) for narrowest in narrow[-1:]},
     }
-    ladder = [wide, *map(Precision.parse, manifest["narrow"])]
-    operations, weights = (counted_cost(name, listed, ladder) for name in ("bops", "bytes"))
+    operations, weights = (counted_cost(name, listed, [wide, *narrow]) for name in ("bops", "bytes"))
     before = operations.total(plans[f"all {wide}"]) or 1
     floats = 4 * sum(layer.weight_elements for layer in listed) or 1
     rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from quant_core.edges import EdgeTypes, Topology, edge_types
@@ -159,3 +161,46 @@ def test_a_computation_that_is_a_candidate_follows_the_same_rules(workbench, nar
 def test_roles_need_no_calibration(workbench):
     made = workbench("chain")
     assert Topology.of(made.graph, made.layers) == made.quantizer.topology
+
+
+@pytest.fixture
+def named(workbench):
+    """Maps a model, narrow layers and types of tensors to what every tensor carries, and each reader's demand."""
+
+    def settled(name, *narrow, **tensors):
+        made = workbench(name)
+        plan = replace(made.plan(*narrow), tensors=tuple(tensors.items()))
+        found = edge_types(made.quantizer.topology, plan, made.config.wide)
+        return found.base, {(made.graph.nodes[node].name, at): kind for (node, at), kind in found.demand.items()}
+
+    return settled
+
+
+def test_a_named_tensor_carries_its_type_and_no_other_changes(named):
+    before, _ = named("residual")
+    carried, demands = named("residual", r=NARROW)
+    assert carried == before | {"r": NARROW}
+    assert demands["inner", 0] is WIDE  # whose plan says so: a pair of its own behind
+
+
+def test_a_computation_takes_a_named_tensor_as_it_is(named, workbench):
+    _, demands = named("residual", r=NARROW)
+    adds = [node.name for node in workbench("residual").graph.nodes if node.op_type == "Add"]
+    assert {demands[adds[0], 0], demands[adds[0], 1]} == {WIDE, NARROW}
+
+
+def test_a_named_tensor_behind_a_mover_leaves_what_the_mover_reads_wide(named):
+    before, _ = named("movers")
+    carried, _ = named("movers", "c2", u=NARROW)
+    assert carried == before | {"u": NARROW}
+
+
+def test_a_tensor_named_float_carries_no_pair(named):
+    before, _ = named("residual")
+    carried, _ = named("residual", r=DataType.FLOAT32)
+    assert carried == {name: kind for name, kind in before.items() if name != "r"}
+
+
+def test_a_layer_of_two_activations_takes_each_as_it_is(named):
+    _, demands = named("two-activations", q=NARROW)
+    assert (demands["scores", 0], demands["scores", 1]) == (NARROW, WIDE)

@@ -1,0 +1,73 @@
+"""`narrowcast layer-wise`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from flows.command_line.options import options_from_file, run_options
+from flows.command_line.run import quantize
+
+__all__ = ["layer_wise"]
+
+_INPUTS = ("model", "tensors", "calibration", "evaluation", "holdout", "out", "workers", "workspace")
+_REQUIRED = ("model", "tensors", "calibration", "out")
+
+
+@click.command("layer-wise")
+@click.argument("model", required=False, type=click.Path())
+@click.option("--tensors", metavar="FILE", type=click.Path(), help="Types with names (YAML), or a manifest.json.")
+@click.option("--calibration", metavar="DATA", type=click.Path(), help="Data ranges are chosen from.")
+@click.option(
+    "--evaluation", metavar="DATA", type=click.Path(), help="Data the model is measured on.  [default: calibration]"
+)
+@click.option("--holdout", metavar="DATA", type=click.Path(), help="More data the model is measured on.")
+@click.option("--out", metavar="DIR", type=click.Path(), help="Folder that receives model, manifest and report.")
+@click.option("--max-top1-drop", type=float, metavar="X", help="Target: largest loss of top-1; 0.01 is a point.")
+@click.option("--max-l2", type=float, metavar="X", help="Target: largest mean L2 distance to the float outputs.")
+@click.option("--min-sqnr", type=float, metavar="DB", help="Target: smallest signal-to-noise ratio, in dB.")
+@click.option("--max-kl", type=float, metavar="X", help="Target: largest mean KL divergence of the classes.")
+@click.option("--max-metric-drop", type=float, metavar="X", help="Target: largest loss of your own --metric.")
+@click.option("--metric", metavar="PKG.MOD:FN", help="Your metric: fn(outputs, labels), higher is better.")
+@click.option("--wide", metavar="PRECISION", help="Precision of all that is not named.  [default: a16w8]")
+@click.option("--candidates", metavar="layers|all", help="What has a precision: layers, or Add, pools, ... too.")
+@click.option("--calibrate", metavar="METHOD", help="How ranges are chosen.  [default: percentile]")
+@click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
+@click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
+@click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads at once.  [default: all cores]")
+@click.option("--workspace", metavar="DIR", type=click.Path(), help="Where step results are kept.")
+@click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
+def layer_wise(as_json: bool, config: str | None, **given: Any) -> None:
+    """Quantize MODEL with the types that a file gives to its layers and tensors.
+
+    \b
+    int8: ["/block3/*", "/head/Gemm"]       a layer: activations and weight
+    a8w4: ["/block4/conv/Conv"]
+    int16: ["tensor:/block2/Add_output_0"]  a tensor, whoever reads it
+
+    \b
+    narrowcast layer-wise model.onnx --tensors types.yaml --calibration calib.npz \\
+        --evaluation eval.npz --out quantized
+
+    Everything else is wide. The manifest of an earlier run is such a file too, and brings the options it was made
+    with: edit its plan and give it back. Exit code 0: written, and the target met if there is one, 1: a bug or an
+    outage, 2: bad input, 3: target missed.
+    """
+    from quant_core.assignment_file import read_plan
+    from quant_core.config import LayerWiseConfig
+
+    file = options_from_file(config, LayerWiseConfig, _INPUTS)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    missing = [name for name in _REQUIRED if not chosen.get(name) and not file.has(name)]
+    if missing:
+        spelled = ["MODEL" if name == "model" else f"--{name}" for name in missing]
+        raise click.UsageError(f"missing {', '.join(spelled)}; see narrowcast layer-wise --help")
+    plan = chosen.get("tensors") or file.options.get("tensors")
+    settings = read_plan(plan).settings if isinstance(plan, str) else {}
+    kept = {name: value for name, value in settings.items() if name not in file.options}
+    inputs, configured = run_options(file, kept | chosen, LayerWiseConfig, _INPUTS, _REQUIRED)
+    sys.exit(quantize(inputs, configured, as_json))

@@ -1,0 +1,114 @@
+"""What every run begins and ends with, whatever it is that chooses the plan in between."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from quant_core.calibration import calibrate
+from quant_core.config import Config, RunConfig
+from quant_core.cost import COUNTED, counted_cost
+from quant_core.data import DataSource, refer_data
+from quant_core.evaluation import float_outputs
+from quant_core.layers import layers_from_table
+from quant_core.model_file import refer_model
+from quant_core.output import HeldOut
+from quant_core.precision import Precision
+from quant_core.preflight import check_data, check_request
+from quant_core.prepare import is_prepared, prepare, prepared_graph
+from quant_core.references import Reference
+from quant_core.stages import Stages
+from quant_core.tables import facts
+from quant_core.trials import Request, Shipped, Trials
+
+__all__ = ["begun", "calibrated", "held_out", "prepared_layers", "request_of"]
+
+
+def request_of(
+    model: str | os.PathLike[str],
+    calibration: DataSource,
+    evaluation: DataSource,
+    holdout: DataSource | None,
+    config: Config,
+    output: str | os.PathLike[str],
+    cache: Path,
+) -> Request[Config]:
+    """What a Python caller asks for, by reference; data that are only in memory are written to the cache."""
+    first = refer_data(calibration, cache)
+    return Request(
+        model=refer_model(model),
+        calibration=first,
+        # A reader hands out its batches once.
+        evaluation=first if evaluation is calibration else refer_data(evaluation, cache),
+        holdout=None if holdout is None else refer_data(holdout, cache),
+        config=config,
+        output=Path(output),
+    )
+
+
+def prepared_layers(request: Request[RunConfig], stages: Stages) -> pa.Table:
+    """The layer table, once all input has been looked at: unusable data is refused before any work on it."""
+    cache = stages.machine.cache
+    check_request(request, cache)
+    layers = stages.run(
+        "prepare",
+        prepare,
+        valid=lambda table: is_prepared(table, cache),
+        model=request.model,
+        layer_ops=request.config.candidate_ops,
+    )
+    # Once more: the prepared model knows the shapes that the file leaves open.
+    check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)
+    return layers
+
+
+def calibrated(request: Request[RunConfig], stages: Stages, layers: pa.Table) -> pa.Table:
+    """Histograms of the prepared model's tensors."""
+    return stages.run(
+        "calibrate",
+        calibrate,
+        layers=layers,
+        data=request.calibration,
+        batch_size=request.config.batch_size,
+    )
+
+
+def begun(
+    request: Request[Config],
+    stages: Stages,
+    layers: pa.Table,
+    calibration: pa.Table,
+    precisions: Iterable[Precision],
+    samples: Literal["auto", "all"] | int = "all",
+) -> Trials[Config]:
+    """Trials with nothing tried yet, of plans made of some precisions, once the float model has been run."""
+    baseline = _float_outputs(request, stages, layers, request.evaluation)
+    listed, ladder = layers_from_table(layers), tuple(dict.fromkeys(precisions))
+    costs = {name: counted_cost(name, listed, ladder) for name in COUNTED}
+    return Trials(request, stages, layers, calibration, baseline, costs, samples)
+
+
+def held_out(trials: Trials[RunConfig], shipped: Shipped) -> HeldOut | None:
+    """How the shipped file does on held-out data, where there are any."""
+    data = trials.request.holdout
+    if data is None:
+        return None
+    baseline = _float_outputs(trials.request, trials.stages, trials.layers, data)
+    return HeldOut(baseline, trials.verify(shipped.file, baseline, data))
+
+
+def _float_outputs(request: Request[RunConfig], stages: Stages, layers: pa.Table, data: Reference) -> pa.Table:
+    return stages.run(
+        "baseline",
+        float_outputs,
+        model=request.model,
+        layers=layers,
+        data=data,
+        output=request.config.output,
+        function=request.config.target.function,
+        batch_size=request.config.batch_size,
+    )

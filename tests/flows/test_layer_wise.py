@@ -1,0 +1,110 @@
+"""Layer-wise mixed precision as a flow and as a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from flows import command_line
+from flows.layer_wise import layer_wise
+from quant_core.errors import InputError
+
+
+@pytest.fixture
+def by_hand(job, tmp_path):
+    """Runs the flow in the test's own workspace; the manifest."""
+
+    def ran(tensors, out="by-hand", **options):
+        given = {"model": job["model"], "calibration": job["calibration"], "evaluation": job["evaluation"]} | options
+        folders = {"output": str(tmp_path / out), "workspace": str(tmp_path / "workspace")}
+        return layer_wise(tensors=tensors, workers=1, **folders, **given)
+
+    return ran
+
+
+def test_a_manifest_of_auto_gives_the_same_file_and_finds_its_steps(run, by_hand, tmp_path):
+    first = run()
+    assert 0 < first["narrowed"]["layers"] < first["narrowed"]["of"]
+    second = by_hand(str(tmp_path / "out" / "manifest.json"))
+    assert (tmp_path / "by-hand" / "model.onnx").read_bytes() == (tmp_path / "out" / "model.onnx").read_bytes()
+    assert second["work"]["computed_steps"] == 0
+    assert second["scores"]["mixed"] == first["scores"]["mixed"]
+
+
+def test_an_edited_plan_computes_what_it_must(by_hand):
+    by_hand({"a8w8": ["c1"]})
+    again = by_hand({"a8w8": ["c1"], "int8": ["tensor:e"]})
+    assert again["plan"] == {"c1": "a8w8", "c2": "a16w8", "c3": "a16w8", "fc": "a8w8"}
+    assert again["tensors"] == {"e": "int8"}
+    assert again["work"]["computed_steps"] == 2  # export and verify
+
+
+@pytest.fixture
+def command(job, tmp_path, capfd, monkeypatch):
+    """Runs `narrowcast layer-wise` on the job: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NARROWCAST_WORKSPACE", str(tmp_path / "workspace"))
+
+    def ran(*arguments):
+        capfd.readouterr()
+        given = ["narrowcast", "layer-wise", job["model"], "--calibration", job["calibration"], *arguments]
+        with patch.dict(os.environ), patch.object(sys, "argv", given):
+            try:
+                command_line.main()
+                code = 0
+            except SystemExit as stop:
+                code = stop.code
+        return code, *capfd.readouterr()
+
+    return ran
+
+
+def test_the_command(command, job):
+    Path("types.yaml").write_text("int8: ['c?']\nint16: [x]\n")
+    code, out, _ = command("--tensors", "types.yaml", "--evaluation", job["evaluation"], "--out", "out")
+    assert code == 0
+    assert "quantized (l2): 3 of 4 layers narrowed" in out
+    assert json.loads(Path("out/manifest.json").read_text())["tensors"] == {"x": "int16"}
+    page = Path("out/report.html").read_text()
+    assert "--tensors out/manifest.json" in page
+
+
+def test_a_target_that_is_missed_is_exit_code_3(command, job):
+    Path("types.yaml").write_text("int8: ['*']\n")
+    options = ["--tensors", "types.yaml", "--evaluation", job["evaluation"], "--out", "out"]
+    assert command(*options, "--max-l2", "1e-9")[0] == 3
+    code, out, _ = command(*options, "--max-l2", "1", "--json")
+    assert (code, json.loads(out)["target"]["met"]) == (0, True)
+
+
+BAD_INPUT = {
+    "no plan": ([], "missing --tensors"),
+    "a plan that is not there": (["--tensors", "no.yaml"], "no.yaml: cannot be read"),
+    "a name that is not there": (["--tensors", "nose.yaml"], "'nose' is no layer and no tensor of the prepared model"),
+    "a type that is none": (["--tensors", "int7.yaml"], "int7.yaml: 'int7' is neither a type"),
+    "two targets": (["--tensors", "good.yaml", "--max-l2", "1", "--max-kl", "1"], "give one target"),
+    "a search": (["--tensors", "good.yaml", "--config", "search.yaml"], "search.yaml:1: search: is not an option"),
+    "no such precision": (["--tensors", "good.yaml", "--wide", "a7w7"], "wide: precision 'a7w7' is not known"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input(command, options, message):
+    for name, text in {"nose": "int8: [nose]", "int7": "int7: [c1]", "good": "int8: [c1]"}.items():
+        Path(f"{name}.yaml").write_text(text)
+    Path("search.yaml").write_text("search: bisect\n")
+    code, out, errors = command(*options, "--out", "out")
+    assert code == 2
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert not Path("out/model.onnx").exists()
+
+
+def test_a_flow_with_a_wrong_name(by_hand, tmp_path):
+    with pytest.raises(InputError, match="'nose' is no layer"):
+        by_hand({"int8": ["nose"]})
