@@ -67,7 +67,7 @@ def float_outputs(
     check_inputs(graph, dataset)
     names = compared_outputs(graph, output)
     # FAST packs every weight into memory once more; otherwise they are mapped from the file.
-    session = open_file(fetch(model, machine.cache), Numerics.SHIPPED if graph.is_large else Numerics.FAST)
+    session = open_file(fetch(model, machine.cache), fast_numerics(graph))
     rows = np.arange(dataset.count)
     parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "baseline")]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -75,6 +75,11 @@ def float_outputs(
     shapes = {name: list(array.shape[1:]) for name, array in whole.items()}
     metric = _user_metric(function, whole, dataset.labels)
     return with_facts(pa.table(columns), shapes=shapes, metric=metric)
+
+
+def fast_numerics(graph: FloatGraph) -> Numerics:
+    """What to compute with where the last bit does not matter: optimisations would load a large model's weights."""
+    return Numerics.SHIPPED if graph.is_large else Numerics.FAST
 
 
 def _fixed_size(array: NDArray[np.generic]) -> pa.FixedSizeListArray:
@@ -139,7 +144,7 @@ def evaluate_plan(
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
 ) -> pa.Table:
-    """Score (schema SCORES) of a plan in simulation, bit for bit that of its exported file.
+    """Score (schema SCORES) of a plan in simulation, with fast numerics: about that of its exported file.
 
     `plan` and `tensors` are a PrecisionPlan as dictionaries. Samples [start, stop) in the order of visits are
     scored (see `sampling`); a user's metric `function` wants all.
@@ -148,7 +153,7 @@ def evaluate_plan(
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
-    session = open_nodes(graph, nodes, graph.outputs, writer.constants)
+    session = open_nodes(graph, nodes, graph.outputs, writer.constants, fast_numerics(graph))
     rows = visited(baseline.num_rows, start, stop)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 

@@ -61,7 +61,7 @@ class Trial:
     score: Score
     """Its value of the target's metric on all of the evaluation data, projected where not all were looked at."""
     met: bool
-    """Whether that is within the limit."""
+    """Whether that is within the limit: as simulated, or once it was shipped, as measured from its file."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Trials(Generic[Config_co]):
         return self.costs[self.request.config.cost]
 
     def ship(self, plan: PrecisionPlan) -> Shipped:
-        """Write a plan's model and measure the file."""
+        """Write a plan's model and measure the file: what the plan's trial scores from now on."""
         cache = self.stages.machine.cache
         exported = self.stages.run(
             "export",
@@ -183,7 +183,10 @@ class Trials(Generic[Config_co]):
         file = exported_reference(exported, cache)
         scores = self.verify(file, self.baseline, self.request.evaluation)
         target = self.request.config.target
-        return Shipped(plan, file, scores, target.met_by(target_score(target, scores, self.baseline).value))
+        score = target_score(target, scores, self.baseline)
+        met = target.met_by(score.value)
+        self.done[:] = [Trial(plan, scores, score, met) if trial.plan == plan else trial for trial in self.done]
+        return Shipped(plan, file, scores, met)
 
     def verify(self, file: Reference, baseline: pa.Table, data: Reference) -> pa.Table:
         """Score a model file on a data set."""
