@@ -135,7 +135,7 @@ def _shipped(trials: Trials) -> Shipped:
     """Write the narrowest accepted plan, measure the file, and step back to the next one while it misses."""
     shipped = None
     for trial in trials.accepted_narrowest_first():
-        shipped = trials.ship(trial.plan)
+        shipped = trials.ship(trial.plan, trial.alpha)
         if shipped.met:
             return shipped
-    return shipped or trials.ship(trials.done[0].plan)
+    return shipped or trials.ship(trials.done[0].plan, trials.done[0].alpha)

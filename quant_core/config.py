@@ -49,11 +49,19 @@ class Criterion(_Frozen):
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
         description="`pkg.mod:fn`, called with (outputs, labels), higher is better. For metric_drop only.",
     )
+    confidence: float | None = Field(
+        default=None,
+        ge=0.5,
+        lt=1,
+        description="How sure it must be that other samples would show the same; none: these samples are all there is.",
+    )
 
     @model_validator(mode="after")
     def _function_goes_with_metric_drop(self) -> Self:
         if (self.metric == "metric_drop") != (self.function is not None):
             raise ValueError("the metric metric_drop and a function `pkg.mod:fn` go together")
+        if self.function is not None and self.confidence is not None:
+            raise ValueError("confidence needs differences of single samples, which a function of all of them hides")
         return self
 
     @property

@@ -88,7 +88,8 @@ def run(request: Request[LayerWiseConfig], assignment: Assignment, stages: Stage
     _check_ranges(plan, graph, calibration)
     trials = begun(request, stages, layers, calibration, [config.wide, *(precision for _, precision in plan.layers)])
     wide = trials.evaluate(PrecisionPlan.uniform([layer.name for layer in listed], config.wide), "baseline").plan
-    shipped = trials.ship(plan)
+    confidence = request.config.target.confidence
+    shipped = trials.ship(plan, None if confidence is None else 1 - confidence)
     if plan != wide:
         trials.noted(_trial(trials, shipped))
     return write_output(Findings(trials, rank(layers, [], config.wide), shipped, held_out(trials, shipped)))
@@ -105,4 +106,4 @@ def _check_ranges(plan: PrecisionPlan, graph: FloatGraph, calibration: pa.Table)
 def _trial(trials: Trials[LayerWiseConfig], shipped: Shipped) -> Trial:
     """The plan's own score is that of its file."""
     score = target_score(trials.request.config.target, shipped.scores, trials.baseline)
-    return Trial(shipped.plan, shipped.scores, score, shipped.met)
+    return Trial(shipped.plan, shipped.scores, score, shipped.met, shipped.bound, None)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.assurance import assurance
 from quant_core.config import RunConfig, SearchConfig
 from quant_core.cost import cost_summary
 from quant_core.layers import layers_from_table
@@ -117,8 +118,8 @@ def _manifest(findings: Findings) -> dict[str, Any]:
             "metric": config.target.metric,
             "limit": config.target.limit,
             "function": config.target.function,
-            "confidence": None,
             "met": shipped.met,
+            **assurance(trials, shipped, findings.held_out and findings.held_out.scores),
         },
         "scores": _scores(findings),
         "standard_errors": _standard_errors(findings),

@@ -4,7 +4,8 @@ A plan is scored round by round on more of the evaluation data. After each round
 projected: from that of a plan like it, which is known on all of them, and the paired difference of the two on
 the samples seen (a difference estimator with finite population correction; Cochran, Sampling Techniques, 3rd
 edition, chapters 2 and 7). It stops when the limit is four standard errors away. The model that is given out is
-measured on all samples, from its file.
+measured on all samples, from its file. With a confidence asked for, a plan may be refused early, when the bound on
+all samples is sure to be beyond the limit, but is only accepted on all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quant_core.confidence import margin
 from quant_core.config import Criterion
 from quant_core.metrics import METRICS, Score
 from quant_core.sampling import doubling, visited
@@ -52,14 +54,35 @@ class Projection:
     """The value, and its standard error over samples such as these."""
     uncertain: float
     """Standard error of the value as the score on these very samples; infinite where there is none."""
+    spread: float = 0.0
+    """Standard deviation of the metric over samples."""
+    spread_doubt: float = 0.0
+    """Standard error of that, as a share of it."""
+    count: int = 0
+    """Number of all samples."""
 
-    def verdict(self, target: Criterion) -> bool | None:
-        """Whether the plan meets the target, or None while that is open."""
+    def verdict(self, target: Criterion, alpha: float | None = None) -> bool | None:
+        """Whether the plan meets the target, or None while that is open.
+
+        With `alpha`, what has to meet it is the bound that is exceeded with that probability.
+        """
         if not (math.isfinite(self.score.value) and math.isfinite(self.uncertain)):
             return None
         reach = _STANDARD_ERRORS * self.uncertain
+        if alpha is not None:
+            least = self._margin(alpha) * max(1 - _STANDARD_ERRORS * self.spread_doubt, 0.0)
+            best = reach - least
+            return None if target.met_by(self.score.value + (best if target.higher_is_better else -best)) else False
         ends = {target.met_by(self.score.value + sign * reach) for sign in (-1, 1)}
         return ends.pop() if len(ends) == 1 else None
+
+    def bound(self, target: Criterion, alpha: float | None) -> float:
+        """What has to meet the target: the value or, with `alpha`, its bound on the side that is the worse."""
+        reach = 0.0 if alpha is None else self._margin(alpha)
+        return self.score.value - reach if target.higher_is_better else self.score.value + reach
+
+    def _margin(self, alpha: float) -> float:
+        return margin(self.spread, self.count, alpha)
 
 
 def project(metric: str, plan: pa.Table, other: pa.Table) -> Projection:
@@ -71,7 +94,13 @@ def project(metric: str, plan: pa.Table, other: pa.Table) -> Projection:
     if ours.influence is None or theirs.influence is None or not math.isfinite(value):
         return Projection(Score(value, None), math.inf)
     error = _error_of_mean(ours.influence - theirs.influence, "top1" in metric)
-    return Projection(Score(value, ours.score.standard_error), error * math.sqrt(1 - seen / count))
+    deviations = np.abs(ours.influence - ours.influence.mean())
+    spread = float(np.sqrt(np.mean(deviations**2)))
+    # The standard error of a variance, by the fourth moment; half of it is that of the deviation.
+    doubt = math.sqrt(float(np.mean((deviations / spread) ** 4)) / seen) / 2 if spread else 0.0
+    return Projection(
+        Score(value, ours.score.standard_error), error * math.sqrt(1 - seen / count), spread, doubt, count
+    )
 
 
 def _error_of_mean(difference: NDArray[np.float64], counted: bool) -> float:

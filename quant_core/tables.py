@@ -34,7 +34,7 @@ __all__ = [
 
 _DIGEST, _MAGIC = b"sha256", b"ARROW1"
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Grows whenever a schema below changes meaning; part of every cache key."""
 
 
@@ -113,14 +113,14 @@ SEARCH = _schema(
     pa.field("cost", pa.float64(), nullable=False),
     pa.field("score", pa.float64(), nullable=False),
     pa.field("standard_error", pa.float64()),
+    pa.field("bound", pa.float64(), nullable=False),
     pa.field("samples", pa.int64(), nullable=False),
     pa.field("accepted", pa.bool_(), nullable=False),
     pa.field("precisions", pa.string(), nullable=False),
 )
 """search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON.
-The
-cost is the one that the search saves. The score of a plan that was settled on some of the samples is a projection to
-all of them."""
+The cost is the one that the search saves. `bound` is what was held against the limit: the score itself, unless a
+confidence was asked for. The score of a plan that was settled on some of the samples is a projection to all of them."""
 
 EXPORTED = _schema(
     "exported",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Generic, Literal
 import pyarrow as pa
 from typing_extensions import TypeVar
 
+from quant_core.confidence import alpha_of_look, bounds, samples_to_settle
 from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
 from quant_core.cost import CostModel
 from quant_core.evaluation import evaluate_plan, score_file
@@ -61,7 +63,12 @@ class Trial:
     score: Score
     """Its value of the target's metric on all of the evaluation data, projected where not all were looked at."""
     met: bool
-    """Whether that is within the limit: as simulated, or once it was shipped, as measured from its file."""
+    """Whether that is within the limit; with a confidence asked for, whether the bound is. As simulated, or once it was
+    shipped, as measured from its file."""
+    bound: float
+    """What is held against the limit: the value, or its confidence bound."""
+    alpha: float | None
+    """The error probability of the bound; None without a confidence."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ class Shipped:
     """The model file."""
     scores: pa.Table
     """What the file scores on the evaluation data (schema SCORES)."""
+    bound: float
+    """What is held against the limit: its score, or the confidence bound of that."""
     met: bool
     """Whether the file meets the target."""
 
@@ -110,7 +119,7 @@ class Trials(Generic[Config_co]):
         return trial
 
     def _tried(self, plan: PrecisionPlan, stage: str) -> Trial:
-        target, count = self.request.config.target, self.baseline.num_rows
+        target, count, alpha = self.request.config.target, self.baseline.num_rows, self._alpha()
         one_round = not self.done or target.function is not None
         stops = [count] if one_round else evaluation_rounds(count, self.samples)
         parts: list[pa.Table] = []
@@ -119,11 +128,26 @@ class Trials(Generic[Config_co]):
             scores = in_data_order(parts, stops[: len(parts)], count)
             if stop < count:
                 projection = project(target.metric, scores, self._nearest_scored(plan).scores)
-                verdict = projection.verdict(target)
+                verdict = projection.verdict(target, alpha)
                 if verdict is not None:
-                    return Trial(plan, scores, projection.score, verdict)
-        score = target_score(target, scores, self.baseline)
-        return Trial(plan, scores, score, target.met_by(score.value))
+                    bound = projection.bound(target, alpha)
+                    return Trial(plan, scores, projection.score, verdict, bound, alpha)
+        score, bound = target_score(target, scores, self.baseline), self._bound(scores, alpha)
+        return Trial(plan, scores, score, target.met_by(bound), bound, alpha)
+
+    def _alpha(self) -> float | None:
+        """The error probability that the next look may spend."""
+        config = self.request.config
+        if config.target.confidence is None:
+            return None
+        return alpha_of_look(config.target.confidence, len(self.done), in_fixed_order=config.search == "linear")
+
+    def _bound(self, scores: pa.Table, alpha: float | None) -> float:
+        """What scores of all samples hold against the limit."""
+        target = self.request.config.target
+        if alpha is None:
+            return target_score(target, scores, self.baseline).value
+        return bounds(target.metric, scores, alpha).worst(target)
 
     def _nearest_scored(self, plan: PrecisionPlan) -> Trial:
         """Of the trials on all samples, the one whose plan differs in the fewest layers."""
@@ -151,7 +175,7 @@ class Trials(Generic[Config_co]):
     def measured(self, trial: Trial) -> Measured:
         """How a plan did, as the search strategies want to know it."""
         metric = self.request.config.target.metric
-        error = additive(metric, trial.score.value)
+        error = additive(metric, trial.bound)
         counted = trial.score.standard_error or 0.0 if metric == "top1_drop" else 0.0
         return Measured(trial.met, error, counted)
 
@@ -167,8 +191,11 @@ class Trials(Generic[Config_co]):
         """The cost that counts."""
         return self.costs[self.request.config.cost]
 
-    def ship(self, plan: PrecisionPlan) -> Shipped:
-        """Write a plan's model and measure the file: what the plan's trial scores from now on."""
+    def ship(self, plan: PrecisionPlan, alpha: float | None = None) -> Shipped:
+        """Write a plan's model and measure the file: what the plan's trial scores from now on.
+
+        `alpha` is the error probability that its bound may spend.
+        """
         cache = self.stages.machine.cache
         exported = self.stages.run(
             "export",
@@ -182,11 +209,11 @@ class Trials(Generic[Config_co]):
         )
         file = exported_reference(exported, cache)
         scores = self.verify(file, self.baseline, self.request.evaluation)
-        target = self.request.config.target
-        score = target_score(target, scores, self.baseline)
-        met = target.met_by(score.value)
-        self.done[:] = [Trial(plan, scores, score, met) if trial.plan == plan else trial for trial in self.done]
-        return Shipped(plan, file, scores, met)
+        score, bound = target_score(self.request.config.target, scores, self.baseline), self._bound(scores, alpha)
+        met = self.request.config.target.met_by(bound)
+        measured = Trial(plan, scores, score, met, bound, alpha)
+        self.done[:] = [measured if trial.plan == plan else trial for trial in self.done]
+        return Shipped(plan, file, scores, bound, met)
 
     def verify(self, file: Reference, baseline: pa.Table, data: Reference) -> pa.Table:
         """Score a model file on a data set."""
@@ -213,6 +240,7 @@ class Trials(Generic[Config_co]):
                 "cost": self.cost.total(trial.plan),
                 "score": trial.score.value,
                 "standard_error": trial.score.standard_error,
+                "bound": trial.bound,
                 "samples": trial.scores.num_rows,
                 "accepted": trial.met,
                 "precisions": json.dumps(trial.plan.as_dict()),
@@ -224,11 +252,20 @@ class Trials(Generic[Config_co]):
     def shortfall(self, trial: Trial) -> str:
         """One line that says by how much a plan misses the target."""
         target = self.request.config.target
-        by = abs(trial.score.value - (target.limit or 0.0))
-        return (
-            f"even the wide model ({self.request.config.wide}) misses {target}: "
-            f"it scores {trial.score.value:.6g}, off by {by:.6g}"
+        wide, value = f"even the wide model ({self.request.config.wide})", trial.score.value
+        if trial.alpha is None or not target.met_by(value):
+            return f"{wide} misses {target}: it scores {value:.6g}, off by {abs(value - (target.limit or 0.0)):.6g}"
+        samples = self.samples_to_settle(trial)
+        return f"{wide} is not sure to meet {target}: it scores {value:.6g}, but {trial.bound:.6g} is possible; " + (
+            f"about {samples:,} evaluation samples would settle it" if samples else "it is right at the limit"
         )
+
+    def samples_to_settle(self, trial: Trial) -> int | None:
+        """About how many samples it takes to be sure of a plan with this score; None without a confidence."""
+        error, target = trial.score.standard_error, self.request.config.target
+        if trial.alpha is None or not error:
+            return None
+        return samples_to_settle(target, trial.score.value, error * math.sqrt(trial.scores.num_rows), trial.alpha)
 
 
 def target_score(target: Criterion, scores: pa.Table, baseline: pa.Table) -> Score:

@@ -166,6 +166,7 @@ def _search(names: tuple[str, ...], scores: tuple[float, ...], limit: float) -> 
                 "cost": 1000.0 - count,
                 "score": score,
                 "standard_error": 0.01,
+                "bound": score,
                 "samples": 100,
                 "accepted": score <= limit,
                 "precisions": json.dumps(plan.as_dict()),

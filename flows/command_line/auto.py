@@ -34,6 +34,7 @@ __all__ = ["auto"]
 @click.option("--max-kl", type=float, metavar="X", help="Target: largest mean KL divergence of the classes.")
 @click.option("--max-metric-drop", type=float, metavar="X", help="Target: largest loss of your own --metric.")
 @click.option("--metric", metavar="PKG.MOD:FN", help="Your metric: fn(outputs, labels), higher is better.")
+@click.option("--confidence", type=float, metavar="P", help="Accept a plan only if so sure (0.95) of the target.")
 @click.option("--wide", metavar="PRECISION", help="Precision all layers begin in.  [default: a16w8]")
 @click.option(
     "--narrow",

@@ -27,7 +27,7 @@ def options_from_file(path: str | None, kind: type[RunConfig], inputs: Sequence[
     """Options from a YAML file, by their long names with underscores, and what is wrong with those names."""
     from flows.command_line.option_file import OptionFile, read_option_file
 
-    known = [*inputs, *LIMITS, "metric", *kind.model_fields]
+    known = [*inputs, *LIMITS, "metric", "confidence", *kind.model_fields]
     return OptionFile("") if path is None else read_option_file(path, known)
 
 
@@ -116,11 +116,16 @@ def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config 
     from quant_core.mistakes import Mistake, mistakes_in
 
     chosen = [flag for flag in LIMITS if options.get(flag) is not None]
-    nested = {name: value for name, value in options.items() if name not in (*LIMITS, "metric")}
+    nested = {name: value for name, value in options.items() if name not in (*LIMITS, "metric", "confidence")}
     found = _target_mistakes(options, chosen, kind.model_fields["target"].is_required())
     if chosen:
         limit, function = options[chosen[0]], options.get("metric") if chosen[0] == "max_metric_drop" else None
-        nested["target"] = {"metric": LIMITS[chosen[0]], "limit": limit, "function": function}
+        nested["target"] = {
+            "metric": LIMITS[chosen[0]],
+            "limit": limit,
+            "function": function,
+            "confidence": options.get("confidence"),
+        }
         if chosen[0] == "max_metric_drop" and any(mistake.place != () for mistake in found):
             nested["target"]["function"] = "a:b"  # what is wrong with it has been said
     elif "target" not in nested and found:
@@ -138,7 +143,7 @@ def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, .
     """Where a mistake is in the flat options: a target's limit is that of --max-l2, say."""
     if not chosen or place[:1] != ("target",):
         return place
-    return ("metric",) if place[-1] == "function" else (chosen[0],)
+    return {"function": ("metric",), "confidence": ("confidence",)}.get(str(place[-1]), (chosen[0],))
 
 
 _STAND_IN = {"metric": "l2", "limit": 1.0}
@@ -154,6 +159,8 @@ def _target_mistakes(options: Mapping[str, Any], chosen: list[str], required: bo
         found.append(Mistake((chosen[-1],), f"give one target: {flags} (not {len(chosen)} of them)"))
     elif required and not chosen and "target" not in options:
         found.append(Mistake((), f"give one target: {flags}"))
+    if "target" in options and options.get("confidence") is not None:
+        found.append(Mistake(("confidence",), "write it inside target, where the target is written out"))
     function = options.get("metric")
     if (function is None) == ("max_metric_drop" in chosen):
         place = ("max_metric_drop",) if function is None else ("metric",)

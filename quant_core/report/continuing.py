@@ -97,6 +97,8 @@ def command(manifest: Manifest, limit: float | None = None) -> str:
         parts.append(f"{option} {asked:.10g}" if option else "--config FILE.yaml")
     if target.get("function"):
         parts.append(f"--metric {shlex.quote(target['function'])}")
+    if target.get("confidence"):
+        parts.append(f"--confidence {target['confidence']:g}")
     parts += _flags(config)
     folder = places["output"] if limit is None else f"{places['output'].rstrip('/')}-{limit:g}"
     parts.append(f"--out {shlex.quote(folder)}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.report.certainty import certainty
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.continuing import command, next_step
 from quant_core.report.limits import LISTED, ROWS, foremost, short
@@ -36,6 +37,7 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
         manifest=manifest,
         verdict=verdict(manifest),
         doubt=doubt(manifest),
+        certainty=certainty(manifest),
         scores=score_rows(manifest),
         costs=costs(manifest, layers),
         layers=foremost(rows, ROWS, _weight),

@@ -47,7 +47,7 @@ _PARTS = ("float", "wide", "mixed", "holdout")
 
 def target_of(manifest: Manifest) -> Criterion:
     """The target as the configuration had it, with no limit where none was asked for."""
-    return Criterion(**{name: manifest["target"].get(name) for name in ("metric", "limit", "function")})
+    return Criterion(**{name: manifest["target"].get(name) for name in ("metric", "limit", "function", "confidence")})
 
 
 def verdict(manifest: Manifest) -> str:

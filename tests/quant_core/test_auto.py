@@ -252,3 +252,33 @@ def test_a_ladder_mixes_its_last_rungs_where_the_first_is_harmless(chain, tmp_pa
     assert outcome.met
     assert set(outcome.plan.as_dict().values()) <= {"a16w8", "a8w8", "a8w4"}
     assert "a8w8" in outcome.plan.as_dict().values()
+
+
+@pytest.mark.parametrize("search", ["linear", "go-on"])
+def test_with_a_confidence_the_bound_must_meet_the_target(chain, tmp_path, search):
+    easy = run(chain, tmp_path, config(0.005, search=search), name="easy")
+    limit = easy.manifest["scores"]["mixed"]["l2"] * 1.001
+    target = {"metric": "l2", "limit": limit, "confidence": 0.95}
+    sure = run(chain, tmp_path, config_from(target=target, wide="a16w16", search=search))
+    found = sure.manifest["target"]
+    assert found["confidence"] == 0.95 and found["looks"] == sure.manifest["work"]["evaluations"]
+    assert sure.manifest["scores"]["mixed"]["l2"] < found["bound"] <= limit
+    assert sure.manifest["narrowed"]["layers"] < easy.manifest["narrowed"]["layers"]
+    assert easy.manifest["target"] == {
+        "metric": "l2",
+        "limit": 0.005,
+        "function": None,
+        "met": True,
+        "confidence": None,
+    }
+    assert found["undecided"]["samples"] > 8  # as many as there are
+    assert found["holdout"]["bound"] > sure.manifest["scores"]["holdout"]["l2"]
+    rows = from_ipc((sure.folder / "search.arrow").read_bytes()).to_pylist()
+    assert all(row["score"] < row["bound"] and row["accepted"] == (row["bound"] <= limit) for row in rows)
+
+
+def test_a_wide_model_that_is_not_sure_to_meet_the_target_is_an_error_that_says_what_would_settle_it(chain, tmp_path):
+    score = run(chain, tmp_path).manifest["scores"]["wide"]["l2"]
+    target = {"metric": "l2", "limit": score * 1.001, "confidence": 0.95}
+    with pytest.raises(TargetError, match=r"is not sure to meet .* is possible; about [\d,]+ evaluation samples would"):
+        run(chain, tmp_path, config_from(target=target, wide="a16w16"), name="unsure")

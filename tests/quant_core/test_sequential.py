@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from quant_core.confidence import bounds
 from quant_core.config import Target
 from quant_core.metrics import METRICS
 from quant_core.sampling import visited
@@ -115,3 +116,34 @@ def test_no_verdict_on_what_is_not_a_number(bad):
 def test_no_error_at_all_is_no_verdict_in_decibels():
     perfect = scores(np.zeros(2000))
     assert project("sqnr_db", seen(perfect, 250), perfect).verdict(Target(metric="sqnr_db", limit=40)) is None
+
+
+CONFIDENT = Target(metric="l2", limit=1.5, confidence=0.95)
+
+
+@pytest.mark.parametrize(("mean", "verdict"), [(0.5, None), (1.4, None), (1.5, None), (2.2, False)], ids=str)
+def test_a_plan_that_must_be_sure_is_refused_early_but_not_accepted(mean, verdict):
+    rng = np.random.default_rng(0)
+    wide = scores(np.full(2000, 1.0))
+    plan = scores(mean + rng.normal(0, 1.0, 2000))
+    assert project("l2", seen(plan, 250), wide).verdict(CONFIDENT, 0.005) is verdict
+
+
+def test_an_early_refusal_agrees_with_the_bound_on_all_samples():
+    refused = 0
+    for seed in range(100):
+        wide, plan = random_scores(seed)
+        for limit in np.linspace(0.2, 0.3, 21):
+            target = Target(metric="l2", limit=limit, confidence=0.95)
+            for count in (250, 500, 1000):
+                if project("l2", seen(plan, count), wide).verdict(target, 0.005) is False:
+                    refused += 1
+                    assert not target.met_by(bounds("l2", plan, 0.005).worst(target))
+    assert refused > 1000
+
+
+def test_the_projected_bound_is_about_that_of_all_samples():
+    wide, plan = random_scores(0)
+    target = Target(metric="l2", limit=1, confidence=0.95)
+    projected = project("l2", seen(plan, 1000), wide).bound(target, 0.005)
+    assert projected == pytest.approx(bounds("l2", plan, 0.005).high, rel=0.01)
