@@ -7,12 +7,13 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.confidence import bounds
+from quant_core.config import RunConfig
 from quant_core.trials import Shipped, Trial, Trials
 
 __all__ = ["assurance"]
 
 
-def assurance(trials: Trials, shipped: Shipped, held_out: pa.Table | None) -> dict[str, Any]:
+def assurance(trials: Trials[RunConfig], shipped: Shipped, held_out: pa.Table | None) -> dict[str, Any]:
     """The confidence asked for and, if there is one, what it rests on.
 
     `bound` is the shipped file's on the evaluation data, after as many `looks` as plans were evaluated; `holdout` the
@@ -32,7 +33,7 @@ def assurance(trials: Trials, shipped: Shipped, held_out: pa.Table | None) -> di
     }
 
 
-def _undecided(trials: Trials, shipped: Shipped) -> dict[str, Any] | None:
+def _undecided(trials: Trials[RunConfig], shipped: Shipped) -> dict[str, Any] | None:
     """The cheapest plan that scores within the limit and was refused for its bound, if it would be a gain."""
     target, cost = trials.request.config.target, trials.cost
     most = cost.total(shipped.plan)

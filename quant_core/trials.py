@@ -14,7 +14,7 @@ import pyarrow as pa
 from typing_extensions import TypeVar
 
 from quant_core.confidence import alpha_of_look, bounds, samples_to_settle
-from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
+from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig, SearchConfig
 from quant_core.cost import CostModel
 from quant_core.evaluation import evaluate_plan, score_file
 from quant_core.export import export, exported_reference, is_exported
@@ -140,7 +140,8 @@ class Trials(Generic[Config_co]):
         config = self.request.config
         if config.target.confidence is None:
             return None
-        return alpha_of_look(config.target.confidence, len(self.done), in_fixed_order=config.search == "linear")
+        in_fixed_order = not isinstance(config, SearchConfig) or config.search == "linear"
+        return alpha_of_look(config.target.confidence, len(self.done), in_fixed_order)
 
     def _bound(self, scores: pa.Table, alpha: float | None) -> float:
         """What scores of all samples hold against the limit."""
