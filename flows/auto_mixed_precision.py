@@ -6,11 +6,15 @@ from typing import Any
 
 from prefect import flow
 
+from flows.artifacts import probing_shown, publish
+from flows.flow_runs import named_after_the_job, tag
 from flows.request import request_for
-from flows.verdict import publish_verdict
 from quant_core.auto import run
 from quant_core.config import MixedPrecisionConfig
+from quant_core.errors import TargetError
 from quant_core.machine import available_cores
+from quant_core.outcome import Outcome
+from quant_core.trials import Request
 from tasks.prefect_stages import PrefectStages
 from tasks.runner import Runner, RunnerKind
 from tasks.workspace import Workspace
@@ -18,7 +22,7 @@ from tasks.workspace import Workspace
 __all__ = ["auto_mixed_precision"]
 
 
-@flow(name="auto-mixed-precision", flow_run_name="quantize {model}", persist_result=False)
+@flow(name="auto-mixed-precision", flow_run_name=named_after_the_job, persist_result=False)
 def auto_mixed_precision(
     model: str,
     calibration: str,
@@ -37,22 +41,34 @@ def auto_mixed_precision(
     the target; the wide model is then in the output folder nevertheless.
 
     Args:
-        model: path or URL of the float ONNX model.
-        calibration: data that ranges are chosen from.
-        evaluation: data that layers are ranked and plans accepted on.
-        config: precisions, target and search.
+        model: path or URL of the float ONNX model (s3://, gs://, https:// ...).
+        calibration: path or URL of data that ranges are chosen from: .npz, .arrow, .parquet, or a folder of them.
+        evaluation: path or URL of data that layers are ranked and plans accepted on; with `labels` for top-1.
+        config: precisions, target and search; every field is explained where it is filled in.
         output: folder that receives the model, its manifest, tables and report.
-        holdout: data that only the finished model is measured on.
+        holdout: path or URL of data that only the finished model is measured on; the search never sees it.
         workers: threads or processes that compute at once; all cores by default.
         workspace: folder or URL where step results are kept, so that no step is ever computed twice.
         runner: what runs probes side by side: threads or processes here, or a Dask or Ray cluster.
         runner_address: where the cluster is; by default one is started here for the run.
 
     """
+    tag([*config.narrow, config.target.metric])
     request = request_for(model, calibration, evaluation, holdout, config, output)
     place = Workspace.at(workspace)
     place.check()
     with PrefectStages(place, workers or available_cores(), Runner(runner, runner_address)) as stages:
-        outcome = run(request, stages)
-    publish_verdict(outcome)
-    return dict(outcome.manifest)
+        return dict(_published(request, stages).manifest)
+
+
+def _published(request: Request, stages: PrefectStages) -> Outcome:
+    """Run, and show what came of it in Prefect's UI, also where the target cannot be met."""
+    try:
+        with probing_shown():
+            outcome = run(request, stages)
+    except TargetError as missed:
+        if isinstance(missed.outcome, Outcome):
+            publish(missed.outcome)
+        raise
+    publish(outcome)
+    return outcome

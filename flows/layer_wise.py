@@ -6,8 +6,9 @@ from typing import Any
 
 from prefect import flow
 
+from flows.artifacts import publish
+from flows.flow_runs import named_after_the_model, tag
 from flows.request import request_for
-from flows.verdict import publish_verdict
 from quant_core.config import LayerWiseConfig, validated
 from quant_core.layer_wise import run, written_plan
 from quant_core.machine import available_cores
@@ -17,7 +18,7 @@ from tasks.workspace import Workspace
 __all__ = ["layer_wise"]
 
 
-@flow(name="layer-wise", flow_run_name="quantize {model}", persist_result=False)
+@flow(name="layer-wise", flow_run_name=named_after_the_model, persist_result=False)
 def layer_wise(
     model: str,
     tensors: str | dict[str, list[str]],
@@ -45,6 +46,7 @@ def layer_wise(
         workspace: folder where step results are kept, so that no step is ever computed twice.
 
     """
+    tag(["layer-wise"])
     written = written_plan(tensors)
     settings = config or validated(LayerWiseConfig, written.settings)
     request = request_for(model, calibration, evaluation or calibration, holdout, settings, output)
@@ -52,5 +54,5 @@ def layer_wise(
     place.check()
     with PrefectStages(place, workers or available_cores()) as stages:
         outcome = run(request, written.assignment, stages)
-    publish_verdict(outcome)
+    publish(outcome)
     return dict(outcome.manifest)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["Watcher", "watched_by", "watcher"]
+__all__ = ["Relay", "Watcher", "watched_by", "watcher"]
 
 
 class Watcher:
@@ -32,6 +32,41 @@ class Watcher:
 
     def warned(self, message: str) -> None:
         """Something was not as it should be, and was mended."""
+
+
+class Relay(Watcher):
+    """Passes everything on to another watcher; a subclass hears it on the way."""
+
+    def __init__(self, listener: Watcher) -> None:
+        self._listener = listener
+
+    def started(self, stage: str) -> None:
+        """Pass it on."""
+        self._listener.started(stage)
+
+    def finished(self, stage: str, seconds: float, cached: bool) -> None:
+        """Pass it on."""
+        self._listener.finished(stage, seconds, cached)
+
+    def expects(self, stage: str, units: int) -> None:
+        """Pass it on."""
+        self._listener.expects(stage, units)
+
+    def advanced(self, stage: str, units: int) -> None:
+        """Pass it on."""
+        self._listener.advanced(stage, units)
+
+    def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
+        """Pass it on."""
+        self._listener.tried(layers_narrowed, layers, score, accepted)
+
+    def noted(self, message: str) -> None:
+        """Pass it on."""
+        self._listener.noted(message)
+
+    def warned(self, message: str) -> None:
+        """Pass it on."""
+        self._listener.warned(message)
 
 
 _current: ContextVar[Watcher] = ContextVar("watcher", default=Watcher())  # noqa: B039 - it has no state

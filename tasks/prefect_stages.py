@@ -21,6 +21,7 @@ from tasks.export import export
 from tasks.fleet import Fleet, Step, fleet_of, warn
 from tasks.prepare import prepare
 from tasks.probe import probe
+from tasks.run_name import run_name
 from tasks.runner import THREADS, Runner
 from tasks.stage_task import StageTask
 from tasks.step_key import GivenKey, step_key
@@ -63,13 +64,12 @@ class PrefectStages(Stages):
 
     def _call(self, calls: Sequence[Call], valid: Callable[[pa.Table], bool] | None = None) -> list[pa.Table]:
         fleet, machine = self._here if len(calls) == 1 else self._fleet, self._share(calls)
-        labels = [f" {number}/{len(calls)}" if len(calls) > 1 else "" for number in range(1, len(calls) + 1)]
         if len(calls) > 1 and self._elsewhere:
             self._workspace.files.share_inputs(arguments for _, arguments in calls)
-        tables = self._run(fleet, [self._step(call, label, machine) for call, label in zip(calls, labels, strict=True)])
+        tables = self._run(fleet, self._steps(calls, machine))
         if valid is not None and not self._is_here(tables[0], valid):
             warn(f"the file that {_TASKS[calls[0][0]].name} made is gone or damaged; it is made again")
-            tables = self._run(fleet, [self._step(calls[0], "", machine, refresh=True)])
+            tables = self._run(fleet, self._steps(calls[:1], machine, refresh=True))
         return tables
 
     def _is_here(self, table: pa.Table, valid: Callable[[pa.Table], bool]) -> bool:
@@ -86,21 +86,28 @@ class PrefectStages(Stages):
         self.computed += sum(not step.cached for step in done)
         return [step.table for step in done]
 
-    def _step(self, call: Call, label: str, machine: Machine, refresh: bool = False) -> Step:
+    def _steps(self, calls: Sequence[Call], machine: Machine, refresh: bool = False) -> list[Step]:
+        names = [
+            run_name(_TASKS[function].name, arguments, number, len(calls))
+            for number, (function, arguments) in enumerate(calls, start=1)
+        ]
+        return [self._step(call, name, machine, refresh) for call, name in zip(calls, names, strict=True)]
+
+    def _step(self, call: Call, name: str, machine: Machine, refresh: bool) -> Step:
         """The task of a call, set up with what is stored of it, and its parameters; a damaged result is said."""
         function, arguments = call
         stage = _TASKS[function]
         key = step_key(stage.name, arguments)
         found = self._workspace.results.find(key)
         if found.flaw:
-            warn(f"the stored result of {stage.name}{label} is damaged and computed again: {found.flaw}")
+            warn(f"the stored result of {name} is damaged and computed again: {found.flaw}")
         stored = StoredResult(payload=None if refresh else found.payload)
         prepared = stage.with_options(cache_policy=GivenKey().configure(key_storage=stored))
         # Not as an option: Prefect would want it saved in its database, where nobody looks for it.
         prepared.result_storage = stored
         parameters = {
             "key": key,
-            "label": stage.name + label,
+            "label": name,
             "arguments": arguments,
             "workspace": self._workspace,
             "workers": machine.workers,

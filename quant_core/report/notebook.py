@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quant_core.report.templates import fragment
-from quant_core.report.verdict import doubt, score_rows, verdict
+from quant_core.report.verdict import doubt, headline, score_rows, verdict
 
 __all__ = ["outcome_html"]
 
@@ -17,6 +17,7 @@ def outcome_html(manifest: Mapping[str, Any], folder: str) -> str:
         "notebook.html.jinja",
         manifest=manifest,
         verdict=verdict(manifest),
+        headline=headline(manifest),
         doubt=doubt(manifest),
         scores=score_rows(manifest),
         folder=folder,

@@ -12,7 +12,7 @@ from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.continuing import command, next_step
 from quant_core.report.limits import LISTED, ROWS, foremost, short
 from quant_core.report.templates import rendered
-from quant_core.report.verdict import LayerRow, costs, doubt, layer_rows, score_rows, verdict
+from quant_core.report.verdict import LayerRow, costs, doubt, headline, layer_rows, score_rows, verdict
 
 __all__ = ["report_page"]
 
@@ -36,6 +36,7 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
         },
         manifest=manifest,
         verdict=verdict(manifest),
+        headline=headline(manifest),
         doubt=doubt(manifest),
         certainty=certainty(manifest),
         scores=score_rows(manifest),

@@ -32,6 +32,7 @@ __all__ = [
     "ScoreRow",
     "costs",
     "doubt",
+    "headline",
     "layer_rows",
     "score_rows",
     "spread_of",
@@ -48,6 +49,13 @@ _PARTS = ("float", "wide", "mixed", "holdout")
 def target_of(manifest: Manifest) -> Criterion:
     """The target as the configuration had it, with no limit where none was asked for."""
     return Criterion(**{name: manifest["target"].get(name) for name in ("metric", "limit", "function", "confidence")})
+
+
+def headline(manifest: Manifest) -> str:
+    """The outcome in two words."""
+    if manifest["target"]["limit"] is None:
+        return "Quantized"
+    return "Target met" if manifest["target"]["met"] else "Target missed"
 
 
 def verdict(manifest: Manifest) -> str:

@@ -1,0 +1,163 @@
+"""What a run shows in Prefect's UI.
+
+It is the flow that makes it, not its tasks: so a run that finds everything computed shows it too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from quant_core.outcome import Outcome
+from quant_core.progress import Relay, Watcher, watched_by, watcher
+from quant_core.report.limits import short
+from quant_core.report.verdict import doubt, headline, score_rows, verdict
+from quant_core.urls import is_remote, shown
+
+__all__ = ["probing_shown", "publish"]
+
+_ROWS = 500
+"""Rows of the sensitivity table: the UI draws them all at once."""
+_SECONDS = 2.0
+"""Between two updates of the progress."""
+
+
+def publish(outcome: Outcome) -> None:
+    """The verdict, the sensitivity table, and links to the model and the report."""
+    create_markdown_artifact(_verdict(outcome), key="narrowcast-verdict", description="What came of the run")
+    rows = _sensitivity(outcome)
+    create_table_artifact(
+        rows[:_ROWS],
+        key="narrowcast-sensitivity",
+        description="What narrowing each layer alone costs, from the least on"
+        + (f"; the first {_ROWS} of {len(rows)}" if len(rows) > _ROWS else ""),
+    )
+    for name, file in {"model": outcome.model, "report": outcome.report}.items():
+        text = f"{file.name} in {shown(str(outcome.folder))}"
+        create_link_artifact(_link(file), text, key=f"narrowcast-{name}", description=f"The {name} of the run")
+
+
+def _link(file: Path | Any) -> str:
+    """Where a browser on the machine of the run finds it."""
+    return shown(str(file)) if is_remote(str(file)) else Path(file).resolve().as_uri()
+
+
+def _verdict(outcome: Outcome) -> str:
+    manifest = outcome.manifest
+    columns = ["metric", "float", f"all {manifest['wide']}", "mixed", "mixed, held-out"]
+    rows = [[_bold(row.name, row.target), *(_cell(*cell) for cell in row.cells)] for row in score_rows(manifest)]
+    width = len(rows[0])
+    return "\n".join(
+        [
+            f"**{headline(manifest)}.** {_plain(verdict(manifest))}",
+            *(["", f"> {doubt(manifest)}"] if doubt(manifest) else []),
+            "",
+            f"| {' | '.join(columns[:width])} |",
+            f"| {' | '.join(['---'] + ['---:'] * (width - 1))} |",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            f"Small figures are 95% intervals over samples. Model, tables and report: `{shown(str(outcome.folder))}`",
+        ]
+    )
+
+
+def _plain(text: str) -> str:
+    """Text with what Markdown would take for markup made harmless."""
+    return "".join(f"\\{letter}" if letter in "\\`*_<>[]|#" else letter for letter in text)
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold else text
+
+
+def _cell(value: str, spread: str) -> str:
+    return f"{value} ({spread})" if spread else value
+
+
+def _sensitivity(outcome: Outcome) -> list[dict[str, Any]]:
+    """The probes, in the order of the ranking; the UI's table knows no infinity and no NaN."""
+    plan = outcome.manifest["plan"]
+    return [
+        {
+            "layer": short(row["layer"]),
+            "narrowed to": row["precision"],
+            "loss": _finite(row["loss"]),
+            "standard error": _finite(row["standard_error"]),
+            "samples": row["samples"],
+            "shipped as": plan.get(row["layer"], ""),
+        }
+        for row in outcome.table("sensitivity").to_pylist()
+    ]
+
+
+def _finite(value: float) -> float | str:
+    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
+
+
+@contextmanager
+def probing_shown() -> Iterator[None]:
+    """Show how far probing is, as a progress artifact, while the block runs; whoever watches still hears all."""
+    progress = ProbingProgress(watcher())
+    with watched_by(progress):
+        yield
+    progress.complete()
+
+
+class ProbingProgress(Relay):
+    """Keeps a progress artifact of the probes."""
+
+    def __init__(self, listener: Watcher, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(listener)
+        self._clock = clock
+        self._artifact: UUID | None = None
+        self._done = self._total = 0
+        self._told = -math.inf
+        self._lock = Lock()
+
+    def started(self, stage: str) -> None:
+        """Make the artifact when probing begins."""
+        if stage == "probe" and self._artifact is None:
+            text = "How far probing the layers is"
+            self._artifact = cast("UUID", create_progress_artifact(0.0, key="narrowcast-probing", description=text))
+        super().started(stage)
+
+    def expects(self, stage: str, units: int) -> None:
+        """Probing is so much longer."""
+        self._total += units if stage == "probe" else 0
+        super().expects(stage, units)
+
+    def advanced(self, stage: str, units: int) -> None:
+        """Tell how far it is, if that was not told just now."""
+        super().advanced(stage, units)
+        if stage == "probe" and self._is_time(units):
+            self._update(min(self._done / max(self._total, 1), 1.0))
+
+    def _is_time(self, units: int) -> bool:
+        with self._lock:
+            self._done += units
+            now = self._clock()
+            due = self._artifact is not None and now - self._told >= _SECONDS
+            self._told = now if due else self._told
+        return due
+
+    def complete(self) -> None:
+        """Nothing is left to probe: all of it was done, now or by an earlier run."""
+        self._update(1.0)
+
+    def _update(self, share: float) -> None:
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, round(100 * share, 1))

@@ -1,0 +1,40 @@
+"""What task runs are called."""
+
+import pyarrow as pa
+import pytest
+
+from quant_core.references import Reference
+from tasks.run_name import run_name
+
+DATA = Reference(url="s3://user:secret@bucket/data/images.npz?token=secret", sha256="0" * 64)
+LAYERS = pa.table({"layer": [f"conv{place}" for place in range(1, 41)]})
+PLAN = {"a": "a8w8", "b": "a16w8", "c": "a8w8"}
+
+
+def probe(*places):
+    return {
+        "layers": LAYERS,
+        "shard": [f"conv{place}" for place in places],
+        "precision": "a8w8",
+        "start": 64,
+        "stop": 128,
+    }
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "place", "name"),
+    [
+        ("probe", probe(*range(24, 32)), (3, 8), "probe shard 3/8 · layers 24-31 at a8w8 · samples 64-128"),
+        ("probe", probe(7), (1, 1), "probe layer 7 at a8w8 · samples 64-128"),
+        ("probe", probe(9, 2, 3, 1, 5, 40, 12), (1, 1), "probe layers 1-3, 5, 9 and 2 more at a8w8 · samples 64-128"),
+        ("calibrate", {"data": DATA}, (1, 1), "calibrate on images.npz"),
+        ("baseline", {"data": DATA}, (1, 1), "baseline float outputs for images.npz"),
+        ("prepare", {"model": Reference(url="/models/net.onnx", sha256="0" * 64)}, (1, 1), "prepare net.onnx"),
+        ("evaluate", {"plan": PLAN, "start": 0, "stop": 50}, (1, 1), "evaluate 2 a8w8 + 1 a16w8 · samples 0-50"),
+        ("export", {"plan": PLAN}, (1, 1), "export 2 a8w8 + 1 a16w8"),
+        ("verify", {"data": DATA}, (1, 1), "verify the written file on images.npz"),
+        ("another", {}, (2, 3), "another shard 2/3"),
+    ],
+)
+def test_a_name_says_what_is_done_on_what(stage, arguments, place, name):
+    assert run_name(stage, arguments, *place) == name
