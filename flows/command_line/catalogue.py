@@ -10,7 +10,7 @@ import click
 
 from flows.command_line.auto import auto
 from flows.command_line.grouped_help import HEADINGS, heading_of
-from flows.command_line.options import INPUTS, LIMITS
+from flows.command_line.options import INPUTS, LIMITS, OF_THE_TARGET
 from quant_core.config import MixedPrecisionConfig, QuantizationConfig, SearchConfig
 
 __all__ = ["RunOption", "run_options_listed"]
@@ -48,7 +48,7 @@ def run_options_listed() -> list[RunOption]:
     """All options by heading, in the order of the help; those without a flag last under theirs."""
     flags = {parameter.name: parameter for parameter in auto.params}
     fields = MixedPrecisionConfig.model_json_schema()["properties"]
-    names = [name for name in flags if name in (*INPUTS, *LIMITS, "metric") or name in fields]
+    names = [name for name in flags if name in (*INPUTS, *LIMITS, *OF_THE_TARGET) or name in fields]
     names += [name for name in fields if name not in flags and name != "target"]
     found = [_option(str(name), flags.get(name), fields.get(str(name))) for name in names]
     return sorted(found, key=lambda option: HEADINGS.index(option.heading))

@@ -10,7 +10,17 @@ if TYPE_CHECKING:
     from quant_core.config import Config, MixedPrecisionConfig, RunConfig
     from quant_core.mistakes import Mistake
 
-__all__ = ["INPUTS", "LIMITS", "REQUIRED", "check_kinds", "configuration", "joined", "options_from_file", "run_options"]
+__all__ = [
+    "INPUTS",
+    "LIMITS",
+    "OF_THE_TARGET",
+    "REQUIRED",
+    "check_kinds",
+    "configuration",
+    "joined",
+    "options_from_file",
+    "run_options",
+]
 
 LIMITS = {
     "max_top1_drop": "top1_drop",
@@ -19,6 +29,8 @@ LIMITS = {
     "max_kl": "kl",
     "max_metric_drop": "metric_drop",
 }
+OF_THE_TARGET = ("metric", "confidence")
+"""What goes with a limit."""
 INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "workspace", "runner", "runner_address")
 REQUIRED = ("model", "calibration", "evaluation", "out")
 
@@ -27,7 +39,7 @@ def options_from_file(path: str | None, kind: type[RunConfig], inputs: Sequence[
     """Options from a YAML file, by their long names with underscores, and what is wrong with those names."""
     from flows.command_line.option_file import OptionFile, read_option_file
 
-    known = [*inputs, *LIMITS, "metric", "confidence", *kind.model_fields]
+    known = [*inputs, *LIMITS, *OF_THE_TARGET, *kind.model_fields]
     return OptionFile("") if path is None else read_option_file(path, known)
 
 

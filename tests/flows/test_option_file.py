@@ -17,7 +17,7 @@ from flows import command_line
 from flows.command_line.catalogue import run_options_listed
 from flows.command_line.option_file import read_option_file
 from flows.command_line.option_template import option_schema, option_template
-from flows.command_line.options import INPUTS, configuration, options_from_file, run_options
+from flows.command_line.options import INPUTS, OF_THE_TARGET, configuration, options_from_file, run_options
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
 from quant_core.mistakes import MistakesError
@@ -66,7 +66,7 @@ def here(tmp_path, monkeypatch):
 def mistakes(text, **given):
     Path("q.yaml").write_text(text)
     with pytest.raises(MistakesError) as wrong:
-        run_options(options_from_file("q.yaml"), given)
+        run_options(options_from_file("q.yaml", MixedPrecisionConfig), given, MixedPrecisionConfig)
     return list(wrong.value.lines)
 
 
@@ -142,7 +142,7 @@ def test_what_is_no_file_of_options_is_refused(here, text, said):
         assert len(read_option_file("q.yaml", ["a", "b"]).lines) < 20
         return
     with pytest.raises(InputError) as refused:
-        options_from_file("q.yaml")
+        options_from_file("q.yaml", MixedPrecisionConfig)
     assert str(refused.value).startswith(said)
 
 
@@ -156,7 +156,7 @@ def test_the_published_schema_is_that_of_the_options():
 
 
 def test_the_schema_has_every_option_there_is():
-    names = {*INPUTS, *MixedPrecisionConfig.model_fields, *command_line.options.LIMITS, "metric"}
+    names = {*INPUTS, *MixedPrecisionConfig.model_fields, *command_line.options.LIMITS, *OF_THE_TARGET}
     assert set(option_schema()["properties"]) == names
 
 
@@ -190,7 +190,7 @@ def written(here):
 def test_init_writes_a_file_that_needs_only_data(here, written):
     filled = written.replace("calibration:", "calibration: c.npz").replace("evaluation:", "evaluation: e.npz")
     Path("q.yaml").write_text(filled)
-    inputs, config = run_options(options_from_file("q.yaml"), {})
+    inputs, config = run_options(options_from_file("q.yaml", MixedPrecisionConfig), {}, MixedPrecisionConfig)
     assert {name: value for name, value in inputs.items() if value} == {
         "model": "my model.onnx",
         "calibration": "c.npz",
@@ -210,7 +210,7 @@ def test_init_tells_what_to_fill_in(written):
 
 def test_init_has_every_option_at_its_default(here, written):
     """Taking the comment signs away changes nothing."""
-    given = ("model", "calibration", "evaluation", *command_line.options.LIMITS, "metric", "holdout")
+    given = ("model", "calibration", "evaluation", *command_line.options.LIMITS, *OF_THE_TARGET, "holdout")
     names = [option.name for option in run_options_listed()]
     text = WHOLE + "min_sqnr: 20\n"
     for name in names:
@@ -219,7 +219,9 @@ def test_init_has_every_option_at_its_default(here, written):
             text += line[1] + "\n"
     assert text.count("\n") > 15
     Path("q.yaml").write_text(text)
-    assert run_options(options_from_file("q.yaml"), {})[1] == configuration({"min_sqnr": 20.0})
+    assert run_options(options_from_file("q.yaml", MixedPrecisionConfig), {}, MixedPrecisionConfig)[1] == configuration(
+        {"min_sqnr": 20.0}
+    )
 
 
 def test_init_tells_of_inputs_and_outputs(written):
