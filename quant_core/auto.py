@@ -64,7 +64,7 @@ def run(request: Request, stages: Stages) -> Outcome:
     names = [layer.name for layer in layers_from_table(layers)]
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
     undecided = wide.met and not _everything_meets(trials, wide.plan)
-    ranking = rank(layers, _probes(request, stages, layers, calibration) if undecided else [], config.wide)
+    ranking = rank(layers, _probes(trials) if undecided else [], config.wide)
     if ranking.num_rows:
         search_plans(trials, ranking)
     shipped = _shipped(trials)
@@ -74,9 +74,9 @@ def run(request: Request, stages: Stages) -> Outcome:
     return outcome
 
 
-def _probes(request: Request, stages: Stages, layers: pa.Table, calibration: pa.Table) -> list[pa.Table]:
+def _probes(trials: Trials) -> list[pa.Table]:
     """Losses of every layer at every narrow precision, round by round of the race for samples."""
-    listed = layers_from_table(layers)
+    request, stages, listed = trials.request, trials.stages, layers_from_table(trials.layers)
     count = open_dataset(request.evaluation, stages.machine.cache).count
     racing = [(layer.name, str(precision)) for precision in request.config.narrow for layer in listed]
     tables: list[pa.Table] = []
@@ -87,8 +87,9 @@ def _probes(request: Request, stages: Stages, layers: pa.Table, calibration: pa.
             "probe",
             layer_sensitivity,
             _shards(listed, racing),
-            layers=layers,
-            calibration=calibration,
+            layers=trials.layers,
+            calibration=trials.calibration,
+            weights=trials.weights,
             data=request.evaluation,
             start=start,
             stop=stop,

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from quant_core.errors import InputError
 from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
-from quant_core.precision import Precision, PrecisionField
+from quant_core.precision import DataType, Precision, PrecisionField
 
 __all__ = [
     "Config",
@@ -112,6 +112,15 @@ class QuantizationConfig(_Frozen):
     calibrate_weights: Literal["minmax", "mse"] = Field(
         default="minmax", description="How a weight's range is chosen; a pow2 method chooses it itself."
     )
+    round_weights: Literal["auto", "nearest", "gptq"] = Field(
+        default="auto",
+        description="How weights of up to 8 bits become codes: each the nearest one, or (gptq) all of them for the "
+        "least error of what the layer puts out on the calibration data; auto: gptq for 4 bits.",
+    )
+    correct_bias: bool = Field(
+        default=False,
+        description="Take from biases what rounding the weights adds to outputs on average, in the calibration data.",
+    )
     symmetric: bool = Field(default=True, description="Zero point 0 for signed activation types.")
     per_channel: bool = Field(default=False, description="One weight scale per output channel.")
     block_size: int | None = Field(
@@ -131,6 +140,17 @@ class QuantizationConfig(_Frozen):
         if self.block_size is not None and self.block_size & (self.block_size - 1):
             raise ValueError(f"block_size must be a power of two, which runtimes ask for, not {self.block_size}")
         return self
+
+    def rounds_by_output(self, weights: DataType) -> bool:
+        """Whether weights of a type are rounded for what their layer puts out."""
+        if weights.is_float or weights.bits > 8 or self.round_weights == "nearest":
+            return False
+        return self.round_weights == "gptq" or weights.bits == 4
+
+    def chooses_weights(self, weights: DataType) -> bool:
+        """Whether the calibration data have a say in the codes of such weights, or in the biases beside them."""
+        corrected = self.correct_bias and not weights.is_float and weights.bits <= 8
+        return corrected or self.rounds_by_output(weights)
 
     @property
     def has_power_of_two_scales(self) -> bool:

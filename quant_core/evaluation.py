@@ -106,28 +106,37 @@ def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.gene
     return value
 
 
-def quantizer_of(layers: pa.Table, calibration: pa.Table, config: QuantizationConfig, machine: Machine) -> Quantizer:
-    """The quantizer that the results of prepare and calibrate describe; the same one for the steps of one run."""
-    digests = (content_digest(layers), content_digest(calibration), config.model_dump_json())
-    return _quantizer(_Recipe(digests, machine.cache, layers, calibration, config))
+def quantizer_of(
+    layers: pa.Table,
+    calibration: pa.Table,
+    config: QuantizationConfig,
+    machine: Machine,
+    weights: Sequence[pa.Table] = (),
+) -> Quantizer:
+    """The quantizer that the results of prepare, calibrate and round describe; the same one for a run's steps."""
+    digests = tuple(content_digest(table) for table in (layers, calibration, *weights))
+    settings = config.model_dump_json()
+    return _quantizer(_Recipe(digests, settings, machine.cache, layers, calibration, config, tuple(weights)))
 
 
 @dataclass(frozen=True)
 class _Recipe:
     """What a quantizer is made of, compared by content, and where the weights it maps are."""
 
-    digests: tuple[bytes, bytes, str]
+    digests: tuple[bytes, ...]
+    settings: str
     cache: Path
     layers: pa.Table = field(compare=False)
     calibration: pa.Table = field(compare=False)
     config: QuantizationConfig = field(compare=False)
+    weights: tuple[pa.Table, ...] = field(compare=False)
 
 
 # Its ranges and codes are the same for every shard of probes and every plan.
 @lru_cache(maxsize=1)
 def _quantizer(recipe: _Recipe) -> Quantizer:
     graph = prepared_graph(facts(recipe.layers)["prepared"], recipe.cache)
-    return Quantizer(graph, layers_from_table(recipe.layers), recipe.calibration, recipe.config)
+    return Quantizer(graph, layers_from_table(recipe.layers), recipe.calibration, recipe.config, recipe.weights)
 
 
 def evaluate_plan(
@@ -143,13 +152,14 @@ def evaluate_plan(
     batch_size: int | None,
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
+    weights: Sequence[pa.Table] = (),
 ) -> pa.Table:
     """Score (schema SCORES) of a plan in simulation, with fast numerics: about that of its exported file.
 
     `plan` and `tensors` are a PrecisionPlan as dictionaries. Samples [start, stop) in the order of visits are
     scored (see `sampling`); a user's metric `function` wants all.
     """
-    quantizer = quantizer_of(layers, calibration, config, machine)
+    quantizer = quantizer_of(layers, calibration, config, machine, weights)
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,12 +48,13 @@ def export(
     config: QuantizationConfig,
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
+    weights: Sequence[pa.Table] = (),
 ) -> pa.Table:
     """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED).
 
     `plan` and `tensors` are a PrecisionPlan as dictionaries.
     """
-    quantizer = quantizer_of(layers, calibration, config, machine)
+    quantizer = quantizer_of(layers, calibration, config, machine, weights)
     writer = PlanWriter(quantizer, folded=False)
     written = writer.write(PrecisionPlan.from_dict(plan, tensors))
     with tempfile.TemporaryDirectory(dir=made_folder(machine.cache)) as temporary:

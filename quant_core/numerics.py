@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quant_core.precision import DataType
 
-__all__ = ["QParams", "broadcast_along", "choose_qparams", "dequantize", "quantize"]
+__all__ = ["QParams", "broadcast_along", "choose_qparams", "dequantize", "quantize", "spread_along"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -63,7 +63,9 @@ def broadcast_along(values: NDArray[Scalar], axis: int | None, rank: int) -> NDA
     return values.reshape([-1 if index == axis % rank else 1 for index in range(rank)])
 
 
-def _spread(values: NDArray[Scalar], qparams: QParams, axis: int | None, shape: tuple[int, ...]) -> NDArray[Scalar]:
+def spread_along(
+    values: NDArray[Scalar], qparams: QParams, axis: int | None, shape: tuple[int, ...]
+) -> NDArray[Scalar]:
     """A scale or zero point as it broadcasts over a tensor of that shape."""
     if axis is None or qparams.block is None:
         return broadcast_along(values, axis, len(shape))
@@ -72,8 +74,8 @@ def _spread(values: NDArray[Scalar], qparams: QParams, axis: int | None, shape: 
 
 def quantize(values: NDArray[np.float32], qparams: QParams, axis: int | None = None) -> NDArray[np.generic]:
     """Codes of float values: round half to even, saturate. Per channel, or in blocks, along `axis` if given."""
-    scale = _spread(qparams.scale, qparams, axis, values.shape)
-    zero_point = _spread(qparams.zero_point, qparams, axis, values.shape)
+    scale = spread_along(qparams.scale, qparams, axis, values.shape)
+    zero_point = spread_along(qparams.zero_point, qparams, axis, values.shape)
     smallest, largest = qparams.dtype.code_range
     with np.errstate(over="ignore"):  # an infinite quotient saturates like any other
         codes: NDArray[np.float32] = np.asarray(values / scale, np.float32)
@@ -85,7 +87,7 @@ def quantize(values: NDArray[np.float32], qparams: QParams, axis: int | None = N
 
 def dequantize(codes: NDArray[np.generic], qparams: QParams, axis: int | None = None) -> NDArray[np.float32]:
     """Float values of codes. Per channel, or in blocks, along `axis` if given."""
-    scale = _spread(qparams.scale, qparams, axis, codes.shape)
-    zero_point = _spread(qparams.zero_point, qparams, axis, codes.shape)
+    scale = spread_along(qparams.scale, qparams, axis, codes.shape)
+    zero_point = spread_along(qparams.zero_point, qparams, axis, codes.shape)
     centred = codes.astype(np.int32) - zero_point.astype(np.int32)
     return np.asarray(centred.astype(np.float32) * scale, np.float32)

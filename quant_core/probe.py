@@ -78,13 +78,14 @@ def layer_sensitivity(
     config: QuantizationConfig,
     batch_size: int | None,
     machine: Machine,
+    weights: Sequence[pa.Table] = (),
 ) -> pa.Table:
     """The loss of every sample (schema PROBES) for each layer of the shard at a narrow precision.
 
     Samples [start, stop) in the order of visits are used (see `sampling`). All other layers are at the wide
     precision; the loss is against the output of the all-wide model.
     """
-    quantizer = quantizer_of(layers, calibration, config, machine)
+    quantizer = quantizer_of(layers, calibration, config, machine, weights)
     dataset = open_dataset(data, machine.cache)
     wide = PrecisionPlan.uniform([layer.name for layer in layers_from_table(layers)], config.wide)
     narrow = Precision.parse(precision)

@@ -23,22 +23,11 @@ from quant_core.precision import DataType, Precision
 from quant_core.range_methods import range_method
 from quant_core.ranges import range_groups
 from quant_core.weight_ranges import constant_qparams
+from quant_core.weights import Weight, has_blocks, weight_qparams, weights_from_tables
 
-__all__ = ["Bias", "Quantizer", "Weight", "reduction_axis", "weight_axis"]
+__all__ = ["Bias", "Quantizer"]
 
 _BIAS_LIMIT = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A quantized weight."""
-
-    codes: NDArray[np.generic]
-    """Shaped as the float weight."""
-    qparams: QParams
-    """Per tensor, per channel along `axis`, or per block of values along it."""
-    axis: int | None
-    """The axis of channels or blocks; None per tensor."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +43,19 @@ class Bias:
 class Quantizer:
     """Chooses the numbers for one prepared model, its calibration and its quantization settings.
 
+    `weights` (tables of schema WEIGHTS) are those chosen with the calibration data in view; others are rounded to the
+    nearest code.
+
     What it returns depends on the arguments alone; results are kept because plans share most of them.
     """
 
     def __init__(
-        self, graph: FloatGraph, layers: Sequence[Layer], calibration: pa.Table, config: QuantizationConfig
+        self,
+        graph: FloatGraph,
+        layers: Sequence[Layer],
+        calibration: pa.Table,
+        config: QuantizationConfig,
+        weights: Sequence[pa.Table] = (),
     ) -> None:
         self.graph = graph
         self.config = config
@@ -72,6 +69,7 @@ class Quantizer:
                 "leave it out, or use per_channel"
             )
         self._histograms = histograms_from_table(calibration)
+        self._chosen = weights_from_tables(graph, self.layers, config, weights)
         self.topology = Topology.of(graph, self.layers, self._histograms)
         self._groups = range_groups(self.topology)
         self._activations: dict[tuple[tuple[str, ...], DataType], QParams] = {}
@@ -127,24 +125,25 @@ class Quantizer:
         return self._weights[key]
 
     def _quantized_weight(self, layer: Layer, precision: Precision) -> Weight:
+        chosen = self._chosen.get((layer.name, precision.weights))
+        if chosen is not None and not self._grows(layer, precision, chosen.qparams):
+            return chosen
         assert layer.weight is not None  # callers ask only for layers that have one
         values = np.asarray(self.graph.constant(layer.weight), np.float32)
-        if self.has_blocks(layer, precision):
-            axis = reduction_axis(self.graph, layer)
-            qparams = constant_qparams(values, precision.weights, True, self.config, axis, self.config.block_size)
-        else:
-            axis = weight_axis(self.graph, layer) if self.config.per_channel else None
-            qparams = constant_qparams(values, precision.weights, True, self.config, axis)
+        qparams, axis = weight_qparams(self.graph, layer, precision.weights, self.config)
+        if not self.has_blocks(layer, precision):
             qparams = replace(qparams, scale=self._grown_for_biases(layer, precision, qparams.scale))
         return Weight(quantize(values, qparams, axis), qparams, axis)
 
     def has_blocks(self, layer: Layer, precision: Precision) -> bool:
         """Whether a weight has a scale for each block of inputs: its biases, which follow no one scale, stay float."""
-        return (
-            self.config.block_size is not None
-            and precision.weights.bits == 4
-            and reduction_axis(self.graph, layer) is not None
-        )
+        return has_blocks(self.graph, layer, precision.weights, self.config)
+
+    def _grows(self, layer: Layer, precision: Precision, qparams: QParams) -> bool:
+        """Whether a bias needs a larger scale than codes were chosen for."""
+        if self.has_blocks(layer, precision):
+            return False
+        return bool((self._grown_for_biases(layer, precision, qparams.scale) > qparams.scale).any())
 
     def _grown_for_biases(self, layer: Layer, precision: Precision, scale: NDArray[np.float32]) -> NDArray[np.float32]:
         needed = self._scale_for_biases(layer, precision, scale.shape)
@@ -210,48 +209,13 @@ class Quantizer:
         if weight_scale.ndim and len(weight_scale) != len(values):  # a grouped ConvTranspose repeats its channels
             weight_scale = np.tile(weight_scale, len(values) // len(weight_scale))
         scale = np.asarray(self._input_scale(index, precision) * weight_scale, np.float32)
-        codes = np.clip(np.rint(values.astype(np.float64) / scale), -_BIAS_LIMIT, _BIAS_LIMIT)
+        shifted = values.astype(np.float64) + self.weight(layer_name, precision).bias_shift
+        codes = np.clip(np.rint(shifted / scale), -_BIAS_LIMIT, _BIAS_LIMIT)
         return Bias(codes.astype(np.int32), scale)
 
     def _input_scale(self, index: int, precision: Precision) -> np.float32:
         qparams = self.activation(self.graph.nodes[index].input[0], precision.activations)
         return np.float32(qparams.scale)
-
-
-def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
-    """The output-channel axis of a layer's weight; None when nodes that share it do not agree on one."""
-    axes = {_output_axis(graph, index, layer) for index in layer.nodes}
-    return axes.pop() if len(axes) == 1 else None
-
-
-def _output_axis(graph: FloatGraph, index: int, layer: Layer) -> int:
-    node = graph.nodes[index]
-    if node.op_type == "Conv":
-        return 0
-    if node.op_type == "ConvTranspose":
-        return 1
-    on_the_left = node.input[0] == layer.weight
-    if node.op_type == "Gemm":
-        transposed = bool(attribute(node, "transA" if on_the_left else "transB", 0))
-        return int(on_the_left) ^ int(not transposed)
-    rank = len(layer.weight_shape)
-    return max(rank - 2, 0) if on_the_left else rank - 1
-
-
-def reduction_axis(graph: FloatGraph, layer: Layer) -> int | None:
-    """The input axis of a MatMul's or Gemm's weight; None of other layers, or when nodes do not agree on one."""
-    axes = {_input_axis(graph, index, layer) for index in layer.nodes}
-    return axes.pop() if len(axes) == 1 else None
-
-
-def _input_axis(graph: FloatGraph, index: int, layer: Layer) -> int | None:
-    node = graph.nodes[index]
-    if node.op_type == "Gemm":
-        return 1 - _output_axis(graph, index, layer)
-    if node.op_type == "MatMul":
-        rank = len(layer.weight_shape)
-        return rank - 1 if node.input[0] == layer.weight else max(rank - 2, 0)
-    return None
 
 
 def _per_weight_channel(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:

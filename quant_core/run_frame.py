@@ -24,6 +24,7 @@ from quant_core.references import Reference
 from quant_core.stages import Stages
 from quant_core.tables import facts
 from quant_core.trials import Request, Shipped, Trials
+from quant_core.weight_rounding import rounded_weights
 
 __all__ = ["begun", "calibrated", "held_out", "prepared_layers", "request_of"]
 
@@ -86,10 +87,31 @@ def begun(
     samples: Literal["auto", "all"] | int = "all",
 ) -> Trials[Config]:
     """Trials with nothing tried yet, of plans made of some precisions, once the float model has been run."""
-    baseline = _float_outputs(request, stages, layers, request.evaluation)
     listed, ladder = layers_from_table(layers), tuple(dict.fromkeys(precisions))
+    weights = _rounded(request, stages, layers, ladder)
+    baseline = _float_outputs(request, stages, layers, request.evaluation)
     costs = {name: counted_cost(name, listed, ladder) for name in COUNTED}
-    return Trials(request, stages, layers, calibration, baseline, costs, samples)
+    return Trials(request, stages, layers, calibration, weights, baseline, costs, samples)
+
+
+def _rounded(
+    request: Request[RunConfig], stages: Stages, layers: pa.Table, precisions: Iterable[Precision]
+) -> list[pa.Table]:
+    """Weights that are chosen with the calibration data in view, one table a type."""
+    config = request.config
+    return [
+        stages.run(
+            "round",
+            rounded_weights,
+            layers=layers,
+            data=request.calibration,
+            weights=kind.code,
+            config=config.quantization(),
+            batch_size=config.batch_size,
+        )
+        for kind in dict.fromkeys(precision.weights for precision in precisions)
+        if config.chooses_weights(kind)
+    ]
 
 
 def held_out(trials: Trials[RunConfig], shipped: Shipped) -> HeldOut | None:

@@ -25,6 +25,7 @@ __all__ = [
     "SCORES",
     "SEARCH",
     "SENSITIVITY",
+    "WEIGHTS",
     "content_digest",
     "facts",
     "from_ipc",
@@ -69,6 +70,19 @@ CALIBRATION = _schema(
 )
 """calibrate: one row a tensor. Bin i of the histogram counts values in [i, i+1) * 2**exponent,
 starting at i = first_bin."""
+
+WEIGHTS = _schema(
+    "weights",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("type", pa.string(), nullable=False),
+    pa.field("codes", pa.large_list(pa.int16()), nullable=False),
+    pa.field("scale", pa.large_list(pa.float32()), nullable=False),
+    pa.field("zero_point", pa.large_list(pa.int64()), nullable=False),
+    pa.field("scale_shape", pa.list_(pa.int64()), nullable=False),
+    pa.field("bias_shift", pa.list_(pa.float64())),
+)
+"""round: one row a layer whose weight was rounded with the calibration data in view. Codes are in the weight's order,
+scale and zero point in that of `scale_shape`; the shift is what is added to biases, one value an output channel."""
 
 PROBES = _schema(
     "probes",

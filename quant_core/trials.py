@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -99,6 +99,8 @@ class Trials(Generic[Config_co]):
     """Layer table of the prepared model."""
     calibration: pa.Table
     """Calibration statistics."""
+    weights: Sequence[pa.Table]
+    """Weights that were chosen with the calibration data in view."""
     baseline: pa.Table
     """Outputs of the float model on the evaluation data."""
     costs: Mapping[str, CostModel]
@@ -162,6 +164,7 @@ class Trials(Generic[Config_co]):
             evaluate_plan,
             layers=self.layers,
             calibration=self.calibration,
+            weights=self.weights,
             baseline=self.baseline,
             data=self.request.evaluation,
             plan=plan.as_dict(),
@@ -204,6 +207,7 @@ class Trials(Generic[Config_co]):
             valid=lambda table: is_exported(table, cache),
             layers=self.layers,
             calibration=self.calibration,
+            weights=self.weights,
             plan=plan.as_dict(),
             tensors=plan.tensor_types(),
             config=self.request.config.quantization(),

@@ -14,6 +14,7 @@ from quant_core.machine import Machine
 from quant_core.prepare import prepare as prepare_model
 from quant_core.probe import layer_sensitivity
 from quant_core.stages import Call, StageFunction, Stages
+from quant_core.weight_rounding import rounded_weights
 from tasks.baseline import baseline
 from tasks.calibrate import calibrate
 from tasks.evaluate import evaluate
@@ -21,6 +22,7 @@ from tasks.export import export
 from tasks.fleet import Fleet, Step, fleet_of, warn
 from tasks.prepare import prepare
 from tasks.probe import probe
+from tasks.round import round_weights
 from tasks.run_name import run_name
 from tasks.runner import THREADS, Runner
 from tasks.stage_task import StageTask
@@ -34,6 +36,7 @@ __all__ = ["PrefectStages"]
 _TASKS: Mapping[StageFunction, StageTask] = {
     prepare_model: prepare,
     tensor_histograms: calibrate,
+    rounded_weights: round_weights,
     float_outputs: baseline,
     evaluate_plan: evaluate,
     layer_sensitivity: probe,

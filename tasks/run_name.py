@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from quant_core.precision import DataType
 from quant_core.references import Reference
 
 __all__ = ["run_name"]
@@ -58,9 +59,14 @@ def _plan(arguments: Mapping[str, Any]) -> str:
     return " + ".join(f"{count} {precision}" for precision, count in counts.items())
 
 
+def _type_name(code: str) -> str:
+    return str(next(kind for kind in DataType if kind.code == code))
+
+
 _TELL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "prepare": lambda arguments: _file(arguments["model"]),
     "calibrate": lambda arguments: f"on {_file(arguments['data'])}",
+    "round": lambda arguments: f"weights to {_type_name(arguments['weights'])} on {_file(arguments['data'])}",
     "baseline": lambda arguments: f"float outputs for {_file(arguments['data'])}",
     "probe": _probe,
     "evaluate": lambda arguments: f"{_plan(arguments)}{_DOT}{_samples(arguments)}",

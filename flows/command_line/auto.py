@@ -64,6 +64,19 @@ __all__ = ["auto"]
 )
 @click.option("--samples", metavar="auto|all|N", help="Evaluation samples a probe uses.  [default: auto]")
 @click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
+@click.option(
+    "--calibrate-weights",
+    metavar="METHOD",
+    shell_complete=choices_of("calibrate_weights"),
+    help="A weight's range: minmax or mse.  [default: minmax]",
+)
+@click.option(
+    "--round-weights",
+    metavar="METHOD",
+    shell_complete=choices_of("round_weights"),
+    help="nearest, or gptq: for what layers put out.  [default: gptq for 4 bits]",
+)
+@click.option("--correct-bias", is_flag=True, default=None, help="Take what rounding adds on average from biases.")
 @click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")
 @click.option(

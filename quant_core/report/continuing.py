@@ -35,6 +35,10 @@ _OPTIONS = (
     "cost",
     "samples",
     "per_channel",
+    "calibrate_weights",
+    "round_weights",
+    "correct_bias",
+    "candidates",
     "output",
     "batch_size",
 )

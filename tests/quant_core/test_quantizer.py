@@ -8,7 +8,8 @@ import pytest
 from quant_core.histogram import Histogram, histogram_table, histograms_from_table
 from quant_core.numerics import dequantize
 from quant_core.precision import DataType, Precision
-from quant_core.quantizer import Quantizer, weight_axis
+from quant_core.quantizer import Quantizer
+from quant_core.weights import weight_axis
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench
 

@@ -15,9 +15,9 @@ from quant_core.edges import edge_types
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
-from quant_core.quantizer import reduction_axis
 from quant_core.ranking import rank
 from quant_core.tables import PROBES
+from quant_core.weights import reduction_axis
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench, distance, same
 

@@ -1,0 +1,8 @@
+"""Chooses weights with the calibration data in view."""
+
+from quant_core.weight_rounding import rounded_weights
+from tasks.stage_task import stage_task
+
+__all__ = ["round_weights"]
+
+round_weights = stage_task("round", rounded_weights)
