@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from quant_core.data import Dataset, open_dataset
 from quant_core.edges import Topology
@@ -15,6 +17,7 @@ from quant_core.histogram import Histogram, histogram_table
 from quant_core.inputs import Batch, batches, check_inputs
 from quant_core.layers import layers_from_table
 from quant_core.machine import Machine
+from quant_core.masked import is_masked, softmax_scores, without_masked
 from quant_core.operators import Role
 from quant_core.parallel import ordered_map
 from quant_core.prepare import prepared_graph
@@ -55,7 +58,7 @@ def _collect(
     watcher().expects("calibrate", data.count)
     merged: dict[str, Histogram] = {}
     infinite: set[str] = set()
-    of_batch = partial(_batch_histograms, session, tensors)
+    of_batch = partial(_batch_histograms, session, tensors, softmax_scores(graph))
     for batch, found in ordered_map(of_batch, batches(graph, data, batch_size), workers):
         for name, histogram in found.items():
             if histogram is None:
@@ -66,7 +69,9 @@ def _collect(
     return {name: merged[name] for name in tensors if name in merged and name not in infinite}
 
 
-def _batch_histograms(session: Session, tensors: list[str], batch: Batch) -> tuple[Batch, dict[str, Histogram | None]]:
+def _batch_histograms(
+    session: Session, tensors: list[str], scores: Mapping[str, int], batch: Batch
+) -> tuple[Batch, dict[str, Histogram | None]]:
     """The histogram of each tensor that is not empty in a batch; None where a value is infinite."""
     values = {**batch.feeds, **session(batch.feeds)}
     size = len(next(iter(batch.feeds.values())))
@@ -82,5 +87,15 @@ def _batch_histograms(session: Session, tensors: list[str], batch: Batch) -> tup
                     f"the float model computes a NaN in tensor {name!r} "
                     f"(samples {batch.rows[0]} to {batch.rows[-1]} of the calibration data)"
                 )
-            found[name] = Histogram.within(array, low, high) if max(-low, high) < _INFINITE else None
+            if max(-low, high) >= _INFINITE:
+                found[name] = None
+            elif name in scores and is_masked(low):
+                found |= _unmasked(name, array, scores[name])
+            else:
+                found[name] = Histogram.within(array, low, high)
     return batch, found
+
+
+def _unmasked(name: str, scores: NDArray[np.float32], axis: int) -> dict[str, Histogram]:
+    kept = without_masked(scores, axis)
+    return {name: Histogram.of(kept)} if kept.size else {}

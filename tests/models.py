@@ -481,6 +481,14 @@ def infinite_mask() -> onnx.ModelProto:
     )
 
 
+def finite_mask(masked: float = -1e9) -> onnx.ModelProto:
+    """Attention with a causal mask that is a large number."""
+    model = infinite_mask()
+    mask = next(tensor for tensor in model.graph.initializer if tensor.name == "mask")
+    mask.CopyFrom(onnx.numpy_helper.from_array(np.triu(np.full((3, 3), masked, np.float32), 1), "mask"))
+    return model
+
+
 def local_function() -> onnx.ModelProto:
     """A function of the model's own; ONNX Runtime inlines it."""
     return build(
@@ -525,6 +533,7 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     "odd-outputs": odd_outputs,
     "sequence": sequence,
     "infinite-mask": infinite_mask,
+    "finite-mask": finite_mask,
     "upsample-9": lambda: old_resampling("Upsample", 9),
     "resize-10": resize_10,
     "group-norm-18": group_norm_18,
