@@ -27,7 +27,7 @@ from quant_core.edges import Topology
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.graph import FloatGraph
 from quant_core.layers import Layer
-from quant_core.operators import Role, takes_constants
+from quant_core.operators import Role
 from quant_core.precision import ACTIVATION_TYPES, WEIGHT_TYPES, DataType, Precision, PrecisionPlan
 
 __all__ = ["Assignment"]
@@ -171,18 +171,19 @@ class _Resolution:
 def _typed_tensors(topology: Topology) -> Iterator[str]:
     """Tensors that may carry a type and that a quantized operator has to do with, in graph order."""
     graph = topology.graph
-    for node, role in zip(graph.nodes, topology.roles, strict=True):
+    for index, (node, role) in enumerate(zip(graph.nodes, topology.roles, strict=True)):
         if role is Role.FLOAT:
             continue
-        constants = [name for name in _operands(node, role) if graph.is_float_constant(name)]
+        constants = [name for name in _operands(topology, index) if graph.is_float_constant(name)]
         yield from (name for name in [*node.input, *node.output] if name in topology.quantizable or name in constants)
 
 
-def _operands(node: onnx.NodeProto, role: Role) -> Sequence[str]:
+def _operands(topology: Topology, index: int) -> Sequence[str]:
     """Inputs that have a type of their own when they are constants: a bias follows from the others."""
-    if role is Role.LAYER:
+    node = topology.graph.nodes[index]
+    if topology.roles[index] is Role.LAYER:
         return list(node.input[:2])
-    return list(node.input) if role is Role.COMPUTE and takes_constants(node.op_type) else []
+    return list(node.input) if topology.takes_constants(index) else []
 
 
 def _matching(written: str, names: Sequence[str]) -> list[str]:

@@ -173,6 +173,10 @@ class RunConfig(QuantizationConfig):
         default=0,
         description="The model output that is compared: its index or name, or `all` for all of them together.",
     )
+    equalize: bool = Field(
+        default=False,
+        description="Make the channels of each weight alike in range first, where the next layer can make up for it.",
+    )
     cost: Literal["bops", "bytes", "activation-bytes"] = Field(
         default="bops",
         description="What costs: bit operations, weight bytes, or bytes of what layers read.",

@@ -11,17 +11,19 @@ The rules:
 5. A tensor whose type the plan names carries that type. Its readers take it as it is, but for a layer with a weight
    that computes in another type: it gets a pair of its own behind. What the plan does not name stays as it would
    be, so a mover that writes a named tensor demands the wide type of what it reads.
-6. Between a node and the activation (Relu, Clip) that alone reads it there is no tensor: runtimes fuse them.
+6. Between a node and the activation (Relu, Clip) that alone reads it there is no tensor: runtimes fuse them. A Relu
+   and a Min with one bound a channel are one activation.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from quant_core.graph import FloatGraph
 from quant_core.layers import Layer
-from quant_core.operators import Role, is_activation, moving_inputs, role_of
+from quant_core.operators import Role, is_activation, moving_inputs, role_of, takes_constants
 from quant_core.precision import DataType, Precision, PrecisionPlan
 
 __all__ = ["EdgeTypes", "Topology", "edge_types"]
@@ -58,7 +60,7 @@ class Topology:
             source = graph.producer.get(node.input[0]) if node.input else None
             if (
                 source is not None
-                and is_activation(node.op_type)
+                and (is_activation(node.op_type) or _bounds_channels(graph, index))
                 and roles[source] in (Role.LAYER, Role.COMPUTE)
                 and node.input[0] not in graph.outputs
                 and len(graph.readers[node.input[0]]) == 1
@@ -66,6 +68,12 @@ class Topology:
                 fused.add(node.input[0])
                 roles[index] = Role.COMPUTE
         return cls(graph, layer_of, tuple(roles), frozenset(fused), frozenset(observed) - fused)
+
+    def takes_constants(self, index: int) -> bool:
+        """Whether a node's constant operands are values like its other operand, to be quantized as it is."""
+        node = self.graph.nodes[index]
+        bound = node.op_type == "Min" and node.input[0] in self.fused
+        return self.roles[index] is Role.COMPUTE and takes_constants(node.op_type) and not bound
 
     def quantized_inputs(self, index: int) -> list[int]:
         """Positions of a node's inputs that can carry a type."""
@@ -91,6 +99,15 @@ class EdgeTypes:
     """The type each tensor carries; a tensor without an entry stays float."""
     demand: Mapping[tuple[int, int], DataType]
     """The type a reader (node index, input position) wants; without an entry it takes the tensor as it is."""
+
+
+def _bounds_channels(graph: FloatGraph, index: int) -> bool:
+    """Whether a node is the second half of a Clip with one bound a channel: a Min behind a Relu (`equalization`)."""
+    node = graph.nodes[index]
+    if node.op_type != "Min" or len(node.input) != 2 or not graph.is_float_constant(node.input[1]):
+        return False
+    dims = list(graph.initializers[node.input[1]].dims)
+    return graph.nodes[graph.producer[node.input[0]]].op_type == "Relu" and len(dims) > 1 and math.prod(dims) == dims[1]
 
 
 def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision) -> EdgeTypes:

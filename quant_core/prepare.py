@@ -13,7 +13,8 @@ import onnx
 import onnxruntime as ort
 import pyarrow as pa
 
-from quant_core.errors import InputError
+from quant_core.equalization import equalized
+from quant_core.errors import InputError, UnsupportedError
 from quant_core.graph import FloatGraph, outer_names
 from quant_core.layers import find_layers, layer_table
 from quant_core.machine import Machine
@@ -41,8 +42,10 @@ _IR_VERSION = 10  # the one that came with opset 21
 _OTHER_FLOATS = frozenset([onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE])
 
 
-def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.Table:
+def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine, equalize: bool = False) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
+
+    With `equalize` the channels of its weights are made alike first (see `equalization`).
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`). Raises
     InputError when the file is no float ONNX model or has nothing to narrow.
@@ -56,7 +59,10 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine) -> pa.
         optimized = _optimized(proto, path.parent, Path(scratch), model.url)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
-        _write(_inferred(optimized, Path(scratch)), Path(scratch))
+        inferred = _inferred(optimized, Path(scratch))
+        if equalize:
+            inferred = _equalized(inferred, Path(scratch), model.url)
+        _write(inferred, Path(scratch))
         digest = published(Path(scratch), cache / _STAGE, [DATA_FILE])
     graph = prepared_graph(digest, cache)
     layers = find_layers(graph, layer_ops)
@@ -209,6 +215,15 @@ def _inferred(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
         found = [value for value in session.get_outputs() if value.name in set(unknown)]
         proto.graph.value_info.extend(filter(None, map(_declared, found)))
     return proto
+
+
+def _equalized(proto: onnx.ModelProto, folder: Path, source: str) -> onnx.ModelProto:
+    graph = FloatGraph(proto, folder)
+    if graph.is_large:
+        raise UnsupportedError(f"{source}: equalize is for models of up to 1 GiB of weights; leave it out")
+    model = equalized(graph)
+    _name_nodes(model)
+    return _inferred(model, folder)
 
 
 def _declared(value: ort.NodeArg) -> onnx.ValueInfoProto | None:

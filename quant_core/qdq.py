@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from quant_core.edges import EdgeTypes, edge_types
 from quant_core.errors import UnsupportedError
 from quant_core.numerics import QParams, dequantize
-from quant_core.operators import Role, moving_inputs, takes_constants
+from quant_core.operators import Role, moving_inputs
 from quant_core.opset import opset_of, pair_domain
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantizer import Quantizer
@@ -123,7 +123,7 @@ class _Writing:
         role = self.topology.roles[self.unit]
         if role is Role.LAYER and position < 3 and name in self.graph.initializers:
             return self.layer_constant(position, name)
-        if role is Role.COMPUTE and self.graph.is_float_constant(name) and takes_constants(self.op_type):
+        if self.graph.is_float_constant(name) and self.topology.takes_constants(self.unit):
             return self.operand(name)
         base = self.types.base.get(name)
         carried = name if base is None else self.carried(name)
@@ -179,11 +179,6 @@ class _Writing:
                 "use float16"
             )
         return dtype
-
-    @property
-    def op_type(self) -> str:
-        """Operator of the float node that is being written."""
-        return self.graph.nodes[self.unit].op_type
 
     def operand(self, name: str) -> str:
         """A constant operand of a computation, in its activation type; a mask of what no type holds as it is."""

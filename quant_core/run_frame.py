@@ -61,6 +61,7 @@ def prepared_layers(request: Request[RunConfig], stages: Stages) -> pa.Table:
         valid=lambda table: is_prepared(table, cache),
         model=request.model,
         layer_ops=request.config.candidate_ops,
+        equalize=request.config.equalize,
     )
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)

@@ -76,6 +76,7 @@ __all__ = ["auto"]
     shell_complete=choices_of("round_weights"),
     help="nearest, or gptq: for what layers put out.  [default: gptq for 4 bits]",
 )
+@click.option("--equalize", is_flag=True, default=None, help="Make channels of weights alike in range first.")
 @click.option("--correct-bias", is_flag=True, default=None, help="Take what rounding adds on average from biases.")
 @click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")

@@ -38,6 +38,7 @@ _OPTIONS = (
     "calibrate_weights",
     "round_weights",
     "correct_bias",
+    "equalize",
     "candidates",
     "output",
     "batch_size",
