@@ -71,6 +71,9 @@ def float_outputs(
     rows = np.arange(dataset.count)
     parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "baseline")]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    for name, array in whole.items():
+        if not array.size:
+            raise InputError(f"output {name!r} holds no value (shape {list(array.shape)}): there is nothing to compare")
     columns = {name: _fixed_size(array) for name, array in whole.items()}
     shapes = {name: list(array.shape[1:]) for name, array in whole.items()}
     metric = _user_metric(function, whole, dataset.labels)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow as pa
 from quant_core.equalization import equalized
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.graph import FloatGraph, outer_names
-from quant_core.layers import find_layers, layer_table
+from quant_core.layers import Layer, find_layers, layer_table
 from quant_core.machine import Machine
 from quant_core.model_file import load_small_weights, read_model
 from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
@@ -68,7 +69,18 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine, equali
     layers = find_layers(graph, layer_ops)
     if not layers:
         raise InputError(f"{model.url}: has no layer to narrow: no {_named(layer_ops)} on float data")
+    _refuse_infinite_weights(graph, layers, model.url)
     return with_facts(layer_table(layers), prepared=digest)
+
+
+def _refuse_infinite_weights(graph: FloatGraph, layers: Sequence[Layer], source: str) -> None:
+    for layer in layers:
+        if layer.weight is not None:
+            values = graph.constant(layer.weight)
+            if not np.isfinite([values.min(initial=0), values.max(initial=0)]).all():
+                raise InputError(
+                    f"{source}: weight {layer.weight!r} of layer {layer.name!r} holds a NaN or an infinity"
+                )
 
 
 def prepared_graph(digest: str, cache: Path) -> FloatGraph:

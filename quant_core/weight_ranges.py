@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -33,7 +34,8 @@ def constant_qparams(
     value, or (`calibrate_weights="mse"`) at the least squared error of the values themselves.
     """
     groups = _groups(values, axis, block)
-    low, high = groups.min(axis=-1).astype(np.float64), groups.max(axis=-1).astype(np.float64)
+    # Every range holds 0; of no values, it holds nothing else.
+    low, high = (end(axis=-1, initial=0).astype(np.float64) for end in (groups.min, groups.max))
     chosen = choose_qparams(low, high, dtype, symmetric)
     if config.has_power_of_two_scales:
         chosen = power_of_two(chosen, config.power_of_two_rounding == "nearest")
@@ -50,12 +52,13 @@ def _groups(values: NDArray[np.float32], axis: int | None, block: int | None) ->
     if axis is None:
         return values.reshape(-1)
     if block is None:
-        return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+        first = np.moveaxis(values, axis, 0)
+        return first.reshape(len(first), math.prod(first.shape[1:]))
     along = np.moveaxis(values, axis, -1)
     padding = -along.shape[-1] % block
     # The last block is filled up with its last value, which leaves its ends as they are.
     along = np.pad(along, [(0, 0)] * (values.ndim - 1) + [(0, padding)], mode="edge")
-    return np.moveaxis(along.reshape(*along.shape[:-1], -1, block), -2, axis)
+    return np.moveaxis(along.reshape(*along.shape[:-1], along.shape[-1] // block, block), -2, axis)
 
 
 def _least_error(groups: NDArray[np.float32], candidates: Sequence[QParams]) -> QParams:

@@ -183,3 +183,9 @@ def test_rows_of_a_sample_are_kept_together(workbench):
     for shape in [(), (3, 7)]:
         with pytest.raises(InputError, match="its first axis is not the batch"):
             per_sample(np.zeros(shape), "y", batch)
+
+
+def test_an_output_without_values_is_refused_by_name(tmp_path):
+    model = build("(float[N,3] x) => (float[N,0] y) { y = MatMul(x, w) }", {"w": np.zeros((3, 0), np.float32)})
+    with pytest.raises(InputError, match=r"output 'y' holds no value \(shape \[5, 0\]\)"):
+        Scored(bench(model, tmp_path), tmp_path)

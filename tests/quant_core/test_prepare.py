@@ -163,6 +163,14 @@ def test_a_model_without_layers_is_refused(tmp_path):
     assert "has no layer to narrow: no Conv, ConvTranspose, Gemm, MatMul on float data" in refused(model, tmp_path)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_is_refused_by_name(tmp_path, value):
+    weight = np.eye(4, dtype=np.float32)
+    weight[1, 2] = value
+    model = build("(float[N,4] x) => (float[N,4] y) { [fc] y = MatMul(x, w) }", {"w": weight})
+    assert "weight 'w' of layer 'fc' holds a NaN or an infinity" in refused(model, tmp_path)
+
+
 def test_a_quantized_model_is_refused(tmp_path, workbench):
     made = workbench("chain")
     assert "already quantized (" in refused(made.exported(made.wide), tmp_path)

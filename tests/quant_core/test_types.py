@@ -366,3 +366,16 @@ def test_4_bit_weights_take_half_a_byte_each_of_the_file(tmp_path):
     assert 2**17 < sizes["4"] < 2**17 + 4096
     assert abs(sizes["8"] - 2**18) < 4096
     assert abs(sizes["16"] - 2**19) < 4096
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"per_channel": True}, {"block_size": 16}, {"calibrate_weights": "mse"}], ids=str
+)
+def test_a_weight_without_values(tmp_path, config):
+    model = build(
+        "(float[N,3] x) => (float[N,2] y, float[N,0] z) { [m] z = MatMul(x, w)  [n] y = MatMul(x, v) }",
+        {"w": np.zeros((3, 0), np.float32), "v": (3, 2)},
+    )
+    made = bench(model, tmp_path, **config)
+    plan = made.plan("m", "n", precision="a8w4")
+    assert same(made.ship(plan), made.simulate(plan))
