@@ -19,6 +19,7 @@ from quant_core.config import Criterion
 from quant_core.errors import InputError
 from quant_core.progress import Watcher
 from quant_core.report.certainty import certainty
+from quant_core.report.speed import speed
 from quant_core.tables import from_ipc
 
 __all__ = ["TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]
@@ -161,7 +162,7 @@ def print_outcome(screen: Console, manifest: Mapping[str, Any], folder: str) -> 
         highlight=False,
         soft_wrap=True,
     )
-    for sentence in certainty(manifest):
+    for sentence in filter(None, [*certainty(manifest), speed(manifest)]):
         screen.print(sentence, highlight=False, soft_wrap=True, markup=False)
     screen.print(f"model and report are in {escape(folder)}", highlight=False, soft_wrap=True)
 

@@ -22,7 +22,7 @@ from quant_core.probe import layer_sensitivity, probe_shards
 from quant_core.progress import watcher
 from quant_core.racing import gathered, sample_rounds, unsettled
 from quant_core.ranking import rank
-from quant_core.run_frame import begun, calibrated, held_out, prepared_layers, request_of
+from quant_core.run_frame import begun, calibrated, held_out, prepared_layers, request_of, timed_models
 from quant_core.stages import Stages
 from quant_core.trials import Request, Shipped, Trials
 
@@ -68,7 +68,7 @@ def run(request: Request, stages: Stages) -> Outcome:
     if ranking.num_rows:
         search_plans(trials, ranking)
     shipped = _shipped(trials)
-    outcome = write_output(Findings(trials, ranking, shipped, held_out(trials, shipped)))
+    outcome = write_output(Findings(trials, ranking, shipped, held_out(trials, shipped), timed_models(trials, shipped)))
     if not shipped.met:
         raise TargetError(trials.shortfall(trials.done[0]), outcome)
     return outcome
@@ -129,7 +129,16 @@ def _everything_meets(trials: Trials, wide: PrecisionPlan) -> bool:
             return False
         further = f"on to {narrow[rung]}" if rung < len(narrow) else "there is no narrower one to choose"
         watcher().noted(f"all layers at {precision} meet the target at once; {further}")
-    return True
+    return _cheapest_meets(trials, wide)
+
+
+def _cheapest_meets(trials: Trials, wide: PrecisionPlan) -> bool:
+    """Whether the plan that costs least may be: not every layer need be cheapest at the narrowest precision."""
+    ladder = (trials.request.config.wide, *trials.request.config.narrow)
+    cheapest = PrecisionPlan(
+        tuple((name, min(reversed(ladder), key=lambda one: trials.cost.prices[name, one])) for name, _ in wide.layers)
+    )
+    return any(trial.plan == cheapest for trial in trials.done) or trials.evaluate(cheapest, "search").met
 
 
 def _shipped(trials: Trials) -> Shipped:

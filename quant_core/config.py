@@ -177,13 +177,30 @@ class RunConfig(QuantizationConfig):
         default=False,
         description="Make the channels of each weight alike in range first, where the next layer can make up for it.",
     )
-    cost: Literal["bops", "bytes", "activation-bytes"] = Field(
+    cost: Literal["bops", "bytes", "activation-bytes", "latency"] = Field(
         default="bops",
-        description="What costs: bit operations, weight bytes, or bytes of what layers read.",
+        description="What costs: bit operations, weight bytes, bytes of what layers read, or the time layers take in "
+        "ONNX Runtime on this machine.",
+    )
+    device_costs: str | None = Field(
+        default=None,
+        description="A CSV file of what layers take on your device (layer,precision,milliseconds), in place of timing "
+        "them here; for the cost latency.",
+    )
+    time_models: bool = Field(
+        default=False,
+        description="Whether the float, the wide and the finished model are timed in ONNX Runtime; with the cost "
+        "latency they are.",
     )
     batch_size: int | None = Field(
         default=None, ge=1, description="Samples a forward pass takes at once; by default what keeps memory small."
     )
+
+    @model_validator(mode="after")
+    def _device_costs_are_latencies(self) -> Self:
+        if self.device_costs is not None and self.cost != "latency":
+            raise ValueError(f"device_costs are of the cost 'latency', not of {self.cost!r}; leave them out")
+        return self
 
     @property
     def candidate_ops(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from quant_core.output import Findings, Outcome, write_output
 from quant_core.precision import PrecisionPlan
 from quant_core.prepare import prepared_graph
 from quant_core.ranking import rank
-from quant_core.run_frame import begun, calibrated, held_out, prepared_layers, request_of
+from quant_core.run_frame import begun, calibrated, held_out, prepared_layers, request_of, timed_models
 from quant_core.stages import Stages
 from quant_core.tables import facts
 from quant_core.trials import Request, Shipped, Trial, Trials, target_score
@@ -92,7 +92,11 @@ def run(request: Request[LayerWiseConfig], assignment: Assignment, stages: Stage
     shipped = trials.ship(plan, None if confidence is None else 1 - confidence)
     if plan != wide:
         trials.noted(_trial(trials, shipped))
-    return write_output(Findings(trials, rank(layers, [], config.wide), shipped, held_out(trials, shipped)))
+    return write_output(
+        Findings(
+            trials, rank(layers, [], config.wide), shipped, held_out(trials, shipped), timed_models(trials, shipped)
+        )
+    )
 
 
 def _check_ranges(plan: PrecisionPlan, graph: FloatGraph, calibration: pa.Table) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from quant_core.assurance import assurance
 from quant_core.config import RunConfig, SearchConfig
 from quant_core.cost import cost_summary
+from quant_core.latency import times_summary
 from quant_core.layers import layers_from_table
 from quant_core.metrics import METRICS, scores_of
 from quant_core.outcome import Outcome
@@ -55,6 +56,8 @@ class Findings:
     """The model that is given out."""
     held_out: HeldOut | None
     """Its scores on held-out data, where the user gave any."""
+    times: pa.Table | None = None
+    """How long models take (schema MODEL_TIMES), where that was asked for."""
 
 
 def write_output(findings: Findings) -> Outcome:
@@ -134,6 +137,7 @@ def _manifest(findings: Findings) -> dict[str, Any]:
             "objective": config.cost,
             **cost_summary(trials.costs.values(), shipped.plan, trials.done[0].plan),
         },
+        "latency": None if findings.times is None else times_summary(findings.times),
         "work": {
             "probes": findings.ranking.num_rows,
             "probe_samples": sum(findings.ranking.column("samples").to_pylist()),

@@ -11,9 +11,19 @@ import pyarrow as pa
 
 from quant_core.calibration import calibrate
 from quant_core.config import Config, RunConfig
-from quant_core.cost import COUNTED, counted_cost
+from quant_core.cost import COUNTED, CostModel, counted_cost
 from quant_core.data import DataSource, refer_data
 from quant_core.evaluation import float_outputs
+from quant_core.latency import (
+    LATENCY,
+    DeviceCosts,
+    device_cost,
+    layer_times,
+    measured_cost,
+    model_times,
+    processor_name,
+    read_device_costs,
+)
 from quant_core.layers import layers_from_table
 from quant_core.model_file import refer_model
 from quant_core.output import HeldOut
@@ -26,7 +36,7 @@ from quant_core.tables import facts
 from quant_core.trials import Request, Shipped, Trials
 from quant_core.weight_rounding import rounded_weights
 
-__all__ = ["begun", "calibrated", "held_out", "prepared_layers", "request_of"]
+__all__ = ["begun", "calibrated", "held_out", "prepared_layers", "request_of", "timed_models"]
 
 
 def request_of(
@@ -65,6 +75,7 @@ def prepared_layers(request: Request[RunConfig], stages: Stages) -> pa.Table:
     )
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)
+    _device_costs(request, layers, cache)
     return layers
 
 
@@ -92,7 +103,54 @@ def begun(
     weights = _rounded(request, stages, layers, ladder)
     baseline = _float_outputs(request, stages, layers, request.evaluation)
     costs = {name: counted_cost(name, listed, ladder) for name in COUNTED}
+    if request.config.cost == LATENCY:
+        costs[LATENCY] = _latency(request, stages, layers, calibration, ladder)
     return Trials(request, stages, layers, calibration, weights, baseline, costs, samples)
+
+
+def _latency(
+    request: Request[RunConfig],
+    stages: Stages,
+    layers: pa.Table,
+    calibration: pa.Table,
+    precisions: tuple[Precision, ...],
+) -> CostModel:
+    """What layers take: on the user's device if they say so, or else here."""
+    given = _device_costs(request, layers, stages.machine.cache)
+    if given is not None:
+        return device_cost(given, layers_from_table(layers), precisions)
+    times = stages.run(
+        "latency",
+        layer_times,
+        layers=layers,
+        calibration=calibration,
+        data=request.calibration,
+        precisions=[str(precision) for precision in precisions],
+        config=request.config.quantization(),
+        processor=processor_name(),
+    )
+    return measured_cost(times)
+
+
+def _device_costs(request: Request[RunConfig], layers: pa.Table, cache: Path) -> DeviceCosts | None:
+    given = request.config.device_costs
+    return None if given is None else read_device_costs(given, layers_from_table(layers), cache)
+
+
+def timed_models(trials: Trials[RunConfig], shipped: Shipped) -> pa.Table | None:
+    """How long the float, the wide and the shipped model take, where that is asked for."""
+    request = trials.request
+    if request.config.cost != LATENCY and not request.config.time_models:
+        return None
+    wide = trials.exported(trials.done[0].plan)
+    return trials.stages.run(
+        "timing",
+        model_times,
+        layers=trials.layers,
+        models={"float": request.model, "wide": wide, "mixed": shipped.file},
+        data=request.calibration,
+        processor=processor_name(),
+    )
 
 
 def _rounded(

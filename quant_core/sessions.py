@@ -29,6 +29,8 @@ class Numerics(Enum):
     FAST = "fast"
     """All float optimisations on (blocked convolutions above all). Sums round differently in the last bit, which
     now and then tips a value into the neighbouring code: losses move by about a hundredth, in half the time."""
+    DEPLOYED = "deployed"
+    """All optimisations on, Q/DQ pairs fused into integer kernels: for timing, as an application would run it."""
 
 
 def session_options(numerics: Numerics = Numerics.SHIPPED, folder: Path | None = None) -> ort.SessionOptions:
@@ -50,6 +52,7 @@ def session_options(numerics: Numerics = Numerics.SHIPPED, folder: Path | None =
         options.add_session_config_entry("session.disable_prepacking", "1")
     else:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if numerics is Numerics.FAST:
         # Otherwise these optimisations would quantize the float weights of a simulation once more.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     if folder is not None:
@@ -69,6 +72,10 @@ class Session:
         """Run on arrays."""
         results = self._session.run(None, {name: feeds[name] for name in self.inputs})
         return dict(zip(self.outputs, results, strict=True))
+
+    def values(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, ort.OrtValue]:
+        """Arrays as ONNX Runtime's own values, for `run_values`."""
+        return {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[name])) for name in self.inputs}
 
     def run_values(self, feeds: Mapping[str, ort.OrtValue]) -> dict[str, ort.OrtValue]:
         """Run on ONNX Runtime's own values, which are handed from session to session without a copy."""
@@ -94,10 +101,12 @@ def open_nodes(
     outputs: Iterable[str],
     constants: Constants,
     numerics: Numerics = Numerics.SHIPPED,
+    types: Mapping[str, int] | None = None,
 ) -> Session:
     """Open some nodes of a written plan as a session of their own.
 
-    Inputs are the tensors that the nodes read, or `outputs` names, and the nodes do not write. Constants come
+    Inputs are the tensors that the nodes read, or `outputs` names, and the nodes do not write. `types` are the element
+    types of inputs and outputs that the float graph does not know and that are not float32. Constants come
     from `constants` or the float graph; large ones are handed to ONNX Runtime as they are in memory instead of
     through a serialized model, or mapped from the float graph's file.
     """
@@ -106,7 +115,7 @@ def open_nodes(
     wanted = [name for node in nodes for name in [*node.input, *outer_names(node)] if name] + outputs
     read = dict.fromkeys(name for name in wanted if name not in produced)
     fixed = [name for name in read if name in constants or name in graph.initializers]
-    model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs)
+    model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs, types or {})
     options = session_options(numerics, graph.folder)
     injected = {}
     for name in fixed:
@@ -123,22 +132,26 @@ def open_nodes(
 
 
 def _model(
-    graph: FloatGraph, nodes: Sequence[onnx.NodeProto], inputs: Iterable[str], outputs: Iterable[str]
+    graph: FloatGraph,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    types: Mapping[str, int],
 ) -> onnx.ModelProto:
     model = onnx.ModelProto(ir_version=graph.model.ir_version)
     model.opset_import.extend(graph.model.opset_import)
     model.functions.extend(graph.model.functions)
     model.graph.name = "part"
     model.graph.node.extend(nodes)
-    model.graph.input.extend(_typed(graph, name) for name in inputs)
-    model.graph.output.extend(_typed(graph, name) for name in outputs)
+    model.graph.input.extend(_typed(graph, name, types) for name in inputs)
+    model.graph.output.extend(_typed(graph, name, types) for name in outputs)
     return model
 
 
-def _typed(graph: FloatGraph, name: str) -> onnx.ValueInfoProto:
-    """A tensor's declaration without a shape; whatever a plan adds to the float graph is float32."""
+def _typed(graph: FloatGraph, name: str, types: Mapping[str, int]) -> onnx.ValueInfoProto:
+    """A tensor's declaration without a shape; what a plan adds to the float graph is float32 unless it is told."""
     value = graph.values.get(name)
     if value is not None and not value.type.HasField("tensor_type"):
         return value  # a sequence or an optional
-    known = graph.element_type(name)
+    known = types.get(name) or graph.element_type(name)
     return onnx.helper.make_tensor_value_info(name, known or onnx.TensorProto.FLOAT, None)

@@ -20,11 +20,13 @@ __all__ = [
     "CALIBRATION",
     "EXPORTED",
     "LAYERS",
+    "MODEL_TIMES",
     "PROBES",
     "SCHEMA_VERSION",
     "SCORES",
     "SEARCH",
     "SENSITIVITY",
+    "TIMES",
     "WEIGHTS",
     "content_digest",
     "facts",
@@ -83,6 +85,27 @@ WEIGHTS = _schema(
 )
 """round: one row a layer whose weight was rounded with the calibration data in view. Codes are in the weight's order,
 scale and zero point in that of `scale_shape`; the shift is what is added to biases, one value an output channel."""
+
+TIMES = _schema(
+    "times",
+    pa.field("layer", pa.string()),
+    pa.field("precision", pa.string(), nullable=False),
+    pa.field("milliseconds", pa.float64(), nullable=False),
+    pa.field("median", pa.float64(), nullable=False),
+    pa.field("turns", pa.int64(), nullable=False),
+)
+"""latency: one row a (layer, precision), in time for one sample: the fastest of all turns, and the median. Where no
+layer is named, the whole model with all layers at that precision. What a call of an empty model takes is off a
+layer's."""
+
+MODEL_TIMES = _schema(
+    "model-times",
+    pa.field("model", pa.string(), nullable=False),
+    pa.field("milliseconds", pa.float64(), nullable=False),
+    pa.field("fastest", pa.float64(), nullable=False),
+    pa.field("turns", pa.int64(), nullable=False),
+)
+"""timing: one row a model file, in time for one sample: the median of all turns, and the fastest."""
 
 PROBES = _schema(
     "probes",

@@ -200,6 +200,16 @@ class Trials(Generic[Config_co]):
 
         `alpha` is the error probability that its bound may spend.
         """
+        file = self.exported(plan)
+        scores = self.verify(file, self.baseline, self.request.evaluation)
+        score, bound = target_score(self.request.config.target, scores, self.baseline), self._bound(scores, alpha)
+        met = self.request.config.target.met_by(bound)
+        measured = Trial(plan, scores, score, met, bound, alpha)
+        self.done[:] = [measured if trial.plan == plan else trial for trial in self.done]
+        return Shipped(plan, file, scores, bound, met)
+
+    def exported(self, plan: PrecisionPlan) -> Reference:
+        """The model file of a plan."""
         cache = self.stages.machine.cache
         exported = self.stages.run(
             "export",
@@ -212,13 +222,7 @@ class Trials(Generic[Config_co]):
             tensors=plan.tensor_types(),
             config=self.request.config.quantization(),
         )
-        file = exported_reference(exported, cache)
-        scores = self.verify(file, self.baseline, self.request.evaluation)
-        score, bound = target_score(self.request.config.target, scores, self.baseline), self._bound(scores, alpha)
-        met = self.request.config.target.met_by(bound)
-        measured = Trial(plan, scores, score, met, bound, alpha)
-        self.done[:] = [measured if trial.plan == plan else trial for trial in self.done]
-        return Shipped(plan, file, scores, bound, met)
+        return exported_reference(exported, cache)
 
     def verify(self, file: Reference, baseline: pa.Table, data: Reference) -> pa.Table:
         """Score a model file on a data set."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 from quant_core.calibration import calibrate as tensor_histograms
 from quant_core.evaluation import evaluate_plan, float_outputs, score_file
 from quant_core.export import export as quantized_file
+from quant_core.latency import layer_times, model_times
 from quant_core.machine import Machine
 from quant_core.prepare import prepare as prepare_model
 from quant_core.probe import layer_sensitivity
@@ -20,6 +21,7 @@ from tasks.calibrate import calibrate
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.fleet import Fleet, Step, fleet_of, warn
+from tasks.latency import latency
 from tasks.prepare import prepare
 from tasks.probe import probe
 from tasks.round import round_weights
@@ -28,6 +30,7 @@ from tasks.runner import THREADS, Runner
 from tasks.stage_task import StageTask
 from tasks.step_key import GivenKey, step_key
 from tasks.stored_result import StoredResult
+from tasks.timing import timing
 from tasks.verify import verify
 from tasks.workspace import Workspace
 
@@ -37,6 +40,8 @@ _TASKS: Mapping[StageFunction, StageTask] = {
     prepare_model: prepare,
     tensor_histograms: calibrate,
     rounded_weights: round_weights,
+    layer_times: latency,
+    model_times: timing,
     float_outputs: baseline,
     evaluate_plan: evaluate,
     layer_sensitivity: probe,

@@ -67,6 +67,8 @@ _TELL: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "prepare": lambda arguments: _file(arguments["model"]),
     "calibrate": lambda arguments: f"on {_file(arguments['data'])}",
     "round": lambda arguments: f"weights to {_type_name(arguments['weights'])} on {_file(arguments['data'])}",
+    "latency": lambda arguments: f"of layers at {', '.join(arguments['precisions'])}",
+    "timing": lambda arguments: f"of {', '.join(arguments['models'])}",
     "baseline": lambda arguments: f"float outputs for {_file(arguments['data'])}",
     "probe": _probe,
     "evaluate": lambda arguments: f"{_plan(arguments)}{_DOT}{_samples(arguments)}",

@@ -60,8 +60,10 @@ __all__ = ["auto"]
     "--cost",
     metavar="COST",
     shell_complete=choices_of("cost"),
-    help="What to save: bops, bytes or activation-bytes.  [default: bops]",
+    help="What to save: bops, bytes, activation-bytes or latency.  [default: bops]",
 )
+@click.option("--device-costs", metavar="CSV", type=click.Path(), help="Your device's latencies, for --cost latency.")
+@click.option("--time-models", is_flag=True, default=None, help="Time float, wide and mixed model in ONNX Runtime.")
 @click.option("--samples", metavar="auto|all|N", help="Evaluation samples a probe uses.  [default: auto]")
 @click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
 @click.option(

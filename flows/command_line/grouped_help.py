@@ -29,6 +29,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
         "samples",
         "cost",
         "device_costs",
+        "time_models",
         "confidence",
         "frontier",
         "evaluations",

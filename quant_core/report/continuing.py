@@ -33,6 +33,8 @@ _OPTIONS = (
     "evaluations",
     "rank",
     "cost",
+    "device_costs",
+    "time_models",
     "samples",
     "per_channel",
     "calibrate_weights",

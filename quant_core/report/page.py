@@ -11,6 +11,7 @@ from quant_core.report.certainty import certainty
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.continuing import command, next_step
 from quant_core.report.limits import LISTED, ROWS, foremost, short
+from quant_core.report.speed import speed
 from quant_core.report.templates import rendered
 from quant_core.report.verdict import LayerRow, costs, doubt, headline, layer_rows, score_rows, verdict
 
@@ -39,6 +40,7 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
         headline=headline(manifest),
         doubt=doubt(manifest),
         certainty=certainty(manifest),
+        speed=speed(manifest),
         scores=score_rows(manifest),
         costs=costs(manifest, layers),
         layers=foremost(rows, ROWS, _weight),

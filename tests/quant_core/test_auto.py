@@ -284,3 +284,40 @@ def test_a_wide_model_that_is_not_sure_to_meet_the_target_is_an_error_that_says_
     target = {"metric": "l2", "limit": score * 1.001, "confidence": 0.95}
     with pytest.raises(TargetError, match=r"is not sure to meet .* is possible; about [\d,]+ evaluation samples would"):
         run(chain, tmp_path, config_from(target=target, wide="a16w16"), name="unsure")
+
+
+def test_the_fastest_plan_by_a_devices_times_is_found_and_models_are_timed(chain, tmp_path):
+    names = ["c1", "c2", "c3", "fc"]
+    rows = [
+        f"{name},{precision},{time}"
+        for at, name in enumerate(names)
+        for precision, time in (("float32", 2), ("au8w8", 3 if at == 0 else 1))
+    ]
+    (tmp_path / "device.csv").write_text("\n".join(["layer,precision,milliseconds", *rows]))
+    wanted = config(100.0, wide="float32", cost="latency", device_costs=str(tmp_path / "device.csv"))
+    outcome = run(chain, tmp_path, wanted)
+    assert outcome.plan.as_dict() == {name: "float32" if at == 0 else "au8w8" for at, name in enumerate(names)}
+    assert outcome.manifest["costs"]["latency"]["wide"] == 2 * len(names)
+    assert outcome.manifest["costs"]["latency"]["mixed"] == len(names) + 1
+    assert min(outcome.manifest["latency"][model] for model in ("float", "wide", "mixed")) > 0
+    assert "times" in (outcome.folder / "report.html").read_text()
+
+
+def test_layers_are_timed_here_without_a_devices_times(chain, tmp_path):
+    outcome = run(chain, tmp_path, config(100.0, wide="float32", cost="latency"))
+    assert outcome.manifest["costs"]["objective"] == "latency"
+    assert outcome.manifest["costs"]["latency"]["wide"] > 0
+    assert outcome.manifest["seconds"]["latency"] > 0
+
+
+def test_models_are_timed_only_when_asked(chain, tmp_path):
+    assert run(chain, tmp_path, config(100.0)).manifest["latency"] is None
+    assert run(chain, tmp_path, config(100.0, time_models=True)).manifest["latency"]["speedup"] > 0
+
+
+def test_a_devices_times_that_do_not_fit_are_refused_before_any_work(chain, tmp_path):
+    (tmp_path / "device.csv").write_text("layer,precision,milliseconds\nnobody,float32,1\n")
+    with pytest.raises(InputError, match="'nobody' is no layer of the model"):
+        run(chain, tmp_path, config(100.0, cost="latency", device_costs=str(tmp_path / "device.csv")))
+    with pytest.raises(InputError, match="device_costs are of the cost 'latency'"):
+        config(100.0, device_costs="device.csv")

@@ -1,0 +1,18 @@
+"""How long models and their layers take in ONNX Runtime, and what layers cost by that."""
+
+from quant_core.latency.device_costs import DeviceCosts, read_device_costs
+from quant_core.latency.layer_times import layer_times, processor_name
+from quant_core.latency.model_times import model_times, times_summary
+from quant_core.latency.prices import LATENCY, device_cost, measured_cost
+
+__all__ = [
+    "LATENCY",
+    "DeviceCosts",
+    "device_cost",
+    "layer_times",
+    "measured_cost",
+    "model_times",
+    "processor_name",
+    "read_device_costs",
+    "times_summary",
+]

@@ -1,0 +1,149 @@
+"""Stage: times each layer at each precision, and the whole model with all layers at one.
+
+A layer is timed as a model of its own (see `sections`), with ONNX Runtime's full optimisations on one thread, all
+precisions turn about, and with them a model that does nothing: what that takes is the call's, not the layer's. What
+a layer takes depends on the processor, and never quite repeats: the results are kept
+like any other step's, so that a run can.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.config import QuantizationConfig
+from quant_core.data import open_dataset
+from quant_core.errors import UnsupportedError
+from quant_core.evaluation import quantizer_of
+from quant_core.graph import FloatGraph
+from quant_core.inputs import Batch, batches
+from quant_core.latency.sections import Section, WrittenPlan
+from quant_core.latency.timing import NO_TIME, Timing, timed
+from quant_core.layers import Layer, layers_from_table
+from quant_core.machine import Machine
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.progress import watcher
+from quant_core.qdq import PlanWriter
+from quant_core.quantizer import Quantizer
+from quant_core.references import Reference
+from quant_core.sessions import Numerics, open_nodes
+from quant_core.tables import TIMES
+
+__all__ = ["layer_times", "processor_name"]
+
+_LAYER_SECONDS, _MODEL_SECONDS = 0.05, 0.5
+"""How long each layer and each model is timed at a precision."""
+
+Values = Mapping[str, NDArray[np.generic]]
+
+
+def layer_times(
+    layers: pa.Table,
+    calibration: pa.Table,
+    data: Reference,
+    precisions: Sequence[str],
+    config: QuantizationConfig,
+    processor: str,
+    machine: Machine,
+) -> pa.Table:
+    """Milliseconds of each layer at each precision, for one sample (schema TIMES).
+
+    `processor` says where: results of one are not taken for another's. Raises UnsupportedError when ONNX Runtime
+    cannot run the model at a precision.
+    """
+    quantizer = quantizer_of(layers, calibration, config, machine)
+    listed = layers_from_table(layers)
+    batch = next(batches(quantizer.graph, open_dataset(data, machine.cache), 1))
+    plans = {precision: _written(quantizer, listed, Precision.parse(precision)) for precision in precisions}
+    watcher().expects("latency", len(listed) + 1)
+    rows = [*_model_rows(plans, batch), *_layer_rows(plans, listed, batch)]
+    return pa.Table.from_pylist(rows, schema=TIMES)
+
+
+def _written(quantizer: Quantizer, layers: Sequence[Layer], precision: Precision) -> WrittenPlan:
+    writer = PlanWriter(quantizer, folded=False)
+    written = writer.write(PrecisionPlan.uniform([layer.name for layer in layers], precision))
+    return WrittenPlan(quantizer.graph, quantizer.topology, written, writer.constants)
+
+
+def _model_rows(plans: Mapping[str, WrittenPlan], batch: Batch) -> Iterator[dict[str, object]]:
+    """Rows of the whole model."""
+    calls = []
+    for precision, plan in plans.items():
+        whole = Section(plan.written.nodes, tuple(batch.feeds), plan.graph.outputs)
+        calls.append(_call(plan, whole, batch.feeds, f"the model with all layers at {precision}"))
+    yield from _rows(None, list(plans), timed(calls, _MODEL_SECONDS), batch)
+
+
+def _layer_rows(plans: Mapping[str, WrittenPlan], layers: Sequence[Layer], batch: Batch) -> Iterator[dict[str, object]]:
+    sections = {precision: {layer.name: plan.section(layer) for layer in layers} for precision, plan in plans.items()}
+    values = {precision: _values(plans[precision], found.values(), batch) for precision, found in sections.items()}
+    nothing = _nothing()
+    for layer in layers:
+        calls = [
+            _call(plan, sections[precision][layer.name], values[precision], f"layer {layer.name} at {precision}")
+            for precision, plan in plans.items()
+        ]
+        *found, empty = timed([*calls, nothing], _LAYER_SECONDS)
+        yield from _rows(layer.name, list(plans), found, batch, empty)
+
+
+def _rows(
+    layer: str | None, precisions: Sequence[str], found: Sequence[Timing], batch: Batch, empty: Timing = NO_TIME
+) -> Iterator[dict[str, object]]:
+    watcher().advanced("latency", 1)
+    samples = len(next(iter(batch.feeds.values())))
+    for precision, timing in zip(precisions, found, strict=True):
+        yield {
+            "layer": layer,
+            "precision": precision,
+            "milliseconds": max(timing.fastest - empty.fastest, 0.0) / samples,
+            "median": max(timing.median - empty.median, 0.0) / samples,
+            "turns": timing.turns,
+        }
+
+
+def _values(plan: WrittenPlan, sections: Iterable[Section], batch: Batch) -> Values:
+    """What goes into some sections, for one batch."""
+    wanted = dict.fromkeys([*plan.graph.outputs, *(name for section in sections for name in section.inputs)])
+    outputs = [name for name in wanted if name not in batch.feeds]
+    types = {name: plan.element_type(name) for name in outputs}
+    session = open_nodes(plan.graph, plan.written.nodes, outputs, plan.constants, types=types)
+    return {**batch.feeds, **session(batch.feeds)}
+
+
+def _call(plan: WrittenPlan, section: Section, values: Values, what: str) -> Callable[[], object]:
+    types = {name: plan.element_type(name) for name in (*section.inputs, *section.outputs)}
+    try:
+        session = open_nodes(plan.graph, section.nodes, section.outputs, plan.constants, Numerics.DEPLOYED, types=types)
+        feeds = session.values(values)
+        session.run_values(feeds)
+    except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+        raise UnsupportedError(f"{what} cannot be timed: ONNX Runtime cannot run it: {error}") from error
+    return partial(session.run_values, feeds)
+
+
+def _nothing() -> Callable[[], object]:
+    """A call of a model that hands one number through."""
+    number = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    node, result = onnx.helper.make_node("Identity", ["x"], ["y"]), onnx.helper.make_empty_tensor_value_info("y")
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "nothing", [number], [result]))
+    session = open_nodes(FloatGraph(model, Path()), [node], ["y"], {}, Numerics.DEPLOYED)
+    return partial(session.run_values, session.values({"x": np.zeros(1, np.float32)}))
+
+
+def processor_name() -> str:
+    """What this machine computes on, as far as the system says."""
+    try:
+        told = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        told = []
+    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
+    return f"{platform.machine()} {next(filter(None, names), platform.processor())}".strip()

@@ -1,0 +1,57 @@
+"""Stage: times model files against each other, as an application would run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.data import open_dataset
+from quant_core.inputs import Batch, batches
+from quant_core.latency.timing import timed
+from quant_core.machine import Machine
+from quant_core.prepare import prepared_graph
+from quant_core.references import Reference, fetch
+from quant_core.sessions import Numerics, open_file
+from quant_core.tables import MODEL_TIMES, facts
+
+__all__ = ["model_times", "times_summary"]
+
+_SECONDS = 2.0
+
+
+def model_times(
+    layers: pa.Table, models: Mapping[str, Reference], data: Reference, processor: str, machine: Machine
+) -> pa.Table:
+    """Milliseconds of model files, by what they are called, for one sample (schema MODEL_TIMES).
+
+    With ONNX Runtime's full optimisations, on one thread, a sample at a time if the model allows it, all models turn
+    about. `processor` says where: results of one are not taken for another's.
+    """
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    batch = next(batches(graph, open_dataset(data, machine.cache), 1))
+    found = timed([_call(reference, batch, machine) for reference in models.values()], _SECONDS)
+    samples = len(next(iter(batch.feeds.values())))
+    rows = [
+        {
+            "model": name,
+            "milliseconds": timing.median / samples,
+            "fastest": timing.fastest / samples,
+            "turns": timing.turns,
+        }
+        for name, timing in zip(models, found, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=MODEL_TIMES)
+
+
+def _call(reference: Reference, batch: Batch, machine: Machine) -> Callable[[], object]:
+    session = open_file(fetch(reference, machine.cache), Numerics.DEPLOYED)
+    return partial(session.run_values, session.values(batch.feeds))
+
+
+def times_summary(times: pa.Table) -> dict[str, Any]:
+    """The times by model, and how many times as fast as the float model the mixed one is; for the manifest."""
+    taken = dict(zip(*(times.column(name).to_pylist() for name in ("model", "milliseconds")), strict=True))
+    return {"unit": "ms", "threads": 1, **taken, "speedup": taken["float"] / taken["mixed"]}

@@ -1,0 +1,8 @@
+"""Times the layers of a model."""
+
+from quant_core.latency import layer_times
+from tasks.stage_task import stage_task
+
+__all__ = ["latency"]
+
+latency = stage_task("latency", layer_times)

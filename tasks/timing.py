@@ -1,0 +1,8 @@
+"""Times model files."""
+
+from quant_core.latency import model_times
+from tasks.stage_task import stage_task
+
+__all__ = ["timing"]
+
+timing = stage_task("timing", model_times)
