@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 from prefect import get_run_logger
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from quant_core.errors import InputError
 from quant_core.progress import watcher
+from tasks.processes import Processes
 from tasks.runner import Runner, RunnerKind
 from tasks.stage_task import StageTask
 
@@ -62,7 +63,7 @@ def fleet_of(runner: Runner, workers: int) -> Fleet:
     """
     makers: Mapping[RunnerKind, Callable[[], Callable[[], TaskRunner[Any]]]] = {
         "thread": lambda: lambda: ThreadPoolTaskRunner(max_workers=workers),
-        "process": lambda: lambda: ProcessPoolTaskRunner(max_workers=workers),
+        "process": lambda: lambda: Processes(max_workers=workers),
         "dask": lambda: _dask(runner.address, workers),
         "ray": lambda: _ray(runner.address, workers),
     }
