@@ -1,9 +1,9 @@
 """How many samples each probe gets: few at first, more only where they decide the order.
 
-Layers race. All are probed on a sixteenth of the data; those whose place in the ranking is not settled (the
-paired difference to a neighbour is within two standard errors) and matters (those errors are more than a
-two-hundredth of what all layers lose together) go on, twice as far each round, up to a quarter. Which layers
-go on depends on the losses alone, so that a new target finds every probe again.
+Layers race. All are probed on a sixteenth of the data, 16 samples at least; those whose place in the ranking is not
+settled (the paired difference to a neighbour is within two standard errors) and matters (those errors are more than
+a two-hundredth of what all layers lose together) go on, twice as far each round, up to a quarter, or 256 samples
+where that is more. Which layers go on depends on the losses alone, so that a new target finds every probe again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Probe = tuple[str, str]
 Losses = Mapping[Probe, NDArray[np.float64]]
 """Loss of each sample, from the first on, by probe."""
 
-_FEWEST = 64
+_FEWEST, _ENOUGH = 16, 256
 _FIRST_SHARE, _LAST_SHARE = 16, 4
 _STANDARD_ERRORS = 2.0
 _NEGLIGIBLE = 1 / 200
@@ -47,11 +47,11 @@ class LossEstimate:
 
 def sample_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int]:
     """The numbers of samples after which each round ends, for a data set of `count`."""
-    if samples == "all" or (samples == "auto" and count <= _LAST_SHARE * _FEWEST):
+    if samples == "all" or (samples == "auto" and count < 2 * _FEWEST):
         return [count]
     if samples != "auto":
         return [min(samples, count)]
-    return doubling(max(count // _FIRST_SHARE, _FEWEST), count // _LAST_SHARE)
+    return doubling(max(count // _FIRST_SHARE, _FEWEST), max(count // _LAST_SHARE, min(count, _ENOUGH)))
 
 
 def gathered(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
