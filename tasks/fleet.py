@@ -1,4 +1,4 @@
-"""Where the calls of a fan-out run: on threads or processes here, or on a Dask or Ray cluster."""
+"""Where the calls of a fan-out run: on threads or processes here, on a Dask or Ray cluster, or on a work pool."""
 
 from __future__ import annotations
 
@@ -61,6 +61,10 @@ def fleet_of(runner: Runner, workers: int) -> Fleet:
 
     Raises InputError when the package that a runner needs is not installed.
     """
+    if runner.kind == "pool":
+        from tasks.pool import PoolFleet
+
+        return PoolFleet(runner.deployment)
     makers: Mapping[RunnerKind, Callable[[], Callable[[], TaskRunner[Any]]]] = {
         "thread": lambda: lambda: ThreadPoolTaskRunner(max_workers=workers),
         "process": lambda: lambda: Processes(max_workers=workers),

@@ -59,7 +59,7 @@ class PrefectStages(Stages):
     def __init__(self, workspace: Workspace, workers: int, runner: Runner = THREADS) -> None:
         super().__init__(workspace.machine(workers))
         self._workspace = workspace
-        self._elsewhere = runner.address is not None
+        self._elsewhere = runner.is_elsewhere
         self._here = fleet_of(THREADS, 1)
         self._fleet = fleet_of(runner, workers)
 

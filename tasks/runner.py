@@ -9,9 +9,10 @@ from quant_core.errors import InputError
 
 __all__ = ["THREADS", "Runner", "RunnerKind"]
 
-RunnerKind = Literal["thread", "process", "dask", "ray"]
+RunnerKind = Literal["thread", "process", "dask", "ray", "pool"]
 
-_WITH_ADDRESS = ("dask", "ray")
+_WITH_ADDRESS = ("dask", "ray", "pool")
+_PROBE_SHARD = "probe-shard/probe-shard"
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,10 @@ class Runner:
     """What runs the calls of a fan-out. No result depends on it."""
 
     kind: RunnerKind = "thread"
-    """`thread` and `process` run on this machine, `dask` and `ray` on a cluster."""
+    """`thread` and `process` run on this machine, `dask` and `ray` on a cluster, `pool` on a Prefect work pool."""
     address: str | None = None
-    """Where the cluster is; by default it is one of this machine's own, for the time of the run."""
+    """The cluster's, by default that of one of this machine's own for the time of the run; of a pool, the deployment
+    whose flow runs do the work, probe-shard/probe-shard by default."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RunnerKind):
@@ -29,8 +31,18 @@ class Runner:
         if self.address is not None and self.kind not in _WITH_ADDRESS:
             raise InputError(
                 f"runner-address {self.address}: the runner {self.kind} is on this machine and has none; "
-                f"leave it out, or choose {' or '.join(_WITH_ADDRESS)}"
+                f"leave it out, or choose {', '.join(_WITH_ADDRESS)}"
             )
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether what it runs may be on machines that have none of our files."""
+        return self.kind == "pool" or self.address is not None
+
+    @property
+    def deployment(self) -> str:
+        """The deployment of a pool."""
+        return self.address or _PROBE_SHARD
 
 
 THREADS = Runner()

@@ -85,8 +85,10 @@ __all__ = ["auto"]
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Threads or processes at once.  [default: all cores]"
 )
-@click.option("--runner", metavar="RUNNER", help="What runs probes: thread, process, dask or ray.  [default: thread]")
-@click.option("--runner-address", metavar="URL", help="The Dask or Ray cluster.  [default: one of this machine's own]")
+@click.option(
+    "--runner", metavar="RUNNER", help="What runs probes: thread, process, dask, ray or pool.  [default: thread]"
+)
+@click.option("--runner-address", metavar="ADDRESS", help="The Dask or Ray cluster, or a pool's deployment.")
 @click.option(
     "--workspace",
     metavar="URL",
