@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from tasks.result_store import ResultStore
 __all__ = ["PlainArguments", "plain", "restored"]
 
 PlainArguments = dict[str, Any]
-"""Arguments by name, of JSON's types: a table by the key it is stored under, a reference or settings by value."""
+"""Arguments by name, of JSON's types: tables by the keys they are stored under, a reference or settings by value."""
 
 
 def plain(arguments: Mapping[str, Any]) -> PlainArguments:
@@ -30,6 +30,8 @@ def _plain(value: Any) -> Any:
             return facts(value)["key"]
         case BaseModel():
             return value.model_dump(mode="json")
+        case list() | tuple():
+            return [_plain(one) for one in value]
         case _:
             return value
 
@@ -46,6 +48,8 @@ def restored(function: StageFunction, arguments: PlainArguments, results: Result
 def _restored(name: str, declared: Any, value: Any, results: ResultStore) -> Any:
     if declared is pa.Table:
         return results.load(str(value))
+    if declared == Sequence[pa.Table]:
+        return [results.load(str(key)) for key in value]
     try:
         return TypeAdapter(declared).validate_python(value)
     except ValidationError as error:

@@ -46,6 +46,7 @@ _LIVES = 4
 """How often a step is begun at most."""
 _LOOK_SECONDS = 1.0
 _MISSED_PULSES = 6
+_UNSTARTED_SECONDS = 60.0
 _SILENT_SECONDS = {StateType.RUNNING: 120.0, StateType.PENDING: 600.0}
 """How long nothing may be heard of a run without a pulse: a container's image may take minutes to come."""
 _PAGE = 200
@@ -70,6 +71,11 @@ class _Sent:
         # A look that came late is not the run's silence: then it was the API that was away.
         self.silence = self.silence + min(seconds, 2 * _LOOK_SECONDS) if _news(run) == _news(self.run) else 0.0
         self.run = run
+
+    @property
+    def is_unstarted(self) -> bool:
+        """Whether no worker has taken the run."""
+        return self.run.state is not None and self.run.state.is_scheduled()
 
     @property
     def is_lost(self) -> bool:
@@ -157,12 +163,18 @@ class _Pool:
     def wait_for(self, sent: Sequence[_Sent]) -> dict[str, pa.Table]:
         """Results of the steps by key."""
         tables: dict[str, pa.Table] = {}
-        waiting, looked = list(sent), time.monotonic()
+        waiting, looked, told = list(sent), time.monotonic(), False
+        taken = looked
         while waiting:
             time.sleep(_LOOK_SECONDS)
             now = time.monotonic()
             self._look(waiting, now - looked)
             looked = now
+            if not all(one.is_unstarted for one in waiting):
+                taken = now
+            if not told and now - taken > _UNSTARTED_SECONDS:
+                warn(f"no worker has taken a run of {self._name} yet: is one with a free slot there?")
+                told = True
             for one in waiting:
                 table = self._settled(one)
                 if table is not None:

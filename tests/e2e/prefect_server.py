@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 _ROOT = Path(__file__).parents[2]
 _PROMPT = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
-    "PREFECT_SERVER_SERVICES_SCHEDULER_DEPLOYMENT_BATCH_SIZE": "10",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "3",
     "PREFECT_WORKER_QUERY_SECONDS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_ENABLED": "false",
@@ -37,14 +37,19 @@ def eventually(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
 class PrefectServer:
     """A running server and what talks to it."""
 
     def __init__(self, folder: Path, database: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = str(listener.getsockname()[1])
+        port = str(free_port())
         self.url, self._folder = f"http://127.0.0.1:{port}/api", folder
         database = database or f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
         self.environment = {
@@ -65,13 +70,13 @@ class PrefectServer:
         except OSError:
             return False
 
-    def _start(self, arguments: Sequence[str], name: str) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: Sequence[str], name: str, **environment: str) -> subprocess.Popen[bytes]:
         with (self._folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", *arguments],
                 stdout=log,
                 stderr=log,
-                env=self.environment,
+                env=self.environment | environment,
                 start_new_session=True,
             )
         self._processes.append(process)
@@ -91,9 +96,10 @@ class PrefectServer:
         said = self.prefect("deploy", "--name", name, "--prefect-file", "deployments/prefect.yaml", *given, *options)
         assert "successfully created" in said, said
 
-    def worker(self, name: str, limit: int) -> subprocess.Popen[bytes]:
-        """Start a worker of the pool `narrowcast`, in a session with all that it starts."""
-        return self._start(["worker", "start", "--pool", "narrowcast", "--name", name, "--limit", str(limit)], name)
+    def worker(self, name: str, limit: int, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker of the pool `narrowcast`."""
+        arguments = ["worker", "start", "--pool", "narrowcast", "--name", name, "--limit", str(limit)]
+        return self._start(arguments, name, **environment)
 
     def post(self, route: str, body: Any) -> Any:
         """Ask the API."""
@@ -108,10 +114,10 @@ class PrefectServer:
         )
         return list(found)
 
-    def workers_of(self, deployment: str) -> set[str]:
-        """Names of the workers that took runs of a deployment."""
+    def workers_of(self, flow_runs: Sequence[dict[str, Any]]) -> set[str]:
+        """Names of the workers that took them."""
         asked = {"filter": {"event": {"name": ["prefect.worker.submitted-flow-run"]}}, "limit": 50}
-        runs = {f"prefect.flow-run.{run['id']}" for run in self.flow_runs(deployment)}
+        runs = {f"prefect.flow-run.{run['id']}" for run in flow_runs}
         return {
             event["resource"]["prefect.resource.name"]
             for event in self.post("/events/filter", asked)["events"]
@@ -131,10 +137,8 @@ class PrefectServer:
 def kill_all_of(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL a process and everything it has started, as a machine's end would."""
     for pid in [*_descendants(process.pid), process.pid]:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     process.wait()
 
 

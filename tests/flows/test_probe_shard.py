@@ -1,0 +1,63 @@
+"""One shard as a flow run of its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flows.probe_shard import probe_shard
+from tasks import prefect_stages
+from tasks.plain_arguments import plain, restored
+from tasks.pool import REFUSED
+from tasks.workspace import Workspace
+
+
+@pytest.fixture
+def steps(run, monkeypatch, tmp_path):
+    """The parameters of the probes that a run asks for, and the workspace it has left."""
+    asked = []
+    made = prefect_stages.PrefectStages._step
+
+    def noted(self, call, label, machine, refresh=False):
+        step = made(self, call, label, machine, refresh)
+        asked.append(step.parameters)
+        return step
+
+    monkeypatch.setattr(prefect_stages.PrefectStages, "_step", noted)
+    run()
+    return [parameters for parameters in asked if parameters["label"].startswith("probe")]
+
+
+def shard(parameters, **changed):
+    given = {"arguments": plain(parameters["arguments"]), "workspace": parameters["workspace"].url}
+    return probe_shard(key=parameters["key"], **(json.loads(json.dumps(given)) | changed), return_state=True)
+
+
+def test_a_shard_stores_what_the_run_itself_would_under_the_same_key(steps):
+    for parameters in steps:
+        results = parameters["workspace"].results
+        before = results.load(parameters["key"])
+        results.place.remove(parameters["key"])
+        assert shard(parameters).is_completed()
+        assert results.load(parameters["key"]).column("losses") == before.column("losses")
+
+
+def test_a_worker_with_another_engine_refuses(steps):
+    state = shard(steps[0] | {"key": "probe-0"})
+    assert (state.name, state.type.value) == (REFUSED, "FAILED")
+    assert "another version of narrowcast" in state.message
+
+
+def test_a_shard_without_its_tables_refuses(steps, tmp_path):
+    state = shard(steps[0], workspace=str(tmp_path / "another"))
+    assert state.name == REFUSED
+    assert "there is no such result" in state.message
+
+
+def test_arguments_are_the_same_after_the_journey(steps):
+    function = prefect_stages.layer_sensitivity
+    given = steps[0]["arguments"]
+    again = restored(function, json.loads(json.dumps(plain(given))), Workspace.at(steps[0]["workspace"].url).results)
+    assert again == given
+    assert {name: type(value) for name, value in again.items()} == {name: type(value) for name, value in given.items()}
