@@ -74,7 +74,7 @@ def test_processes_write_what_threads_do_and_one_that_dies_is_replaced(run, fini
 @pytest.mark.parametrize(
     ("kind", "address", "said"),
     [
-        ("mpi", None, "runner 'mpi' is not known; there are thread, process, dask, ray"),
+        ("mpi", None, "runner 'mpi' is not known; there are thread, process, dask, ray, pool"),
         ("process", "tcp://here:1", "runner-address tcp://here:1: the runner process is on this machine"),
     ],
 )
