@@ -61,13 +61,13 @@ def run_with_a_lost_worker(folder: Path, database: str | None = None) -> Ending:
     """Start everything, kill one worker, and wait for the end."""
     paths = write_example(folder / "data")
     with prefect_server(folder / "server", database) as server:
-        server.deploy("probe-shard", pulse_seconds=1)
+        server.deploy("probe-shard", pulse_seconds=2)
         out, places = folder / "out", {"output": str(folder / "out"), "workspace": str(folder / "workspace")}
         server.deploy("auto-mixed-precision", "--cron", "* * * * *", config=_CONFIG, **paths, **places)
         steady = server.worker("steady", limit=2)
         try:
             eventually(
-                lambda: _states(server, "auto-mixed-precision").get("Running"), 120, "the schedule starts the run"
+                lambda: _states(server, "auto-mixed-precision").get("Running"), 240, "the schedule starts the run"
             )
             began = time.monotonic()
             _lose_a_worker(server, folder)
@@ -92,8 +92,8 @@ def _lose_a_worker(server: PrefectServer, folder: Path) -> None:
     marker = folder / "slow" / "first shard"
     (folder / "slow" / "sitecustomize.py").write_text(_SLOW.format(marker=str(marker)))
     doomed = server.worker("doomed", limit=1, PYTHONPATH=str(folder / "slow"))
-    eventually(marker.exists, 120, "the second worker has a shard")
-    eventually(lambda: "doomed" in _workers_of_running(server), 120, "it computes its second shard")
+    eventually(marker.exists, 240, "the second worker has a shard")
+    eventually(lambda: "doomed" in _workers_of_running(server), 240, "it computes its second shard")
     kill_all_of(doomed)
 
 

@@ -30,10 +30,10 @@ def eventually(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """The first truthy value of a condition; raises AssertionError when there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.2)
+        with suppress(OSError):  # a busy server lets some questions go unanswered
+            if found := condition():
+                return found
+        time.sleep(1.0)
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
