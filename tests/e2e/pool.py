@@ -8,6 +8,7 @@ threads of one process write.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -91,7 +92,8 @@ def _lose_a_worker(server: PrefectServer, folder: Path) -> None:
     (folder / "slow").mkdir()
     marker = folder / "slow" / "first shard"
     (folder / "slow" / "sitecustomize.py").write_text(_SLOW.format(marker=str(marker)))
-    doomed = server.worker("doomed", limit=1, PYTHONPATH=str(folder / "slow"))
+    path = os.pathsep.join([str(folder / "slow"), os.environ.get("PYTHONPATH", "")])
+    doomed = server.worker("doomed", limit=1, PYTHONPATH=path)
     eventually(marker.exists, 240, "the second worker has a shard")
     eventually(lambda: "doomed" in _workers_of_running(server), 240, "it computes its second shard")
     kill_all_of(doomed)
