@@ -15,6 +15,7 @@ import onnx
 import pytest
 
 from flows import command_line
+from tests.docs.option_page import option_page
 from tests.models import MODELS, build, samples
 
 MODEL = "model.onnx"
@@ -425,3 +426,12 @@ def test_inspect_refuses_what_is_no_float_model(here, command, case):
     code, output, errors = command("inspect", changed["model"])
     assert (code, output, errors.count("\n")) == (2, "", 1)
     assert said in errors
+
+
+# --- the page of options ------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_options_is_that_of_the_program():
+    """Where it is not, make it again: python -m tests.docs.option_page > docs/options.md"""
+    page = Path(__file__).parents[2] / "docs" / "options.md"
+    assert page.read_text(encoding="utf-8") == option_page()
