@@ -70,7 +70,7 @@ def _verdict(outcome: Outcome) -> str:
             f"| {' | '.join(['---'] + ['---:'] * (width - 1))} |",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
-            f"Small figures are 95% intervals over samples. Model, tables and report: `{shown(str(outcome.folder))}`",
+            f"In brackets: 95% intervals over samples. Model, tables and report: `{shown(str(outcome.folder))}`",
         ]
     )
 

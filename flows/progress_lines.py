@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-__all__ = ["ProgressLines"]
+__all__ = ["ProgressLines", "duration"]
 
 _SECONDS = 15.0
 
@@ -37,10 +37,11 @@ class ProgressLines:
         self._told = now
         share = self._done / self._total
         left = (now - self._began) * (1 - share) / share
-        self._screen.print(f"{self._stage:<10} {share:.0%}, about {_duration(left)} left", highlight=False)
+        self._screen.print(f"{self._stage:<10} {share:.0%}, about {duration(left)} left", highlight=False)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time, as exact as a forecast is: `40 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -34,9 +34,9 @@ from tasks.timing import timing
 from tasks.verify import verify
 from tasks.workspace import Workspace
 
-__all__ = ["PrefectStages"]
+__all__ = ["TASKS", "PrefectStages"]
 
-_TASKS: Mapping[StageFunction, StageTask] = {
+TASKS: Mapping[StageFunction, StageTask] = {
     prepare_model: prepare,
     tensor_histograms: calibrate,
     rounded_weights: round_weights,
@@ -76,7 +76,7 @@ class PrefectStages(Stages):
             self._workspace.files.share_inputs(arguments for _, arguments in calls)
         tables = self._run(fleet, self._steps(calls, machine))
         if valid is not None and not self._is_here(tables[0], valid):
-            warn(f"the file that {_TASKS[calls[0][0]].name} made is gone or damaged; it is made again")
+            warn(f"the file that {TASKS[calls[0][0]].name} made is gone or damaged; it is made again")
             tables = self._run(fleet, self._steps(calls[:1], machine, refresh=True))
         return tables
 
@@ -96,7 +96,7 @@ class PrefectStages(Stages):
 
     def _steps(self, calls: Sequence[Call], machine: Machine, refresh: bool = False) -> list[Step]:
         names = [
-            run_name(_TASKS[function].name, arguments, number, len(calls))
+            run_name(TASKS[function].name, arguments, number, len(calls))
             for number, (function, arguments) in enumerate(calls, start=1)
         ]
         return [self._step(call, name, machine, refresh) for call, name in zip(calls, names, strict=True)]
@@ -104,7 +104,7 @@ class PrefectStages(Stages):
     def _step(self, call: Call, name: str, machine: Machine, refresh: bool) -> Step:
         """The task of a call, set up with what is stored of it, and its parameters; a damaged result is said."""
         function, arguments = call
-        stage = _TASKS[function]
+        stage = TASKS[function]
         key = step_key(stage.name, arguments)
         found = self._workspace.results.find(key)
         if found.flaw:

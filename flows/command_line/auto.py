@@ -96,8 +96,9 @@ __all__ = ["auto"]
     help="Folder where step results are kept.  [default: the user's cache folder]",
 )
 @click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
+@click.option("--dry-run", is_flag=True, help="Print what there is to do, and about how long it takes; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
-def auto(as_json: bool, config: str | None, **given: Any) -> None:
+def auto(as_json: bool, dry_run: bool, config: str | None, **given: Any) -> None:
     """Quantize MODEL to the narrowest mix of precisions that meets a target.
 
     \b
@@ -116,4 +117,9 @@ def auto(as_json: bool, config: str | None, **given: Any) -> None:
         spelled = ["MODEL" if name == "model" else f"--{name}" for name in missing]
         raise click.UsageError(f"missing {', '.join(spelled)}; see narrowcast auto --help")
     inputs, configured = run_options(file, chosen, MixedPrecisionConfig)
+    if dry_run:
+        from flows.command_line.dry_run import print_dry_run
+
+        print_dry_run(inputs, configured, as_json)
+        return
     sys.exit(quantize(inputs, configured, as_json))

@@ -1,0 +1,40 @@
+"""`narrowcast auto --dry-run`: what a run would have to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from flows.progress_lines import duration
+from flows.request import request_for
+from quant_core.config import MixedPrecisionConfig
+from quant_core.machine import available_cores
+from tasks.dry_run import DryRun, dry_run
+from tasks.workspace import Workspace
+
+__all__ = ["print_dry_run"]
+
+
+def print_dry_run(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool) -> None:
+    """Print which steps are there, what is left, and about how long that takes; computes no step of the run."""
+    asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
+    workspace = Workspace.at(inputs["workspace"])
+    workspace.check()
+    request = request_for(**asked, config=config, output=inputs["out"])
+    found = dry_run(request, workspace, inputs["workers"] or available_cores())
+    click.echo(json.dumps(asdict(found) | {"seconds": found.seconds}, indent=2) if as_json else _told(found))
+
+
+def _told(found: DryRun) -> str:
+    there = ", ".join(f"{stage} {steps}" for stage, steps in found.cached.items())
+    lines = [f"from earlier runs: {there}" if there else "from earlier runs: nothing"]
+    if found.stage is None:
+        return "\n".join([*lines, "to do: nothing; the same run would only write its output folder"])
+    lines.append(f"first to be computed: {found.stage}, {found.missing} step{'s' if found.missing > 1 else ''}")
+    for stage in found.ahead:
+        seconds = "not foretold" if stage.seconds is None else f"about {duration(stage.seconds)}"
+        lines.append(f"  {stage.stage:<10} {stage.work:<44} {seconds}")
+    return "\n".join([*lines, f"in all about {duration(found.seconds)} at most, and seconds for Prefect to start"])
