@@ -93,9 +93,10 @@ def _numbers(node: onnx.NodeProto, name: str, default: list[int]) -> list[int]:
 
 def unfolding_of(graph: FloatGraph, layer: Layer) -> Unfolding | None:
     """How a layer unfolds; None of one that does not: without a weight, transposed, or with it on the left."""
-    nodes = [graph.nodes[index] for index in layer.nodes]
-    forms = {_form(node, layer) for node in nodes}
-    if layer.weight is None or len(forms) > 1:
+    if layer.weight is None:
+        return None
+    forms = {_form(graph.nodes[index], layer) for index in layer.nodes}
+    if len(forms) > 1:
         return None
     form = forms.pop()
     if form is None:

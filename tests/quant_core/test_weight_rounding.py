@@ -14,6 +14,7 @@ from quant_core.precision import Precision
 from quant_core.quantizer import Quantizer
 from quant_core.sessions import open_nodes
 from quant_core.tables import content_digest
+from quant_core.unfolding import unfolding_of
 from quant_core.weight_rounding import rounded_weights
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import bench, same
@@ -139,3 +140,10 @@ def test_a_layer_whose_bias_needs_a_larger_scale_is_rounded_to_nearest(tmp_path)
     plain = Quantizer(made.graph, made.layers, made.calibration, settings)
     assert (chosen.weight("m", NARROW).codes == plain.weight("m", NARROW).codes).all()
     assert chosen.weight("m", NARROW).qparams.scale > np.array(table.column("scale")[0].as_py())
+
+
+def test_operators_without_a_weight_may_be_layers_beside(tmp_path):
+    made = bench(MODELS["residual"](), tmp_path, layer_ops=("Conv", "Sigmoid"))
+    found = [unfolding_of(made.graph, layer) for layer in made.layers]
+    assert [unfolding is None for unfolding in found] == [layer.weight is None for layer in made.layers]
+    assert found.count(None) == 1
