@@ -82,6 +82,8 @@ def run_with_a_lost_worker(folder: Path, database: str | None = None) -> Ending:
         first = server.flow_runs("auto-mixed-precision")[0]
         shards = _states(server, "probe-shard")
         workers = server.workers_of(server.flow_runs("probe-shard"))
+        if first["state_name"] != "Completed":
+            raise AssertionError(f"the run is {first['state_name']}\n{server.log('steady')[-5000:]}")
     return Ending(
         first["state_name"], workers, shards, (out / "model.onnx").read_bytes(), _expected(paths, folder), seconds
     )
