@@ -1,6 +1,8 @@
 """Kills the real command at random moments and lets it go on: python -m tests.e2e.kills --runs 30
 
-Every run must end with the model of an undisturbed one, byte for byte, and compute no finished step again.
+Every run must end with the model of an undisturbed one, byte for byte, and compute no finished step again. What is
+killed, by SIGKILL, is the command, its Prefect server, or both at once. The job is the demo's, or one of your own:
+--model M --calibration C --evaluation E --holdout H --max-l2 X.
 """
 
 from __future__ import annotations
@@ -14,26 +16,35 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from flows.demo import DEMO_OPTIONS, write_example
 
+VICTIMS = ("command", "server", "both")
+
+_ENOUGH_TO_END = 300
+"""Seconds in which a command whose server was killed must have ended by itself."""
+
+
+def demo_job(folder: Path) -> dict[str, str]:
+    """The demo's options by name."""
+    paths = write_example(folder)
+    return paths | {name.replace("_", "-"): str(value) for name, value in DEMO_OPTIONS.items()}
+
 
 class KillableJob:
-    """The demo's job as a command, in folders of its own."""
+    """A job as a command, in folders of its own."""
 
-    def __init__(self, folder: Path, prefect_home: Path) -> None:
+    def __init__(self, folder: Path, prefect_home: Path, options: Mapping[str, str]) -> None:
         self.out, self.workspace = folder / "out", folder / "workspace"
-        paths = write_example(folder)
-        flags = [part for name in ("calibration", "evaluation", "holdout") for part in (f"--{name}", paths[name])]
-        targets = [part for name, value in DEMO_OPTIONS.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        flags = [part for name, value in options.items() if name != "model" for part in (f"--{name}", value)]
         places = ["--out", str(self.out), "--workspace", str(self.workspace), "--json"]
-        self._command = [sys.executable, "-m", "flows.command_line", "auto", paths["model"], *flags, *targets, *places]
+        self._command = [sys.executable, "-m", "flows.command_line", "auto", options["model"], *flags, *places]
         self._environment = {**os.environ, "PREFECT_HOME": str(prefect_home)}
 
     def _start(self) -> subprocess.Popen[str]:
-        # A session of its own, so that the kill also takes the temporary server, as a machine's end would.
         return subprocess.Popen(
             self._command,
             stdout=subprocess.PIPE,
@@ -43,14 +54,18 @@ class KillableJob:
             start_new_session=True,
         )
 
-    def run_and_kill(self, after: float) -> None:
-        """Start the command, and kill all of it after that many seconds unless it has ended."""
+    def run_and_kill(self, steps: int, after: float, victim: str = "both") -> None:
+        """Start the command, kill something when so many steps are stored and some seconds are over; see it end."""
         process = self._start()
-        try:
+        while process.poll() is None and self.finished_steps < steps:
+            time.sleep(0.01)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(after)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        servers = _children(process.pid) if victim != "command" else []
+        for pid in [*servers, *([process.pid] if victim != "server" else [])]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate(timeout=_ENOUGH_TO_END)
 
     def finish(self) -> dict[str, object]:
         """Run the command to its end; its manifest."""
@@ -63,7 +78,7 @@ class KillableJob:
     @property
     def finished_steps(self) -> int:
         """Steps whose result is in the store."""
-        return len(list((self.workspace / "results").glob("*-*"))) if self.workspace.exists() else 0
+        return len([path for path in (self.workspace / "results").glob("*-*") if not path.name.startswith(".")])
 
     @property
     def model(self) -> bytes:
@@ -71,27 +86,32 @@ class KillableJob:
         return (self.out / "model.onnx").read_bytes()
 
 
-def disturbed_runs(folder: Path, runs: int, seed: int = 0) -> list[str]:
+def _children(pid: int) -> list[int]:
+    with suppress(FileNotFoundError):  # it has ended
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def disturbed_runs(folder: Path, runs: int, options: Mapping[str, str], seed: int = 0) -> list[str]:
     """Run the job undisturbed, then `runs` times with one to three kills each; what went wrong, a line each."""
-    home = folder / "prefect"
-    whole = KillableJob(folder / "whole", home)
-    began = time.perf_counter()
+    home, chance = folder / "prefect", random.Random(seed)
+    whole = KillableJob(folder / "whole", home, options)
     steps = whole.finish()["work"]["computed_steps"]  # type: ignore[index]
-    began, _ = time.perf_counter(), whole.finish()
-    length, chance = time.perf_counter() - began, random.Random(seed)
     wrong = []
     for number in range(runs):
-        job = KillableJob(folder / f"run{number}", home)
+        job, killed = KillableJob(folder / f"run{number}", home, options), []
         for _ in range(chance.randint(1, 3)):
-            job.run_and_kill(chance.uniform(0.4, 1.1) * length)
+            victim = chance.choice(VICTIMS)
+            # While it starts, between two steps, within one, or in the end.
+            job.run_and_kill(chance.randint(job.finished_steps, steps), chance.uniform(0, 2), victim)
+            killed.append(f"{victim} at {job.finished_steps}")
         kept = job.finished_steps
-        work = job.finish()["work"]
-        again = work["computed_steps"] - (steps - kept)  # type: ignore[index]
-        if again > 0:  # fewer, when a kill came between a whole result and its record
+        again = job.finish()["work"]["computed_steps"] - (steps - kept)  # type: ignore[index]
+        if again:
             wrong.append(f"run {number}: {again} finished steps were computed again")
         if job.model != whole.model:
             wrong.append(f"run {number}: another model")
-        print(f"run {number}: {kept} of {steps} steps were there after the kills", flush=True)
+        print(f"run {number}: killed {', '.join(killed)} of {steps} steps; {again} computed again", flush=True)
     return wrong
 
 
@@ -100,10 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
+    for name in ("model", "calibration", "evaluation", "holdout", "max-l2"):
+        parser.add_argument(f"--{name}")
+    given = vars(parser.parse_args(arguments))
+    runs, seed = given.pop("runs"), given.pop("seed")
+    options = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        wrong = disturbed_runs(Path(folder), options.runs, options.seed)
-    print("\n".join(wrong) or f"{options.runs} runs: the same model every time, no finished step computed again")
+        wrong = disturbed_runs(Path(folder), runs, options or demo_job(Path(folder)), seed)
+    print("\n".join(wrong) or f"{runs} runs: the same model every time, no finished step computed again")
     return len(wrong)
 
 
