@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 from typing import Any, cast
 from uuid import UUID
@@ -26,7 +25,7 @@ from quant_core.outcome import Outcome
 from quant_core.progress import Relay, Watcher, watched_by, watcher
 from quant_core.report.limits import short
 from quant_core.report.verdict import doubt, headline, score_rows, verdict
-from quant_core.urls import is_remote, shown
+from quant_core.urls import is_remote
 
 __all__ = ["probing_shown", "publish"]
 
@@ -46,14 +45,16 @@ def publish(outcome: Outcome) -> None:
         description="What narrowing each layer alone costs, from the least on"
         + (f"; the first {_ROWS} of {len(rows)}" if len(rows) > _ROWS else ""),
     )
+    place = _place(outcome)
     for name, file in {"model": outcome.model, "report": outcome.report}.items():
-        text = f"{file.name} in {shown(str(outcome.folder))}"
-        create_link_artifact(_link(file), text, key=f"narrowcast-{name}", description=f"The {name} of the run")
+        link = f"{place.rstrip('/')}/{file.name}" if is_remote(place) else file.resolve().as_uri()
+        text = f"{file.name} in {place}"
+        create_link_artifact(link, text, key=f"narrowcast-{name}", description=f"The {name} of the run")
 
 
-def _link(file: Path | Any) -> str:
-    """Where a browser on the machine of the run finds it."""
-    return shown(str(file)) if is_remote(str(file)) else Path(file).resolve().as_uri()
+def _place(outcome: Outcome) -> str:
+    """The output's folder or URL, without what may be secret."""
+    return str(outcome.manifest["sources"]["output"])
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -70,7 +71,7 @@ def _verdict(outcome: Outcome) -> str:
             f"| {' | '.join(['---'] + ['---:'] * (width - 1))} |",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
-            f"In brackets: 95% intervals over samples. Model, tables and report: `{shown(str(outcome.folder))}`",
+            f"In brackets: 95% intervals over samples. Model, tables and report: `{_place(outcome)}`",
         ]
     )
 

@@ -45,7 +45,7 @@ def auto_mixed_precision(
         calibration: path or URL of data that ranges are chosen from: .npz, .arrow, .parquet, or a folder of them.
         evaluation: path or URL of data that layers are ranked and plans accepted on; with `labels` for top-1.
         config: precisions, target and search; every field is explained where it is filled in.
-        output: folder that receives the model, its manifest, tables and report.
+        output: folder or URL that receives the model, its manifest, tables and report.
         holdout: path or URL of data that only the finished model is measured on; the search never sees it.
         workers: threads or processes that compute at once; all cores by default.
         workspace: folder or URL where step results are kept, so that no step is ever computed twice.

@@ -38,7 +38,7 @@ def layer_wise(
         model: path or URL of the float ONNX model.
         tensors: names and patterns by type or precision, or a file of them, or the manifest of an earlier run.
         calibration: data that ranges are chosen from.
-        output: folder that receives the model, its manifest, tables and report.
+        output: folder or URL that receives the model, its manifest, tables and report.
         evaluation: data that the finished model is measured on; the calibration data by default.
         holdout: more data that it is measured on.
         config: the wide precision and how numbers are chosen; by default as a manifest says.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from quant_core.config import Config
-from quant_core.errors import UnsupportedError
 from quant_core.model_file import refer_model
+from quant_core.output_place import OutputPlace
 from quant_core.references import refer
 from quant_core.trials import Request
 
@@ -23,11 +21,5 @@ def request_for(
         evaluation=refer(evaluation),
         holdout=None if holdout is None else refer(holdout),
         config=config,
-        output=_local_folder(output, "output folder"),
+        output=OutputPlace.at(output),
     )
-
-
-def _local_folder(path: str, role: str) -> Path:
-    if "://" in path and not path.startswith("file://"):
-        raise UnsupportedError(f"{role} {path}: only local folders are supported yet; give a path")
-    return Path(path.removeprefix("file://"))

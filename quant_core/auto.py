@@ -44,7 +44,8 @@ def auto_mixed_precision(
 
     `calibration`, `evaluation` and `holdout` are paths or URLs, arrays by input name (and `labels`), or objects
     with ONNX Runtime's CalibrationDataReader interface. `workers` threads compute at once (default: all cores).
-    `cache` is a folder for intermediate files (default: a temporary one).
+    `cache` is a folder for intermediate files (default: a temporary one). `output` may be a URL too: the result's
+    folder is then a copy of it.
 
     Raises InputError for unusable input and TargetError when even the wide model misses the target; the wide
     model is then in the output folder nevertheless.

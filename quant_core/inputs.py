@@ -14,10 +14,11 @@ from quant_core.data import Dataset
 from quant_core.errors import InputError
 from quant_core.graph import FloatGraph
 
-__all__ = ["Batch", "batches", "check_inputs", "check_labels"]
+__all__ = ["LARGEST_BATCH", "Batch", "batches", "check_inputs", "check_labels"]
 
 _BATCH_BYTES = 128 << 20
-_LARGEST_BATCH = 32
+LARGEST_BATCH = 32
+"""Samples a forward pass takes at once, unless they need too much memory or the user says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def default_batch(graph: FloatGraph) -> int:
     """
     shapes = (graph.shape(name) or () for node in graph.nodes for name in node.output if name)
     elements = sum(math.prod(dim or 1 for dim in shape) for shape in shapes)
-    return min(max(_BATCH_BYTES // max(4 * elements, 1), 1), _LARGEST_BATCH)
+    return min(max(_BATCH_BYTES // max(4 * elements, 1), 1), LARGEST_BATCH)
 
 
 def batches(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from quant_core.errors import InputError
+from quant_core.output_place import OutputPlace
 from quant_core.precision import PrecisionPlan
 from quant_core.report.chart import Chart, charts_of
 from quant_core.report.verdict import verdict
@@ -92,7 +93,7 @@ class Outcome:
 
 def open_outcome(folder: str | os.PathLike[str]) -> Outcome:
     """Read a finished run's output folder; raises InputError for a folder that is none."""
-    place = Path(folder)
+    place = OutputPlace.at(folder).fetch()
     manifest = _manifest(place)
     return Outcome(place, PrecisionPlan.from_dict(manifest["plan"]), bool(manifest["target"]["met"]), manifest)
 

@@ -20,6 +20,7 @@ from quant_core.latency import times_summary
 from quant_core.layers import layers_from_table
 from quant_core.metrics import METRICS, scores_of
 from quant_core.outcome import Outcome
+from quant_core.output_place import MANIFEST
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.prepare import prepared_graph
 from quant_core.ranking import macs_share
@@ -63,9 +64,9 @@ class Findings:
 def write_output(findings: Findings) -> Outcome:
     """Write the output folder, the manifest last: a folder with a manifest is complete."""
     trials, shipped = findings.trials, findings.shipped
-    folder = trials.request.output
+    folder = trials.request.output.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     manifest = _manifest(findings)
     tables = {
         "layers": findings.trials.layers,
@@ -77,7 +78,8 @@ def write_output(findings: Findings) -> Outcome:
     for name, table in tables.items():
         atomic_write(folder / f"{name}.arrow", to_ipc(table))
     atomic_write(folder / "report.html", report_page(manifest, tables).encode())
-    atomic_write(folder / "manifest.json", manifest_json(manifest).encode())
+    atomic_write(folder / MANIFEST, manifest_json(manifest).encode())
+    trials.request.output.publish()
     return Outcome(folder, shipped.plan, shipped.met, manifest)
 
 
@@ -220,7 +222,7 @@ def _sources(request: Request[RunConfig], cache: Path) -> dict[str, str]:
     if request.holdout:
         given["holdout"] = request.holdout
     places = {name: reference.url for name, reference in given.items() if not reference.url.startswith(str(cache))}
-    return {name: shown(url) for name, url in places.items()} | {"output": shown(request.output)}
+    return {name: shown(url) for name, url in places.items()} | {"output": str(request.output)}
 
 
 def _calibration(findings: Findings) -> pa.Table:

@@ -29,7 +29,8 @@ def check_request(request: Request[RunConfig], cache: Path) -> None:
     path = fetch(request.model, usable_folder(cache, "workspace"))
     graph = FloatGraph(read_model(path, request.model.url), path.parent)
     check_data(graph, request, cache)
-    usable_folder(request.output, "output folder")
+    request.output.check()
+    usable_folder(request.output.folder, "output folder")
 
 
 def check_data(graph: FloatGraph, request: Request[RunConfig], cache: Path) -> None:

@@ -27,6 +27,7 @@ from quant_core.latency import (
 from quant_core.layers import layers_from_table
 from quant_core.model_file import refer_model
 from quant_core.output import HeldOut
+from quant_core.output_place import OutputPlace
 from quant_core.precision import Precision
 from quant_core.preflight import check_data, check_request
 from quant_core.prepare import is_prepared, prepare, prepared_graph
@@ -57,7 +58,7 @@ def request_of(
         evaluation=first if evaluation is calibration else refer_data(evaluation, cache),
         holdout=None if holdout is None else refer_data(holdout, cache),
         config=config,
-        output=Path(output),
+        output=OutputPlace.at(output),
     )
 
 

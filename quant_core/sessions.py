@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 
@@ -70,7 +71,8 @@ class Session:
 
     def __call__(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Run on arrays."""
-        results = self._session.run(None, {name: feeds[name] for name in self.inputs})
+        with _told_of_memory():
+            results = self._session.run(None, {name: feeds[name] for name in self.inputs})
         return dict(zip(self.outputs, results, strict=True))
 
     def values(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, ort.OrtValue]:
@@ -79,8 +81,20 @@ class Session:
 
     def run_values(self, feeds: Mapping[str, ort.OrtValue]) -> dict[str, ort.OrtValue]:
         """Run on ONNX Runtime's own values, which are handed from session to session without a copy."""
-        results = self._session.run_with_ort_values(self.outputs, {name: feeds[name] for name in self.inputs})
+        with _told_of_memory():
+            results = self._session.run_with_ort_values(self.outputs, {name: feeds[name] for name in self.inputs})
         return dict(zip(self.outputs, results, strict=True))
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    """Raise MemoryError where ONNX Runtime got no memory: it raises what it raises for any failure of a node."""
+    try:
+        yield
+    except Exception as error:
+        if "Failed to allocate memory" in str(error) or "bad_alloc" in str(error):
+            raise MemoryError(_first_line(error)) from error
+        raise
 
 
 def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED) -> Session:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Generic, Literal
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from quant_core.evaluation import evaluate_plan, score_file
 from quant_core.export import export, exported_reference, is_exported
 from quant_core.layers import layers_from_table
 from quant_core.metrics import METRICS, Score, additive
+from quant_core.output_place import OutputPlace
 from quant_core.precision import PrecisionPlan
 from quant_core.progress import watcher
 from quant_core.ranking import macs_share
@@ -48,7 +48,7 @@ class Request(Generic[Config_co]):
     """Data that only the finished model is measured on."""
     config: Config_co
     """Everything else."""
-    output: Path
+    output: OutputPlace
     """Folder that receives the result."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Self
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from tasks.fleet import Fleet, Step, fleet_of, warn
 from tasks.latency import latency
 from tasks.prepare import prepare
 from tasks.probe import probe
+from tasks.retries import smaller_batches
 from tasks.round import round_weights
 from tasks.run_name import run_name
 from tasks.runner import THREADS, Runner
@@ -74,11 +76,34 @@ class PrefectStages(Stages):
         fleet, machine = self._here if len(calls) == 1 else self._fleet, self._share(calls)
         if len(calls) > 1 and self._elsewhere:
             self._workspace.files.share_inputs(arguments for _, arguments in calls)
-        tables = self._run(fleet, self._steps(calls, machine))
+        try:
+            tables = self._run(fleet, self._steps(calls, machine))
+        except MemoryError:
+            tables = self._frugally(calls)
         if valid is not None and not self._is_here(tables[0], valid):
             warn(f"the file that {TASKS[calls[0][0]].name} made is gone or damaged; it is made again")
             tables = self._run(fleet, self._steps(calls[:1], machine, refresh=True))
         return tables
+
+    def _frugally(self, calls: Sequence[Call]) -> list[pa.Table]:
+        """Results of calls that memory did not suffice for: one at a time, which changes none, then smaller batches.
+
+        A smaller batch may add up in another order. Its result is stored under a key of its own, and it is said.
+        """
+        name, machine = _TASKS[calls[0][0]].name, self._workspace.machine(1)
+        warn(f"memory does not suffice for {name}; from here on, one batch is computed at a time")
+        self._fleet.close()
+        self._fleet, self.machine = self._here, machine
+        try:
+            return self._run(self._here, self._steps(calls, machine))
+        except MemoryError:
+            pass
+        for size in smaller_batches(calls[0][1]):
+            warn(f"memory does not suffice for {name}; batches of {size}, which may change the last bit of a number")
+            with suppress(MemoryError):
+                smaller = [(function, {**given, "batch_size": size}) for function, given in calls]
+                return self._run(self._here, self._steps(smaller, machine))
+        raise MemoryError(f"out of memory in {name}, even for one sample at a time")
 
     def _is_here(self, table: pa.Table, valid: Callable[[pa.Table], bool]) -> bool:
         """Whether this machine has, or can get, the file that a result names."""
@@ -109,7 +134,8 @@ class PrefectStages(Stages):
         found = self._workspace.results.find(key)
         if found.flaw:
             warn(f"the stored result of {name} is damaged and computed again: {found.flaw}")
-        stored = StoredResult(payload=None if refresh else found.payload)
+        stored = StoredResult(results=None if refresh else self._workspace.results.place.url)
+        stored.payload = None if refresh else found.payload
         prepared = stage.with_options(cache_policy=GivenKey().configure(key_storage=stored))
         # Not as an option: Prefect would want it saved in its database, where nobody looks for it.
         prepared.result_storage = stored

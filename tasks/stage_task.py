@@ -7,9 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 from prefect import Task, task
+from prefect.tasks import exponential_backoff
 
 from quant_core.stages import StageFunction
 from tasks.arrow import ArrowSerializer
+from tasks.retries import ATTEMPTS, is_worth_another_try
 from tasks.step_key import GivenKey, keyed
 from tasks.workspace import Workspace
 
@@ -42,5 +44,9 @@ def stage_task(name: str, stage: StageFunction) -> StageTask:
         result_serializer=ArrowSerializer(),
         persist_result=True,
         cache_result_in_memory=False,
+        retries=ATTEMPTS - 1,
+        retry_delay_seconds=exponential_backoff(1),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=is_worth_another_try,
     )
     return decorate(run_stage)

@@ -6,6 +6,9 @@ import json
 
 from prefect.filesystems import WritableFileSystem
 
+from quant_core.store import Store
+from tasks.result_store import ResultStore
+
 __all__ = ["StoredResult"]
 
 _PAYLOAD = "/table"
@@ -20,16 +23,22 @@ class StoredResult(WritableFileSystem):
     `stage_task`).
     """
 
+    results: str | None = None
+    """URL of the results, where one that was not known yet is looked for; None when it is to be computed anyway."""
     payload: bytes | None = None
-    """The Arrow file; None for a miss."""
+    """The Arrow file, where it is known already."""
 
     def read_path(self, path: str, _sync: bool = True) -> bytes:  # type: ignore[override]
         """The record of a result, or the result; raises ValueError when there is none."""
+        key = path.removesuffix(_PAYLOAD)
+        if self.payload is None and self.results is not None:
+            # Another machine may have been faster, or an earlier attempt that ended in between.
+            self.payload = ResultStore(Store(self.results)).find(key).payload
         if self.payload is None:
-            raise ValueError(f"{path} is not stored")
+            raise ValueError(f"{key} is not stored")
         if path.endswith(_PAYLOAD):
             return self.payload
-        return json.dumps({"storage_key": path + _PAYLOAD, "serializer": {"type": "arrow"}}).encode()
+        return json.dumps({"storage_key": key + _PAYLOAD, "serializer": {"type": "arrow"}}).encode()
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> None:  # type: ignore[override]
         """Nothing: what is worth keeping is stored already."""

@@ -50,8 +50,9 @@ def quantize(job: dict[str, str], folder: Path, out: str, workspace: str, **chan
     target = {"metric": changed.pop("metric", "l2"), "limit": changed.pop("limit", MIXED)}
     config = config_from(target=target, wide="a16w16", **options)
     given = {**job, "workers": 1, **changed}
-    place = workspace if "://" in workspace else str(folder / workspace)
-    return auto_mixed_precision(config=config, output=str(folder / out), workspace=place, **given)
+    places = {"output": out, "workspace": workspace}
+    places = {name: place if "://" in place else str(folder / place) for name, place in places.items()}
+    return auto_mixed_precision(config=config, **places, **given)
 
 
 @pytest.fixture

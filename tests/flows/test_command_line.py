@@ -202,7 +202,7 @@ BAD_INPUT = {
         {"workspace": "odd://b/w"},
         "workspace odd://b/w: cannot be used: Protocol not known",
     ),
-    "an output folder far away": (None, {"out": "s3://b/o"}, "output folder s3://b/o: only local folders"),
+    "an output folder nowhere": (None, {"out": "odd://b/o"}, "output folder odd://b/o: cannot be used: Protocol"),
 }
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
 
 import fsspec
 import pytest
+
+from quant_core.outcome import open_outcome
 
 
 @pytest.fixture
@@ -38,3 +42,17 @@ def test_a_model_file_lost_on_both_sides_is_made_again(run, workspace, finished,
         files.rm(path)
     assert run(out="two", workspace=workspace)["work"]["computed_steps"] == 1
     assert (tmp_path / "two" / "model.onnx").read_bytes() == finished
+
+
+def test_model_data_and_output_may_be_anywhere(run, workspace, finished, job, tmp_path):
+    files = fsspec.filesystem("memory")
+    there = {name: f"memory://{tmp_path.name}/{name}{Path(path).suffix}" for name, path in job.items()}
+    for name, path in job.items():
+        files.put_file(path, there[name].removeprefix("memory:/"))
+    out = f"memory://{tmp_path.name}/out"
+    manifest = run(**there, out=out, workspace=workspace)
+    assert files.cat_file(f"/{tmp_path.name}/out/model.onnx") == finished
+    assert json.loads(files.cat_file(f"/{tmp_path.name}/out/manifest.json")) == manifest
+    assert manifest["sources"] == {**there, "output": out}
+    shutil.rmtree(tmp_path / "cache")
+    assert open_outcome(out).table("search").num_rows == manifest["work"]["evaluations"]
