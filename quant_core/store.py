@@ -78,7 +78,7 @@ class Store:
         with atomic_folder(path) as building:
             for inner in found:
                 made_folder((building / inner).parent)
-                place = f"{name}/{inner}"
+                place = f"{name}/{inner}".lstrip("/")
                 self._asked(partial(self._files.get_file, self._path(place), str(building / inner)), place)
         return True
 
