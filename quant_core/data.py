@@ -112,7 +112,7 @@ def open_dataset(reference: Reference, cache: Path) -> Dataset:
     """Open referenced data; raises InputError when it cannot be read, is empty, ragged or not finite."""
     folder = cache / "columns" / reference.sha256
     if folder.exists() and not _intact(folder):
-        watcher().warned(f"the unpacked copy of {reference.url} in the workspace is damaged; it is made again")
+        watcher().warned(f"the unpacked copy of {reference} in the workspace is damaged; it is made again")
         shutil.rmtree(folder)
     if not folder.exists():
         with atomic_folder(folder) as building:
@@ -122,7 +122,7 @@ def open_dataset(reference: Reference, cache: Path) -> Dataset:
         for entry in json.loads((folder / _CONTENTS).read_text())
     }
     labels = columns.pop(LABELS, None)
-    return Dataset(columns, labels, reference.url)
+    return Dataset(columns, labels, str(reference))
 
 
 def _intact(folder: Path) -> bool:

@@ -1,10 +1,18 @@
 """The ways a run can end that are the user's to mend."""
 
+from quant_core.urls import shown
+
 __all__ = ["InputError", "NarrowcastError", "OutageError", "TargetError", "UnsupportedError"]
 
 
 class NarrowcastError(Exception):
-    """Base of every error narrowcast raises on purpose; its text is one line meant for the user."""
+    """Base of every error narrowcast raises on purpose; its text is one line meant for the user.
+
+    The text is logged and stored in many places: what may be secret in a URL is left out of it.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(message))
 
 
 class InputError(NarrowcastError):

@@ -17,6 +17,7 @@ from quant_core.errors import InputError
 from quant_core.graph import inner_graphs
 from quant_core.references import Reference, refer
 from quant_core.stored_model import INLINE_BYTES
+from quant_core.urls import is_remote
 
 __all__ = ["load_small_weights", "read_model", "refer_model"]
 
@@ -39,8 +40,15 @@ def refer_model(url: str | os.PathLike[str]) -> Reference:
     names = sorted({_location(tensor) for tensor in _external(proto.graph)})
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or not name:
-            raise InputError(f"{plain.url}: keeps weights in {name!r}, which is outside the model's folder")
+            raise InputError(f"{plain}: keeps weights in {name!r}, which is outside the model's folder")
+        if not is_remote(plain.url) and _leads_out(Path(plain.url.removeprefix("file://")).parent, name):
+            raise InputError(f"{plain}: keeps weights in {name!r}, a link out of the model's folder; put a copy there")
     return refer(url, names) if names else plain
+
+
+def _leads_out(folder: Path, name: str) -> bool:
+    """Whether a link, in the file's place or that of a folder on its way, leads out of the folder."""
+    return not (folder / name).resolve().is_relative_to(folder.resolve())
 
 
 def _external(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

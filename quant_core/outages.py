@@ -62,7 +62,7 @@ def patiently(call: Callable[[], Result], place: str) -> Result:
                 raise
             reason, tried = shown(" ".join(str(error).split()) or type(error).__name__), time.monotonic() - began
             if tried + pause > PATIENCE:
-                raise OutageError(f"{shown(place)}: does not answer, for {tried:.0f} s now: {reason}") from error
+                raise OutageError(f"{shown(place)}: does not answer, for {tried:.0f} s now: {reason}") from None
             watcher().warned(f"{shown(place)}: {reason}; asked again in {pause:.1f} s")
             time.sleep(pause)
     raise AssertionError("pauses never end")

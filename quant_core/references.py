@@ -55,11 +55,12 @@ def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
         else:
             files.invalidate_cache()  # it may have been written since this process looked there
             digest = patiently(partial(_digest, files, path, beside), text)
-    except FileNotFoundError as error:
+    except FileNotFoundError:
+        # No cause: logs print it too, and a store's library names the whole URL in it.
         missing = [name for name in beside if not files.exists(_sibling(path, name))]
-        raise InputError(f"{shown(text)}: {f'its file {missing[0]} is missing' if missing else _NOTHING}") from error
+        raise InputError(f"{shown(text)}: {f'its file {missing[0]} is missing' if missing else _NOTHING}") from None
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{shown(text)}: cannot be read: {shown(str(error))}") from error
+        raise InputError(f"{shown(text)}: cannot be read: {shown(str(error))}") from None
     return Reference(url=text, sha256=digest, beside=tuple(beside))
 
 

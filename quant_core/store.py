@@ -105,7 +105,7 @@ class Store:
         except NarrowcastError:
             raise
         except Exception as error:  # a store's library raises what it likes
-            raise InputError(f"{role} {self}: cannot be used: {shown(_reason(error))}") from error
+            raise InputError(f"{role} {self}: cannot be used: {shown(_reason(error))}") from None
         if not readable:
             raise InputError(f"{role} {self}: what is written there does not come back")
 

@@ -6,13 +6,13 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pyarrow as pa
 
 from quant_core.auto import run
 from quant_core.errors import TargetError
 from quant_core.forecast import Forecast, forecast
+from quant_core.output_place import OutputPlace
 from quant_core.stages import Call, Stages
 from quant_core.tables import from_ipc
 from quant_core.trials import Request
@@ -50,7 +50,7 @@ def dry_run(request: Request, workspace: Workspace, workers: int) -> DryRun:
     stages = _Followed(workspace)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            run(replace(request, output=Path(scratch)), stages)
+            run(replace(request, output=OutputPlace.at(scratch)), stages)
     except TargetError:
         pass  # which is an end as well: the wide model was measured, and is stored
     except _NotStoredError as found:

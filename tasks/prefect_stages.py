@@ -90,7 +90,7 @@ class PrefectStages(Stages):
 
         A smaller batch may add up in another order. Its result is stored under a key of its own, and it is said.
         """
-        name, machine = _TASKS[calls[0][0]].name, self._workspace.machine(1)
+        name, machine = TASKS[calls[0][0]].name, self._workspace.machine(1)
         warn(f"memory does not suffice for {name}; from here on, one batch is computed at a time")
         self._fleet.close()
         self._fleet, self.machine = self._here, machine

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import fsspec
 import pytest
 
+from quant_core.errors import InputError
 from quant_core.outcome import open_outcome
 
 
@@ -56,3 +58,26 @@ def test_model_data_and_output_may_be_anywhere(run, workspace, finished, job, tm
     assert manifest["sources"] == {**there, "output": out}
     shutil.rmtree(tmp_path / "cache")
     assert open_outcome(out).table("search").num_rows == manifest["work"]["evaluations"]
+
+
+def test_no_secret_of_a_url_is_said_or_written(run, workspace, job, tmp_path, caplog, capfd, monkeypatch):
+    for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):  # which pass nothing on
+        monkeypatch.setattr(logger := logging.getLogger(name), "handlers", [*logger.handlers, caplog.handler])
+        caplog.set_level("INFO", name)
+    files = fsspec.filesystem("memory")
+    there = {name: f"memory://me:s3cr3t@{tmp_path.name}/{name}{Path(path).suffix}" for name, path in job.items()}
+    for name, path in job.items():
+        files.put_file(path, there[name].removeprefix("memory:/"))
+    out, place = (f"memory://me:s3cr3t@{tmp_path.name}/{name}" for name in ("out", "workspace"))
+    manifest = run(**there, out=out, workspace=place)
+    damaged = next(name for name in files.find(f"/me:s3cr3t@{tmp_path.name}/workspace/results") if "probe" in name)
+    files.pipe_file(damaged, b"damaged")
+    run(**there, out=out, workspace=place)
+    with pytest.raises(InputError) as raised:
+        run(**{**there, "model": there["model"] + "x"}, out=out, workspace=place)
+    outcome = open_outcome(out)
+    written = [file.read_bytes().decode("latin-1") for file in outcome.folder.iterdir()]
+    said = [json.dumps(manifest), str(raised.value), str(outcome), caplog.text, *capfd.readouterr()]
+    assert "Beginning flow run" in caplog.text and "is damaged and computed again" in caplog.text
+    leaks = [line for text in [*said, *written] for line in text.splitlines() if "s3cr3t" in line]
+    assert leaks == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,82 @@ def test_weights_outside_the_models_folder_are_refused(tmp_path, place):
     path.write_bytes(proto.SerializeToString())
     with pytest.raises(InputError, match="outside the model's folder"):
         refer_model(path)
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_weights_that_a_link_leads_to_outside_the_models_folder_are_refused(tmp_path, linked):
+    path = saved(tmp_path / "model", outside=True)
+    proto = onnx.load(path, load_external_data=False)
+    (tmp_path / "other").mkdir()
+    weights = (path.parent / "weights.bin").rename(tmp_path / "other" / "weights.bin")
+    if linked == "file":
+        (path.parent / "weights.bin").symlink_to(weights)
+    else:
+        (path.parent / "inner").symlink_to(weights.parent)
+        for entry in (entry for tensor in proto.graph.initializer for entry in tensor.external_data):
+            entry.value = "inner/weights.bin" if entry.key == "location" else entry.value
+        path.write_bytes(proto.SerializeToString())
+    with pytest.raises(InputError, match="a link out of the model's folder; put a copy there"):
+        refer_model(path)
+
+
+def resized(*dims):
+    def change(tensor):
+        del tensor.dims[:]
+        tensor.dims.extend(dims)
+
+    return change
+
+
+def elsewhere(**where):
+    def change(tensor):
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in where.items():
+            tensor.external_data.add(key=key, value=value)
+
+    return change
+
+
+ABSURD = {
+    "a weight of 4 TiB": resized(2**40),
+    "a weight of more bytes than a number holds": resized(2**62, 2**62),
+    "a negative size": resized(-1, 2),
+    "an unknown type": lambda tensor: setattr(tensor, "data_type", 99),
+    "1 PiB of a file of 64 bytes": elsewhere(location="weights.bin", offset="0", length=str(2**50)),
+    "bytes before the file": elsewhere(location="weights.bin", offset="-5", length="-1"),
+    "an offset that is no number": elsewhere(location="weights.bin", offset="abc"),
+}
+
+
+@pytest.mark.parametrize("what", ABSURD)
+def test_absurd_weights_are_refused(tmp_path, what):
+    proto = MODELS["chain"]()
+    ABSURD[what](next(tensor for tensor in proto.graph.initializer if len(tensor.dims) > 1))
+    (tmp_path / "weights.bin").write_bytes(bytes(64))
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"model\.onnx"):
+        prepare(refer_model(tmp_path / "model.onnx"), DEFAULT_LAYER_OPS, Machine(tmp_path / "cache"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+def test_flipped_bits_and_cuts_in_a_model_are_refused_or_are_another_model(tmp_path):
+    chance, whole, refused = random.Random(0), MODELS["chain"]().SerializeToString(), 0
+    path = tmp_path / "model.onnx"
+    for number in range(100):
+        data = bytearray(whole)
+        at = chance.randrange(len(data))
+        if chance.random() < 0.7:
+            data[at] ^= 1 << chance.randrange(8)
+        else:
+            del data[at:]
+        path.write_bytes(data)
+        try:
+            prepare(refer_model(path), DEFAULT_LAYER_OPS, Machine(tmp_path / f"cache{number}"))
+        except InputError:
+            refused += 1
+    assert 30 < refused < 100
 
 
 def test_a_model_with_weights_beside_it_is_prepared_like_one_without(tmp_path):
