@@ -25,7 +25,7 @@ from quant_core.outcome import Outcome
 from quant_core.progress import Relay, Watcher, watched_by, watcher
 from quant_core.report.limits import short
 from quant_core.report.verdict import doubt, headline, score_rows, verdict
-from quant_core.urls import is_remote
+from quant_core.urls import is_remote, shown
 
 __all__ = ["probing_shown", "publish"]
 
@@ -54,7 +54,7 @@ def publish(outcome: Outcome) -> None:
 
 def _place(outcome: Outcome) -> str:
     """The output's folder or URL, without what may be secret."""
-    return str(outcome.manifest["sources"]["output"])
+    return shown(str(outcome.manifest["sources"].get("output", outcome.folder)))
 
 
 def _verdict(outcome: Outcome) -> str:
