@@ -92,6 +92,7 @@ def _fail(message: str, code: int) -> None:
 _PREFECT_DEFAULTS = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # a task's failure comes back as an exception, said once
     "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_ROOT_LEVEL": "CRITICAL",  # EventsWorker and others log outside of prefect
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # the first start also makes the database
