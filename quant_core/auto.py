@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -16,7 +16,7 @@ from quant_core.errors import TargetError
 from quant_core.layers import Layer, layers_from_table
 from quant_core.machine import Machine, available_cores
 from quant_core.output import Findings, Outcome, write_output
-from quant_core.plan_search import search_plans
+from quant_core.plan_search import search_curve, search_plans
 from quant_core.precision import PrecisionPlan
 from quant_core.probe import layer_sensitivity, probe_shards
 from quant_core.progress import watcher
@@ -61,18 +61,25 @@ def run(request: Request, stages: Stages) -> Outcome:
     config = request.config
     layers = prepared_layers(request, stages)
     calibration = calibrated(request, stages, layers)
-    trials = begun(request, stages, layers, calibration, (config.wide, *config.narrow), config.samples)
+    trials = begun(request, stages, layers, calibration, (config.wide, *config.narrow), *_scoring(config))
     names = [layer.name for layer in layers_from_table(layers)]
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
     undecided = wide.met and not _everything_meets(trials, wide.plan)
-    ranking = rank(layers, _probes(trials) if undecided else [], config.wide)
-    if ranking.num_rows:
+    ranking = rank(layers, _probes(trials) if undecided or config.frontier else [], config.wide)
+    if undecided:
         search_plans(trials, ranking)
+    if config.frontier:
+        search_curve(trials, ranking)
     shipped = _shipped(trials)
     outcome = write_output(Findings(trials, ranking, shipped, held_out(trials, shipped), timed_models(trials, shipped)))
     if not shipped.met:
         raise TargetError(trials.shortfall(trials.done[0]), outcome)
     return outcome
+
+
+def _scoring(config: MixedPrecisionConfig) -> tuple[Literal["auto", "all"] | int, bool]:
+    """On how many samples plans are scored, and whether exactly: one of the frontier is given out as it was scored."""
+    return ("all", True) if config.frontier else (config.samples, False)
 
 
 def _probes(trials: Trials) -> list[pa.Table]:
@@ -98,6 +105,7 @@ def _probes(trials: Trials) -> list[pa.Table]:
             output=request.config.output,
             config=request.config.quantization(),
             batch_size=request.config.batch_size,
+            baseline=trials.baseline if request.config.rank == "l2-float" else None,
         )
         start, racing = stop, unsettled(gathered(tables))
         if not racing:

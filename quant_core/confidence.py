@@ -43,14 +43,9 @@ class Bounds:
         return self.low if target.higher_is_better else self.high
 
 
-def alpha_of_look(confidence: float, look: int, in_fixed_order: bool = False) -> float:
-    """The error probability that a look may spend, counted from 0.
-
-    Looks in an order fixed beforehand that end at the first refusal, as the documented rule has them, may spend all
-    of it each (fixed-sequence testing; Maurer, Hothorn, Lehmacher, 1995).
-    """
-    alpha = 1 - confidence
-    return alpha if in_fixed_order else alpha * _SPENT_A_LOOK * (1 - _SPENT_A_LOOK) ** look
+def alpha_of_look(confidence: float, look: int) -> float:
+    """The error probability that a look may spend, counted from 0."""
+    return (1 - confidence) * _SPENT_A_LOOK * (1 - _SPENT_A_LOOK) ** look
 
 
 def bounds(metric: str, scores: pa.Table, alpha: float) -> Bounds:

@@ -234,8 +234,14 @@ class SearchConfig(_Frozen):
     evaluations: int = Field(
         default=8, ge=1, description="Plans the search may try beyond the cut, where it pays to go on."
     )
-    rank: Literal["mse", "kl"] = Field(
-        default="mse", description="The loss layers are ranked by, against the wide model's output."
+    frontier: bool = Field(
+        default=False,
+        description="Whether plans along the whole curve of score against cost are measured, to pick one afterwards.",
+    )
+    rank: Literal["mse", "kl", "l2-float"] = Field(
+        default="mse",
+        description="The loss layers are ranked by: squared error or KL divergence against the wide model's output, or "
+        "the L2 distance to the float model's, where the wide model's own error hides what a layer adds.",
     )
     samples: Literal["auto", "all"] | int = Field(
         default="auto", description="Evaluation samples a probe uses: as many as the ranking needs, all, or so many."

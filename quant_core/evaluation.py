@@ -156,17 +156,19 @@ def evaluate_plan(
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
     weights: Sequence[pa.Table] = (),
+    exact: bool = False,
 ) -> pa.Table:
     """Score (schema SCORES) of a plan in simulation, with fast numerics: about that of its exported file.
 
-    `plan` and `tensors` are a PrecisionPlan as dictionaries. Samples [start, stop) in the order of visits are
-    scored (see `sampling`); a user's metric `function` wants all.
+    When `exact`, it is that of the file bit for bit. `plan` and `tensors` are a PrecisionPlan as dictionaries.
+    Samples [start, stop) in the order of visits are scored (see `sampling`); a user's metric `function` wants all.
     """
     quantizer = quantizer_of(layers, calibration, config, machine, weights)
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
-    session = open_nodes(graph, nodes, graph.outputs, writer.constants, fast_numerics(graph))
+    numerics = Numerics.SHIPPED if exact else fast_numerics(graph)
+    session = open_nodes(graph, nodes, graph.outputs, writer.constants, numerics)
     rows = visited(baseline.num_rows, start, stop)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 

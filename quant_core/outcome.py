@@ -16,16 +16,19 @@ from quant_core.output_place import OutputPlace
 from quant_core.precision import PrecisionPlan
 from quant_core.report.chart import Chart, charts_of
 from quant_core.report.verdict import verdict
-from quant_core.tables import CALIBRATION, LAYERS, SEARCH, SENSITIVITY, from_ipc
+from quant_core.tables import CALIBRATION, FRONTIER, LAYERS, SEARCH, SENSITIVITY, WEIGHTS, from_ipc
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["TABLES", "Outcome", "open_outcome"]
+__all__ = ["FRONTIER_TABLES", "TABLES", "Outcome", "open_outcome"]
 
 TABLES = {"layers": LAYERS, "calibration": CALIBRATION, "sensitivity": SENSITIVITY, "search": SEARCH}
 """Tables of the output folder, each in a file NAME.arrow, and their schemas."""
+
+FRONTIER_TABLES = {"frontier": FRONTIER, "weights": WEIGHTS}
+"""Further ones, of a run that kept its frontier."""
 
 _KEYS = {"narrowcast", "input", "output", "wide", "narrow", "target", "scores", "plan", "narrowed", "config"}
 
@@ -54,13 +57,14 @@ class Outcome:
         return self.folder / "report.html"
 
     def table(self, name: str) -> pa.Table:
-        """One of the tables `layers`, `calibration`, `sensitivity` and `search`.
+        """A table: `layers`, `calibration`, `sensitivity`, `search`; with a frontier also `frontier` and `weights`.
 
         Raises InputError for another name, and where the file is gone, damaged, or of another version.
         """
-        if name not in TABLES:
-            raise InputError(f"there is no table {name!r}; there are {', '.join(TABLES)}")
-        return _table(self.folder / f"{name}.arrow", TABLES[name])
+        known = {**TABLES, **FRONTIER_TABLES}
+        if name not in known:
+            raise InputError(f"there is no table {name!r}; there are {', '.join(known)}")
+        return _table(self.folder / f"{name}.arrow", known[name])
 
     def tables(self) -> dict[str, pa.Table]:
         """All tables by name."""

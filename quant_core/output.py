@@ -15,11 +15,12 @@ import pyarrow as pa
 
 from quant_core.assurance import assurance
 from quant_core.config import RunConfig, SearchConfig
-from quant_core.cost import cost_summary
+from quant_core.cost import CostModel, cost_summary
+from quant_core.frontier import frontier_table
 from quant_core.latency import times_summary
-from quant_core.layers import layers_from_table
+from quant_core.layers import Layer, layers_from_table
 from quant_core.metrics import METRICS, scores_of
-from quant_core.outcome import Outcome
+from quant_core.outcome import FRONTIER_TABLES, Outcome
 from quant_core.output_place import MANIFEST
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.prepare import prepared_graph
@@ -27,12 +28,22 @@ from quant_core.ranking import macs_share
 from quant_core.references import Reference, atomic_copy, atomic_write, fetch, file_digest
 from quant_core.report import report_page
 from quant_core.stored_model import DATA_FILE, MODEL_FILE
-from quant_core.tables import facts, to_ipc
+from quant_core.tables import WEIGHTS, facts, to_ipc
 from quant_core.tensor_types import with_tensor_types
 from quant_core.trials import Request, Shipped, Trials, target_score
 from quant_core.urls import shown
 
-__all__ = ["Findings", "HeldOut", "Outcome", "engine_version", "manifest_json", "write_output"]
+__all__ = [
+    "Findings",
+    "HeldOut",
+    "Outcome",
+    "copy_model",
+    "engine_version",
+    "manifest_json",
+    "narrowed",
+    "output_file",
+    "write_output",
+]
 
 
 @dataclass(frozen=True)
@@ -74,16 +85,26 @@ def write_output(findings: Findings) -> Outcome:
         "sensitivity": findings.ranking,
         "search": findings.trials.table(),
     }
-    _copy_model(fetch(shipped.file, findings.trials.stages.machine.cache), shipped.file, folder)
-    for name, table in tables.items():
-        atomic_write(folder / f"{name}.arrow", to_ipc(table))
+    copy_model(fetch(shipped.file, findings.trials.stages.machine.cache), shipped.file, folder)
     atomic_write(folder / "report.html", report_page(manifest, tables).encode())
+    for name in FRONTIER_TABLES:
+        (folder / f"{name}.arrow").unlink(missing_ok=True)
+    for name, table in (tables | _frontier(trials)).items():
+        atomic_write(folder / f"{name}.arrow", to_ipc(table))
     atomic_write(folder / MANIFEST, manifest_json(manifest).encode())
     trials.request.output.publish()
     return Outcome(folder, shipped.plan, shipped.met, manifest)
 
 
-def _copy_model(path: Path, file: Reference, folder: Path) -> None:
+def _frontier(trials: Trials[RunConfig]) -> dict[str, pa.Table]:
+    """What `pick` needs of a run that kept its frontier: the plans, and the weights they were measured with."""
+    config = trials.request.config
+    if not isinstance(config, SearchConfig) or not config.frontier:
+        return {}
+    return {"frontier": frontier_table(trials), "weights": pa.concat_tables([WEIGHTS.empty_table(), *trials.weights])}
+
+
+def copy_model(path: Path, file: Reference, folder: Path) -> None:
     """The model last: where it is, all that belongs to it is."""
     if not file.beside:
         (folder / DATA_FILE).unlink(missing_ok=True)
@@ -116,7 +137,7 @@ def _manifest(findings: Findings) -> dict[str, Any]:
         "narrowcast": engine_version(),
         "job": "auto" if isinstance(config, SearchConfig) else "layer-wise",
         "input": {"sha256": request.model.sha256},
-        "output": _output(file, shipped.file.beside),
+        "output": output_file(file, shipped.file.beside),
         "wide": str(config.wide),
         "narrow": [str(precision) for precision in _narrow(config, shipped.plan)],
         "target": {
@@ -159,7 +180,7 @@ def _manifest(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _output(path: Path, beside: Sequence[str]) -> dict[str, Any]:
+def output_file(path: Path, beside: Sequence[str]) -> dict[str, Any]:
     """Digest of the model file, bytes of all of it; the digests of files beside it where there are any."""
     others = {name: file_digest(path.with_name(name)) for name in beside}
     size = sum(file.stat().st_size for file in [path, *map(path.with_name, beside)])
@@ -240,13 +261,20 @@ def _float_top1(scores: pa.Table) -> float:
 
 
 def _narrowed(findings: Findings) -> dict[str, Any]:
-    wide, plan = findings.trials.done[0].plan, findings.shipped.plan
-    layers = layers_from_table(findings.trials.layers)
+    trials, plan = findings.trials, findings.shipped.plan
+    listed = layers_from_table(trials.layers)
+    return narrowed(listed, plan, trials.done[0].plan, trials.request.config.wide, trials.costs["bops"])
+
+
+def narrowed(
+    layers: Sequence[Layer], plan: PrecisionPlan, wide: PrecisionPlan, precision: Precision, bops: CostModel
+) -> dict[str, Any]:
+    """How much of the model a plan narrows, against the wide plan of one precision; for the manifest."""
     return {
         "layers": len(plan.changed_from(wide)),
         "of": len(layers),
-        "macs_share": macs_share(layers, plan, findings.trials.request.config.wide),
-        "bops_ratio": findings.trials.costs["bops"].ratio(plan, wide),
+        "macs_share": macs_share(layers, plan, precision),
+        "bops_ratio": bops.ratio(plan, wide),
     }
 
 

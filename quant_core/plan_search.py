@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.metrics import additive
+from quant_core.metrics import METRICS, additive
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.search import STRATEGIES, Choice, Space
+from quant_core.search import STRATEGIES, Choice, Space, Strategy, curve
 from quant_core.trials import Trials
 
-__all__ = ["search_plans"]
+__all__ = ["search_curve", "search_plans", "search_space"]
+
+
+_CURVE = 16
+"""Plans that the frontier takes at least, besides those that the search has tried."""
 
 
 def search_plans(trials: Trials, ranking: pa.Table) -> None:
     """Let the strategy of the configuration try plans until it has settled."""
-    strategy = STRATEGIES[trials.request.config.search](search_space(trials, ranking))
+    _follow(trials, STRATEGIES[trials.request.config.search](search_space(trials, ranking)))
+
+
+def search_curve(trials: Trials, ranking: pa.Table) -> None:
+    """Try plans along the whole curve of score against cost, where the ones tried so far leave it open."""
+    space = search_space(trials, ranking)
+    _follow(trials, curve(replace(space, evaluations=max(_CURVE, space.evaluations))))
+
+
+def _follow(trials: Trials, strategy: Strategy) -> None:
+    """Measure what a strategy asks for."""
     try:
         choice = next(strategy)
         while True:
@@ -33,6 +48,9 @@ def search_space(trials: Trials, ranking: pa.Table) -> Space:
     ladder = (config.wide, *config.narrow)
     names = [name for name, _ in trials.done[0].plan.layers]
     losses, moves = _losses(ranking, names, ladder)
+    if config.rank == "l2-float":  # what a layer adds, on the scale on which that adds up
+        wide = METRICS["l2"](trials.done[0].scores).value
+        losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - wide**2, 0.0)
     return Space(
         losses=losses,
         costs=np.array([[trials.cost.prices[name, precision] for precision in ladder] for name in names]),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quant_core.config import QuantizationConfig
 from quant_core.data import open_dataset
-from quant_core.evaluation import compared_outputs, per_sample, quantizer_of
+from quant_core.evaluation import compared_outputs, per_sample, quantizer_of, reference_arrays
 from quant_core.incremental import IncrementalModel
 from quant_core.inputs import Batch, batches
 from quant_core.layers import Layer, layers_from_table
@@ -39,8 +39,17 @@ def _divergence(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
     return divergence(wide[0], narrow[0])
 
 
-LOSSES: Mapping[str, Callable[[Outputs, Outputs], NDArray[np.float64]]] = {"mse": _mean_square, "kl": _divergence}
-"""Losses by name: (wide outputs, outputs with one layer narrowed), shape [n, ...] each, to one value a sample."""
+def _distance(reference: Outputs, narrow: Outputs) -> NDArray[np.float64]:
+    return np.sqrt(_mean_square(reference, narrow) * sum(math.prod(array.shape[1:]) for array in narrow))
+
+
+LOSSES: Mapping[str, Callable[[Outputs, Outputs], NDArray[np.float64]]] = {
+    "mse": _mean_square,
+    "kl": _divergence,
+    "l2-float": _distance,
+}
+"""Losses by name: (reference outputs, outputs with one layer narrowed), shape [n, ...] each, to one value a sample. The
+reference is the wide model or, in the documented rule's `l2-float`, the float model."""
 
 
 _MACS_PER_ELEMENT = 100
@@ -79,11 +88,13 @@ def layer_sensitivity(
     batch_size: int | None,
     machine: Machine,
     weights: Sequence[pa.Table] = (),
+    baseline: pa.Table | None = None,
 ) -> pa.Table:
     """The loss of every sample (schema PROBES) for each layer of the shard at a narrow precision.
 
     Samples [start, stop) in the order of visits are used (see `sampling`). All other layers are at the wide
-    precision; the loss is against the output of the all-wide model.
+    precision; the loss is against the output of the all-wide model or, for `l2-float`, against the float outputs
+    that `baseline` holds.
     """
     quantizer = quantizer_of(layers, calibration, config, machine, weights)
     dataset = open_dataset(data, machine.cache)
@@ -91,10 +102,12 @@ def layer_sensitivity(
     narrow = Precision.parse(precision)
     model = IncrementalModel(quantizer, wide, [wide.narrowed({name: narrow}) for name in shard], Numerics.FAST)
     names = compared_outputs(quantizer.graph, output)
+    floats = None if baseline is None else reference_arrays(baseline)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
     seconds = np.zeros(len(shard))
     for batch in batches(quantizer.graph, dataset, batch_size, visited(dataset.count, start, stop)):
-        _probe_batch(model, batch, names, LOSSES[loss], losses, seconds)
+        reference = None if floats is None else [floats[name][batch.rows] for name in names]
+        _probe_batch(model, batch, names, LOSSES[loss], reference, losses, seconds)
     columns = {
         "layer": list(shard),
         "precision": [precision] * len(shard),
@@ -109,15 +122,16 @@ def _probe_batch(
     batch: Batch,
     names: Sequence[str],
     loss: Callable[[Outputs, Outputs], NDArray[np.float64]],
+    reference: Outputs | None,
     losses: Sequence[list[NDArray[np.float64]]],
     seconds: NDArray[np.float64],
 ) -> None:
     runs = iter(model.run(batch.feeds))
     first = next(runs)
-    wide = [per_sample(first[name], name, batch) for name in names]
+    against = reference or [per_sample(first[name], name, batch) for name in names]
     for number, kept in enumerate(losses):
         began = perf_counter()
         found = next(runs)
-        kept.append(loss(wide, [per_sample(found[name], name, batch) for name in names]))
+        kept.append(loss(against, [per_sample(found[name], name, batch) for name in names]))
         seconds[number] += perf_counter() - began
         watcher().advanced("probe", batch.count)

@@ -19,6 +19,7 @@ from quant_core.errors import InputError
 __all__ = [
     "CALIBRATION",
     "EXPORTED",
+    "FRONTIER",
     "LAYERS",
     "MODEL_TIMES",
     "PROBES",
@@ -158,6 +159,26 @@ SEARCH = _schema(
 """search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON.
 The cost is the one that the search saves. `bound` is what was held against the limit: the score itself, unless a
 confidence was asked for. The score of a plan that was settled on some of the samples is a projection to all of them."""
+
+FRONTIER = _schema(
+    "frontier",
+    pa.field("plan", pa.string(), nullable=False),
+    pa.field("layers_narrowed", pa.int32(), nullable=False),
+    pa.field("cost", pa.float64(), nullable=False),
+    pa.field("cost_ratio", pa.float64(), nullable=False),
+    pa.field("bound", pa.float64()),
+    pa.field("top1", pa.float64()),
+    pa.field("l2", pa.float64()),
+    pa.field("sqnr_db", pa.float64()),
+    pa.field("kl", pa.float64()),
+    pa.field("cosine", pa.float64()),
+    pa.field("top1_drop", pa.float64()),
+    pa.field("metric_drop", pa.float64()),
+    pa.field("samples", pa.int64(), nullable=False),
+    pa.field("precisions", pa.string(), nullable=False),
+)
+"""frontier: the plans that no other beats in both cost and score, by ascending cost; each scored on all samples, as its
+file would. `bound` is what the target's metric holds against a limit (see SEARCH)."""
 
 EXPORTED = _schema(
     "exported",

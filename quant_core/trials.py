@@ -13,7 +13,7 @@ import pyarrow as pa
 from typing_extensions import TypeVar
 
 from quant_core.confidence import alpha_of_look, bounds, samples_to_settle
-from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig, SearchConfig
+from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
 from quant_core.cost import CostModel
 from quant_core.evaluation import evaluate_plan, score_file
 from quant_core.export import export, exported_reference, is_exported
@@ -107,6 +107,8 @@ class Trials(Generic[Config_co]):
     """What plans cost, by the cost's name."""
     samples: Literal["auto", "all"] | int = "all"
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
+    exact: bool = False
+    """Whether a plan is scored just as its file would be: one that may be given out without being measured again."""
     done: list[Trial] = field(default_factory=list)
     """Every plan evaluated so far, in order."""
 
@@ -142,8 +144,7 @@ class Trials(Generic[Config_co]):
         config = self.request.config
         if config.target.confidence is None:
             return None
-        in_fixed_order = not isinstance(config, SearchConfig) or config.search == "linear"
-        return alpha_of_look(config.target.confidence, len(self.done), in_fixed_order)
+        return alpha_of_look(config.target.confidence, len(self.done))
 
     def _bound(self, scores: pa.Table, alpha: float | None) -> float:
         """What scores of all samples hold against the limit."""
@@ -174,6 +175,7 @@ class Trials(Generic[Config_co]):
             start=start,
             stop=stop,
             batch_size=config.batch_size,
+            exact=self.exact,
         )
 
     def measured(self, trial: Trial) -> Measured:

@@ -14,6 +14,7 @@ from flows.command_line.demo import demo
 from flows.command_line.init import init
 from flows.command_line.inspect import inspect
 from flows.command_line.layer_wise import layer_wise
+from flows.command_line.pick import pick
 from flows.command_line.report import report
 
 __all__ = ["main"]
@@ -31,13 +32,14 @@ def narrowcast() -> None:
     Quantize it:        narrowcast auto model.onnx --calibration calib.npz --evaluation eval.npz \\
                             --max-top1-drop 0.005 --out quantized
     Look at a result:   narrowcast report quantized --open
+    Another target:     narrowcast pick quantized --max-top1-drop 0.003
     Two results:        narrowcast compare quantized quantized-stricter
 
     Colours appear on a terminal only, and never where NO_COLOR is set.
     """
 
 
-for _command in (auto, compare, completion, demo, init, inspect, layer_wise, report):
+for _command in (auto, compare, completion, demo, init, inspect, layer_wise, pick, report):
     narrowcast.add_command(_command)
 
 

@@ -55,7 +55,8 @@ __all__ = ["auto"]
     help="go-on, bisect, linear or knapsack.  [default: go-on]",
 )
 @click.option("--evaluations", type=int, metavar="N", help="Plans to try beyond the cut, at most.  [default: 8]")
-@click.option("--rank", metavar="LOSS", shell_complete=choices_of("rank"), help="mse or kl.  [default: mse]")
+@click.option("--frontier", is_flag=True, default=None, help="Measure the whole curve; see `narrowcast pick`.")
+@click.option("--rank", metavar="LOSS", shell_complete=choices_of("rank"), help="mse, kl or l2-float.  [default: mse]")
 @click.option(
     "--cost",
     metavar="COST",

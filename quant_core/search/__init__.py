@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from quant_core.search.bisection import bisect
+from quant_core.search.curve import curve, non_dominated
 from quant_core.search.going_on import go_on
 from quant_core.search.improvement import knapsack
 from quant_core.search.linear import linear
 from quant_core.search.space import Choice, Measured, Move, Space, Strategy
 
-__all__ = ["STRATEGIES", "Choice", "Measured", "Move", "Space", "Strategy", "bisect", "go_on", "knapsack", "linear"]
+__all__ = [
+    "STRATEGIES",
+    "Choice",
+    "Measured",
+    "Move",
+    "Space",
+    "Strategy",
+    "bisect",
+    "curve",
+    "go_on",
+    "knapsack",
+    "linear",
+    "non_dominated",
+]
 
 STRATEGIES: Mapping[str, Callable[[Space], Strategy]] = {
     "go-on": go_on,

@@ -136,3 +136,14 @@ def test_a_long_stage_in_a_pipe_tells_how_far_it_is_now_and_then(capsys):
     assert said[0] == "probe      8%, about 3 min left"
     assert said[-1] == "probe      96%, about 8 s left"
     assert len(said) == 12
+
+
+def test_pick_says_in_one_line_what_is_missing(command, tmp_path):
+    folder = write_run(tmp_path / "run", mixed())
+    code, _, errors = command("pick", str(folder), "--max-l2", "0.1", "--workspace", str(tmp_path / "ws"))
+    assert (code, errors) == (
+        2,
+        f"narrowcast: {folder}: kept no frontier to pick from; run `narrowcast auto` with --frontier\n",
+    )
+    code, _, errors = command("pick", str(folder), "--max-l2", "0.1", "--min-sqnr", "20")
+    assert code == 2 and errors.startswith("narrowcast: give one target: --max-top1-drop, --max-l2")

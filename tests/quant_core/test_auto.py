@@ -321,3 +321,20 @@ def test_a_devices_times_that_do_not_fit_are_refused_before_any_work(chain, tmp_
         run(chain, tmp_path, config(100.0, cost="latency", device_costs=str(tmp_path / "device.csv")))
     with pytest.raises(InputError, match="device_costs are of the cost 'latency'"):
         config(100.0, device_costs="device.csv")
+
+
+def test_the_documented_ranking_is_by_the_distance_to_the_float_model(chain, tmp_path):
+    """Each row's loss is what the L2 target would measure of that narrowing."""
+    outcome = run(chain, tmp_path, config(0.002, search="linear", rank="l2-float", samples="all"))
+    rows = outcome.table("sensitivity").to_pylist()
+    first = outcome.table("search").to_pylist()[1]
+    assert [row["loss"] for row in rows] == sorted(row["loss"] for row in rows)
+    assert json.loads(first["precisions"])[rows[0]["layer"]] == "a8w8"
+    assert first["score"] == pytest.approx(rows[0]["loss"], rel=0.02)
+    assert all(row["loss"] > outcome.manifest["scores"]["wide"]["l2"] * 0.5 for row in rows)
+
+
+@pytest.mark.parametrize("rank", ["kl", "l2-float"])
+def test_the_search_goes_on_by_any_ranking(chain, tmp_path, rank):
+    outcome = run(chain, tmp_path, config(0.005, rank=rank))
+    assert outcome.met and outcome.manifest["narrowed"]["layers"] == 3
