@@ -21,11 +21,11 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from quant_core.outcome import Outcome
-from quant_core.progress import Relay, Watcher, watched_by, watcher
+from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.report.limits import short
 from quant_core.report.verdict import doubt, headline, score_rows, verdict
-from quant_core.urls import is_remote, shown
+from quant_core.results.outcome import Outcome
+from quant_core.storage.urls import is_remote, shown
 
 __all__ = ["probing_shown", "publish"]
 

@@ -12,9 +12,9 @@ from flows.request import request_for
 from quant_core.auto import run
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import TargetError
-from quant_core.machine import available_cores
-from quant_core.outcome import Outcome
-from quant_core.trials import Request
+from quant_core.execution.machine import available_cores
+from quant_core.results.outcome import Outcome
+from quant_core.search.trials import Request
 from tasks.prefect_stages import PrefectStages
 from tasks.runner import Runner, RunnerKind
 from tasks.workspace import Workspace

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from quant_core.comparison import Comparison
+from quant_core.results.comparison import Comparison
 
 __all__ = ["print_comparison"]
 

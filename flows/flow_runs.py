@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from quant_core.config import MixedPrecisionConfig
-from quant_core.urls import shown
+from quant_core.storage.urls import shown
 
 __all__ = ["named_after_the_job", "named_after_the_model", "tag"]
 

@@ -10,8 +10,8 @@ from flows.artifacts import publish
 from flows.flow_runs import named_after_the_model, tag
 from flows.request import request_for
 from quant_core.config import LayerWiseConfig, validated
+from quant_core.execution.machine import available_cores
 from quant_core.layer_wise import run, written_plan
-from quant_core.machine import available_cores
 from tasks.prefect_stages import PrefectStages
 from tasks.workspace import Workspace
 

@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from quant_core.errors import InputError, NarrowcastError
-from quant_core.probe import layer_sensitivity
+from quant_core.probing.probe import layer_sensitivity
 from tasks.plain_arguments import restored
 from tasks.pool import REFUSED
 from tasks.prefect_stages import PrefectStages

@@ -17,10 +17,10 @@ from rich.table import Table
 from flows.progress_lines import ProgressLines
 from quant_core.config import Criterion
 from quant_core.errors import InputError
-from quant_core.progress import Watcher
+from quant_core.execution.progress import Watcher
 from quant_core.report.certainty import certainty
 from quant_core.report.speed import speed
-from quant_core.tables import from_ipc
+from quant_core.storage.tables import from_ipc
 
 __all__ = ["TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]
 

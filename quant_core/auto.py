@@ -11,20 +11,20 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from quant_core.config import MixedPrecisionConfig
-from quant_core.data import DataSource, open_dataset
 from quant_core.errors import TargetError
-from quant_core.layers import Layer, layers_from_table
-from quant_core.machine import Machine, available_cores
-from quant_core.output import Findings, Outcome, write_output
-from quant_core.plan_search import search_curve, search_plans
+from quant_core.execution.machine import Machine, available_cores
+from quant_core.execution.progress import watcher
+from quant_core.execution.run_frame import begun, calibrated, held_out, prepared_layers, request_of, timed_models
+from quant_core.execution.stages import Stages
+from quant_core.model.layers import Layer, layers_from_table
 from quant_core.precision import PrecisionPlan
-from quant_core.probe import layer_sensitivity, probe_shards
-from quant_core.progress import watcher
-from quant_core.racing import gathered, sample_rounds, unsettled
-from quant_core.ranking import rank
-from quant_core.run_frame import begun, calibrated, held_out, prepared_layers, request_of, timed_models
-from quant_core.stages import Stages
-from quant_core.trials import Request, Shipped, Trials
+from quant_core.probing.probe import layer_sensitivity, probe_shards
+from quant_core.probing.racing import gathered, sample_rounds, unsettled
+from quant_core.probing.ranking import rank
+from quant_core.results.output import Findings, Outcome, write_output
+from quant_core.search.plan_search import search_curve, search_plans
+from quant_core.search.trials import Request, Shipped, Trials
+from quant_core.storage.data import DataSource, open_dataset
 
 __all__ = ["Request", "auto_mixed_precision", "run"]
 

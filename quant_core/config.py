@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from quant_core.errors import InputError
-from quant_core.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
+from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
 from quant_core.precision import DataType, Precision, PrecisionField
 
 __all__ = [

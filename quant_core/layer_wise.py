@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from quant_core.assignment import Assignment
-from quant_core.assignment_file import WrittenPlan, read_plan
+from quant_core.assignments.assignment import Assignment
+from quant_core.assignments.assignment_file import WrittenPlan, read_plan
 from quant_core.config import LayerWiseConfig, validated
-from quant_core.data import DataSource
 from quant_core.errors import InputError
-from quant_core.graph import FloatGraph
-from quant_core.layers import layers_from_table
-from quant_core.machine import Machine, available_cores
-from quant_core.output import Findings, Outcome, write_output
+from quant_core.execution.machine import Machine, available_cores
+from quant_core.execution.run_frame import begun, calibrated, held_out, prepared_layers, request_of, timed_models
+from quant_core.execution.stages import Stages
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import layers_from_table
+from quant_core.model.prepare import prepared_graph
 from quant_core.precision import PrecisionPlan
-from quant_core.prepare import prepared_graph
-from quant_core.ranking import rank
-from quant_core.run_frame import begun, calibrated, held_out, prepared_layers, request_of, timed_models
-from quant_core.stages import Stages
-from quant_core.tables import facts
-from quant_core.trials import Request, Shipped, Trial, Trials, target_score
+from quant_core.probing.ranking import rank
+from quant_core.results.output import Findings, Outcome, write_output
+from quant_core.search.trials import Request, Shipped, Trial, Trials, target_score
+from quant_core.storage.data import DataSource
+from quant_core.storage.tables import facts
 
 __all__ = ["PlanSource", "layer_wise", "run", "written_plan"]
 

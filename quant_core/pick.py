@@ -11,20 +11,20 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.config import Criterion, MixedPrecisionConfig, Target
-from quant_core.cost import COUNTED, cost_summary, counted_cost
 from quant_core.errors import InputError, TargetError
-from quant_core.export import export, exported_reference
-from quant_core.frontier import METRIC_COLUMNS
-from quant_core.layers import layers_from_table
-from quant_core.machine import Machine
-from quant_core.model_file import refer_model
-from quant_core.outcome import Outcome
-from quant_core.output import copy_model, manifest_json, narrowed, output_file
-from quant_core.output_place import MANIFEST
+from quant_core.execution.machine import Machine
+from quant_core.model.layers import layers_from_table
+from quant_core.model.model_file import refer_model
+from quant_core.model.prepare import is_prepared, prepare
 from quant_core.precision import PrecisionPlan
-from quant_core.prepare import is_prepared, prepare
-from quant_core.references import atomic_write, fetch, made_folder
-from quant_core.tables import facts
+from quant_core.quantization.export import export, exported_reference
+from quant_core.results.outcome import Outcome
+from quant_core.results.output import copy_model, manifest_json, narrowed, output_file
+from quant_core.results.output_place import MANIFEST
+from quant_core.search.cost import COUNTED, cost_summary, counted_cost
+from quant_core.search.frontier import METRIC_COLUMNS
+from quant_core.storage.references import atomic_write, fetch, made_folder
+from quant_core.storage.tables import facts
 
 __all__ = ["pick", "picked_plan"]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from prefect.serializers import Serializer
 
 from quant_core.errors import InputError, NarrowcastError
-from quant_core.tables import from_ipc, to_ipc
+from quant_core.storage.tables import from_ipc, to_ipc
 
 __all__ = ["ArrowSerializer"]
 

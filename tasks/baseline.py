@@ -1,6 +1,6 @@
 """Outputs of the float model."""
 
-from quant_core.evaluation import float_outputs
+from quant_core.scoring.evaluation import float_outputs
 from tasks.stage_task import stage_task
 
 __all__ = ["baseline"]

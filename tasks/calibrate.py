@@ -1,6 +1,6 @@
 """Histograms of the float model's tensors."""
 
-from quant_core.calibration import calibrate as tensor_histograms
+from quant_core.calibration.collect import calibrate as tensor_histograms
 from tasks.stage_task import stage_task
 
 __all__ = ["calibrate"]

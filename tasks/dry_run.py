@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from quant_core.auto import run
 from quant_core.errors import TargetError
-from quant_core.forecast import Forecast, forecast
-from quant_core.output_place import OutputPlace
-from quant_core.stages import Call, Stages
-from quant_core.tables import from_ipc
-from quant_core.trials import Request
+from quant_core.execution.forecast import Forecast, forecast
+from quant_core.execution.stages import Call, Stages
+from quant_core.results.output_place import OutputPlace
+from quant_core.search.trials import Request
+from quant_core.storage.tables import from_ipc
 from tasks.prefect_stages import TASKS
 from tasks.step_key import step_key
 from tasks.workspace import Workspace

@@ -1,6 +1,6 @@
 """The quantized model file of a plan."""
 
-from quant_core.export import export as quantized_file
+from quant_core.quantization.export import export as quantized_file
 from tasks.stage_task import stage_task
 
 __all__ = ["export"]

@@ -13,7 +13,7 @@ from prefect import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from quant_core.errors import InputError
-from quant_core.progress import watcher
+from quant_core.execution.progress import watcher
 from tasks.processes import Processes
 from tasks.runner import Runner, RunnerKind
 from tasks.stage_task import StageTask

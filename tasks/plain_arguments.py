@@ -9,8 +9,8 @@ import pyarrow as pa
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from quant_core.errors import InputError
-from quant_core.stages import StageFunction
-from quant_core.tables import facts
+from quant_core.execution.stages import StageFunction
+from quant_core.storage.tables import facts
 from tasks.result_store import ResultStore
 
 __all__ = ["PlainArguments", "plain", "restored"]

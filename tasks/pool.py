@@ -32,7 +32,7 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Crashed
 
 from quant_core.errors import InputError
-from quant_core.tables import from_ipc
+from quant_core.storage.tables import from_ipc
 from tasks.fleet import Done, Step, warn
 from tasks.plain_arguments import plain
 from tasks.pulse import pulse_of, seconds_between

@@ -8,15 +8,15 @@ from typing import Self
 
 import pyarrow as pa
 
-from quant_core.calibration import calibrate as tensor_histograms
-from quant_core.evaluation import evaluate_plan, float_outputs, score_file
-from quant_core.export import export as quantized_file
+from quant_core.calibration.collect import calibrate as tensor_histograms
+from quant_core.execution.machine import Machine
+from quant_core.execution.stages import Call, StageFunction, Stages
 from quant_core.latency import layer_times, model_times
-from quant_core.machine import Machine
-from quant_core.prepare import prepare as prepare_model
-from quant_core.probe import layer_sensitivity
-from quant_core.stages import Call, StageFunction, Stages
-from quant_core.weight_rounding import rounded_weights
+from quant_core.model.prepare import prepare as prepare_model
+from quant_core.probing.probe import layer_sensitivity
+from quant_core.quantization.export import export as quantized_file
+from quant_core.quantization.weight_rounding import rounded_weights
+from quant_core.scoring.evaluation import evaluate_plan, float_outputs, score_file
 from tasks.baseline import baseline
 from tasks.calibrate import calibrate
 from tasks.evaluate import evaluate

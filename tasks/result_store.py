@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from quant_core.errors import InputError
-from quant_core.store import Store
-from quant_core.tables import facts, from_ipc, to_ipc
+from quant_core.storage.store import Store
+from quant_core.storage.tables import facts, from_ipc, to_ipc
 
 __all__ = ["ResultStore", "Stored"]
 

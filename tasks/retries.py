@@ -1,7 +1,8 @@
 """Which failures of a step are tried again, and when.
 
-A store that fails is asked again where it is asked (`quant_core.outages`), and a step whose process died is begun
-again by the fleet that lost it. What is left is input and output that failed otherwise: a network file system, say.
+A store that fails is asked again where it is asked (`quant_core.storage.outages`), and a step whose process died is
+begun again by the fleet that lost it. What is left is input and output that failed otherwise: a network file system,
+say.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quant_core.inputs import LARGEST_BATCH
-from quant_core.outages import may_pass
+from quant_core.model.inputs import LARGEST_BATCH
+from quant_core.storage.outages import may_pass
 
 __all__ = ["ATTEMPTS", "can_pass", "is_worth_another_try", "smaller_batches"]
 

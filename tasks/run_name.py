@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from quant_core.precision import DataType
-from quant_core.references import Reference
+from quant_core.storage.references import Reference
 
 __all__ = ["run_name"]
 

@@ -15,13 +15,13 @@ from typing import Any, TypeGuard
 import pyarrow as pa
 
 from quant_core.errors import InputError
-from quant_core.export import exported_folder
-from quant_core.prepare import prepared_folder
-from quant_core.progress import watcher
-from quant_core.references import Reference, refer
-from quant_core.store import Store
-from quant_core.stored_model import MODEL_FILE, ModelFolder
-from quant_core.urls import is_remote
+from quant_core.execution.progress import watcher
+from quant_core.model.prepare import prepared_folder
+from quant_core.model.stored_model import MODEL_FILE, ModelFolder
+from quant_core.quantization.export import exported_folder
+from quant_core.storage.references import Reference, refer
+from quant_core.storage.store import Store
+from quant_core.storage.urls import is_remote
 
 __all__ = ["SharedFiles"]
 

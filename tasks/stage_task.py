@@ -9,7 +9,7 @@ import pyarrow as pa
 from prefect import Task, task
 from prefect.tasks import exponential_backoff
 
-from quant_core.stages import StageFunction
+from quant_core.execution.stages import StageFunction
 from tasks.arrow import ArrowSerializer
 from tasks.retries import ATTEMPTS, is_worth_another_try
 from tasks.step_key import GivenKey, keyed

@@ -23,8 +23,8 @@ from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
 import quant_core
-from quant_core.references import Reference
-from quant_core.tables import SCHEMA_VERSION, facts, with_facts
+from quant_core.storage.references import Reference
+from quant_core.storage.tables import SCHEMA_VERSION, facts, with_facts
 
 __all__ = ["GivenKey", "engine_digest", "keyed", "step_key"]
 

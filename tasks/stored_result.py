@@ -6,7 +6,7 @@ import json
 
 from prefect.filesystems import WritableFileSystem
 
-from quant_core.store import Store
+from quant_core.storage.store import Store
 from tasks.result_store import ResultStore
 
 __all__ = ["StoredResult"]

@@ -1,6 +1,6 @@
 """Score of the model file as it is shipped."""
 
-from quant_core.evaluation import score_file
+from quant_core.scoring.evaluation import score_file
 from tasks.stage_task import stage_task
 
 __all__ = ["verify"]

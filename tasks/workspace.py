@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from quant_core.machine import Machine, default_cache, default_workspace
-from quant_core.preflight import usable_folder
-from quant_core.store import Store
+from quant_core.execution.machine import Machine, default_cache, default_workspace
+from quant_core.execution.preflight import usable_folder
+from quant_core.storage.store import Store
 from tasks.result_store import ResultStore
 from tasks.shared_files import SharedFiles
 

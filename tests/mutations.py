@@ -85,7 +85,7 @@ MUTATIONS = [
         "return Weight(quantize(values, qparams, axis), qparams, axis)",
         """
         if precision != self.config.wide:
-            from quant_core.numerics import dequantize
+            from quant_core.quantization.numerics import dequantize
             wide = self.weight(layer.name, self.config.wide)
             values = dequantize(wide.codes, wide.qparams, wide.axis)
         return Weight(quantize(values, qparams, axis), qparams, axis)""",

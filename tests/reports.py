@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from quant_core.calibration.histogram import Histogram, histogram_table
 from quant_core.config import MixedPrecisionConfig, Target
-from quant_core.histogram import Histogram, histogram_table
 from quant_core.precision import PrecisionPlan
-from quant_core.tables import LAYERS, SEARCH, SENSITIVITY, to_ipc, with_facts
+from quant_core.storage.tables import LAYERS, SEARCH, SENSITIVITY, to_ipc, with_facts
 
 __all__ = ["HOSTILE", "Tables", "everything_narrow", "ladder", "missed", "mixed", "own_metric", "write_run"]
 

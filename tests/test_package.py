@@ -30,6 +30,6 @@ def is_packaged(file: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("file", data_files())
+@pytest.mark.parametrize("file", list(data_files()))
 def test_a_file_beside_the_modules_is_installed_with_them(file):
     assert is_packaged(file), f"name {file} in pyproject's [tool.setuptools.package-data]"

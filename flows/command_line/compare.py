@@ -20,8 +20,8 @@ def compare(first: str, second: str, as_json: bool) -> None:
     import json
     from dataclasses import asdict
 
-    from quant_core.comparison import compare as compared
-    from quant_core.outcome import open_outcome
+    from quant_core.results.comparison import compare as compared
+    from quant_core.results.outcome import open_outcome
 
     found = compared(open_outcome(first), open_outcome(second))
     if as_json:

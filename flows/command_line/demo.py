@@ -24,12 +24,12 @@ def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) ->
 
     \b
     narrowcast demo
-    narrowcast demo --out /tmp/digits --json | jq .scores
+    narrowcast demo --out digits --json | jq .scores
 
     It prints the `narrowcast auto` command that does the same: data and model are written as files first.
     """
     from flows.demo import DEMO_OPTIONS, write_example
-    from quant_core.preflight import usable_folder
+    from quant_core.execution.preflight import usable_folder
 
     paths = write_example(usable_folder(Path(out), "output folder"))
     if not as_json:

@@ -11,7 +11,7 @@ import click
 from flows.progress_lines import duration
 from flows.request import request_for
 from quant_core.config import MixedPrecisionConfig
-from quant_core.machine import available_cores
+from quant_core.execution.machine import available_cores
 from tasks.dry_run import DryRun, dry_run
 from tasks.workspace import Workspace
 

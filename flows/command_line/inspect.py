@@ -19,7 +19,7 @@ def inspect(model: str, as_json: bool) -> None:
     narrowcast inspect model.onnx
     narrowcast inspect model.onnx --json | jq '.layers | sort_by(-.macs) | .[:5]'
     """
-    from quant_core.inspection import inspect_model
+    from quant_core.model.inspection import inspect_model
 
     found = inspect_model(model)
     if as_json:

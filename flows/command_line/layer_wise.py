@@ -58,7 +58,7 @@ def layer_wise(as_json: bool, config: str | None, **given: Any) -> None:
     with: edit its plan and give it back. Exit code 0: written, and the target met if there is one, 1: a bug or an
     outage, 2: bad input, 3: target missed.
     """
-    from quant_core.assignment_file import read_plan
+    from quant_core.assignments.assignment_file import read_plan
     from quant_core.config import LayerWiseConfig
 
     file = options_from_file(config, LayerWiseConfig, _INPUTS)

@@ -11,7 +11,7 @@ from typing import Any
 from flows.command_line.catalogue import RunOption, run_options_listed
 from flows.command_line.options import LIMITS
 from quant_core.config import MixedPrecisionConfig
-from quant_core.inspection import inspect_model
+from quant_core.model.inspection import inspect_model
 from quant_core.report.text import bytes_text, count_text
 
 __all__ = ["option_schema", "option_template"]

@@ -38,10 +38,10 @@ def pick(folder: str, out: str | None, workspace: str | None, **limits: float | 
         flags = ", ".join("--" + name.replace("_", "-") for name in LIMITS)
         raise click.UsageError(f"give one target: {flags}")
     from quant_core.errors import TargetError
-    from quant_core.machine import Machine, available_cores
-    from quant_core.outcome import open_outcome
-    from quant_core.output_place import OutputPlace
+    from quant_core.execution.machine import Machine, available_cores
     from quant_core.pick import pick as picked
+    from quant_core.results.outcome import open_outcome
+    from quant_core.results.output_place import OutputPlace
     from tasks.workspace import Workspace
 
     place = Workspace.at(workspace)

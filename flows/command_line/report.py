@@ -16,13 +16,13 @@ def report(folder: str, out: str | None, shown: bool) -> None:
 
     \b
     narrowcast report quantized
-    narrowcast report quantized --out /tmp/quantized.html --open
+    narrowcast report quantized --out quantized.html --open
     """
     from pathlib import Path
 
-    from quant_core.outcome import open_outcome
-    from quant_core.references import atomic_write
     from quant_core.report import report_page
+    from quant_core.results.outcome import open_outcome
+    from quant_core.storage.references import atomic_write
 
     run = open_outcome(folder)
     file = Path(out) if out else run.report

@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from flows.temporary_server import Serving
     from quant_core.config import RunConfig
-    from quant_core.output import Outcome
+    from quant_core.results.output import Outcome
 
 __all__ = ["quantize"]
 
@@ -20,9 +20,9 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     from flows.temporary_server import prefect_server
     from flows.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from quant_core.errors import TargetError
-    from quant_core.output import manifest_json
-    from quant_core.preflight import check_request
-    from quant_core.progress import watched_by
+    from quant_core.execution.preflight import check_request
+    from quant_core.execution.progress import watched_by
+    from quant_core.results.output import manifest_json
     from tasks.workspace import Workspace
 
     screen = console()

@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from quant_core.errors import InputError
-from quant_core.layers import Layer
+from quant_core.model.layers import Layer
 from quant_core.precision import Precision
-from quant_core.references import fetch, refer
-from quant_core.urls import shown
+from quant_core.storage.references import fetch, refer
+from quant_core.storage.urls import shown
 
 __all__ = ["DeviceCosts", "read_device_costs"]
 

@@ -19,22 +19,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.config import QuantizationConfig
-from quant_core.data import open_dataset
 from quant_core.errors import UnsupportedError
-from quant_core.evaluation import quantizer_of
-from quant_core.graph import FloatGraph
-from quant_core.inputs import Batch, batches
+from quant_core.execution.machine import Machine
+from quant_core.execution.progress import watcher
 from quant_core.latency.sections import Section, WrittenPlan
 from quant_core.latency.timing import NO_TIME, Timing, timed
-from quant_core.layers import Layer, layers_from_table
-from quant_core.machine import Machine
+from quant_core.model.graph import FloatGraph
+from quant_core.model.inputs import Batch, batches
+from quant_core.model.layers import Layer, layers_from_table
+from quant_core.model.sessions import Numerics, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.progress import watcher
-from quant_core.qdq import PlanWriter
-from quant_core.quantizer import Quantizer
-from quant_core.references import Reference
-from quant_core.sessions import Numerics, open_nodes
-from quant_core.tables import TIMES
+from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.quantizer import Quantizer
+from quant_core.scoring.evaluation import quantizer_of
+from quant_core.storage.data import open_dataset
+from quant_core.storage.references import Reference
+from quant_core.storage.tables import TIMES
 
 __all__ = ["layer_times", "processor_name"]
 

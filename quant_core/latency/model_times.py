@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from quant_core.data import open_dataset
-from quant_core.inputs import Batch, batches
+from quant_core.execution.machine import Machine
 from quant_core.latency.timing import timed
-from quant_core.machine import Machine
-from quant_core.prepare import prepared_graph
-from quant_core.references import Reference, fetch
-from quant_core.sessions import Numerics, open_file
-from quant_core.tables import MODEL_TIMES, facts
+from quant_core.model.inputs import Batch, batches
+from quant_core.model.prepare import prepared_graph
+from quant_core.model.sessions import Numerics, open_file
+from quant_core.storage.data import open_dataset
+from quant_core.storage.references import Reference, fetch
+from quant_core.storage.tables import MODEL_TIMES, facts
 
 __all__ = ["model_times", "times_summary"]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from quant_core.cost import CostModel
 from quant_core.errors import InputError
 from quant_core.latency.device_costs import DeviceCosts
-from quant_core.layers import Layer
+from quant_core.model.layers import Layer
 from quant_core.precision import Precision
+from quant_core.search.cost import CostModel
 
 __all__ = ["LATENCY", "device_cost", "measured_cost"]
 

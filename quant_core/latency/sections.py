@@ -16,12 +16,12 @@ from functools import cached_property
 
 import onnx
 
-from quant_core.edges import Topology
-from quant_core.graph import FloatGraph
-from quant_core.layers import Layer
-from quant_core.operators import Role
-from quant_core.qdq import QuantizedGraph
-from quant_core.sessions import Constants
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import Layer
+from quant_core.model.operators import Role
+from quant_core.model.sessions import Constants
+from quant_core.quantization.edges import Topology
+from quant_core.quantization.qdq import QuantizedGraph
 
 __all__ = ["Section", "WrittenPlan"]
 

@@ -12,17 +12,17 @@ import onnx
 
 from quant_core.auto import auto_mixed_precision
 from quant_core.errors import InputError, UnsupportedError
+from quant_core.execution.machine import Machine
 from quant_core.layer_wise import layer_wise
-from quant_core.layers import layers_from_table
-from quant_core.machine import Machine
-from quant_core.model_file import refer_model
-from quant_core.outcome import Outcome
-from quant_core.prepare import prepare, prepared_graph
+from quant_core.model.layers import layers_from_table
+from quant_core.model.model_file import refer_model
+from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.quark.accuracy import evaluating
 from quant_core.quark.readers import Items, first_samples, read_items, replayed, size
 from quant_core.quark.translation import Config, QuantizationConfig
-from quant_core.references import atomic_copy
-from quant_core.tables import facts
+from quant_core.results.outcome import Outcome
+from quant_core.storage.references import atomic_copy
+from quant_core.storage.tables import facts
 
 __all__ = ["ModelQuantizer"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader
 
-from quant_core.data import DataReader
 from quant_core.errors import InputError
+from quant_core.storage.data import DataReader
 
 __all__ = ["CalibrationDataReader", "Items", "read_items"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, config_from, validated
 from quant_core.errors import InputError, UnsupportedError
-from quant_core.graph import FloatGraph
-from quant_core.layers import Layer
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import Layer
 from quant_core.precision import DataType
 from quant_core.quark.accuracy import METRIC, EvaluateFunction
 from quant_core.quark.fields import AUTO_MIX_FIELDS, EXTRA_FIELDS, QUANTIZATION_FIELDS, checked

@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from quant_core.references import atomic_write
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.page import most_telling
 from quant_core.report.templates import rendered
+from quant_core.storage.references import atomic_write
 
 __all__ = ["Chart", "charts_of"]
 

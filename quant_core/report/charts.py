@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from quant_core.histogram import Histogram, histograms_from_table
+from quant_core.calibration.histogram import Histogram, histograms_from_table
 from quant_core.report.limits import LISTED, PLANS, POINTS, TENSORS, foremost, short
 from quant_core.report.text import METRIC_NAMES, UNITS, count_text, interval, limit_text, metric_text, number, percent
-from quant_core.tables import facts
+from quant_core.storage.tables import facts
 
 __all__ = ["loss_chart", "search_chart", "tensor_charts"]
 

@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.config import Criterion
-from quant_core.cost import counted_cost
-from quant_core.layers import layers_from_table
+from quant_core.model.layers import layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.limits import short
 from quant_core.report.text import (
@@ -25,6 +24,7 @@ from quant_core.report.text import (
     number,
     percent,
 )
+from quant_core.search.cost import counted_cost
 
 __all__ = [
     "Cost",

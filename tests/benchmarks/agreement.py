@@ -24,16 +24,16 @@ import onnx
 import onnxruntime as ort
 import pyarrow.ipc
 
-from quant_core.calibration import calibrate
+from quant_core.calibration.collect import calibrate
 from quant_core.config import QuantizationConfig
-from quant_core.data import refer_data
-from quant_core.evaluation import evaluate_plan, float_outputs
-from quant_core.export import export, exported_reference
-from quant_core.machine import Machine
-from quant_core.metrics import scores_of
-from quant_core.model_file import refer_model
-from quant_core.operators import DEFAULT_LAYER_OPS
-from quant_core.prepare import prepare
+from quant_core.execution.machine import Machine
+from quant_core.model.model_file import refer_model
+from quant_core.model.operators import DEFAULT_LAYER_OPS
+from quant_core.model.prepare import prepare
+from quant_core.quantization.export import export, exported_reference
+from quant_core.scoring.evaluation import evaluate_plan, float_outputs
+from quant_core.scoring.metrics import scores_of
+from quant_core.storage.data import refer_data
 from tests.benchmarks import zoo
 from tests.benchmarks.networks import NETWORKS
 from tests.benchmarks.processes import measured

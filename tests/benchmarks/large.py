@@ -49,7 +49,7 @@ def large_model(folder: Path, size: int) -> Path:
 
 
 def inspected(folder: Path) -> None:
-    from quant_core.inspection import inspect_model
+    from quant_core.model.inspection import inspect_model
 
     found = inspect_model(folder / "model.onnx")
     print(f"    {len(found['layers'])} layers, {found['total']['weight_bytes'] / _GIB:.2f} GiB", flush=True)
@@ -57,16 +57,16 @@ def inspected(folder: Path) -> None:
 
 def exported(folder: Path) -> None:
     """Prepare, calibrate and export with every second layer narrow."""
-    from quant_core.calibration import calibrate
+    from quant_core.calibration.collect import calibrate
     from quant_core.config import QuantizationConfig
-    from quant_core.data import refer_data
-    from quant_core.export import export, exported_reference
-    from quant_core.layers import layers_from_table
-    from quant_core.machine import Machine
-    from quant_core.model_file import refer_model
-    from quant_core.operators import DEFAULT_LAYER_OPS
+    from quant_core.execution.machine import Machine
+    from quant_core.model.layers import layers_from_table
+    from quant_core.model.model_file import refer_model
+    from quant_core.model.operators import DEFAULT_LAYER_OPS
+    from quant_core.model.prepare import prepare
     from quant_core.precision import Precision, PrecisionPlan
-    from quant_core.prepare import prepare
+    from quant_core.quantization.export import export, exported_reference
+    from quant_core.storage.data import refer_data
 
     machine = Machine(folder / "cache")
     layers = prepare(refer_model(folder / "model.onnx"), DEFAULT_LAYER_OPS, machine)

@@ -23,15 +23,15 @@ import pyarrow as pa
 
 from quant_core.auto import _probes, auto_mixed_precision
 from quant_core.config import MixedPrecisionConfig, Target
-from quant_core.evaluation import float_outputs
-from quant_core.graph import FloatGraph, outer_names
-from quant_core.layers import Layer, layers_from_table
-from quant_core.machine import Machine
-from quant_core.prepare import prepared_graph
-from quant_core.run_frame import begun, calibrated, prepared_layers, request_of
-from quant_core.stages import Stages
-from quant_core.tables import facts
-from quant_core.trials import Trials
+from quant_core.execution.machine import Machine
+from quant_core.execution.run_frame import begun, calibrated, prepared_layers, request_of
+from quant_core.execution.stages import Stages
+from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.layers import Layer, layers_from_table
+from quant_core.model.prepare import prepared_graph
+from quant_core.scoring.evaluation import float_outputs
+from quant_core.search.trials import Trials
+from quant_core.storage.tables import facts
 from tests.benchmarks.processes import measured
 from tests.models import build
 

@@ -10,8 +10,8 @@ from flows import artifacts
 from flows.artifacts import ProbingProgress, publish
 from flows.auto_mixed_precision import auto_mixed_precision
 from quant_core.errors import TargetError
-from quant_core.outcome import open_outcome
-from quant_core.progress import Watcher
+from quant_core.execution.progress import Watcher
+from quant_core.results.outcome import open_outcome
 from tests.reports import HOSTILE, mixed, write_run
 
 

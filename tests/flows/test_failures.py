@@ -10,7 +10,7 @@ import pytest
 
 from quant_core import probe, sessions
 from quant_core.errors import InputError
-from quant_core.progress import Watcher, watched_by
+from quant_core.execution.progress import Watcher, watched_by
 
 
 class Failing:
@@ -71,7 +71,7 @@ def test_what_cannot_pass_ends_the_run_and_loses_nothing(run, finished, tmp_path
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(run, finished, tmp_path, monkeypatch):
     def no_space_after(number):
-        from quant_core import references
+        from quant_core.storage import references
 
         left, whole = [number], references.os.fsync
 
@@ -84,7 +84,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(run, finished, tmp_path, mon
         return fsync
 
     with monkeypatch.context() as patch:
-        patch.setattr("quant_core.references.os.fsync", no_space_after(5))
+        patch.setattr("quant_core.storage.references.os.fsync", no_space_after(5))
         with pytest.raises(OSError, match="No space left on device"):
             run(out="again", workspace="other")
     results = list((tmp_path / "other" / "results").iterdir())
@@ -145,7 +145,7 @@ def test_memory_that_suffices_for_no_sample_is_said(run, memory_for):
 _OUT_OF_MEMORY = """
 import resource, sys, numpy as np, onnx
 from onnx import TensorProto, helper
-from quant_core.sessions import Session, session_options
+from quant_core.model.sessions import Session, session_options
 import onnxruntime as ort
 nodes = [helper.make_node("Expand", ["x", "shape"], ["y"]), helper.make_node("ReduceSum", ["y"], ["z"], keepdims=0)]
 x, z = (helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in "xz")

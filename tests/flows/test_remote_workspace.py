@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from quant_core.errors import InputError
-from quant_core.outcome import open_outcome
+from quant_core.results.outcome import open_outcome
 
 
 @pytest.fixture

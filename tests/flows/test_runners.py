@@ -14,7 +14,7 @@ import pytest
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from quant_core.errors import InputError
-from quant_core.tables import from_ipc
+from quant_core.storage.tables import from_ipc
 from tasks import fleet
 from tasks.runner import Runner
 

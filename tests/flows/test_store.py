@@ -12,7 +12,7 @@ import onnx
 import pytest
 from prefect.serializers import PickleSerializer
 
-from quant_core.progress import Watcher, watched_by
+from quant_core.execution.progress import Watcher, watched_by
 from tests.models import MODELS
 
 

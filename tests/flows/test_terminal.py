@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flows.terminal import TerminalWatcher, console, print_inspection, print_outcome
 from quant_core.config import Target
-from quant_core.tables import SENSITIVITY, to_ipc
+from quant_core.storage.tables import SENSITIVITY, to_ipc
 
 L2 = Target(metric="l2", limit=0.5)
 

@@ -11,8 +11,8 @@ import pytest
 
 from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
 from quant_core.config import config_from
-from quant_core.progress import Watcher, watched_by
-from quant_core.tables import from_ipc
+from quant_core.execution.progress import Watcher, watched_by
+from quant_core.storage.tables import from_ipc
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import distance, saved
 

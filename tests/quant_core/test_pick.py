@@ -11,9 +11,9 @@ import pytest
 
 from quant_core import InputError, TargetError, auto_mixed_precision
 from quant_core.config import config_from
-from quant_core.machine import Machine
-from quant_core.outcome import open_outcome
+from quant_core.execution.machine import Machine
 from quant_core.pick import pick
+from quant_core.results.outcome import open_outcome
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
 

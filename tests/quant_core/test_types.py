@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 
 from quant_core.config import config_from
-from quant_core.cost import counted_cost
-from quant_core.edges import edge_types
 from quant_core.errors import InputError, UnsupportedError
-from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
-from quant_core.ranking import rank
-from quant_core.tables import PROBES
-from quant_core.weights import reduction_axis
+from quant_core.probing.ranking import rank
+from quant_core.quantization.edges import edge_types
+from quant_core.quantization.numerics import QParams, dequantize, quantize
+from quant_core.quantization.weights import reduction_axis
+from quant_core.search.cost import counted_cost
+from quant_core.storage.tables import PROBES
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench, distance, same
 

@@ -13,22 +13,22 @@ import onnxruntime as ort
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.calibration import calibrate
+from quant_core.calibration.collect import calibrate
 from quant_core.config import QuantizationConfig
-from quant_core.data import refer_data
-from quant_core.export import quantized_model
-from quant_core.graph import FloatGraph
-from quant_core.incremental import IncrementalModel
-from quant_core.layers import Layer, layers_from_table
-from quant_core.machine import Machine
-from quant_core.operators import DEFAULT_LAYER_OPS
+from quant_core.execution.machine import Machine
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import Layer, layers_from_table
+from quant_core.model.operators import DEFAULT_LAYER_OPS
+from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.sessions import Numerics, open_nodes, session_options
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.prepare import prepare, prepared_graph
-from quant_core.qdq import PlanWriter
-from quant_core.quantizer import Quantizer
-from quant_core.references import refer
-from quant_core.sessions import Numerics, open_nodes, session_options
-from quant_core.tables import facts
+from quant_core.probing.incremental import IncrementalModel
+from quant_core.quantization.export import quantized_model
+from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.quantizer import Quantizer
+from quant_core.storage.data import refer_data
+from quant_core.storage.references import refer
+from quant_core.storage.tables import facts
 from tests.models import samples
 
 __all__ = ["Feeds", "Outputs", "Workbench", "bench", "distance", "same", "saved"]

@@ -10,7 +10,7 @@ import pytest
 from prefect.serializers import Serializer
 
 from quant_core.errors import InputError, NarrowcastError
-from quant_core.tables import facts, with_facts
+from quant_core.storage.tables import facts, with_facts
 from tasks.arrow import ArrowSerializer
 
 

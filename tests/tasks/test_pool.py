@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from quant_core.errors import InputError
-from quant_core.store import Store
+from quant_core.storage.store import Store
 from tasks import pool
 from tasks.fleet import Step
 from tasks.result_store import ResultStore

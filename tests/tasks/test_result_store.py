@@ -12,8 +12,8 @@ import pytest
 from prefect._internal.result_records import ResultRecordMetadata
 
 from quant_core.errors import InputError
-from quant_core.store import Store
-from quant_core.tables import to_ipc
+from quant_core.storage.store import Store
+from quant_core.storage.tables import to_ipc
 from tasks.arrow import ArrowSerializer
 from tasks.result_store import ResultStore
 from tasks.step_key import keyed

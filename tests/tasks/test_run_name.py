@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from quant_core.references import Reference
+from quant_core.storage.references import Reference
 from tasks.run_name import run_name
 
 DATA = Reference(url="s3://user:secret@bucket/data/images.npz?token=secret", sha256="0" * 64)

@@ -5,15 +5,15 @@ import onnx
 import pyarrow as pa
 import pytest
 
-from quant_core.data import open_dataset
 from quant_core.errors import InputError
-from quant_core.machine import Machine
-from quant_core.model_file import refer_model
-from quant_core.operators import DEFAULT_LAYER_OPS
-from quant_core.prepare import is_prepared, prepare
-from quant_core.progress import Watcher, watched_by
-from quant_core.references import fetch, refer
-from quant_core.store import Store
+from quant_core.execution.machine import Machine
+from quant_core.execution.progress import Watcher, watched_by
+from quant_core.model.model_file import refer_model
+from quant_core.model.operators import DEFAULT_LAYER_OPS
+from quant_core.model.prepare import is_prepared, prepare
+from quant_core.storage.data import open_dataset
+from quant_core.storage.references import fetch, refer
+from quant_core.storage.store import Store
 from tasks.shared_files import SharedFiles
 from tests.models import MODELS
 

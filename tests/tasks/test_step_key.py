@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 from quant_core.config import QuantizationConfig, config_from
-from quant_core.references import Reference
-from quant_core.tables import with_facts
+from quant_core.storage.references import Reference
+from quant_core.storage.tables import with_facts
 from tasks import step_key as module
 from tasks.step_key import keyed, step_key
 

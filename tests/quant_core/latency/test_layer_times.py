@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from quant_core.data import refer_data
+from quant_core.execution.machine import Machine
 from quant_core.latency import layer_times, processor_name
-from quant_core.machine import Machine
-from quant_core.tables import TIMES
+from quant_core.storage.data import refer_data
+from quant_core.storage.tables import TIMES
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench
 

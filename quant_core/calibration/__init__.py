@@ -1,0 +1,1 @@
+"""From the values tensors take to the range each type gives them."""

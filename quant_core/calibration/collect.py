@@ -1,0 +1,101 @@
+"""One pass of the float model over the calibration data: a histogram of every tensor that may be quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.calibration.histogram import Histogram, histogram_table
+from quant_core.calibration.masked import is_masked, softmax_scores, without_masked
+from quant_core.errors import InputError
+from quant_core.execution.machine import Machine
+from quant_core.execution.parallel import ordered_map
+from quant_core.execution.progress import watcher
+from quant_core.model.graph import FloatGraph
+from quant_core.model.inputs import Batch, batches, check_inputs
+from quant_core.model.layers import layers_from_table
+from quant_core.model.operators import Role
+from quant_core.model.prepare import prepared_graph
+from quant_core.model.sessions import Session, open_nodes
+from quant_core.quantization.edges import Topology
+from quant_core.storage.data import Dataset, open_dataset
+from quant_core.storage.references import Reference
+from quant_core.storage.tables import facts
+
+__all__ = ["calibrate", "observed_tensors"]
+
+_INFINITE = 1e30
+"""From this magnitude on a value only says `nothing`: attention masks with -inf, or with the lowest float32."""
+
+
+def calibrate(layers: pa.Table, data: Reference, batch_size: int | None, machine: Machine) -> pa.Table:
+    """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data.
+
+    A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float.
+    """
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    dataset = open_dataset(data, machine.cache)
+    check_inputs(graph, dataset)
+    tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
+    return histogram_table(_collect(graph, dataset, tensors, batch_size, machine.workers))
+
+
+def observed_tensors(topology: Topology) -> list[str]:
+    """Tensors that may carry a type and that a quantized operator reads or writes, in graph order."""
+    nodes = zip(topology.graph.nodes, topology.roles, strict=True)
+    touched = [name for node, role in nodes if role is not Role.FLOAT for name in [*node.input, *node.output]]
+    return [name for name in dict.fromkeys(touched) if name in topology.quantizable]
+
+
+def _collect(
+    graph: FloatGraph, data: Dataset, tensors: list[str], batch_size: int | None, workers: int
+) -> dict[str, Histogram]:
+    session = open_nodes(graph, graph.nodes, [name for name in tensors if name not in graph.inputs], {})
+    watcher().expects("calibrate", data.count)
+    merged: dict[str, Histogram] = {}
+    infinite: set[str] = set()
+    of_batch = partial(_batch_histograms, session, tensors, softmax_scores(graph))
+    for batch, found in ordered_map(of_batch, batches(graph, data, batch_size), workers):
+        for name, histogram in found.items():
+            if histogram is None:
+                infinite.add(name)
+            else:
+                merged[name] = merged[name].merge(histogram) if name in merged else histogram
+        watcher().advanced("calibrate", batch.count)
+    return {name: merged[name] for name in tensors if name in merged and name not in infinite}
+
+
+def _batch_histograms(
+    session: Session, tensors: list[str], scores: Mapping[str, int], batch: Batch
+) -> tuple[Batch, dict[str, Histogram | None]]:
+    """The histogram of each tensor that is not empty in a batch; None where a value is infinite."""
+    values = {**batch.feeds, **session(batch.feeds)}
+    size = len(next(iter(batch.feeds.values())))
+    found: dict[str, Histogram | None] = {}
+    for name in tensors:
+        if values[name].size:
+            array = np.asarray(values[name], np.float32)
+            if array.ndim and len(array) == size:
+                array = array[: batch.count]  # samples repeated to fill the batch are not counted again
+            low, high = float(array.min()), float(array.max())
+            if np.isnan(low):
+                raise InputError(
+                    f"the float model computes a NaN in tensor {name!r} "
+                    f"(samples {batch.rows[0]} to {batch.rows[-1]} of the calibration data)"
+                )
+            if max(-low, high) >= _INFINITE:
+                found[name] = None
+            elif name in scores and is_masked(low):
+                found |= _unmasked(name, array, scores[name])
+            else:
+                found[name] = Histogram.within(array, low, high)
+    return batch, found
+
+
+def _unmasked(name: str, scores: NDArray[np.float32], axis: int) -> dict[str, Histogram]:
+    kept = without_masked(scores, axis)
+    return {name: Histogram.of(kept)} if kept.size else {}

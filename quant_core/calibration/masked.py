@@ -1,0 +1,50 @@
+"""Scores that a mask of -10,000 or -1e9 has pushed so far down that the Softmax after it makes them zero.
+
+A scale that covered them would have a step wider than all the other scores together. What matters is that they
+stay far below their row's largest score, so calibration sees them at a distance where their share is lost in
+rounding: whatever lies below saturates there, and Softmax gives as good as nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_core.model.graph import FloatGraph, attribute
+
+__all__ = ["is_masked", "softmax_scores", "without_masked"]
+
+_MASKED = -1e4
+"""The mildest mask in use."""
+
+_DISTANCE = 20.0
+"""exp(-20) is 2e-9: less than float32 resolves beside 1."""
+
+_DEFAULT_AXIS = -1  # of opset 13; before, rows went over all axes from 1 on, and a mask is of no use
+
+
+def softmax_scores(graph: FloatGraph) -> Mapping[str, int]:
+    """Tensors that nothing but Softmax reads, with its axis."""
+    found = {}
+    for name, places in graph.readers.items():
+        nodes = [graph.nodes[index] for index, _ in places]
+        if name not in graph.outputs and all(node.op_type == "Softmax" for node in nodes):
+            axes = {int(str(attribute(node, "axis", _DEFAULT_AXIS))) for node in nodes}
+            if len(axes) == 1:
+                found[name] = axes.pop()
+    return found
+
+
+def is_masked(score: float) -> bool:
+    """Whether a score is that of a place nothing is to come from."""
+    return score <= _MASKED
+
+
+def without_masked(scores: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """The rows of scores along an axis that are not masked as a whole, none further below its largest than matters."""
+    rows = np.moveaxis(scores, axis, -1)
+    largest = rows.max(axis=-1, keepdims=True)
+    kept: NDArray[np.float32] = np.maximum(rows, largest - np.float32(_DISTANCE))[largest[..., 0] > _MASKED]
+    return kept

@@ -1,0 +1,1 @@
+"""How stages are called, and what they may use of the machine."""

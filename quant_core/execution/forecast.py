@@ -1,0 +1,119 @@
+"""About how long the stages of a run take, before any of it is done.
+
+Every stage is so many passes of a model over so many samples. What one pass takes is measured on a few of the
+evaluation samples; a model with its numbers quantized in simulation takes about three times as long as the float
+one, and a probe runs on average half of it again (on a chain of layers it is half).
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from quant_core.config import MixedPrecisionConfig
+from quant_core.execution.machine import Machine
+from quant_core.model.inputs import batches
+from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.sessions import open_nodes
+from quant_core.probing.racing import sample_rounds
+from quant_core.search.trials import Request
+from quant_core.storage.data import open_dataset
+from quant_core.storage.tables import facts
+
+__all__ = ["Forecast", "forecast"]
+
+_SAMPLES, _SIMULATED, _SUFFIX = 8, 3.0, 0.5
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a stage is expected to take."""
+
+    stage: str
+    """Its name."""
+    work: str
+    """What it does."""
+    seconds: float | None
+    """Wall time; about, and at most, where the stage may stop early. None where nothing foretells it."""
+
+
+def forecast(request: Request[MixedPrecisionConfig], cache: Path, workers: int) -> list[Forecast]:
+    """Every stage of a run that begins with nothing; raises InputError for unusable input."""
+    config, pace = request.config, _pace(request, cache, workers)
+    counts = [open_dataset(data, cache).count for data in (request.calibration, request.evaluation)]
+    held_out = open_dataset(request.holdout, cache).count if request.holdout else 0
+    calibration, evaluation = counts
+    probes, probed = pace.layers * len(config.narrow), sample_rounds(evaluation, config.samples)
+    plans = _most_plans(config, pace.layers)
+    return [
+        Forecast("prepare", f"{pace.layers} layers", pace.prepare),
+        Forecast("calibrate", f"{calibration:,} samples", calibration * pace.plain),
+        *(Forecast(stage, work, None) for stage, work in _not_foretold(config)),
+        Forecast("baseline", f"{evaluation:,} samples, float and wide", evaluation * (pace.plain + pace.simulated)),
+        Forecast(
+            "probe",
+            f"{probes:,} probes on {' to '.join(map(str, dict.fromkeys((probed[0], probed[-1]))))} samples",
+            probes * probed[-1] * pace.simulated * _SUFFIX,
+        ),
+        Forecast("search", f"at most {plans} plans on {evaluation:,} samples", plans * evaluation * pace.simulated),
+        Forecast("export", "the quantized model", pace.prepare),
+        Forecast(
+            "verify",
+            f"{evaluation + held_out:,} samples",
+            (evaluation + held_out) * pace.simulated + held_out * pace.plain,
+        ),
+    ]
+
+
+def _not_foretold(config: MixedPrecisionConfig) -> Iterator[tuple[str, str]]:
+    if any(config.chooses_weights(precision.weights) for precision in (config.wide, *config.narrow)):
+        yield "round", "weights, for what layers put out"
+    if config.cost == "latency":
+        yield "latency", "layers, timed in ONNX Runtime"
+
+
+def _most_plans(config: MixedPrecisionConfig, layers: int) -> int:
+    """Plans that are scored after the wide one, at most."""
+    if config.search == "linear":
+        return layers * len(config.narrow)
+    cut = math.ceil(math.log2(layers * len(config.narrow) + 1)) + 1
+    return cut if config.search == "bisect" else cut + config.evaluations
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """What was measured."""
+
+    layers: int
+    prepare: float
+    """Seconds to prepare the model."""
+    plain: float
+    """Seconds a sample of the float model, all workers at work."""
+
+    @property
+    def simulated(self) -> float:
+        """Seconds a sample of a quantized model."""
+        return _SIMULATED * self.plain
+
+
+def _pace(request: Request[MixedPrecisionConfig], cache: Path, workers: int) -> _Pace:
+    """Prepare the model in a folder that is thrown away, and run it on a few samples."""
+    with tempfile.TemporaryDirectory() as scratch:
+        machine, config = Machine(Path(scratch), 1), request.config
+        began = time.perf_counter()
+        table = prepare(request.model, config.candidate_ops, machine, equalize=config.equalize)
+        prepared = time.perf_counter() - began
+        graph, data = prepared_graph(facts(table)["prepared"], machine.cache), open_dataset(request.evaluation, cache)
+        session = open_nodes(graph, graph.nodes, [value.name for value in graph.model.graph.output], {})
+        few = list(batches(graph, data, config.batch_size, np.arange(min(_SAMPLES, data.count))))
+        began = time.perf_counter()
+        for batch in few:
+            session(batch.feeds)
+        ran = sum(len(next(iter(batch.feeds.values()))) for batch in few)
+        return _Pace(table.num_rows, prepared, (time.perf_counter() - began) / ran / workers)

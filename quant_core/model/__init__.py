@@ -1,0 +1,1 @@
+"""The float model: read, made ready, and looked at as a graph of layers."""

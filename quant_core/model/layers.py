@@ -1,0 +1,142 @@
+"""The layers of a model, and what each costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx
+import pyarrow as pa
+
+from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.operators import DEFAULT_LAYER_OPS, Role, role_of
+from quant_core.storage.tables import LAYERS
+
+__all__ = ["Layer", "find_layers", "layer_table", "layers_from_table"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One unit of the search: a node, or all nodes that share one weight.
+
+    One without weights (an Add, a pool) has no multiply-accumulates, and no use for a precision's type of weights.
+    """
+
+    name: str
+    """Name of its first node."""
+    op: str
+    """Operator type."""
+    nodes: tuple[int, ...]
+    """Indices of its nodes in the prepared graph, ascending."""
+    activations: tuple[str, ...]
+    """Float tensors it reads that are not constants."""
+    weight: str | None
+    """Name of its constant weight; None when both operands are activations."""
+    weight_shape: tuple[int, ...]
+    """Dimensions of the weight; empty without one."""
+    macs: int
+    """Multiply-accumulates for one sample, all its nodes together."""
+    activation_elements: int
+    """Values of the tensors it reads, for one sample."""
+
+    @property
+    def weight_elements(self) -> int:
+        """Number of weight values."""
+        return math.prod(self.weight_shape) if self.weight else 0
+
+
+def find_layers(graph: FloatGraph, layer_ops: Iterable[str] = DEFAULT_LAYER_OPS) -> list[Layer]:
+    """Every layer of the graph in graph order. Nodes that read the same weight are one layer."""
+    ops = frozenset(layer_ops)
+    groups: dict[str, list[int]] = {}
+    for index, node in enumerate(graph.nodes):
+        role = role_of(node.op_type, node.domain, ops)
+        if node.op_type in ops and role in (Role.LAYER, Role.COMPUTE) and _read_floats(graph, node):
+            groups.setdefault(_weight_of(graph, node) or f"node {index}", []).append(index)
+    return [_layer(graph, nodes) for nodes in groups.values()]
+
+
+def _read_floats(graph: FloatGraph, node: onnx.NodeProto) -> list[str]:
+    """Tensors a node reads as values: not its parameters, among them a layer's bias."""
+    operands = node.input[:2] if node.op_type in DEFAULT_LAYER_OPS else node.input
+    return [name for name in operands if graph.is_float_activation(name)]
+
+
+def _weight_of(graph: FloatGraph, node: onnx.NodeProto) -> str | None:
+    if node.op_type not in DEFAULT_LAYER_OPS:
+        return None
+    return next((name for name in node.input[:2] if graph.is_float_constant(name)), None)
+
+
+def _layer(graph: FloatGraph, nodes: list[int]) -> Layer:
+    first = graph.nodes[nodes[0]]
+    weight = _weight_of(graph, first)
+    read = [name for index in nodes for name in _read_floats(graph, graph.nodes[index])]
+    return Layer(
+        name=first.name,
+        op=first.op_type,
+        nodes=tuple(nodes),
+        activations=tuple(dict.fromkeys(read)),
+        weight=weight,
+        weight_shape=tuple(graph.initializers[weight].dims) if weight else (),
+        macs=sum(_macs(graph, index) for index in nodes),
+        activation_elements=sum(_product((graph.shape(name) or ())[1:]) for name in dict.fromkeys(read)),
+    )
+
+
+def _macs(graph: FloatGraph, index: int) -> int:
+    """Multiply-accumulates of one node for one sample; dynamic dimensions count as 1."""
+    node = graph.nodes[index]
+    if node.op_type not in DEFAULT_LAYER_OPS:
+        return 0
+    left, right = (graph.shape(name) or () for name in node.input[:2])
+    if node.op_type in ("Conv", "ConvTranspose"):
+        # Every weight meets each position of the output (Conv) or of the input (ConvTranspose) once.
+        anchor = graph.shape(node.output[0] if node.op_type == "Conv" else node.input[0]) or ()
+        return _product(right) * _product(anchor[2:])
+    inner = left[0 if attribute(node, "transA", 0) else -1] if left else None
+    outer = list(graph.shape(node.output[0]) or ())
+    if node.input[0] not in graph.initializers and outer:
+        outer[0] = 1  # the batch
+    return _product(outer) * (inner or 1)
+
+
+def _product(dims: Iterable[int | None]) -> int:
+    return math.prod(dim or 1 for dim in dims)
+
+
+def layer_table(layers: Iterable[Layer]) -> pa.Table:
+    """The layers as a table of schema LAYERS."""
+    rows = [
+        {
+            "layer": layer.name,
+            "op": layer.op,
+            "nodes": list(layer.nodes),
+            "activations": list(layer.activations),
+            "weight": layer.weight,
+            "weight_shape": list(layer.weight_shape),
+            "macs": layer.macs,
+            "activation_elements": layer.activation_elements,
+            "weight_bytes": 4 * layer.weight_elements,
+        }
+        for layer in layers
+    ]
+    return pa.Table.from_pylist(rows, schema=LAYERS)
+
+
+def layers_from_table(table: pa.Table) -> list[Layer]:
+    """The inverse of `layer_table`."""
+    return [
+        Layer(
+            name=row["layer"],
+            op=row["op"],
+            nodes=tuple(row["nodes"]),
+            activations=tuple(row["activations"]),
+            weight=row["weight"],
+            weight_shape=tuple(row["weight_shape"]),
+            macs=row["macs"],
+            activation_elements=row["activation_elements"],
+        )
+        for row in table.to_pylist()
+    ]

@@ -1,0 +1,119 @@
+"""Reads the file of a float model, and refuses what is none."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import fsspec
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import uses_external_data
+
+from quant_core.errors import InputError
+from quant_core.model.graph import inner_graphs
+from quant_core.model.stored_model import INLINE_BYTES
+from quant_core.storage.references import Reference, refer
+from quant_core.storage.urls import is_remote
+
+__all__ = ["load_small_weights", "read_model", "refer_model"]
+
+_QUANTIZED_OPS = frozenset(
+    ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"]
+)
+
+
+def refer_model(url: str | os.PathLike[str]) -> Reference:
+    """A reference to a model: its digest covers the files its weights are in, where those are not in the model.
+
+    Raises InputError when one of them is missing or the model would have it from outside its folder.
+    """
+    plain = refer(url)
+    try:
+        with fsspec.open(plain.url, "rb") as stream:
+            proto = onnx.load_model_from_string(stream.read())
+    except (DecodeError, OSError):  # `read_model` says what is wrong
+        return plain
+    names = sorted({_location(tensor) for tensor in _external(proto.graph)})
+    for name in names:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or not name:
+            raise InputError(f"{plain}: keeps weights in {name!r}, which is outside the model's folder")
+        if not is_remote(plain.url) and _leads_out(Path(plain.url.removeprefix("file://")).parent, name):
+            raise InputError(f"{plain}: keeps weights in {name!r}, a link out of the model's folder; put a copy there")
+    return refer(url, names) if names else plain
+
+
+def _leads_out(folder: Path, name: str) -> bool:
+    """Whether a link, in the file's place or that of a folder on its way, leads out of the folder."""
+    return not (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+def _external(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Tensors of the graph, and of graphs inside it, whose values are in another file."""
+    yield from (tensor for tensor in graph.initializer if uses_external_data(tensor))
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors = [attribute.t, *attribute.tensors]
+            yield from (tensor for tensor in tensors if uses_external_data(tensor))
+        for inner in inner_graphs(node):
+            yield from _external(inner)
+
+
+def _location(tensor: onnx.TensorProto) -> str:
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def read_model(path: Path, source: str) -> onnx.ModelProto:
+    """The model without weights that are in other files; raises InputError unless it is a float ONNX model."""
+    if path.is_dir():
+        raise InputError(f"{source}: is a folder, not an ONNX model")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise InputError(f"{source}: not an ONNX model: {error}") from error
+    if not proto.graph.node or not proto.opset_import:
+        raise InputError(f"{source}: not an ONNX model: it holds no graph")
+    _refuse_quantized(proto, source)
+    return proto
+
+
+def load_small_weights(proto: onnx.ModelProto, folder: Path, source: str) -> None:
+    """Load what `read_model` left in other files, but for large initializers: those are mapped where they are."""
+    large = {tensor.name for tensor in proto.graph.initializer if _external_bytes(tensor) > INLINE_BYTES}
+    try:
+        for tensor in _external(proto.graph):
+            if tensor.name in large:
+                _check_length(tensor, folder)
+            else:
+                onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+                tensor.data_location = onnx.TensorProto.DEFAULT
+                del tensor.external_data[:]
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise InputError(f"{source}: its weights cannot be read: {error}") from error
+
+
+def _check_length(tensor: onnx.TensorProto, folder: Path) -> None:
+    info = onnx.external_data_helper.ExternalDataInfo(tensor)
+    end = (info.offset or 0) + (info.length or _external_bytes(tensor))
+    if (folder / info.location).stat().st_size < end:
+        raise ValueError(f"{info.location} ends before those of {tensor.name}")
+
+
+def _external_bytes(tensor: onnx.TensorProto) -> int:
+    if not uses_external_data(tensor):
+        return 0
+    return int(math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+
+
+def _refuse_quantized(proto: onnx.ModelProto, source: str) -> None:
+    found = Counter(
+        node.op_type
+        for node in proto.graph.node
+        if node.op_type in _QUANTIZED_OPS or node.op_type.startswith("QLinear")
+    )
+    if found:
+        listed = ", ".join(f"{count} {op}" for op, count in found.items())
+        raise InputError(f"{source}: already quantized ({listed}); give the float model it was made from")

@@ -1,0 +1,62 @@
+"""Which opset a model is quantized at, and the domain its Q/DQ pairs are written in.
+
+The standard's QuantizeLinear and DequantizeLinear take 16-bit types from opset 21 on, so a model is brought
+there. One that cannot be converted faithfully stays where it is, and gets ONNX Runtime's pairs instead, which
+take the same types at any opset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+import onnx.inliner
+
+from quant_core.model.graph import inner_graphs
+
+__all__ = ["OPSET", "RUNTIME_DOMAIN", "opset_of", "pair_domain", "upgraded"]
+
+OPSET = 21
+"""The first opset in which QuantizeLinear and DequantizeLinear take 16-bit types."""
+
+RUNTIME_DOMAIN = "com.microsoft"
+"""The domain of the Q/DQ pairs that take 16-bit types at any opset."""
+
+# What onnx's converter (1.23) gets wrong without saying so, by the last opset it does so from: it takes
+# Upsample and the first Resize, which sampled asymmetrically, for the later one, which does not; and it leaves
+# GroupNormalization's scale as it was when there was one a group.
+_MISCONVERTED = {"Upsample": 9, "Resize": 10, "GroupNormalization": 20}
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the standard's operators the model uses."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
+
+
+def pair_domain(model: onnx.ModelProto) -> str:
+    """The domain of a model's Q/DQ pairs: the standard's where it has 16-bit types."""
+    return "" if opset_of(model) >= OPSET else RUNTIME_DOMAIN
+
+
+def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model at OPSET or newer, or as it is where that would fail or change what it computes."""
+    version = opset_of(model)
+    if version >= OPSET or any(version <= _MISCONVERTED.get(node.op_type, -1) for node in _all_nodes(model.graph)):
+        return model
+    try:
+        return onnx.version_converter.convert_version(_inlined(model), OPSET)
+    except Exception:  # the converter raises bare RuntimeErrors from C++
+        return model
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without functions of its own: the converter drops them and keeps the calls."""
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def _all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of the graph and of the graphs inside them."""
+    for node in graph.node:
+        yield node
+        for inner in inner_graphs(node):
+            yield from _all_nodes(inner)

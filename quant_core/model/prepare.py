@@ -1,0 +1,255 @@
+"""Makes the float model ready: batch norms folded, constants folded, types inferred, opset new enough."""
+
+from __future__ import annotations
+
+import heapq
+import re
+import tempfile
+from collections.abc import Sequence
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pyarrow as pa
+
+from quant_core.errors import InputError, UnsupportedError
+from quant_core.execution.machine import Machine
+from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.layers import Layer, find_layers, layer_table
+from quant_core.model.model_file import load_small_weights, read_model
+from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
+from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, opset_of, upgraded
+from quant_core.model.sessions import session_options
+from quant_core.model.stored_model import (
+    DATA_FILE,
+    INLINE_BYTES,
+    MODEL_FILE,
+    ModelFolder,
+    add_constants,
+    is_intact,
+    published,
+    write_model,
+)
+from quant_core.quantization.equalization import equalized
+from quant_core.storage.references import Reference, fetch, made_folder
+from quant_core.storage.tables import facts, with_facts
+
+__all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
+
+_STAGE = "prepared"  # the folder of the cache
+_IR_VERSION = 10  # the one that came with opset 21
+_OTHER_FLOATS = frozenset([onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE])
+
+
+def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine, equalize: bool = False) -> pa.Table:
+    """Write the prepared model to the cache and return its layer table (schema LAYERS).
+
+    With `equalize` the channels of its weights are made alike first (see `equalization`).
+
+    The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`). Raises
+    InputError when the file is no float ONNX model or has nothing to narrow.
+    """
+    cache = machine.cache
+    path = fetch(model, cache)
+    proto = read_model(path, model.url)
+    _refuse_other_floats(proto, model.url)
+    load_small_weights(proto, path.parent, model.url)
+    with tempfile.TemporaryDirectory(dir=made_folder(cache)) as scratch:
+        optimized = _optimized(proto, path.parent, Path(scratch), model.url)
+        _write_constant_outputs(optimized)
+        _name_nodes(optimized)
+        inferred = _inferred(optimized, Path(scratch))
+        if equalize:
+            inferred = _equalized(inferred, Path(scratch), model.url)
+        _write(inferred, Path(scratch))
+        digest = published(Path(scratch), cache / _STAGE, [DATA_FILE])
+    graph = prepared_graph(digest, cache)
+    layers = find_layers(graph, layer_ops)
+    if not layers:
+        raise InputError(f"{model.url}: has no layer to narrow: no {_named(layer_ops)} on float data")
+    _refuse_infinite_weights(graph, layers, model.url)
+    return with_facts(layer_table(layers), prepared=digest)
+
+
+def _refuse_infinite_weights(graph: FloatGraph, layers: Sequence[Layer], source: str) -> None:
+    for layer in layers:
+        if layer.weight is not None:
+            values = graph.constant(layer.weight)
+            if not np.isfinite([values.min(initial=0), values.max(initial=0)]).all():
+                raise InputError(
+                    f"{source}: weight {layer.weight!r} of layer {layer.name!r} holds a NaN or an infinity"
+                )
+
+
+def prepared_graph(digest: str, cache: Path) -> FloatGraph:
+    """The prepared model with that digest."""
+    return FloatGraph.load(cache / _STAGE / digest / MODEL_FILE)
+
+
+def prepared_folder(table: pa.Table) -> ModelFolder | None:
+    """Where the model is that a layer table was read from; None for other tables."""
+    digest = facts(table).get("prepared")
+    return None if digest is None else ModelFolder(f"{_STAGE}/{digest}", (DATA_FILE,))
+
+
+def is_prepared(table: pa.Table, cache: Path) -> bool:
+    """Whether the files a layer table was read from are still in the cache, unchanged."""
+    return is_intact(cache / _STAGE, facts(table)["prepared"], [DATA_FILE])
+
+
+def _named(layer_ops: Sequence[str]) -> str:
+    return "operator that is quantized" if set(COMPUTE_OPS) <= set(layer_ops) else ", ".join(layer_ops)
+
+
+def _refuse_other_floats(proto: onnx.ModelProto, source: str) -> None:
+    """Refuse layers in another float type: ONNX Runtime may put casts around them and compute in float32."""
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    declared = [*graph.input, *graph.value_info, *graph.output]
+    kinds |= {value.name: value.type.tensor_type.elem_type for value in declared}
+    read = {kinds.get(node.input[0], 0) for node in graph.node if node.op_type in DEFAULT_LAYER_OPS}
+    found = sorted(onnx.TensorProto.DataType.Name(kind).lower() for kind in read & _OTHER_FLOATS)
+    if found:
+        raise InputError(
+            f"{source}: its {', '.join(DEFAULT_LAYER_OPS)} compute in {', '.join(found)}; give the model in float32"
+        )
+
+
+def _optimized(proto: onnx.ModelProto, folder: Path, scratch: Path, source: str) -> onnx.ModelProto:
+    """What ONNX Runtime's basic optimisations make of the model, at a newer opset where that works.
+
+    Large constants are read from `folder`, and written to `scratch`.
+    """
+    failure = None
+    for candidate in (upgraded(proto), proto):
+        try:
+            optimized = _basic_optimisations(_without_listed_constants(candidate), folder, scratch)
+            break
+        except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+            failure = error
+    else:
+        reason = str(failure).strip().splitlines()[0]
+        raise InputError(f"{source}: ONNX Runtime cannot run it: {reason}") from failure
+    load_small_weights(optimized, scratch, source)
+    _restore_order(optimized, proto)
+    _declare_domains(optimized)
+    return optimized
+
+
+def _restore_order(optimized: onnx.ModelProto, proto: onnx.ModelProto) -> None:
+    """Bring nodes, which ONNX Runtime writes in an order of its own, into the order of the tensors in the model."""
+    places = {name: place for place, node in enumerate(proto.graph.node) for name in node.output if name}
+    nodes = list(optimized.graph.node)
+    writer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    read = ([*node.input, *outer_names(node)] for node in nodes)
+    sorter = TopologicalSorter(
+        {index: {writer[name] for name in names if name in writer} for index, names in enumerate(read)}
+    )
+    sorter.prepare()
+    ready: list[tuple[int, int]] = []
+    del optimized.graph.node[:]
+    while sorter:
+        for index in sorter.get_ready():
+            heapq.heappush(ready, (max(places.get(name, -1) for name in nodes[index].output), index))
+        _, index = heapq.heappop(ready)
+        optimized.graph.node.append(nodes[index])
+        sorter.done(index)
+
+
+def _without_listed_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with no initializer among its inputs: one that a caller might replace is never folded."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    plain = onnx.ModelProto()
+    plain.CopyFrom(proto)
+    del plain.graph.input[:]
+    plain.graph.input.extend(value for value in proto.graph.input if value.name not in constants)
+    plain.ir_version = max(plain.ir_version, _IR_VERSION)
+    return plain
+
+
+def _basic_optimisations(proto: onnx.ModelProto, folder: Path, scratch: Path) -> onnx.ModelProto:
+    options = session_options(folder=folder)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(scratch / "optimized.onnx")
+    options.add_session_config_entry(f"{_OPTIMIZED}_file_name", "optimized.data")
+    options.add_session_config_entry(f"{_OPTIMIZED}_min_size_in_bytes", str(INLINE_BYTES))
+    ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(scratch / "optimized.onnx", load_external_data=False)
+
+
+_OPTIMIZED = "session.optimized_model_external_initializers"
+
+
+def _write(model: onnx.ModelProto, scratch: Path) -> None:
+    """Write the prepared model, its constants in the order of their first use."""
+    read = FloatGraph(model, scratch)
+    used = dict.fromkeys(name for node in read.nodes for name in [*node.input, *outer_names(node)])
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.graph.initializer[:]
+    with (scratch / DATA_FILE).open("wb") as data:
+        add_constants(bare, ((name, read.constant(name)) for name in used if name in read.initializers), data)
+    write_model(bare, scratch)
+
+
+def _declare_domains(proto: onnx.ModelProto) -> None:
+    """Import the domains the nodes and the pairs to come are of, instead of all that ONNX Runtime knows."""
+    version, used = opset_of(proto), {node.domain for node in proto.graph.node} | {""}
+    kept = [entry for entry in proto.opset_import if entry.domain in used]
+    del proto.opset_import[:]
+    proto.opset_import.extend(kept)
+    if version < OPSET and RUNTIME_DOMAIN not in used:
+        proto.opset_import.add(domain=RUNTIME_DOMAIN, version=1)
+
+
+def _write_constant_outputs(proto: onnx.ModelProto) -> None:
+    """Give every output that is a constant a node that writes it, as all other outputs have."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name in [value.name for value in proto.graph.output if value.name in constants]:
+        constants[name].name = f"{name}/constant"
+        for node in proto.graph.node:
+            node.input[:] = [f"{name}/constant" if read == name else read for read in node.input]
+        proto.graph.node.insert(0, onnx.helper.make_node("Identity", [f"{name}/constant"], [name]))
+
+
+def _inferred(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """The model with every tensor's type: ONNX's inference, and ONNX Runtime's for what that cannot tell."""
+    proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    known = {value.name for value in [*proto.graph.value_info, *proto.graph.output]}
+    unknown = [name for node in proto.graph.node for name in node.output if name and name not in known]
+    if unknown:
+        asked = onnx.ModelProto()
+        asked.CopyFrom(proto)
+        asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
+        session = ort.InferenceSession(asked.SerializeToString(), session_options(folder=folder))
+        found = [value for value in session.get_outputs() if value.name in set(unknown)]
+        proto.graph.value_info.extend(filter(None, map(_declared, found)))
+    return proto
+
+
+def _equalized(proto: onnx.ModelProto, folder: Path, source: str) -> onnx.ModelProto:
+    graph = FloatGraph(proto, folder)
+    if graph.is_large:
+        raise UnsupportedError(f"{source}: equalize is for models of up to 1 GiB of weights; leave it out")
+    model = equalized(graph)
+    _name_nodes(model)
+    return _inferred(model, folder)
+
+
+def _declared(value: ort.NodeArg) -> onnx.ValueInfoProto | None:
+    """ONNX's declaration of what ONNX Runtime inferred; None for what is no tensor."""
+    kind = re.fullmatch(r"tensor\((\w+)\)", value.type)
+    if kind is None:
+        return None
+    return onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.DataType.Value(kind[1].upper()), value.shape)
+
+
+def _name_nodes(proto: onnx.ModelProto) -> None:
+    """Give every node a name of its own: a plan refers to layers by name."""
+    taken: set[str] = set()
+    for index, node in enumerate(proto.graph.node):
+        name = node.name or f"{node.op_type}_{index}"
+        node.name = name if name not in taken else f"{name}_{index}"
+        taken.add(node.name)

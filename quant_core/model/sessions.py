@@ -1,0 +1,171 @@
+"""Every ONNX Runtime session is opened here, so that all of them compute alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from quant_core.errors import InputError
+from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.stored_model import INLINE_BYTES, declared_constant
+
+__all__ = ["Constants", "Numerics", "Session", "open_file", "open_nodes", "session_options"]
+
+Constants = Mapping[str, NDArray[np.generic]]
+"""Constant tensors by name."""
+
+
+class Numerics(Enum):
+    """In which order a session may add up."""
+
+    SHIPPED = "shipped"
+    """All optimisations off: what the Q/DQ nodes say is what is computed, bit for bit as from the file."""
+    FAST = "fast"
+    """All float optimisations on (blocked convolutions above all). Sums round differently in the last bit, which
+    now and then tips a value into the neighbouring code: losses move by about a hundredth, in half the time."""
+    DEPLOYED = "deployed"
+    """All optimisations on, Q/DQ pairs fused into integer kernels: for timing, as an application would run it."""
+
+
+def session_options(numerics: Numerics = Numerics.SHIPPED, folder: Path | None = None) -> ort.SessionOptions:
+    """Options under which a number depends on the model and its input alone.
+
+    `folder` is where constants are that a model handed over in memory has outside itself.
+
+    One thread a session: batches and layers run in parallel instead, so that results are the same bit for
+    bit whatever the number of workers.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if numerics is Numerics.SHIPPED:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # A packed constant is multiplied in another order than a weight that comes out of a DequantizeLinear.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    else:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    if numerics is Numerics.FAST:
+        # Otherwise these optimisations would quantize the float weights of a simulation once more.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    return options
+
+
+class Session:
+    """An open session: maps named inputs to named outputs."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self.inputs = tuple(value.name for value in session.get_inputs())
+        self.outputs = tuple(value.name for value in session.get_outputs())
+
+    def __call__(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run on arrays."""
+        with _told_of_memory():
+            results = self._session.run(None, {name: feeds[name] for name in self.inputs})
+        return dict(zip(self.outputs, results, strict=True))
+
+    def values(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, ort.OrtValue]:
+        """Arrays as ONNX Runtime's own values, for `run_values`."""
+        return {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[name])) for name in self.inputs}
+
+    def run_values(self, feeds: Mapping[str, ort.OrtValue]) -> dict[str, ort.OrtValue]:
+        """Run on ONNX Runtime's own values, which are handed from session to session without a copy."""
+        with _told_of_memory():
+            results = self._session.run_with_ort_values(self.outputs, {name: feeds[name] for name in self.inputs})
+        return dict(zip(self.outputs, results, strict=True))
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    """Raise MemoryError where ONNX Runtime got no memory: it raises what it raises for any failure of a node."""
+    try:
+        yield
+    except Exception as error:
+        if "Failed to allocate memory" in str(error) or "bad_alloc" in str(error):
+            raise MemoryError(_first_line(error)) from error
+        raise
+
+
+def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED) -> Session:
+    """Open a model file; raises InputError when ONNX Runtime cannot."""
+    try:
+        return Session(ort.InferenceSession(path, session_options(numerics), providers=["CPUExecutionProvider"]))
+    except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+        raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def open_nodes(
+    graph: FloatGraph,
+    nodes: Sequence[onnx.NodeProto],
+    outputs: Iterable[str],
+    constants: Constants,
+    numerics: Numerics = Numerics.SHIPPED,
+    types: Mapping[str, int] | None = None,
+) -> Session:
+    """Open some nodes of a written plan as a session of their own.
+
+    Inputs are the tensors that the nodes read, or `outputs` names, and the nodes do not write. `types` are the element
+    types of inputs and outputs that the float graph does not know and that are not float32. Constants come
+    from `constants` or the float graph; large ones are handed to ONNX Runtime as they are in memory instead of
+    through a serialized model, or mapped from the float graph's file.
+    """
+    outputs = list(outputs)
+    produced = {name for node in nodes for name in node.output}
+    wanted = [name for node in nodes for name in [*node.input, *outer_names(node)] if name] + outputs
+    read = dict.fromkeys(name for name in wanted if name not in produced)
+    fixed = [name for name in read if name in constants or name in graph.initializers]
+    model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs, types or {})
+    options = session_options(numerics, graph.folder)
+    injected = {}
+    for name in fixed:
+        if name not in constants:
+            model.graph.initializer.append(graph.initializers[name])
+        elif constants[name].nbytes <= INLINE_BYTES or constants[name].dtype.kind == "V":  # no numpy type of its own
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(constants[name], order="C"), name))
+        else:
+            model.graph.initializer.append(declared_constant(name, constants[name], "in-memory"))
+            injected[name] = ort.OrtValue.ortvalue_from_numpy(np.asarray(constants[name], order="C"))
+    if injected:
+        options.add_external_initializers(list(injected), list(injected.values()))
+    return Session(ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]))
+
+
+def _model(
+    graph: FloatGraph,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Iterable[str],
+    outputs: Iterable[str],
+    types: Mapping[str, int],
+) -> onnx.ModelProto:
+    model = onnx.ModelProto(ir_version=graph.model.ir_version)
+    model.opset_import.extend(graph.model.opset_import)
+    model.functions.extend(graph.model.functions)
+    model.graph.name = "part"
+    model.graph.node.extend(nodes)
+    model.graph.input.extend(_typed(graph, name, types) for name in inputs)
+    model.graph.output.extend(_typed(graph, name, types) for name in outputs)
+    return model
+
+
+def _typed(graph: FloatGraph, name: str, types: Mapping[str, int]) -> onnx.ValueInfoProto:
+    """A tensor's declaration without a shape; what a plan adds to the float graph is float32 unless it is told."""
+    value = graph.values.get(name)
+    if value is not None and not value.type.HasField("tensor_type"):
+        return value  # a sequence or an optional
+    known = types.get(name) or graph.element_type(name)
+    return onnx.helper.make_tensor_value_info(name, known or onnx.TensorProto.FLOAT, None)

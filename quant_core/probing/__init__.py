@@ -1,0 +1,1 @@
+"""How much each layer loses when it alone is narrowed."""

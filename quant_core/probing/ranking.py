@@ -1,0 +1,72 @@
+"""The order in which layers are narrowed, and what each narrowing saves."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.model.layers import Layer, layers_from_table
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.probing.racing import gathered, loss_estimates
+from quant_core.storage.tables import SENSITIVITY
+
+__all__ = ["macs_share", "plan_after", "rank"]
+
+
+def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Table:
+    """All probes, ascending by mean loss; ties in the order of the graph (schema SENSITIVITY).
+
+    `probes` are tables of schema PROBES; a probe in several of them was given more samples in later rounds.
+    """
+    by_name = {layer.name: layer for layer in layers_from_table(layers)}
+    position = {name: index for index, name in enumerate(by_name)}
+    seconds = Counter[tuple[str, str]]()
+    for table in probes:
+        for name, precision, took in zip(*(table.column(key).to_pylist() for key in _TIMED), strict=True):
+            seconds[name, precision] += took
+    rows: list[dict[str, Any]] = []
+    for (name, written), estimate in loss_estimates(gathered(probes)).items():
+        layer, precision = by_name[name], Precision.parse(written)
+        rows.append(
+            {
+                "layer": name,
+                "precision": written,
+                "loss": estimate.mean,
+                "standard_error": estimate.standard_error,
+                "samples": estimate.samples,
+                "seconds": seconds[name, written],
+                "bops_saved": layer.macs * (wide.bit_product - precision.bit_product),
+                "bytes_saved": layer.weight_elements * (wide.weights.bits - precision.weights.bits) // 8,
+            }
+        )
+    rows.sort(key=lambda row: (_last_if_nan(row["loss"]), position[row["layer"]], row["bops_saved"]))
+    return pa.Table.from_pylist(rows, schema=SENSITIVITY)
+
+
+_TIMED = ("layer", "precision", "seconds")
+
+
+def _last_if_nan(loss: float) -> float:
+    # NaN compares with nothing: one would leave the whole order to chance.
+    return math.inf if math.isnan(loss) else loss
+
+
+def plan_after(wide: PrecisionPlan, ranking: pa.Table, moves: int) -> PrecisionPlan:
+    """The plan after the first `moves` rows of the ranking; a layer named twice is as narrow as any of them."""
+    chosen: dict[str, Precision] = {}
+    for row in ranking.slice(0, moves).select(["layer", "precision"]).to_pylist():
+        precision, before = Precision.parse(row["precision"]), chosen.get(row["layer"])
+        if before is None or precision.narrower_than(before):
+            chosen[row["layer"]] = precision
+    return wide.narrowed(chosen)
+
+
+def macs_share(layers: Sequence[Layer], plan: PrecisionPlan, wide: Precision) -> float:
+    """The share of all multiply-accumulates that are in narrowed layers."""
+    precisions = dict(plan.layers)
+    total = sum(layer.macs for layer in layers)
+    return sum(layer.macs for layer in layers if precisions[layer.name] != wide) / total if total else 0.0

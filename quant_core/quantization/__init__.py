@@ -1,0 +1,1 @@
+"""The numbers and the graph of a quantized model."""

@@ -1,0 +1,144 @@
+"""Writes a plan as a model file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import onnx
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.config import QuantizationConfig
+from quant_core.execution.machine import Machine
+from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.sessions import Constants
+from quant_core.model.stored_model import (
+    DATA_FILE,
+    INLINE_BYTES,
+    MODEL_FILE,
+    ModelFolder,
+    add_constants,
+    declared_constant,
+    is_intact,
+    published,
+    write_model,
+)
+from quant_core.precision import PrecisionPlan
+from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
+from quant_core.scoring.evaluation import quantizer_of
+from quant_core.storage.references import Reference, file_digest, made_folder
+from quant_core.storage.tables import EXPORTED, facts, with_facts
+
+__all__ = ["LARGEST_FILE", "export", "exported_folder", "exported_reference", "is_exported", "quantized_model"]
+
+LARGEST_FILE = 1 << 30
+"""Bytes of constants from which on they are written to a file beside the model; protobuf ends at twice that."""
+
+_STAGE = "exported"  # the folder of the cache
+
+
+def export(
+    layers: pa.Table,
+    calibration: pa.Table,
+    plan: Mapping[str, str],
+    config: QuantizationConfig,
+    machine: Machine,
+    tensors: Mapping[str, str] | None = None,
+    weights: Sequence[pa.Table] = (),
+) -> pa.Table:
+    """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED).
+
+    `plan` and `tensors` are a PrecisionPlan as dictionaries.
+    """
+    quantizer = quantizer_of(layers, calibration, config, machine, weights)
+    writer = PlanWriter(quantizer, folded=False)
+    written = writer.write(PrecisionPlan.from_dict(plan, tensors))
+    with tempfile.TemporaryDirectory(dir=made_folder(machine.cache)) as temporary:
+        scratch = Path(temporary)
+        files = _write(quantizer.graph, written, writer.constants, scratch)
+        rows = [
+            {"file": name, "sha256": file_digest(scratch / name), "bytes": (scratch / name).stat().st_size}
+            for name in files
+        ]
+        digest = published(scratch, machine.cache / _STAGE, files[1:])
+    return with_facts(pa.Table.from_pylist(rows, schema=EXPORTED), exported=digest)
+
+
+def _write(graph: FloatGraph, written: QuantizedGraph, constants: Constants, folder: Path) -> list[str]:
+    """Write a model whose constants are in a file beside it where they are large; the names of the files."""
+    size = sum(array.nbytes for _, array in _used_constants(graph, written, constants))
+    if size <= LARGEST_FILE:
+        model = quantized_model(graph, written, constants)
+        onnx.checker.check_model(model, full_check=True)
+        write_model(model, folder)
+        return [MODEL_FILE]
+    with (folder / DATA_FILE).open("wb") as data:
+        model = quantized_model(graph, written, constants, data)
+    onnx.checker.check_model(str(write_model(model, folder)), full_check=True)
+    return [MODEL_FILE, DATA_FILE]
+
+
+def exported_reference(exported: pa.Table, cache: Path) -> Reference:
+    """The model that `export` wrote."""
+    digest, (model, *beside) = facts(exported)["exported"], exported.column("file").to_pylist()
+    return Reference(url=str(cache / _STAGE / digest / model), sha256=digest, beside=tuple(beside))
+
+
+def exported_folder(table: pa.Table) -> ModelFolder | None:
+    """Where the files are that a table of schema EXPORTED lists; None for other tables."""
+    if table.schema.names != EXPORTED.names:
+        return None
+    return ModelFolder(f"{_STAGE}/{facts(table)['exported']}", tuple(table.column("file").to_pylist()[1:]))
+
+
+def is_exported(exported: pa.Table, cache: Path) -> bool:
+    """Whether the files are still in the cache, unchanged."""
+    reference = exported_reference(exported, cache)
+    return is_intact(cache / _STAGE, reference.sha256, reference.beside)
+
+
+def quantized_model(
+    graph: FloatGraph, written: QuantizedGraph, constants: Constants, data: BinaryIO | None = None
+) -> onnx.ModelProto:
+    """The written nodes as a model, with just the constants they use, each in the order of its first use.
+
+    Large constants go to `data`, if that is given.
+    """
+    model = onnx.ModelProto(
+        ir_version=graph.model.ir_version, producer_name="narrowcast", opset_import=graph.model.opset_import
+    )
+    model.functions.extend(graph.model.functions)
+    model.graph.name = graph.model.graph.name or "model"
+    model.graph.node.extend(written.nodes)
+    model.graph.input.extend(value for value in graph.model.graph.input if value.name not in graph.initializers)
+    model.graph.output.extend(graph.model.graph.output)
+    model = _inferred(model, _used_constants(graph, written, constants))
+    add_constants(model, _used_constants(graph, written, constants), data)
+    return model
+
+
+def _inferred(model: onnx.ModelProto, constants: Iterable[tuple[str, NDArray[np.generic]]]) -> onnx.ModelProto:
+    """The model with the type of every tensor; large constants are only declared to the inference."""
+    for name, array in constants:
+        if array.nbytes <= INLINE_BYTES:
+            add_constants(model, [(name, array)], None)
+        else:
+            model.graph.initializer.append(declared_constant(name, array, DATA_FILE))
+    model = onnx.shape_inference.infer_shapes(model)
+    del model.graph.initializer[:]
+    return model
+
+
+def _used_constants(
+    graph: FloatGraph, written: QuantizedGraph, constants: Constants
+) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    used = dict.fromkeys(name for node in written.nodes for name in [*node.input, *outer_names(node)])
+    for name in used:
+        if name in constants:
+            yield name, constants[name]
+        elif name in graph.initializers:
+            yield name, graph.constant(name)

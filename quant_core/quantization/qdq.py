@@ -1,0 +1,258 @@
+"""Writes the graph of a plan: the float nodes with a Q/DQ pair on every edge that carries a type.
+
+A pair of a floating-point type is two Casts, to it and back, and its weights are stored in it behind one: values
+are rounded to the type, then multiplied and added up in float32 (biases too), as hardware with a wider accumulator
+does. So the numbers are the same on every machine, whereas ONNX Runtime has float16 kernels on some CPUs and
+bfloat16 ones on none.
+
+Names say content: a node or constant of one name is the same in every plan of the same Quantizer, so two
+plans differ exactly where their names do, and what is built for one serves the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quant_core.errors import UnsupportedError
+from quant_core.model.operators import Role, moving_inputs
+from quant_core.model.opset import opset_of, pair_domain
+from quant_core.precision import DataType, PrecisionPlan
+from quant_core.quantization.edges import EdgeTypes, edge_types
+from quant_core.quantization.numerics import QParams, dequantize
+from quant_core.quantization.quantizer import Quantizer
+
+__all__ = ["PlanWriter", "QuantizedGraph"]
+
+
+@dataclass(frozen=True)
+class QuantizedGraph:
+    """The nodes of a plan's model, in topological order."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    """Float nodes and Q/DQ pairs."""
+    units: tuple[int, ...]
+    """For each node, the index of the float node it was written for: ascending."""
+
+
+@dataclass
+class PlanWriter:
+    """Writes plans over one Quantizer.
+
+    With `folded`, weights appear as the float values their codes stand for, and a pair that repeats the one
+    before a mover is left out: the numbers are those of the full graph, bit for bit, with less to compute.
+    """
+
+    quantizer: Quantizer
+    """Where scales and codes come from."""
+    folded: bool
+    """Whether to write the graph for simulation instead of the one that is shipped."""
+    constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    """Every constant any plan written so far refers to, by name, beside those of the float graph."""
+    _nodes: dict[tuple[object, ...], onnx.NodeProto] = field(default_factory=dict)
+
+    def write(self, plan: PrecisionPlan) -> QuantizedGraph:
+        """The graph of a plan."""
+        return _Writing(self, plan).run()
+
+    def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
+        """A Q, DQ or Cast node; the same object whenever the arguments are the same."""
+        key = (op_type, *inputs, *outputs)
+        if key not in self._nodes:
+            domain = "" if op_type == "Cast" else pair_domain(self.quantizer.graph.model)
+            self._nodes[key] = onnx.helper.make_node(
+                op_type, inputs, outputs, name=f"{outputs[0]}/{op_type}", domain=domain, **attributes
+            )
+        return self._nodes[key]
+
+    def rewired(self, index: int, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.NodeProto:
+        """A float node reading and writing tensors of other names; the same object for the same names."""
+        key = (index, *inputs, "->", *outputs)
+        if key not in self._nodes:
+            node = onnx.NodeProto()
+            node.CopyFrom(self.quantizer.graph.nodes[index])
+            del node.input[:], node.output[:]
+            node.input.extend(inputs)
+            node.output.extend(outputs)
+            self._nodes[key] = node
+        return self._nodes[key]
+
+
+class _Writing:
+    """One pass over the graph for one plan."""
+
+    def __init__(self, writer: PlanWriter, plan: PrecisionPlan) -> None:
+        self.writer = writer
+        self.quantizer = writer.quantizer
+        self.graph = writer.quantizer.graph
+        self.topology = writer.quantizer.topology
+        self.precisions = dict(plan.layers)
+        self.named = dict(plan.tensors)
+        self.types: EdgeTypes = edge_types(self.topology, plan, writer.quantizer.config.wide)
+        self.nodes: list[onnx.NodeProto] = []
+        self.units: list[int] = []
+        self.written: set[str] = set()
+        self.unit = 0
+
+    def run(self) -> QuantizedGraph:
+        for index, node in enumerate(self.graph.nodes):
+            self.unit = index
+            inputs = [self.input(position, name) for position, name in enumerate(node.input)]
+            outputs = [self.raw(name) for name in node.output]
+            self.append(self.writer.rewired(self.unit, inputs, outputs))
+            for name in node.output:
+                if name in self.graph.named_outside and name in self.types.base:
+                    self.carried(name)
+        return QuantizedGraph(tuple(self.nodes), tuple(self.units))
+
+    def append(self, node: onnx.NodeProto) -> None:
+        self.nodes.append(node)
+        self.units.append(self.unit)
+
+    def raw(self, name: str) -> str:
+        """The name a producer writes a tensor under: its own, unless that is kept for what the tensor carries."""
+        return f"{name}/float" if name in self.graph.named_outside and name in self.types.base else name
+
+    def input(self, position: int, name: str) -> str:
+        """The name a node reads at a position, once everything it needs is written."""
+        role = self.topology.roles[self.unit]
+        if role is Role.LAYER and position < 3 and name in self.graph.initializers:
+            return self.layer_constant(position, name)
+        if self.graph.is_float_constant(name) and self.topology.takes_constants(self.unit):
+            return self.operand(name)
+        base = self.types.base.get(name)
+        carried = name if base is None else self.carried(name)
+        wanted = self.types.demand.get((self.unit, position))
+        return carried if wanted in (None, base, DataType.FLOAT32) else self.pair(carried, name, wanted)
+
+    def carried(self, name: str) -> str:
+        """The tensor with the type it carries."""
+        if self.writer.folded and self.repeats(name):
+            return self.raw(name)
+        final = name if name in self.graph.named_outside else None
+        return self.pair(self.raw(name), name, self.types.base[name], final)
+
+    def repeats(self, name: str) -> bool:
+        """Whether a pair would find every value already on its grid: a mover wrote it from the same type."""
+        source = self.graph.producer.get(name)
+        if source is None or self.topology.roles[source] is not Role.MOVER or name in self.graph.named_outside:
+            return False
+        node = self.graph.nodes[source]
+        if node.op_type in ("Clip", "Pad"):
+            return False  # bounds and pad values need not lie on the grid
+        moved = [node.input[position] for position in moving_inputs(node.op_type, len(node.input))]
+        return all(self.types.base.get(tensor) is not None for tensor in moved) and all(
+            self.types.demand.get((source, position)) is self.types.base[name] for position in range(len(moved))
+        )
+
+    def pair(self, source: str, tensor: str, dtype: DataType, final: str | None = None) -> str:
+        """Write `source` through a pair with the tensor's range in a type, once; the name of the result."""
+        result = final or f"{tensor}/{_edge(dtype)}"
+        if result in self.written:
+            return result
+        self.written.add(result)
+        if dtype.is_float:
+            self.quantizer.check_tensor_fits(tensor, dtype)
+            self.append(self.writer.node("Cast", [source], [f"{result}/rounded"], to=self.castable(dtype).onnx_type))
+            self.cast_back(f"{result}/rounded", result)
+        else:
+            prefix = f"{self.quantizer.range_key(tensor)}/{_edge(dtype)}"
+            scale, zero = self.qparams(prefix, self.quantizer.activation(tensor, dtype))
+            codes = f"{result}/codes"
+            self.append(self.writer.node("QuantizeLinear", [source, scale, zero], [codes]))
+            self.append(self.writer.node("DequantizeLinear", [codes, scale, zero], [result]))
+        return result
+
+    def cast_back(self, source: str, result: str) -> None:
+        self.append(self.writer.node("Cast", [source], [result], to=DataType.FLOAT32.onnx_type))
+
+    def castable(self, dtype: DataType) -> DataType:
+        """The type, if the model's Cast knows it."""
+        if dtype is DataType.BFLOAT16 and opset_of(self.graph.model) < _BFLOAT16_OPSET:
+            raise UnsupportedError(
+                f"bfloat16 needs opset {_BFLOAT16_OPSET}, and the model stays at {opset_of(self.graph.model)}: "
+                "use float16"
+            )
+        return dtype
+
+    def operand(self, name: str) -> str:
+        """A constant operand of a computation, in its activation type; a mask of what no type holds as it is."""
+        layer = self.topology.layer_of.get(self.unit, "")
+        own = self.precisions.get(layer, self.quantizer.config.wide).activations
+        dtype = self.named.get(name, own)
+        largest = (dtype if dtype.is_float else DataType.FLOAT32).largest_float
+        if not (np.abs(np.asarray(self.graph.constant(name))) <= largest).all():
+            return name
+        if dtype.is_float:
+            return self.rounded(name, dtype)
+        codes, qparams = self.quantizer.constant(name, dtype)
+        return self.stored(f"{name}/{_edge(dtype)}", codes, qparams, None)
+
+    def layer_constant(self, position: int, name: str) -> str:
+        """A layer's weight or bias in the precision of the layer."""
+        layer = self.topology.layer_of[self.unit]
+        precision = self.precisions.get(layer, self.quantizer.config.wide)
+        if position < 2:
+            if not self.graph.is_float_constant(name):
+                return name
+            if precision.is_float:
+                return self.rounded(name, precision.weights)
+            weight = self.quantizer.weight(layer, precision)
+            return self.stored(f"{name}/{precision}", weight.codes, weight.qparams, weight.axis)
+        if precision.is_float or not self.quantizer.quantizes_bias(self.unit, layer, precision):
+            return name
+        bias = self.quantizer.bias(self.unit, layer, precision)
+        result = f"{self.graph.nodes[self.unit].name}/bias/{precision}"
+        qparams = QParams(DataType.INT32, bias.scale, np.zeros(bias.scale.shape, np.int64))
+        return self.stored(result, bias.codes, qparams, 0 if bias.scale.ndim else None)
+
+    def rounded(self, name: str, dtype: DataType) -> str:
+        """Write a constant held in a floating-point type, once: folded into float32, or behind a Cast."""
+        if dtype is DataType.FLOAT32:
+            return name
+        result = f"{name}/{dtype.code}"
+        if self.writer.folded:
+            if result not in self.writer.constants:
+                self.writer.constants[result] = self.quantizer.rounded(name, dtype).astype(np.float32)
+        elif result not in self.written:
+            self.written.add(result)
+            self.writer.constants[f"{result}/rounded"] = self.quantizer.rounded(name, self.castable(dtype))
+            self.cast_back(f"{result}/rounded", result)
+        return result
+
+    def stored(self, result: str, codes: NDArray[np.generic], qparams: QParams, axis: int | None) -> str:
+        """Write a constant held as codes, once: folded into its values, or behind a DequantizeLinear."""
+        if self.writer.folded:
+            if result not in self.writer.constants:
+                self.writer.constants[result] = dequantize(codes, qparams, axis)
+        elif result not in self.written:
+            self.written.add(result)
+            self.writer.constants[f"{result}/codes"] = codes
+            scale, zero = self.qparams(result, qparams)
+            attributes = {} if axis is None else {"axis": axis}
+            if qparams.block is not None:
+                attributes["block_size"] = qparams.block
+            self.append(self.writer.node("DequantizeLinear", [f"{result}/codes", scale, zero], [result], **attributes))
+        return result
+
+    def qparams(self, prefix: str, qparams: QParams) -> tuple[str, str]:
+        """Names of the constants that hold a scale and a zero point."""
+        scale, zero = f"{prefix}/scale", f"{prefix}/zero_point"
+        if scale not in self.writer.constants:
+            self.writer.constants[scale] = qparams.scale
+            self.writer.constants[zero] = qparams.zero_point.astype(qparams.dtype.numpy_type)
+        return scale, zero
+
+
+_BFLOAT16_OPSET = 13
+"""The first opset whose Cast takes bfloat16."""
+
+
+def _edge(dtype: DataType) -> str:
+    """How a type is written in the name of what it holds."""
+    return dtype.code if dtype.is_float else f"a{dtype.code}"

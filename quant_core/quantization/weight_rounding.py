@@ -1,0 +1,206 @@
+"""Chooses the codes of weights, and what biases must make up for, with the calibration data in view.
+
+One pass of the float model collects, for each layer, the second moments and the mean of its inputs (as columns of
+a product, see `unfolding`), from a sample of them that is large enough for their number. Layers are taken a group
+at a time, so that what is in memory is bounded by the widest layer, not by the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Lock
+
+import numpy as np
+import onnx
+import pyarrow as pa
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from quant_core.config import QuantizationConfig
+from quant_core.execution.machine import Machine
+from quant_core.execution.parallel import ordered_map
+from quant_core.execution.progress import watcher
+from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.inputs import Batch, batches
+from quant_core.model.layers import layers_from_table
+from quant_core.model.prepare import prepared_graph
+from quant_core.model.sessions import Session, open_nodes
+from quant_core.precision import DataType
+from quant_core.quantization.gptq import second_order_codes
+from quant_core.quantization.numerics import QParams, dequantize, quantize, spread_along
+from quant_core.quantization.unfolding import Unfolding, unfolding_of
+from quant_core.quantization.weights import Weight, weight_qparams, weights_table
+from quant_core.storage.data import Dataset, open_dataset
+from quant_core.storage.references import Reference
+from quant_core.storage.tables import facts
+
+__all__ = ["rounded_weights"]
+
+_COLUMNS, _FEWEST = 32, 4096
+"""Columns that are looked at: so many times the layer's width, and at least so many. More give no better codes."""
+_GROUP_BYTES = 64 << 20
+"""Second moments collected in one pass."""
+_WIDEST = 6144
+"""Layers of more inputs are rounded to nearest: their moments alone would take more than 300 MB."""
+_ONE_AT_A_TIME = Lock()
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What is known of a layer's inputs: sums over columns, one set a group of the layer."""
+
+    moments: NDArray[np.float64]
+    """Sums of input x input, shaped [groups, width, width]."""
+    total: NDArray[np.float64]
+    """Sums of inputs, shaped [groups, width]."""
+    count: int
+    """Columns."""
+
+    def __add__(self, other: _Inputs) -> _Inputs:
+        return _Inputs(self.moments + other.moments, self.total + other.total, self.count + other.count)
+
+
+def rounded_weights(
+    layers: pa.Table,
+    data: Reference,
+    weights: str,
+    config: QuantizationConfig,
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    """Weights in the type with the code `weights` (schema WEIGHTS), chosen on the calibration data.
+
+    A layer that is no product with a weight on the right, or is too wide, has no row: it is rounded to nearest.
+    """
+    dtype = next(kind for kind in DataType if kind.code == weights)
+    graph, dataset = prepared_graph(facts(layers)["prepared"], machine.cache), open_dataset(data, machine.cache)
+    unfolded = [unfolding_of(graph, layer) for layer in layers_from_table(layers)]
+    wanted = [unfolding for unfolding in unfolded if unfolding is not None and unfolding.width <= _WIDEST]
+    chosen: dict[str, Weight] = {}
+    watcher().expects("round", len(wanted))
+    # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
+    with _ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
+        for group in _groups(wanted):
+            inputs = _collected(graph, dataset, group, batch_size, machine.workers)
+            pairs = zip(group, inputs, strict=True)
+            for name, weight in ordered_map(partial(_chosen, graph, dtype, config), pairs, machine.workers):
+                chosen[name] = weight
+                watcher().advanced("round", 1)
+    return weights_table(chosen, dtype)
+
+
+def _groups(unfolded: Sequence[Unfolding]) -> Iterator[list[Unfolding]]:
+    """Consecutive layers whose moments fit in memory together."""
+    group: list[Unfolding] = []
+    held = 0
+    for unfolding in unfolded:
+        size = 8 * unfolding.groups * unfolding.width**2
+        if group and held + size > _GROUP_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(unfolding)
+        held += size
+    if group:
+        yield group
+
+
+def _collected(
+    graph: FloatGraph, data: Dataset, group: Sequence[Unfolding], batch_size: int | None, workers: int
+) -> list[_Inputs]:
+    read = dict.fromkeys(graph.nodes[index].input[0] for unfolding in group for index in unfolding.layer.nodes)
+    computed = [name for name in read if name not in graph.inputs]
+    session = open_nodes(graph, _nodes_for(graph, computed), computed, {}) if computed else None
+    summed: list[_Inputs] | None = None
+    of_batch = partial(_of_batch, graph, session, group, data.count)
+    for found in ordered_map(of_batch, batches(graph, data, batch_size), workers):
+        summed = found if summed is None else [one + other for one, other in zip(summed, found, strict=True)]
+    assert summed is not None  # data sets are never empty
+    return summed
+
+
+def _nodes_for(graph: FloatGraph, names: Sequence[str]) -> list[onnx.NodeProto]:
+    """The nodes that it takes to compute some tensors, in graph order."""
+    wanted, found = set(names), []
+    for node in reversed(graph.nodes):
+        if not wanted.isdisjoint(node.output):
+            found.append(node)
+            wanted |= {*node.input, *outer_names(node)}
+    return found[::-1]
+
+
+def _of_batch(
+    graph: FloatGraph, session: Session | None, group: Sequence[Unfolding], count: int, batch: Batch
+) -> list[_Inputs]:
+    values = {**batch.feeds, **(session(batch.feeds) if session else {})}
+    size = len(next(iter(batch.feeds.values())))
+    found = []
+    for unfolding in group:
+        columns = max(_COLUMNS * unfolding.width, _FEWEST)
+        share = math.ceil(columns * batch.count / count / len(unfolding.layer.nodes))
+        parts = []
+        for node in (graph.nodes[index] for index in unfolding.layer.nodes):
+            array = np.asarray(values[node.input[0]], np.float32)
+            array = array[: batch.count] if len(array) == size else array  # without samples that only fill the batch
+            parts.append(unfolding.columns(node, array, share))
+        found.append(_summed(np.concatenate(parts, axis=1)))
+    return found
+
+
+def _summed(columns: NDArray[np.float32]) -> _Inputs:
+    """Sums over columns, shaped [groups, columns, width]."""
+    moments = np.matmul(columns.transpose(0, 2, 1), columns).astype(np.float64)
+    return _Inputs(moments, columns.sum(axis=1, dtype=np.float64), columns.shape[1])
+
+
+def _chosen(
+    graph: FloatGraph, dtype: DataType, config: QuantizationConfig, pair: tuple[Unfolding, _Inputs]
+) -> tuple[str, Weight]:
+    """The name of a layer and its weight."""
+    unfolding, inputs = pair
+    assert unfolding.layer.weight is not None  # otherwise it would not unfold
+    values = np.asarray(graph.constant(unfolding.layer.weight), np.float32)
+    qparams, axis = weight_qparams(graph, unfolding.layer, dtype, config)
+    weight = Weight(quantize(values, qparams, axis), qparams, axis)
+    if config.rounds_by_output(dtype) and np.isfinite(inputs.moments).all():
+        candidates = (weight, replace(weight, codes=_second_order(unfolding, values, weight, inputs.moments)))
+        weight = min(candidates, key=lambda one: _output_error(unfolding, values, one, inputs.moments))
+    if config.correct_bias:
+        weight = replace(weight, bias_shift=_lost(unfolding, values, weight, inputs))
+    return unfolding.layer.name, weight
+
+
+def _second_order(
+    unfolding: Unfolding, values: NDArray[np.float32], weight: Weight, moments: NDArray[np.float64]
+) -> NDArray[np.generic]:
+    """Codes in the same range, chosen for the layer's output."""
+    dtype = weight.qparams.dtype
+    each = [
+        unfolding.rows(np.broadcast_to(spread_along(part, weight.qparams, weight.axis, values.shape), values.shape))
+        for part in (weight.qparams.scale, weight.qparams.zero_point)
+    ]
+    codes = [
+        second_order_codes(rows, moment, QParams(dtype, scale, zero_point))
+        for rows, moment, scale, zero_point in zip(unfolding.rows(values), moments, *each, strict=True)
+    ]
+    return unfolding.folded(np.stack(codes)).astype(dtype.numpy_type)
+
+
+def _output_error(
+    unfolding: Unfolding, values: NDArray[np.float32], weight: Weight, moments: NDArray[np.float64]
+) -> float:
+    """Squared error of what the layer puts out, summed over the columns that were looked at."""
+    error = unfolding.rows(_rounding_error(values, weight))
+    return float(np.sum(np.matmul(error, moments) * error))
+
+
+def _rounding_error(values: NDArray[np.float32], weight: Weight) -> NDArray[np.float64]:
+    return np.asarray(values.astype(np.float64) - dequantize(weight.codes, weight.qparams, weight.axis))
+
+
+def _lost(unfolding: Unfolding, values: NDArray[np.float32], weight: Weight, inputs: _Inputs) -> NDArray[np.float64]:
+    """What each output channel loses on average when its weights are rounded."""
+    error, mean = unfolding.rows(_rounding_error(values, weight)), inputs.total / inputs.count
+    return np.asarray(np.einsum("gow,gw->go", error, mean).ravel())

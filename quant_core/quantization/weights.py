@@ -1,0 +1,152 @@
+"""The weight of a layer in a type: along which axis it has scales, and where its codes come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.calibration.weight_ranges import constant_qparams
+from quant_core.config import QuantizationConfig
+from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.layers import Layer
+from quant_core.precision import DataType
+from quant_core.quantization.numerics import QParams
+from quant_core.storage.tables import WEIGHTS
+
+__all__ = [
+    "Weight",
+    "has_blocks",
+    "reduction_axis",
+    "weight_axis",
+    "weight_qparams",
+    "weights_from_tables",
+    "weights_table",
+]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A quantized weight."""
+
+    codes: NDArray[np.generic]
+    """Shaped as the float weight."""
+    qparams: QParams
+    """Per tensor, per channel along `axis`, or per block of values along it."""
+    axis: int | None
+    """The axis of channels or blocks; None per tensor."""
+    bias_shift: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
+    """What is added to biases, to make up for the rounding on average: one an output channel, or one for all."""
+
+
+def weight_qparams(
+    graph: FloatGraph, layer: Layer, dtype: DataType, config: QuantizationConfig
+) -> tuple[QParams, int | None]:
+    """Scales of a layer's weight, and their axis."""
+    assert layer.weight is not None  # callers ask only for layers that have one
+    values = np.asarray(graph.constant(layer.weight), np.float32)
+    axis, block = _scale_axis(graph, layer, dtype, config)
+    return constant_qparams(values, dtype, True, config, axis, block), axis
+
+
+def _scale_axis(
+    graph: FloatGraph, layer: Layer, dtype: DataType, config: QuantizationConfig
+) -> tuple[int | None, int | None]:
+    """The axis a weight has scales along, and how many values share one, if not a whole channel."""
+    if has_blocks(graph, layer, dtype, config):
+        return reduction_axis(graph, layer), config.block_size
+    return (weight_axis(graph, layer) if config.per_channel else None), None
+
+
+def has_blocks(graph: FloatGraph, layer: Layer, dtype: DataType, config: QuantizationConfig) -> bool:
+    """Whether a weight has a scale for each block of inputs."""
+    return config.block_size is not None and dtype.bits == 4 and reduction_axis(graph, layer) is not None
+
+
+def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
+    """The output-channel axis of a layer's weight; None when nodes that share it do not agree on one."""
+    axes = {_output_axis(graph, index, layer) for index in layer.nodes}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _output_axis(graph: FloatGraph, index: int, layer: Layer) -> int:
+    node = graph.nodes[index]
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1
+    on_the_left = node.input[0] == layer.weight
+    if node.op_type == "Gemm":
+        transposed = bool(attribute(node, "transA" if on_the_left else "transB", 0))
+        return int(on_the_left) ^ int(not transposed)
+    rank = len(layer.weight_shape)
+    return max(rank - 2, 0) if on_the_left else rank - 1
+
+
+def reduction_axis(graph: FloatGraph, layer: Layer) -> int | None:
+    """The input axis of a MatMul's or Gemm's weight; None of other layers, or when nodes do not agree on one."""
+    axes = {_input_axis(graph, index, layer) for index in layer.nodes}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _input_axis(graph: FloatGraph, index: int, layer: Layer) -> int | None:
+    node = graph.nodes[index]
+    if node.op_type == "Gemm":
+        return 1 - _output_axis(graph, index, layer)
+    if node.op_type == "MatMul":
+        rank = len(layer.weight_shape)
+        return rank - 1 if node.input[0] == layer.weight else max(rank - 2, 0)
+    return None
+
+
+def weights_table(chosen: Mapping[str, Weight], dtype: DataType) -> pa.Table:
+    """Weights of a type, by layer, as a table of schema WEIGHTS."""
+    rows = [
+        {
+            "layer": name,
+            "type": dtype.code,
+            "codes": weight.codes.astype(np.int16).ravel(),
+            "scale": weight.qparams.scale.ravel(),
+            "zero_point": weight.qparams.zero_point.ravel(),
+            "scale_shape": list(weight.qparams.scale.shape),
+            "bias_shift": weight.bias_shift if weight.bias_shift.ndim else None,
+        }
+        for name, weight in chosen.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=WEIGHTS)
+
+
+def weights_from_tables(
+    graph: FloatGraph, layers: Sequence[Layer], config: QuantizationConfig, tables: Sequence[pa.Table]
+) -> dict[tuple[str, DataType], Weight]:
+    """The weights that tables of schema WEIGHTS hold, by layer and type."""
+    named = {layer.name: layer for layer in layers}
+    found = {}
+    for table in tables:
+        for at, name in enumerate(table.column("layer").to_pylist()):
+            weight = _weight(
+                graph, named[name], config, {column: table.column(column)[at] for column in table.schema.names}
+            )
+            found[name, weight.qparams.dtype] = weight
+    return found
+
+
+_TYPES = {kind.code: kind for kind in DataType}
+
+
+def _weight(graph: FloatGraph, layer: Layer, config: QuantizationConfig, row: Mapping[str, pa.Scalar]) -> Weight:
+    dtype, shape = _TYPES[row["type"].as_py()], tuple(row["scale_shape"].as_py())
+    axis, block = _scale_axis(graph, layer, dtype, config)
+    scale, zero_point = (_values(row[part]).reshape(shape) for part in ("scale", "zero_point"))
+    codes = _values(row["codes"]).reshape(layer.weight_shape).astype(dtype.numpy_type)
+    shift = _values(row["bias_shift"]) if row["bias_shift"].is_valid else np.zeros(())
+    return Weight(codes, QParams(dtype, scale, zero_point, block), axis, shift)
+
+
+def _values(entry: pa.Scalar) -> NDArray[Any]:
+    """The values of a list in a table, without a Python object for each."""
+    return np.asarray(entry.values.to_numpy(zero_copy_only=False))

@@ -1,0 +1,158 @@
+"""Two runs side by side: what they were asked, what they cost and score, and where their plans differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quant_core.report.text import bare_text, bytes_text, number, percent
+from quant_core.report.verdict import Cost, costs, spread_of, target_of, with_unit
+from quant_core.results.outcome import Outcome
+
+__all__ = ["Comparison", "Difference", "LayerDifference", "compare"]
+
+_PARTS = {"wide": "all wide", "mixed": "as shipped", "holdout": "held-out"}
+_INPUTS = {"evaluation": "evaluation data", "holdout": "held-out data", "calibration": "calibration data"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One line of the comparison."""
+
+    name: str
+    """What is compared."""
+    first: str
+    """In the first run."""
+    second: str
+    """In the second run."""
+
+    @property
+    def same(self) -> bool:
+        """Whether both runs have the same."""
+        return self.first == self.second
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """A layer that the runs gave different precisions, or that one of them does not have."""
+
+    layer: str
+    """Its name."""
+    first: str
+    """Precision in the first run; empty if it has no such layer."""
+    second: str
+    """Precision in the second run; empty if it has no such layer."""
+    loss: str
+    """What narrowing it alone costs, as the first run that probed it saw it; empty if none did."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs side by side."""
+
+    first: str
+    """Folder of the first run."""
+    second: str
+    """Folder of the second run."""
+    caveats: tuple[str, ...]
+    """Why the numbers may not be comparable; empty if they are."""
+    lines: tuple[Difference, ...]
+    """Target, cost and scores."""
+    layers: tuple[LayerDifference, ...]
+    """Layers whose precision differs, in graph order."""
+    of: int
+    """Layers in either plan."""
+
+
+def compare(first: Outcome, second: Outcome) -> Comparison:
+    """Put two runs side by side; raises InputError where a table of theirs cannot be read."""
+    names = dict.fromkeys([*first.manifest["plan"], *second.manifest["plan"]])
+    return Comparison(
+        first=str(first.folder),
+        second=str(second.folder),
+        caveats=_caveats(first.manifest, second.manifest),
+        lines=(*_costs(first, second), *_scores(first.manifest, second.manifest), *_settings(first, second)),
+        layers=_layers(first, second, names),
+        of=len(names),
+    )
+
+
+def _caveats(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
+    found = []
+    if first["input"]["sha256"] != second["input"]["sha256"]:
+        found.append("not the same float model")
+    data = first.get("data", {}), second.get("data", {})
+    found += [
+        f"not the same {name}"
+        for key, name in _INPUTS.items()
+        if data[0].get(key) and data[1].get(key) and data[0][key] != data[1][key]
+    ]
+    if first["config"].get("output") != second["config"].get("output"):
+        found.append("not the same model output was compared")
+    return tuple(found)
+
+
+def _costs(first: Outcome, second: Outcome) -> list[Difference]:
+    both = first.manifest, second.manifest
+    shipped = [
+        next(cost for cost in costs(run.manifest, run.table("layers")) if cost.shipped) for run in (first, second)
+    ]
+    cells = {
+        "target": [f"{target_of(run)}, {'met' if run['target']['met'] else 'missed'}" for run in both],
+        "layers narrowed": [f"{run['narrowed']['layers']} of {run['narrowed']['of']}" for run in both],
+        "of the MACs": [percent(run["narrowed"]["macs_share"], 1) for run in both],
+        "bit operations": [f"{cost.bops}, {percent(cost.bops_share, 1)} of all wide" for cost in shipped],
+        "weights of layers": [f"{cost.size}, {percent(cost.size_share, 1)} of float32" for cost in shipped],
+        "model file": [bytes_text(run["output"]["bytes"]) for run in both],
+    }
+    return [Difference(name, *pair) for name, pair in cells.items()]
+
+
+def _shipped_cost(run: Outcome) -> Cost:
+    return next(cost for cost in costs(run.manifest, run.table("layers")) if cost.shipped)
+
+
+def _scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    target = first["target"]["metric"]
+    found = []
+    metrics = dict.fromkeys([target, *first["scores"]["mixed"], *second["scores"]["mixed"]])
+    for metric in metrics:
+        for part, name in _PARTS.items():
+            pair = [_score(run, part, metric) for run in (first, second)]
+            if any(pair):
+                found.append(Difference(f"{with_unit(metric)}, {name}", *pair))
+    return found
+
+
+def _score(manifest: Mapping[str, Any], part: str, metric: str) -> str:
+    if metric not in manifest["scores"].get(part, {}):
+        return ""
+    bounds = [bare_text(metric, bound) for bound in spread_of(manifest, part, metric) or ()]
+    value = bare_text(metric, manifest["scores"][part][metric])
+    return f"{value} ({' to '.join(bounds)})" if bounds else value
+
+
+def _settings(first: Outcome, second: Outcome) -> list[Difference]:
+    """Settings that differ, the target apart."""
+    both = first.manifest["config"], second.manifest["config"]
+    names = [name for name in dict.fromkeys([*both[0], *both[1]]) if name != "target"]
+    pairs = [Difference(name, *(_written(config.get(name)) for config in both)) for name in names]
+    return [pair for pair in pairs if not pair.same]
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _layers(first: Outcome, second: Outcome, names: Mapping[str, None]) -> tuple[LayerDifference, ...]:
+    plans = [run.manifest["plan"] for run in (first, second)]
+    losses: dict[str, str] = {}
+    for run in (first, second):
+        for row in run.table("sensitivity").to_pylist():
+            losses.setdefault(row["layer"], f"{number(row['loss'])} at {row['precision']}")
+    return tuple(
+        LayerDifference(name, plans[0].get(name, ""), plans[1].get(name, ""), losses.get(name, ""))
+        for name in names
+        if plans[0].get(name) != plans[1].get(name)
+    )

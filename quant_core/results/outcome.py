@@ -1,0 +1,138 @@
+"""What a run gives back, and the same read from its output folder again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from quant_core.errors import InputError
+from quant_core.precision import PrecisionPlan
+from quant_core.report.chart import Chart, charts_of
+from quant_core.report.verdict import verdict
+from quant_core.results.output_place import OutputPlace
+from quant_core.storage.tables import CALIBRATION, FRONTIER, LAYERS, SEARCH, SENSITIVITY, WEIGHTS, from_ipc
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+__all__ = ["FRONTIER_TABLES", "TABLES", "Outcome", "open_outcome"]
+
+TABLES = {"layers": LAYERS, "calibration": CALIBRATION, "sensitivity": SENSITIVITY, "search": SEARCH}
+"""Tables of the output folder, each in a file NAME.arrow, and their schemas."""
+
+FRONTIER_TABLES = {"frontier": FRONTIER, "weights": WEIGHTS}
+"""Further ones, of a run that kept its frontier."""
+
+_KEYS = {"narrowcast", "input", "output", "wide", "narrow", "target", "scores", "plan", "narrowed", "config"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gives back. In a notebook it shows its verdict, scores and charts."""
+
+    folder: Path
+    """The output folder."""
+    plan: PrecisionPlan
+    """Precision of each layer of the shipped model."""
+    met: bool
+    """Whether the shipped file meets the target on the evaluation data; without a target it always does."""
+    manifest: Mapping[str, Any]
+    """The content of manifest.json."""
+
+    @property
+    def model(self) -> Path:
+        """The quantized model file."""
+        return self.folder / "model.onnx"
+
+    @property
+    def report(self) -> Path:
+        """The report's page."""
+        return self.folder / "report.html"
+
+    def table(self, name: str) -> pa.Table:
+        """A table: `layers`, `calibration`, `sensitivity`, `search`; with a frontier also `frontier` and `weights`.
+
+        Raises InputError for another name, and where the file is gone, damaged, or of another version.
+        """
+        known = {**TABLES, **FRONTIER_TABLES}
+        if name not in known:
+            raise InputError(f"there is no table {name!r}; there are {', '.join(known)}")
+        return _table(self.folder / f"{name}.arrow", known[name])
+
+    def tables(self) -> dict[str, pa.Table]:
+        """All tables by name."""
+        return {name: self.table(name) for name in TABLES}
+
+    def to_pandas(self, name: str) -> pd.DataFrame:
+        """A table as a pandas DataFrame; pandas must be installed."""
+        return self.table(name).to_pandas()
+
+    def to_polars(self, name: str) -> pl.DataFrame:
+        """A table as a polars DataFrame; polars must be installed."""
+        import polars
+
+        frame: pl.DataFrame = polars.from_arrow(self.table(name))
+        return frame
+
+    @property
+    def charts(self) -> Mapping[str, Chart]:
+        """The report's charts, each an object that a notebook draws and that can be saved as a page."""
+        return charts_of(self.manifest, self.tables())
+
+    def _repr_html_(self) -> str:
+        from quant_core.report.notebook import outcome_html
+
+        return outcome_html(self.manifest, str(self.folder))
+
+    def __str__(self) -> str:
+        return f"{verdict(self.manifest)} ({self.folder})"
+
+
+def open_outcome(folder: str | os.PathLike[str]) -> Outcome:
+    """Read a finished run's output folder; raises InputError for a folder that is none."""
+    place = OutputPlace.at(folder).fetch()
+    manifest = _manifest(place)
+    return Outcome(place, PrecisionPlan.from_dict(manifest["plan"]), bool(manifest["target"]["met"]), manifest)
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a run's output folder"
+        )
+    file = folder / "manifest.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{folder}: holds no manifest.json, so no run has finished there") from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is not JSON: {error}") from error
+    missing = sorted(_KEYS - content.keys()) if isinstance(content, dict) else ["everything"]
+    if missing:
+        raise InputError(f"{file}: is not a manifest of narrowcast: it lacks {', '.join(missing)}")
+    manifest: Mapping[str, Any] = content
+    return manifest
+
+
+def _table(file: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = from_ipc(file.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: is not there; run `narrowcast auto` again to write it") from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    missing = [field.name for field in schema if field.name not in table.column_names]
+    if missing:
+        raise InputError(f"{file}: has no column {missing[0]}: another version of narrowcast wrote it; run again")
+    return table

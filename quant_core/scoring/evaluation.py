@@ -1,0 +1,255 @@
+"""Scores a model on a data set: the float model, a plan in simulation, or a file as it is shipped."""
+
+from __future__ import annotations
+
+import reprlib
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.config import QuantizationConfig
+from quant_core.errors import InputError
+from quant_core.execution.machine import Machine
+from quant_core.execution.parallel import ordered_map
+from quant_core.execution.progress import watcher
+from quant_core.model.graph import FloatGraph
+from quant_core.model.inputs import Batch, batches, check_inputs
+from quant_core.model.layers import layers_from_table
+from quant_core.model.prepare import prepared_graph
+from quant_core.model.sessions import Numerics, Session, open_file, open_nodes
+from quant_core.precision import PrecisionPlan
+from quant_core.probing.sampling import visited
+from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.quantizer import Quantizer
+from quant_core.scoring.metrics import load_function, sample_terms, terms_table
+from quant_core.storage.data import Dataset, open_dataset
+from quant_core.storage.references import Reference, fetch
+from quant_core.storage.tables import content_digest, facts, with_facts
+
+__all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "quantizer_of", "score_file"]
+
+Outputs = dict[str, NDArray[np.generic]]
+
+
+def compared_outputs(graph: FloatGraph, output: int | str) -> tuple[str, ...]:
+    """Names of the outputs a choice (index, name or `all`) stands for; raises InputError for no such output."""
+    if output == "all":
+        return graph.outputs
+    if isinstance(output, str) and not output.isdecimal():
+        if output in graph.outputs:
+            return (output,)
+    elif int(output) < len(graph.outputs):
+        return (graph.outputs[int(output)],)
+    raise InputError(f"output {output!r}: the model has {', '.join(f'{i}: {n}' for i, n in enumerate(graph.outputs))}")
+
+
+def float_outputs(
+    model: Reference,
+    layers: pa.Table,
+    data: Reference,
+    output: int | str,
+    function: str | None,
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    """The float model's compared outputs, one row a sample, one column an output (flattened).
+
+    The facts hold each output's shape, and the user's metric `function` of them if there is one.
+    """
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    dataset = open_dataset(data, machine.cache)
+    check_inputs(graph, dataset)
+    names = compared_outputs(graph, output)
+    # FAST packs every weight into memory once more; otherwise they are mapped from the file.
+    session = open_file(fetch(model, machine.cache), fast_numerics(graph))
+    rows = np.arange(dataset.count)
+    parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "baseline")]
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    for name, array in whole.items():
+        if not array.size:
+            raise InputError(f"output {name!r} holds no value (shape {list(array.shape)}): there is nothing to compare")
+    columns = {name: _fixed_size(array) for name, array in whole.items()}
+    shapes = {name: list(array.shape[1:]) for name, array in whole.items()}
+    metric = _user_metric(function, whole, dataset.labels)
+    return with_facts(pa.table(columns), shapes=shapes, metric=metric)
+
+
+def fast_numerics(graph: FloatGraph) -> Numerics:
+    """What to compute with where the last bit does not matter: optimisations would load a large model's weights."""
+    return Numerics.SHIPPED if graph.is_large else Numerics.FAST
+
+
+def _fixed_size(array: NDArray[np.generic]) -> pa.FixedSizeListArray:
+    width = max(array[0].size, 1)
+    return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), width)
+
+
+def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.generic] | None) -> float | None:
+    if function is None:
+        return None
+    call = load_function(function)
+    try:
+        returned = call(outputs, labels)
+    except Exception as error:  # the user's code
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        raise InputError(f"{function}: raised {type(error).__name__}: {error} ({where})") from error
+    try:
+        value = float(returned)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{function}: returned {reprlib.repr(returned)}; it must return a number") from error
+    if not np.isfinite(value):
+        raise InputError(f"{function}: returned {value}; it must return a finite number")
+    return value
+
+
+def quantizer_of(
+    layers: pa.Table,
+    calibration: pa.Table,
+    config: QuantizationConfig,
+    machine: Machine,
+    weights: Sequence[pa.Table] = (),
+) -> Quantizer:
+    """The quantizer that the results of prepare, calibrate and round describe; the same one for a run's steps."""
+    digests = tuple(content_digest(table) for table in (layers, calibration, *weights))
+    settings = config.model_dump_json()
+    return _quantizer(_Recipe(digests, settings, machine.cache, layers, calibration, config, tuple(weights)))
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What a quantizer is made of, compared by content, and where the weights it maps are."""
+
+    digests: tuple[bytes, ...]
+    settings: str
+    cache: Path
+    layers: pa.Table = field(compare=False)
+    calibration: pa.Table = field(compare=False)
+    config: QuantizationConfig = field(compare=False)
+    weights: tuple[pa.Table, ...] = field(compare=False)
+
+
+# Its ranges and codes are the same for every shard of probes and every plan.
+@lru_cache(maxsize=1)
+def _quantizer(recipe: _Recipe) -> Quantizer:
+    graph = prepared_graph(facts(recipe.layers)["prepared"], recipe.cache)
+    return Quantizer(graph, layers_from_table(recipe.layers), recipe.calibration, recipe.config, recipe.weights)
+
+
+def evaluate_plan(
+    layers: pa.Table,
+    calibration: pa.Table,
+    baseline: pa.Table,
+    data: Reference,
+    plan: Mapping[str, str],
+    config: QuantizationConfig,
+    function: str | None,
+    start: int,
+    stop: int,
+    batch_size: int | None,
+    machine: Machine,
+    tensors: Mapping[str, str] | None = None,
+    weights: Sequence[pa.Table] = (),
+    exact: bool = False,
+) -> pa.Table:
+    """Score (schema SCORES) of a plan in simulation, with fast numerics: about that of its exported file.
+
+    When `exact`, it is that of the file bit for bit. `plan` and `tensors` are a PrecisionPlan as dictionaries.
+    Samples [start, stop) in the order of visits are scored (see `sampling`); a user's metric `function` wants all.
+    """
+    quantizer = quantizer_of(layers, calibration, config, machine, weights)
+    graph = quantizer.graph
+    writer = PlanWriter(quantizer, folded=not graph.is_large)
+    nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
+    numerics = Numerics.SHIPPED if exact else fast_numerics(graph)
+    session = open_nodes(graph, nodes, graph.outputs, writer.constants, numerics)
+    rows = visited(baseline.num_rows, start, stop)
+    return _score(session, graph, data, baseline, function, rows, batch_size, machine)
+
+
+def score_file(
+    exported: Reference,
+    layers: pa.Table,
+    baseline: pa.Table,
+    data: Reference,
+    function: str | None,
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    """Score (schema SCORES) of a model file, loaded afresh."""
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    session = open_file(fetch(exported, machine.cache))
+    rows = np.arange(baseline.num_rows)
+    return _score(session, graph, data, baseline, function, rows, batch_size, machine)
+
+
+def _score(
+    session: Session,
+    graph: FloatGraph,
+    data: Reference,
+    baseline: pa.Table,
+    function: str | None,
+    rows: NDArray[np.intp],
+    batch_size: int | None,
+    machine: Machine,
+) -> pa.Table:
+    dataset = open_dataset(data, machine.cache)
+    names = tuple(baseline.column_names)
+    reference = reference_arrays(baseline)
+    terms, kept = [], []
+    for batch, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "evaluate"):
+        labels = None if dataset.labels is None else dataset.labels[batch.rows]
+        terms.append(sample_terms([reference[name][batch.rows] for name in names], list(found.values()), labels))
+        if function is not None:
+            kept.append(found)
+    if function is None:
+        return terms_table(terms)
+    whole = {name: np.concatenate([part[name] for part in kept]) for name in names}
+    return with_facts(terms_table(terms), metric=_user_metric(function, whole, dataset.labels))
+
+
+def reference_arrays(baseline: pa.Table) -> Outputs:
+    """The float outputs a baseline table holds, in their own shapes."""
+    shapes = facts(baseline)["shapes"]
+    return {
+        name: baseline.column(name).combine_chunks().flatten().to_numpy().reshape(-1, *shapes[name])
+        for name in baseline.column_names
+    }
+
+
+def _run(
+    session: Session,
+    graph: FloatGraph,
+    data: Dataset,
+    rows: NDArray[np.intp],
+    names: Sequence[str],
+    batch_size: int | None,
+    workers: int,
+    stage: str,
+) -> list[tuple[Batch, Outputs]]:
+    """Each batch with the named outputs, rows that only fill up a fixed batch cut off."""
+    watcher().expects(stage, len(rows))
+
+    def outputs_of(batch: Batch) -> tuple[Batch, Outputs]:
+        found = session(batch.feeds)
+        watcher().advanced(stage, batch.count)
+        return batch, {name: per_sample(found[name], name, batch) for name in names}
+
+    return list(ordered_map(outputs_of, batches(graph, data, batch_size, rows), workers))
+
+
+def per_sample(array: NDArray[np.generic], name: str, batch: Batch) -> NDArray[np.generic]:
+    """An output's rows for the samples of a batch; raises InputError when its first axis is not the batch."""
+    fed = max(len(values) for values in batch.feeds.values())
+    if array.ndim == 0 or len(array) % fed:
+        raise InputError(
+            f"output {name!r} has shape {list(array.shape)} for a batch of {fed}: its first axis is not the batch"
+        )
+    rows = array if len(array) == fed else array.reshape(fed, len(array) // fed, *array.shape[1:])
+    return rows[: batch.count]

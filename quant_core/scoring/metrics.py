@@ -1,0 +1,183 @@
+"""What a quantized model is measured by, against the float model's outputs.
+
+Each sample contributes a few terms (schema SCORES); every metric is computed from those, with its standard
+error over samples. All sums are in float64 and in the order of the data.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.errors import InputError
+from quant_core.storage.tables import SCORES
+
+__all__ = [
+    "METRICS",
+    "Estimate",
+    "Score",
+    "Terms",
+    "additive",
+    "load_function",
+    "sample_terms",
+    "scores_of",
+    "terms_table",
+]
+
+Array = NDArray[np.generic]
+Terms = dict[str, NDArray[np.float64]]
+"""Per-sample terms by column of SCORES, for some consecutive samples."""
+UserMetric = Callable[[Mapping[str, Array], Array | None], float]
+"""A user's own metric: (outputs by name over all samples, labels) to a number, higher is better."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric's value over a data set."""
+
+    value: float
+    """In the metric's unit."""
+    standard_error: float | None
+    """Of the value, over samples; None where it has none (a user's own metric, a single sample)."""
+
+
+def sample_terms(reference: Sequence[Array], quantized: Sequence[Array], labels: Array | None) -> Terms:
+    """Terms of a batch. `reference` and `quantized` are the compared outputs, shape [n, ...] each.
+
+    Distances are over all outputs together, flattened; classes are along axis 1 of the first output.
+    """
+    count = len(reference[0])
+    ours = np.concatenate([np.asarray(array, np.float64).reshape(count, -1) for array in quantized], axis=1)
+    theirs = np.concatenate([np.asarray(array, np.float64).reshape(count, -1) for array in reference], axis=1)
+    signal, error = np.sum(theirs**2, axis=1), np.sum((ours - theirs) ** 2, axis=1)
+    norms = np.sqrt(signal) * np.sqrt(np.sum(ours**2, axis=1))
+    products = np.sum(ours * theirs, axis=1)
+    # Two zero vectors point the same way; a zero vector and another do not; a NaN stays one.
+    cosine = np.divide(products, norms, out=np.where(signal == np.sum(ours**2, axis=1), 1.0, 0.0), where=norms != 0)
+    terms = {
+        "l2": np.sqrt(error),
+        "signal": signal,
+        "error": error,
+        "kl": divergence(reference[0], quantized[0]),
+        "cosine": 1 - cosine,
+    }
+    if labels is not None:
+        terms["top1"] = share_right(quantized[0], labels)
+        terms["float_top1"] = share_right(reference[0], labels)
+    return terms
+
+
+def divergence(reference: Array, quantized: Array) -> NDArray[np.float64]:
+    """KL(softmax(reference) || softmax(quantized)) of each sample, over axis 1, averaged over other axes."""
+    left, right = _log_softmax(reference), _log_softmax(quantized)
+    return np.asarray(np.sum(np.exp(left) * (left - right), axis=1).reshape(len(left), -1).mean(axis=1))
+
+
+def _log_softmax(values: Array) -> NDArray[np.float64]:
+    logits = np.asarray(values, np.float64)
+    logits = logits.reshape(len(logits), -1) if logits.ndim < 2 else logits
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True)))
+
+
+def share_right(outputs: Array, labels: Array) -> NDArray[np.float64]:
+    """For each sample, the share of positions (one, unless the output is dense) whose largest class is right."""
+    right = np.argmax(outputs, axis=1) == labels
+    return np.asarray(right.reshape(len(right), -1).mean(axis=1))
+
+
+def terms_table(parts: Sequence[Terms]) -> pa.Table:
+    """Terms of consecutive batches as a table of schema SCORES."""
+    columns = {
+        name: pa.array(np.concatenate([part[name] for part in parts])) if name in parts[0] else None
+        for name in SCORES.names
+    }
+    count = sum(len(part["l2"]) for part in parts)
+    arrays = [pa.nulls(count, field.type) if (column := columns[field.name]) is None else column for field in SCORES]
+    return pa.Table.from_arrays(arrays, schema=SCORES)
+
+
+def _column(scores: pa.Table, name: str) -> NDArray[np.float64]:
+    return np.asarray(scores.column(name).to_numpy(), np.float64)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value, and how much each sample has to do with it."""
+
+    value: float
+    """In the metric's unit."""
+    influence: NDArray[np.float64] | None
+    """One value a sample, whose mean varies as the metric does; None where the metric is infinite."""
+
+    @property
+    def score(self) -> Score:
+        """The value with its standard error."""
+        return Score(self.value, None if self.influence is None else _error_of_mean(self.influence))
+
+
+def _mean(values: NDArray[np.float64]) -> Estimate:
+    # sum / n, not a difference of means: 20 of 2,000 is 0.01 exactly, as the user writes it.
+    return Estimate(float(np.sum(values)) / len(values), values)
+
+
+def _error_of_mean(values: NDArray[np.float64]) -> float | None:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
+def _sqnr(scores: pa.Table) -> Estimate:
+    """10 log10 of summed signal over summed error; its influence by the delta method."""
+    signal, error = _column(scores, "signal"), _column(scores, "error")
+    if not error.sum():
+        return Estimate(math.inf, None)
+    if not signal.sum():
+        return Estimate(-math.inf, None)
+    relative = signal / signal.mean() - error / error.mean()
+    return Estimate(10 * math.log10(signal.sum() / error.sum()), relative * 10 / math.log(10))
+
+
+METRICS: Mapping[str, Callable[[pa.Table], Estimate]] = {
+    "l2": lambda scores: _mean(_column(scores, "l2")),
+    "sqnr_db": _sqnr,
+    "kl": lambda scores: _mean(_column(scores, "kl")),
+    "cosine": lambda scores: _mean(_column(scores, "cosine")),
+    "top1": lambda scores: _mean(_column(scores, "top1")),
+    "top1_drop": lambda scores: _mean(_column(scores, "float_top1") - _column(scores, "top1")),
+}
+"""Metrics by name; the last two need labels."""
+
+
+def additive(metric: str, score: float) -> float:
+    """A score on a scale on which the errors of several layers about add up: as power, where it is an amplitude."""
+    if metric == "l2":
+        return score * abs(score)
+    return 10 ** (-score / 10) if metric == "sqnr_db" else score
+
+
+def scores_of(scores: pa.Table) -> dict[str, float]:
+    """The value of every metric the data allows."""
+    labelled = scores.column("top1").null_count == 0
+    return {name: metric(scores).value for name, metric in METRICS.items() if labelled or "top1" not in name}
+
+
+def load_function(path: str) -> UserMetric:
+    """Import a user's `pkg.mod:fn`, also from the current folder; raises InputError when it is not there."""
+    module_name, _, name = path.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except Exception as error:  # importing runs the user's code
+        raise InputError(f"{path}: cannot be imported: {error}") from error
+    if not callable(function):
+        raise InputError(f"{path}: is not a function")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,113 @@
+"""Stops scoring a plan once the verdict on it is settled.
+
+A plan is scored round by round on more of the evaluation data. After each round its score on all of them is
+projected: from that of a plan like it, which is known on all of them, and the paired difference of the two on
+the samples seen (a difference estimator with finite population correction; Cochran, Sampling Techniques, 3rd
+edition, chapters 2 and 7). It stops when the limit is four standard errors away. The model that is given out is
+measured on all samples, from its file. With a confidence asked for, a plan may be refused early, when the bound on
+all samples is sure to be beyond the limit, but is only accepted on all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.config import Criterion
+from quant_core.probing.sampling import doubling, visited
+from quant_core.scoring.confidence import margin
+from quant_core.scoring.metrics import METRICS, Score
+
+__all__ = ["Projection", "evaluation_rounds", "in_data_order", "project"]
+
+_FEWEST = 64
+_FIRST_SHARE = 8
+_STANDARD_ERRORS = 4.0
+
+
+def evaluation_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int]:
+    """The numbers of samples after which each round ends, for a data set of `count`; the last is all of it."""
+    if samples == "all" or count < 2 * _FEWEST:
+        return [count]
+    return [*doubling(max(count // _FIRST_SHARE, _FEWEST), count // 2), count]
+
+
+def in_data_order(parts: Sequence[pa.Table], stops: Sequence[int], count: int) -> pa.Table:
+    """Scores (schema SCORES) of the rounds that end at `stops`, joined in the order of the data."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = [visited(count, start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+    return pa.concat_tables(parts).take(np.argsort(np.concatenate(rows), kind="stable"))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a plan's score on all samples is expected to be."""
+
+    score: Score
+    """The value, and its standard error over samples such as these."""
+    uncertain: float
+    """Standard error of the value as the score on these very samples; infinite where there is none."""
+    spread: float = 0.0
+    """Standard deviation of the metric over samples."""
+    spread_doubt: float = 0.0
+    """Standard error of that, as a share of it."""
+    count: int = 0
+    """Number of all samples."""
+
+    def verdict(self, target: Criterion, alpha: float | None = None) -> bool | None:
+        """Whether the plan meets the target, or None while that is open.
+
+        With `alpha`, what has to meet it is the bound that is exceeded with that probability.
+        """
+        if not (math.isfinite(self.score.value) and math.isfinite(self.uncertain)):
+            return None
+        reach = _STANDARD_ERRORS * self.uncertain
+        if alpha is not None:
+            least = self._margin(alpha) * max(1 - _STANDARD_ERRORS * self.spread_doubt, 0.0)
+            best = reach - least
+            return None if target.met_by(self.score.value + (best if target.higher_is_better else -best)) else False
+        ends = {target.met_by(self.score.value + sign * reach) for sign in (-1, 1)}
+        return ends.pop() if len(ends) == 1 else None
+
+    def bound(self, target: Criterion, alpha: float | None) -> float:
+        """What has to meet the target: the value or, with `alpha`, its bound on the side that is the worse."""
+        reach = 0.0 if alpha is None else self._margin(alpha)
+        return self.score.value - reach if target.higher_is_better else self.score.value + reach
+
+    def _margin(self, alpha: float) -> float:
+        return margin(self.spread, self.count, alpha)
+
+
+def project(metric: str, plan: pa.Table, other: pa.Table) -> Projection:
+    """Project a plan's score from its terms on the first samples visited, and another plan's on all of them."""
+    count, seen = other.num_rows, plan.num_rows
+    pair = other.take(visited(count, 0, seen))
+    ours, theirs, known = (METRICS[metric](scores) for scores in (plan, pair, other))
+    value = known.value + ours.value - theirs.value
+    if ours.influence is None or theirs.influence is None or not math.isfinite(value):
+        return Projection(Score(value, None), math.inf)
+    error = _error_of_mean(ours.influence - theirs.influence, "top1" in metric)
+    deviations = np.abs(ours.influence - ours.influence.mean())
+    spread = float(np.sqrt(np.mean(deviations**2)))
+    # The standard error of a variance, by the fourth moment; half of it is that of the deviation.
+    doubt = math.sqrt(float(np.mean((deviations / spread) ** 4)) / seen) / 2 if spread else 0.0
+    return Projection(
+        Score(value, ours.score.standard_error), error * math.sqrt(1 - seen / count), spread, doubt, count
+    )
+
+
+def _error_of_mean(difference: NDArray[np.float64], counted: bool) -> float:
+    """Standard error of the mean, as if one sample more had differed by the largest difference there may be.
+
+    Where none of a few samples has changed its class, that does not mean that none will.
+    """
+    centred = difference - difference.mean()
+    largest = max(float(np.abs(centred).max()), 1.0 if counted else 0.0)
+    return math.sqrt((float(np.sum(centred**2)) + largest**2) / len(difference) / len(difference))

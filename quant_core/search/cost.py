@@ -1,0 +1,83 @@
+"""What a plan costs: bit operations, bytes, or whatever else has a price for each layer at each precision.
+
+A cost model is a price list. The search asks it for prices and totals only, so that a cost that is measured
+(see `CostModel.prices`) is used just as one that is counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quant_core.model.layers import Layer
+from quant_core.precision import Precision, PrecisionPlan
+
+__all__ = ["COUNTED", "CostModel", "cost_summary", "counted_cost"]
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Prices of layers, for one sample."""
+
+    name: str
+    """As the user calls it: `bops`, `bytes`, ..."""
+    unit: str
+    """What prices are in."""
+    prices: Mapping[tuple[str, Precision], float]
+    """Price of a layer at a precision, for every layer at every precision of the search."""
+    fixed: float = 0.0
+    """What every plan costs besides its layers."""
+
+    def total(self, plan: PrecisionPlan) -> float:
+        """The cost of a plan; summed in graph order."""
+        return self.fixed + sum(self.prices[choice] for choice in plan.layers)
+
+    def ratio(self, plan: PrecisionPlan, wide: PrecisionPlan) -> float:
+        """A plan's cost as a share of the wide plan's; 1 where that costs nothing."""
+        before = self.total(wide)
+        return self.total(plan) / before if before else 1.0
+
+
+def _bit_operations(layer: Layer, precision: Precision) -> int:
+    return layer.macs * precision.bit_product
+
+
+def _weight_bytes(layer: Layer, precision: Precision) -> int:
+    return math.ceil(layer.weight_elements * precision.weights.bits / 8)
+
+
+def _activation_bytes(layer: Layer, precision: Precision) -> int:
+    return math.ceil(layer.activation_elements * precision.activations.bits / 8)
+
+
+COUNTED: Mapping[str, tuple[str, Callable[[Layer, Precision], int]]] = {
+    "bops": ("bit operations", _bit_operations),
+    "bytes": ("bytes", _weight_bytes),
+    "activation-bytes": ("bytes", _activation_bytes),
+}
+"""Costs that follow from the model alone, by name: unit, and the price of a layer. Bit operations are MACs x bits of
+an activation x bits of a weight; `bytes` are those of the weights, `activation-bytes` of what layers read."""
+
+
+def counted_cost(name: str, layers: Sequence[Layer], precisions: Iterable[Precision]) -> CostModel:
+    """The price list of a counted cost."""
+    unit, price = COUNTED[name]
+    ladder = tuple(precisions)
+    return CostModel(
+        name, unit, {(layer.name, precision): price(layer, precision) for layer in layers for precision in ladder}
+    )
+
+
+def cost_summary(costs: Iterable[CostModel], plan: PrecisionPlan, wide: PrecisionPlan) -> dict[str, dict[str, Any]]:
+    """Of each cost, what the wide plan and the chosen one take, and the share that is saved; for the manifest."""
+    return {
+        cost.name: {
+            "unit": cost.unit,
+            "wide": cost.total(wide),
+            "mixed": cost.total(plan),
+            "saved": 1 - cost.ratio(plan, wide),
+        }
+        for cost in costs
+    }

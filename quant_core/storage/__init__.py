@@ -1,0 +1,1 @@
+"""Where things are: references by digest, data sets, tables, and stores that may fail."""

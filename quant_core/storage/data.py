@@ -1,0 +1,292 @@
+"""Data sets: read once from whatever format they come in, then mapped from disk batch by batch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import ArrayLike, NDArray
+
+from quant_core.errors import InputError
+from quant_core.execution.progress import watcher
+from quant_core.storage.references import Reference, atomic_folder, fetch, refer
+
+__all__ = ["LABELS", "DataReader", "DataSource", "Dataset", "open_dataset", "refer_data"]
+
+LABELS = "labels"
+"""The column that holds the right answers instead of a model input."""
+
+_CONTENTS, _SEAL = "columns.json", "sha256"
+"""In a folder of unpacked data: what each column is, and the digest of that and of the columns."""
+
+_CHUNK_BYTES = 1 << 22
+
+
+class DataReader(Protocol):
+    """ONNX Runtime's CalibrationDataReader: hands out batches until there are none."""
+
+    def get_next(self) -> Mapping[str, NDArray[np.generic]] | None:
+        """The next batch by input name, or None."""
+
+
+DataSource = str | Path | Mapping[str, NDArray[np.generic]] | DataReader
+"""What Python callers may pass as data: a path or URL, arrays by input name, or a reader."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Arrays with one entry per sample along their first axis, mapped from disk."""
+
+    columns: Mapping[str, NDArray[np.generic]]
+    """Model inputs by name."""
+    labels: NDArray[np.generic] | None
+    """The right answers, where the data has them."""
+    source: str
+    """Where the data came from, for messages."""
+
+    @property
+    def count(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.columns.values())))
+
+    def batch(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+        """The samples of these numbers, by input name."""
+        return {name: np.asarray(array[rows]) for name, array in self.columns.items()}
+
+
+def refer_data(source: DataSource, cache: Path) -> Reference:
+    """A reference to the data; what is only in memory is written to the cache first."""
+    if isinstance(source, str | Path):
+        return refer(source)
+    folder = cache / "given"
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as staging:
+        count = 0
+        for count, chunk in enumerate(_given_chunks(source), start=1):
+            _write_npz(Path(staging, f"{count:08d}.npz"), chunk)
+        if not count:
+            raise InputError("the data reader handed out no batch; is it used up?")
+        digest = refer(staging).sha256
+        if (folder / digest).exists() and refer(folder / digest).sha256 != digest:
+            shutil.rmtree(folder / digest)
+        with atomic_folder(folder / digest) as final:
+            for file in Path(staging).iterdir():
+                file.rename(final / file.name)
+    return Reference(url=str(folder / digest), sha256=digest)
+
+
+def _given_chunks(source: Mapping[str, NDArray[np.generic]] | DataReader) -> Iterable[Mapping[str, ArrayLike]]:
+    if isinstance(source, Mapping):
+        return [source]
+    if hasattr(source, "get_next"):
+        return iter(source.get_next, None)
+    raise InputError(
+        f"data cannot be a {type(source).__name__}: give a path, arrays by input name, or an object with get_next()"
+    )
+
+
+def _write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """What numpy.savez does, for arrays of any name: its own would take one called `file` for an option."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, given in arrays.items():
+            try:
+                array = np.asarray(given, order="C")
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{name} is not an array of numbers: {error}") from error
+
+
+def open_dataset(reference: Reference, cache: Path) -> Dataset:
+    """Open referenced data; raises InputError when it cannot be read, is empty, ragged or not finite."""
+    folder = cache / "columns" / reference.sha256
+    if folder.exists() and not _intact(folder):
+        watcher().warned(f"the unpacked copy of {reference} in the workspace is damaged; it is made again")
+        shutil.rmtree(folder)
+    if not folder.exists():
+        with atomic_folder(folder) as building:
+            _unpack(fetch(reference, cache), reference.url, building)
+    columns: dict[str, NDArray[np.generic]] = {
+        entry["name"]: np.memmap(folder / entry["file"], np.dtype(entry["dtype"]), "r", shape=tuple(entry["shape"]))
+        for entry in json.loads((folder / _CONTENTS).read_text())
+    }
+    labels = columns.pop(LABELS, None)
+    return Dataset(columns, labels, str(reference))
+
+
+def _intact(folder: Path) -> bool:
+    """Whether the unpacked data are as `_unpack` left them."""
+    try:
+        return (folder / _SEAL).read_text() == refer(folder / _CONTENTS, _column_files(folder)).sha256
+    except (InputError, OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def _column_files(folder: Path) -> list[str]:
+    return [str(entry["file"]) for entry in json.loads((folder / _CONTENTS).read_text())]
+
+
+def _unpack(path: Path, source: str, folder: Path) -> None:
+    """Append every chunk of the data to one raw file a column, and describe them in columns.json."""
+    columns: dict[str, _Column] = {}
+    try:
+        for name, chunk in _chunks(path, source):
+            if name not in columns:
+                columns[name] = _Column(name, folder / f"{len(columns)}.bin", source)
+            columns[name].append(chunk)
+    finally:
+        for column in columns.values():
+            column.stream.close()
+    counts = {name: column.count for name, column in columns.items()}
+    if not any(name != LABELS for name in columns) or 0 in counts.values():
+        raise InputError(f"{source}: holds no sample")
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise InputError(f"{source}: arrays are of different length ({listed}); each needs one entry per sample")
+    (folder / _CONTENTS).write_text(json.dumps([column.description() for column in columns.values()]))
+    (folder / _SEAL).write_text(refer(folder / _CONTENTS, _column_files(folder)).sha256)
+
+
+class _Column:
+    """One array being written to disk."""
+
+    def __init__(self, name: str, path: Path, source: str) -> None:
+        self.name, self.path, self.source = name, path, source
+        self.stream: BinaryIO = path.open("wb")
+        self.dtype: np.dtype[Any] | None = None
+        self.shape: tuple[int, ...] = ()
+        self.count = 0
+
+    def append(self, chunk: NDArray[np.generic]) -> None:
+        if chunk.dtype.kind not in "fiub" or chunk.ndim == 0:
+            raise InputError(
+                f"{self.source}: {self.name} is {chunk.dtype} of shape {chunk.shape}, not an array of numbers"
+            )
+        if 0 in chunk.shape[1:]:
+            raise InputError(f"{self.source}: {self.name} has shape {list(chunk.shape)}: its samples are empty")
+        chunk = chunk.astype(chunk.dtype.newbyteorder("="), copy=False)
+        if self.dtype is None:
+            self.dtype, self.shape = chunk.dtype, chunk.shape[1:]
+        if (chunk.dtype, chunk.shape[1:]) != (self.dtype, self.shape):
+            raise InputError(
+                f"{self.source}: {self.name} changes from {self.dtype} {list(self.shape)} "
+                f"to {chunk.dtype} {list(chunk.shape[1:])} after {self.count} samples"
+            )
+        if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
+            bad = self.count + int(np.argmin(np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)))
+            raise InputError(f"{self.source}: {self.name} has a NaN or infinity in sample {bad}")
+        self.stream.write(np.ascontiguousarray(chunk).data)
+        self.count += len(chunk)
+
+    def description(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "file": self.path.name,
+            "dtype": str(self.dtype),
+            "shape": [self.count, *self.shape],
+        }
+
+
+Chunk = tuple[str, NDArray[np.generic]]
+
+
+def _chunks(path: Path, source: str) -> Iterator[Chunk]:
+    """(column, some of its samples) pairs in data order."""
+    known = " ".join(sorted(_READERS))
+    if not path.is_dir() and path.suffix not in _READERS:
+        raise InputError(f"{source}: unknown kind of data; use {known} or a folder of them")
+    files = sorted(file for file in path.iterdir() if file.suffix in _READERS) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{source}: the folder holds no {known} file")
+    for file in files:
+        try:
+            yield from _READERS[file.suffix](file)
+        except _UNREADABLE as error:
+            place = source if file is path else f"{source}: {file.name}"
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise InputError(f"{place}: cannot be read as {file.suffix}: {reason[0]}") from error
+
+
+_UNREADABLE = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, pa.ArrowException),
+    RuntimeError,  # an archive that is encrypted, or compressed in a way Python does not know
+    *(SyntaxError, tokenize.TokenError),  # numpy reads the header of an array as Python's source
+)
+
+
+def _npz_chunks(path: Path) -> Iterator[Chunk]:
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            with archive.open(member) as stream:
+                for chunk in _npy_stream(stream):  # type: ignore[arg-type]
+                    yield member.removesuffix(".npy"), chunk
+
+
+def _npy_chunks(path: Path) -> Iterator[Chunk]:
+    with path.open("rb") as stream:
+        for chunk in _npy_stream(stream):
+            yield path.stem, chunk
+
+
+def _npy_stream(stream: BinaryIO) -> Iterator[NDArray[np.generic]]:
+    """An .npy stream in chunks of whole samples, so that no array is ever in memory whole."""
+    version = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never unpickled")
+    if fortran and len(shape) > 1:
+        raise ValueError("it is in Fortran order; save it with numpy.ascontiguousarray")
+    if not shape or 0 in shape:
+        yield np.empty(shape, dtype)
+        return
+    row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
+    rows = max(_CHUNK_BYTES // max(row, 1), 1)
+    for start in range(0, shape[0], rows):
+        count = min(rows, shape[0] - start)
+        data = stream.read(count * row)
+        if len(data) != count * row:
+            raise ValueError(f"it ends after {start} of {shape[0]} samples")
+        yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+
+
+def _parquet_chunks(path: Path) -> Iterator[Chunk]:
+    for batch in pa.parquet.ParquetFile(path).iter_batches(batch_size=256):
+        yield from _batch_columns(batch)
+
+
+def _arrow_chunks(path: Path) -> Iterator[Chunk]:
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+        for number in range(reader.num_record_batches):
+            yield from _batch_columns(reader.get_batch(number))
+
+
+def _batch_columns(batch: pa.RecordBatch) -> Iterator[Chunk]:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.null_count:
+            raise ValueError(f"column {name} has a null")
+        if isinstance(column, pa.FixedShapeTensorArray):
+            yield name, column.to_numpy_ndarray()
+        elif pa.types.is_fixed_size_list(column.type):
+            yield name, column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        else:
+            yield name, column.to_numpy(zero_copy_only=False)
+
+
+_READERS = {
+    ".npz": _npz_chunks,
+    ".npy": _npy_chunks,
+    ".parquet": _parquet_chunks,
+    ".arrow": _arrow_chunks,
+}

@@ -1,0 +1,210 @@
+"""References to files: what travels between steps instead of models and data."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+import fsspec
+from fsspec.core import url_to_fs
+from pydantic import BaseModel, ConfigDict
+
+from quant_core.errors import InputError
+from quant_core.execution.progress import watcher
+from quant_core.storage.outages import patiently
+from quant_core.storage.urls import shown
+
+__all__ = ["Reference", "atomic_copy", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
+
+_CHUNK = 1 << 20
+
+
+class Reference(BaseModel):
+    """A file or a folder of files, by where it is and what is in it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    """Any fsspec URL or local path."""
+    sha256: str
+    """Digest of the content; of a folder, over its files' names and digests."""
+    beside: tuple[str, ...] = ()
+    """Files of the same folder, by name, that belong to the file; their content is in the digest."""
+
+    def __str__(self) -> str:
+        return shown(self.url)
+
+
+def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
+    """Look at a file or folder and take its digest; raises InputError when it is not there.
+
+    `beside` names files of the same folder that the file cannot do without.
+    """
+    text = os.fspath(url)
+    try:
+        files, path = url_to_fs(text)
+        if _is_local(files):
+            digest = _local_digest(path, tuple(beside), _stamp(Path(path), beside))
+        else:
+            files.invalidate_cache()  # it may have been written since this process looked there
+            digest = patiently(partial(_digest, files, path, beside), text)
+    except FileNotFoundError:
+        # No cause: logs print it too, and a store's library names the whole URL in it.
+        missing = [name for name in beside if not files.exists(_sibling(path, name))]
+        raise InputError(f"{shown(text)}: {f'its file {missing[0]} is missing' if missing else _NOTHING}") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"{shown(text)}: cannot be read: {shown(str(error))}") from None
+    return Reference(url=text, sha256=digest, beside=tuple(beside))
+
+
+_NOTHING = "no such file or folder"
+
+
+def _is_local(files: fsspec.AbstractFileSystem) -> bool:
+    return "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
+
+
+def _digest(files: fsspec.AbstractFileSystem, path: str, beside: Sequence[str]) -> str:
+    names = _listing(files, path)
+    if names is None and not beside:
+        return _file_digest(files, path)
+    if names is None:
+        places = {"": path} | {name: _sibling(path, name) for name in beside}
+    else:
+        places = {name: f"{path}/{name}" for name in names}
+    whole = hashlib.sha256()
+    for name, place in places.items():
+        whole.update(f"{name}\0{_file_digest(files, place)}\n".encode())
+    return whole.hexdigest()
+
+
+def _file_digest(files: fsspec.AbstractFileSystem, path: str) -> str:
+    with files.open(path, "rb") as stream:
+        return _stream_digest(stream)
+
+
+def _sibling(path: str, name: str) -> str:
+    return f"{path.rpartition('/')[0]}/{name}"
+
+
+def _listing(files: fsspec.AbstractFileSystem, path: str) -> list[str] | None:
+    """Names of a folder's files, sorted; None when the path is a file."""
+    if not files.isdir(path):
+        return None
+    found = [str(name) for name in files.ls(path, detail=False) if files.isfile(name)]
+    return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
+
+
+def fetch(reference: Reference, cache: Path) -> Path:
+    """A local path with the referenced content: the file itself when it is local, else a copy kept by digest.
+
+    Raises InputError when the content is no longer what the reference says.
+    """
+    files, path = url_to_fs(reference.url)
+    if _is_local(files):
+        return _checked(Path(path), reference)
+    name = str(path).rstrip("/").rsplit("/", 1)[-1]
+    copy = cache / "files" / reference.sha256 / name
+    if copy.exists():
+        try:
+            return _checked(copy, reference)
+        except InputError:
+            watcher().warned(f"the copy of {reference} in the workspace is damaged; it is fetched again")
+            shutil.rmtree(copy.parent)
+    with atomic_folder(copy.parent) as folder:
+        patiently(partial(files.get, path, str(folder / name), recursive=files.isdir(path)), reference.url)
+        for other in reference.beside:
+            patiently(partial(files.get, _sibling(path, other), str(folder / other)), reference.url)
+        _checked(folder / name, reference)
+    return copy
+
+
+def _checked(path: Path, reference: Reference) -> Path:
+    if refer(path, reference.beside).sha256 != reference.sha256:
+        raise InputError(f"{reference}: changed since this run began; start it again")
+    return path
+
+
+def _stamp(path: Path, beside: Sequence[str] = ()) -> tuple[tuple[str, int, int], ...]:
+    """Changes whenever the file, or a file of the folder, is written."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path, *(path.with_name(name) for name in beside)]
+    return tuple((file.name, (info := file.stat()).st_mtime_ns, info.st_size) for file in files if file.exists())
+
+
+@lru_cache(maxsize=256)
+def _local_digest(path: str, beside: tuple[str, ...], stamp: tuple[tuple[str, int, int], ...]) -> str:
+    # The stamp is part of the key only: an unchanged file is not hashed again by every step.
+    return _digest(url_to_fs(path)[0], path, beside)
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 of a local file."""
+    with path.open("rb") as stream:
+        return _stream_digest(stream)
+
+
+def _stream_digest(stream: object) -> str:
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def made_folder(path: Path) -> Path:
+    """The folder, made with all above it when it is not there."""
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    with _taking_the_place_of(path) as stream:
+        stream.write(data)
+
+
+def atomic_copy(source: Path, path: Path) -> None:
+    """Copy a file of any size so that it is there whole or not at all."""
+    with source.open("rb") as original, _taking_the_place_of(path) as stream:
+        shutil.copyfileobj(original, stream, _CHUNK)
+
+
+@contextmanager
+def _taking_the_place_of(path: Path) -> Iterator[BinaryIO]:
+    temporary = _beside(path)
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path)  # a full disk does not say where
+        raise
+
+
+def _beside(path: Path) -> Path:
+    """A free name next to a path. Not from tempfile, whose files are for their owner's eyes only."""
+    return made_folder(path.parent) / f".{path.name}.{uuid4().hex}"
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name only when it is complete; one that is already there wins."""
+    temporary = _beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if not path.exists():
+            try:
+                temporary.rename(path)
+            except OSError:
+                if not path.exists():  # else another process was first, with the same content
+                    raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,248 @@
+"""Arrow schemas of every stage result, and how a result is written, read and named.
+
+A result is one table. Its schema's metadata carries the schema's name and version, and facts about the
+result as a whole (JSON under the key `narrowcast`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from quant_core.errors import InputError
+
+__all__ = [
+    "CALIBRATION",
+    "EXPORTED",
+    "FRONTIER",
+    "LAYERS",
+    "MODEL_TIMES",
+    "PROBES",
+    "SCHEMA_VERSION",
+    "SCORES",
+    "SEARCH",
+    "SENSITIVITY",
+    "TIMES",
+    "WEIGHTS",
+    "content_digest",
+    "facts",
+    "from_ipc",
+    "to_ipc",
+    "with_facts",
+]
+
+_DIGEST, _MAGIC = b"sha256", b"ARROW1"
+
+SCHEMA_VERSION = 4
+"""Grows whenever a schema below changes meaning; part of every cache key."""
+
+
+def _schema(name: str, *fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, metadata={"schema": f"{name}/{SCHEMA_VERSION}"})
+
+
+LAYERS = _schema(
+    "layers",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("op", pa.string(), nullable=False),
+    pa.field("nodes", pa.list_(pa.int32()), nullable=False),
+    pa.field("activations", pa.list_(pa.string()), nullable=False),
+    pa.field("weight", pa.string()),
+    pa.field("weight_shape", pa.list_(pa.int64()), nullable=False),
+    pa.field("macs", pa.int64(), nullable=False),
+    pa.field("activation_elements", pa.int64(), nullable=False),
+    pa.field("weight_bytes", pa.int64(), nullable=False),
+)
+"""prepare: one row a layer, in graph order. MACs and activation elements are for one sample; bytes are those of
+float32."""
+
+CALIBRATION = _schema(
+    "calibration",
+    pa.field("tensor", pa.string(), nullable=False),
+    pa.field("min", pa.float32(), nullable=False),
+    pa.field("max", pa.float32(), nullable=False),
+    pa.field("count", pa.int64(), nullable=False),
+    pa.field("exponent", pa.int32(), nullable=False),
+    pa.field("first_bin", pa.int32(), nullable=False),
+    pa.field("histogram", pa.list_(pa.int64()), nullable=False),
+)
+"""calibrate: one row a tensor. Bin i of the histogram counts values in [i, i+1) * 2**exponent,
+starting at i = first_bin."""
+
+WEIGHTS = _schema(
+    "weights",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("type", pa.string(), nullable=False),
+    pa.field("codes", pa.large_list(pa.int16()), nullable=False),
+    pa.field("scale", pa.large_list(pa.float32()), nullable=False),
+    pa.field("zero_point", pa.large_list(pa.int64()), nullable=False),
+    pa.field("scale_shape", pa.list_(pa.int64()), nullable=False),
+    pa.field("bias_shift", pa.list_(pa.float64())),
+)
+"""round: one row a layer whose weight was rounded with the calibration data in view. Codes are in the weight's order,
+scale and zero point in that of `scale_shape`; the shift is what is added to biases, one value an output channel."""
+
+TIMES = _schema(
+    "times",
+    pa.field("layer", pa.string()),
+    pa.field("precision", pa.string(), nullable=False),
+    pa.field("milliseconds", pa.float64(), nullable=False),
+    pa.field("median", pa.float64(), nullable=False),
+    pa.field("turns", pa.int64(), nullable=False),
+)
+"""latency: one row a (layer, precision), in time for one sample: the fastest of all turns, and the median. Where no
+layer is named, the whole model with all layers at that precision. What a call of an empty model takes is off a
+layer's."""
+
+MODEL_TIMES = _schema(
+    "model_times",
+    pa.field("model", pa.string(), nullable=False),
+    pa.field("milliseconds", pa.float64(), nullable=False),
+    pa.field("fastest", pa.float64(), nullable=False),
+    pa.field("turns", pa.int64(), nullable=False),
+)
+"""timing: one row a model file, in time for one sample: the median of all turns, and the fastest."""
+
+PROBES = _schema(
+    "probes",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("precision", pa.string(), nullable=False),
+    pa.field("losses", pa.list_(pa.float64()), nullable=False),
+    pa.field("seconds", pa.float64(), nullable=False),
+)
+"""probe: one row a (layer, precision), the loss of every sample of its round, in data order."""
+
+SENSITIVITY = _schema(
+    "sensitivity",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("precision", pa.string(), nullable=False),
+    pa.field("loss", pa.float64(), nullable=False),
+    pa.field("standard_error", pa.float64(), nullable=False),
+    pa.field("samples", pa.int64(), nullable=False),
+    pa.field("seconds", pa.float64(), nullable=False),
+    pa.field("bops_saved", pa.int64(), nullable=False),
+    pa.field("bytes_saved", pa.int64(), nullable=False),
+)
+"""rank: the probes in the order the search narrows them, with what each narrowing saves for one sample."""
+
+SCORES = _schema(
+    "scores",
+    pa.field("l2", pa.float64(), nullable=False),
+    pa.field("signal", pa.float64(), nullable=False),
+    pa.field("error", pa.float64(), nullable=False),
+    pa.field("kl", pa.float64(), nullable=False),
+    pa.field("cosine", pa.float64(), nullable=False),
+    pa.field("top1", pa.float64()),
+    pa.field("float_top1", pa.float64()),
+)
+"""baseline, evaluate, verify: one row a sample, the terms every built-in metric is made of."""
+
+SEARCH = _schema(
+    "search",
+    pa.field("step", pa.int32(), nullable=False),
+    pa.field("plan", pa.string(), nullable=False),
+    pa.field("layers_narrowed", pa.int32(), nullable=False),
+    pa.field("macs_share", pa.float64(), nullable=False),
+    pa.field("cost", pa.float64(), nullable=False),
+    pa.field("score", pa.float64(), nullable=False),
+    pa.field("standard_error", pa.float64()),
+    pa.field("bound", pa.float64(), nullable=False),
+    pa.field("samples", pa.int64(), nullable=False),
+    pa.field("accepted", pa.bool_(), nullable=False),
+    pa.field("precisions", pa.string(), nullable=False),
+)
+"""search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON.
+The cost is the one that the search saves. `bound` is what was held against the limit: the score itself, unless a
+confidence was asked for. The score of a plan that was settled on some of the samples is a projection to all of them."""
+
+FRONTIER = _schema(
+    "frontier",
+    pa.field("plan", pa.string(), nullable=False),
+    pa.field("layers_narrowed", pa.int32(), nullable=False),
+    pa.field("cost", pa.float64(), nullable=False),
+    pa.field("cost_ratio", pa.float64(), nullable=False),
+    pa.field("bound", pa.float64()),
+    pa.field("top1", pa.float64()),
+    pa.field("l2", pa.float64()),
+    pa.field("sqnr_db", pa.float64()),
+    pa.field("kl", pa.float64()),
+    pa.field("cosine", pa.float64()),
+    pa.field("top1_drop", pa.float64()),
+    pa.field("metric_drop", pa.float64()),
+    pa.field("samples", pa.int64(), nullable=False),
+    pa.field("precisions", pa.string(), nullable=False),
+)
+"""frontier: the plans that no other beats in both cost and score, by ascending cost; each scored on all samples, as its
+file would. `bound` is what the target's metric holds against a limit (see SEARCH)."""
+
+EXPORTED = _schema(
+    "exported",
+    pa.field("file", pa.string(), nullable=False),
+    pa.field("sha256", pa.string(), nullable=False),
+    pa.field("bytes", pa.int64(), nullable=False),
+)
+"""export: one row a file the quantized model is made of, the model itself first."""
+
+
+def with_facts(table: pa.Table, **facts: Any) -> pa.Table:
+    """The table with facts about it as a whole (JSON-able values) added to its metadata."""
+    metadata = dict(table.schema.metadata or {})
+    known = json.loads(metadata.get(b"narrowcast", b"{}"))
+    metadata[b"narrowcast"] = json.dumps(known | facts, sort_keys=True).encode()
+    return table.replace_schema_metadata(metadata)
+
+
+def facts(table: pa.Table) -> Mapping[str, Any]:
+    """The facts `with_facts` added."""
+    found: Mapping[str, Any] = json.loads((table.schema.metadata or {}).get(b"narrowcast", b"{}"))
+    return found
+
+
+def to_ipc(table: pa.Table) -> bytes:
+    """The table as an Arrow IPC file, compressed with zstd, its own digest in the metadata.
+
+    Equal tables give equal bytes.
+    """
+    plain = _without_digest(table.combine_chunks())
+    metadata = {**(plain.schema.metadata or {}), _DIGEST: content_digest(plain)}
+    return bytes(_ipc_buffer(plain.replace_schema_metadata(metadata), "zstd"))
+
+
+def _without_digest(table: pa.Table) -> pa.Table:
+    kept = {key: value for key, value in (table.schema.metadata or {}).items() if key != _DIGEST}
+    return table.replace_schema_metadata(kept or None)
+
+
+def content_digest(table: pa.Table) -> bytes:
+    """Sha256 of a table's content, schema and facts, in hexadecimal."""
+    # Of the uncompressed form: another release of the compressor may write the same content in other bytes.
+    return hashlib.sha256(_ipc_buffer(table, None)).hexdigest().encode()
+
+
+def _ipc_buffer(table: pa.Table, compression: str | None) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_file(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def from_ipc(data: bytes) -> pa.Table:
+    """Read what `to_ipc` wrote; raises InputError when the bytes are not a whole Arrow file, or were changed."""
+    try:
+        if not data.startswith(_MAGIC):  # which Arrow looks for at the end alone
+            raise ValueError("it begins with something else")
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        table.validate(full=True)
+        plain = _without_digest(table.combine_chunks())
+        intact = (table.schema.metadata or {}).get(_DIGEST) == content_digest(plain)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        raise InputError(f"not an Arrow file: {error}") from error
+    if not intact:
+        raise InputError("an Arrow file whose content is not what was written")
+    return plain

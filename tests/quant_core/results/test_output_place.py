@@ -1,0 +1,56 @@
+"""Output at a URL: the finished folder is copied, the manifest last."""
+
+import json
+
+import fsspec
+import pytest
+
+from quant_core.errors import InputError
+from quant_core.results.output_place import OutputPlace
+from quant_core.storage.store import Store
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("NARROWCAST_CACHE", str(tmp_path))
+    place = OutputPlace.at(f"memory://{tmp_path.name}/out")
+    place.folder.mkdir(parents=True)
+    for name in ("model.onnx", "a.arrow", "manifest.json"):
+        (place.folder / name).write_text(json.dumps(name))
+    yield place
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.mark.parametrize("given", ["out", "file://out"])
+def test_a_local_folder_stays_where_it_is(given):
+    place = OutputPlace.at(given)
+    assert str(place.folder) == "out" and place.url is None
+    place.publish()
+    place.check()
+
+
+def test_a_finished_folder_is_at_its_url(place, tmp_path):
+    place.publish()
+    assert Store(place.url).names("") == ["a.arrow", "manifest.json", "model.onnx"]
+    (place.folder / "model.onnx").unlink()
+    assert (place.fetch() / "model.onnx").read_text() == '"model.onnx"'
+
+
+def test_a_copy_that_fails_leaves_no_manifest_of_another_run(place, monkeypatch):
+    place.publish()
+    whole = Store.upload
+
+    def upload(self, name, path):
+        if name == "model.onnx":
+            raise PermissionError("no more")
+        whole(self, name, path)
+
+    monkeypatch.setattr(Store, "upload", upload)
+    with pytest.raises(PermissionError):
+        place.publish()
+    assert "manifest.json" not in Store(place.url).names("")
+
+
+def test_a_folder_that_is_not_there_is_refused_without_secrets():
+    with pytest.raises(InputError, match="^memory://nowhere: no such folder"):
+        OutputPlace.at("memory://user:secret@nowhere").fetch()
