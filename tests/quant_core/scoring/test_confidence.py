@@ -96,3 +96,38 @@ def test_so_many_samples_would_settle_it():
     """1.645 standard errors of 0.1 / sqrt(n) are the 0.002 that is left at n = 6764."""
     assert samples_to_settle(DROP, 0.008, 0.1, 0.05) == pytest.approx(6764, abs=2)
     assert samples_to_settle(DROP, 0.01, 0.1, 0.05) is None
+
+
+def a_population(random, count, plans):
+    """Whether the float model and each of ever narrower plans have each sample right; plans disagree in nested parts."""
+    right = random.random(count) < 0.88
+    draw = random.random(count)
+    shares = np.geomspace(0.002, 0.06, plans)
+    return right, [np.where(draw < share, random.random(count) < np.where(right, 0.4, 0.3), right) for share in shares]
+
+
+def accepted(right, plans, target):
+    """The narrowest plan whose bound meets the target, looked for as a search does it: from the narrowest on."""
+    for look, plan in enumerate(reversed(plans)):
+        columns = {"float_top1": right.astype(float), "top1": plan.astype(float)}
+        if target.met_by(bounds("top1_drop", scores(**columns), alpha_of_look(0.95, look)).worst(target)):
+            return len(plans) - 1 - look
+    return None
+
+
+def test_what_is_accepted_holds_on_the_rest_of_the_data_in_95_of_100_splits():
+    random, target = np.random.default_rng(3), Target(metric="top1_drop", limit=0.005)
+    right, plans = a_population(random, 8000, 24)
+    found, broken, without = 0, 0, 0
+    for _ in range(100):
+        order = random.permutation(8000)
+        looked_at, rest = order[:4000], order[4000:]
+        drops = [float(np.mean(right[rest]) - np.mean(plan[rest])) for plan in plans]
+        narrowest = accepted(right[looked_at], [plan[looked_at] for plan in plans], target)
+        if narrowest is not None:
+            found += 1
+            broken += drops[narrowest] > target.limit
+        seen = [np.mean(right[looked_at]) - np.mean(plan[looked_at]) <= target.limit for plan in plans]
+        without += drops[max(np.flatnonzero(seen))] > target.limit
+    assert found > 80 and broken <= 5
+    assert without > 20  # taking the drop that was seen at face value is what the bound is there for
