@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
@@ -61,7 +61,8 @@ def run(request: Request, stages: Stages) -> Outcome:
     config = request.config
     layers = prepared_layers(request, stages)
     calibration = calibrated(request, stages, layers)
-    trials = begun(request, stages, layers, calibration, (config.wide, *config.narrow), *_scoring(config))
+    samples = "all" if config.frontier else config.samples  # a plan of the frontier is given out as it was scored
+    trials = begun(request, stages, layers, calibration, (config.wide, *config.narrow), samples)
     names = [layer.name for layer in layers_from_table(layers)]
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
     undecided = wide.met and not _everything_meets(trials, wide.plan)
@@ -75,11 +76,6 @@ def run(request: Request, stages: Stages) -> Outcome:
     if not shipped.met:
         raise TargetError(trials.shortfall(trials.done[0]), outcome)
     return outcome
-
-
-def _scoring(config: MixedPrecisionConfig) -> tuple[Literal["auto", "all"] | int, bool]:
-    """On how many samples plans are scored, and whether exactly: one of the frontier is given out as it was scored."""
-    return ("all", True) if config.frontier else (config.samples, False)
 
 
 def _probes(trials: Trials) -> list[pa.Table]:

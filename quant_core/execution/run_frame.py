@@ -98,7 +98,6 @@ def begun(
     calibration: pa.Table,
     precisions: Iterable[Precision],
     samples: Literal["auto", "all"] | int = "all",
-    exact: bool = False,
 ) -> Trials[Config]:
     """Trials with nothing tried yet, of plans made of some precisions, once the float model has been run."""
     listed, ladder = layers_from_table(layers), tuple(dict.fromkeys(precisions))
@@ -107,7 +106,7 @@ def begun(
     costs = {name: counted_cost(name, listed, ladder) for name in COUNTED}
     if request.config.cost == LATENCY:
         costs[LATENCY] = _latency(request, stages, layers, calibration, ladder)
-    return Trials(request, stages, layers, calibration, weights, baseline, costs, samples, exact)
+    return Trials(request, stages, layers, calibration, weights, baseline, costs, samples)
 
 
 def _latency(

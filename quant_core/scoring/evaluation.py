@@ -66,8 +66,9 @@ def float_outputs(
     dataset = open_dataset(data, machine.cache)
     check_inputs(graph, dataset)
     names = compared_outputs(graph, output)
-    # FAST packs every weight into memory once more; otherwise they are mapped from the file.
-    session = open_file(fetch(model, machine.cache), fast_numerics(graph))
+    # Here the last bit does not matter; but FAST packs every weight into memory once more, which are mapped otherwise.
+    numerics = Numerics.SHIPPED if graph.is_large else Numerics.FAST
+    session = open_file(fetch(model, machine.cache), numerics)
     rows = np.arange(dataset.count)
     parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "baseline")]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -78,11 +79,6 @@ def float_outputs(
     shapes = {name: list(array.shape[1:]) for name, array in whole.items()}
     metric = _user_metric(function, whole, dataset.labels)
     return with_facts(pa.table(columns), shapes=shapes, metric=metric)
-
-
-def fast_numerics(graph: FloatGraph) -> Numerics:
-    """What to compute with where the last bit does not matter: optimisations would load a large model's weights."""
-    return Numerics.SHIPPED if graph.is_large else Numerics.FAST
 
 
 def _fixed_size(array: NDArray[np.generic]) -> pa.FixedSizeListArray:
@@ -156,19 +152,17 @@ def evaluate_plan(
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
     weights: Sequence[pa.Table] = (),
-    exact: bool = False,
 ) -> pa.Table:
-    """Score (schema SCORES) of a plan in simulation, with fast numerics: about that of its exported file.
+    """Score (schema SCORES) of a plan in simulation: that of its exported file, bit for bit.
 
-    When `exact`, it is that of the file bit for bit. `plan` and `tensors` are a PrecisionPlan as dictionaries.
-    Samples [start, stop) in the order of visits are scored (see `sampling`); a user's metric `function` wants all.
+    `plan` and `tensors` are a PrecisionPlan as dictionaries. Samples [start, stop) in the order of visits are
+    scored (see `sampling`); a user's metric `function` wants all.
     """
     quantizer = quantizer_of(layers, calibration, config, machine, weights)
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
-    numerics = Numerics.SHIPPED if exact else fast_numerics(graph)
-    session = open_nodes(graph, nodes, graph.outputs, writer.constants, numerics)
+    session = open_nodes(graph, nodes, graph.outputs, writer.constants)
     rows = visited(baseline.num_rows, start, stop)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 

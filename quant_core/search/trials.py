@@ -107,8 +107,6 @@ class Trials(Generic[Config_co]):
     """What plans cost, by the cost's name."""
     samples: Literal["auto", "all"] | int = "all"
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
-    exact: bool = False
-    """Whether a plan is scored just as its file would be: one that may be given out without being measured again."""
     done: list[Trial] = field(default_factory=list)
     """Every plan evaluated so far, in order."""
 
@@ -175,7 +173,6 @@ class Trials(Generic[Config_co]):
             start=start,
             stop=stop,
             batch_size=config.batch_size,
-            exact=self.exact,
         )
 
     def measured(self, trial: Trial) -> Measured:
