@@ -20,8 +20,10 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[1]
 
 _TESTS = [
-    f"tests/quant_core/test_{name}.py"
-    for name in ("numerics", "histogram", "edges", "layers", "ranges", "range_methods", "quantizer", "qdq", "types")
+    *(f"tests/quant_core/quantization/test_{name}.py" for name in ("numerics", "edges", "quantizer", "qdq")),
+    *(f"tests/quant_core/calibration/test_{name}.py" for name in ("histogram", "ranges", "range_methods")),
+    "tests/quant_core/model/test_layers.py",
+    "tests/quant_core/test_types.py",
 ]
 """The tests of the rules, the quickest first."""
 
@@ -42,46 +44,58 @@ class Mutation:
 
 
 MUTATIONS = [
-    Mutation("truncate instead of round", "numerics.py", "np.rint(codes, out=codes)", "np.trunc(codes, out=codes)"),
     Mutation(
-        "halves up instead of to even", "numerics.py", "np.rint(codes, out=codes)", "np.floor(codes + 0.5, out=codes)"
+        "truncate instead of round",
+        "quantization/numerics.py",
+        "np.rint(codes, out=codes)",
+        "np.trunc(codes, out=codes)",
+    ),
+    Mutation(
+        "halves up instead of to even",
+        "quantization/numerics.py",
+        "np.rint(codes, out=codes)",
+        "np.floor(codes + 0.5, out=codes)",
     ),
     Mutation(
         "wrap around instead of saturate",
-        "numerics.py",
+        "quantization/numerics.py",
         "np.clip(codes, smallest, largest, out=codes)",
         "codes.astype(np.int64)",
     ),
     Mutation(
         "symmetric scale over 128",
-        "numerics.py",
+        "quantization/numerics.py",
         "np.maximum(-low, high) / largest)",
         "np.maximum(-low, high) / -smallest)",
     ),
-    Mutation("zero point rounded down", "numerics.py", "np.rint(smallest - low", "np.floor(smallest - low"),
+    Mutation(
+        "zero point rounded down", "quantization/numerics.py", "np.rint(smallest - low", "np.floor(smallest - low"
+    ),
     Mutation(
         "a range that does not hold zero",
-        "numerics.py",
+        "quantization/numerics.py",
         "np.minimum(np.asarray(low, np.float64), 0)",
         "np.asarray(low, np.float64)",
     ),
-    Mutation("stale bias", "quantizer.py", "key = (index, precision)", "key = (index, self.config.wide)"),
+    Mutation("stale bias", "quantization/quantizer.py", "key = (index, precision)", "key = (index, self.config.wide)"),
     Mutation(
         "bias overflows int32",
-        "quantizer.py",
+        "quantization/quantizer.py",
         "return np.maximum(scale, round_up(needed) if self.config.has_power_of_two_scales else needed)",
         "return scale",
     ),
-    Mutation("bias of a grouped ConvTranspose in the wrong order", "quantizer.py", "np.tile(", "np.repeat("),
+    Mutation(
+        "bias of a grouped ConvTranspose in the wrong order", "quantization/quantizer.py", "np.tile(", "np.repeat("
+    ),
     Mutation(
         "the wide range for every type",
-        "quantizer.py",
+        "quantization/quantizer.py",
         "range_method(self.config)(merged, dtype, self.config.symmetric)",
         "range_method(self.config.model_copy(update={'calibrate': 'minmax'}))(merged, dtype, self.config.symmetric)",
     ),
     Mutation(
         "narrow weight from the codes of the wide one",
-        "quantizer.py",
+        "quantization/quantizer.py",
         "return Weight(quantize(values, qparams, axis), qparams, axis)",
         """
         if precision != self.config.wide:
@@ -92,56 +106,69 @@ MUTATIONS = [
     ),
     Mutation(
         "wrong axis of a Conv",
-        "weights.py",
+        "quantization/weights.py",
         'if node.op_type == "Conv":\n        return 0',
         'if node.op_type == "Conv":\n        return 1',
     ),
     Mutation(
         "wrong axis of a ConvTranspose",
-        "weights.py",
+        "quantization/weights.py",
         'if node.op_type == "ConvTranspose":\n        return 1',
         'if node.op_type == "ConvTranspose":\n        return 0',
     ),
-    Mutation("wrong axis of a Gemm with transB", "weights.py", "int(not transposed)", "int(transposed)"),
-    Mutation("wrong axis of a MatMul", "weights.py", "if on_the_left else rank - 1", "if on_the_left else 0"),
+    Mutation("wrong axis of a Gemm with transB", "quantization/weights.py", "int(not transposed)", "int(transposed)"),
+    Mutation(
+        "wrong axis of a MatMul", "quantization/weights.py", "if on_the_left else rank - 1", "if on_the_left else 0"
+    ),
     Mutation(
         "boundary pair missing",
-        "qdq.py",
+        "quantization/qdq.py",
         "return carried if wanted in (None, base, DataType.FLOAT32) else self.pair(carried, name, wanted)",
         "return carried",
     ),
     Mutation(
         "boundary pair reads the float value",
-        "qdq.py",
+        "quantization/qdq.py",
         "else self.pair(carried, name, wanted)",
         "else self.pair(self.raw(name), name, wanted)",
     ),
     Mutation(
-        "bounds of a Clip taken for values on the grid", "qdq.py", 'if node.op_type in ("Clip", "Pad"):', "if False:"
+        "bounds of a Clip taken for values on the grid",
+        "quantization/qdq.py",
+        'if node.op_type in ("Clip", "Pad"):',
+        "if False:",
     ),
     Mutation(
         "a tensor is narrow where one reader is",
-        "edges.py",
+        "quantization/edges.py",
         "carried = kinds.pop() if len(kinds) == 1 else wide",
         "carried = min(kinds, key=lambda kind: kind.bits)",
     ),
-    Mutation("an output of the model is narrow", "edges.py", "if name in graph.outputs:", "if False:"),
+    Mutation("an output of the model is narrow", "quantization/edges.py", "if name in graph.outputs:", "if False:"),
     Mutation(
         "second operand of a product stays wide",
-        "edges.py",
+        "quantization/edges.py",
         "range(2 if role is Role.LAYER",
         "range(1 if role is Role.LAYER",
     ),
     Mutation(
         "a computation follows the layer before it",
-        "edges.py",
+        "quantization/edges.py",
         "return wide if wanted is None else wanted.activations",
         "return min(precisions.values(), key=lambda one: one.activations.bits).activations",
     ),
     Mutation(
-        "a mover moves wide values", "edges.py", "return carried.pop() if len(carried) == 1 else wide", "return wide"
+        "a mover moves wide values",
+        "quantization/edges.py",
+        "return carried.pop() if len(carried) == 1 else wide",
+        "return wide",
     ),
-    Mutation("a scale on each side of a mover", "ranges.py", "if topology.roles[index] is Role.MOVER:", "if False:"),
+    Mutation(
+        "a scale on each side of a mover",
+        "calibration/ranges.py",
+        "if topology.roles[index] is Role.MOVER:",
+        "if False:",
+    ),
 ]
 
 
