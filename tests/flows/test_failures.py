@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from quant_core import probe, sessions
 from quant_core.errors import InputError
 from quant_core.execution.progress import Watcher, watched_by
+from quant_core.model import sessions
+from quant_core.probing import probe
 
 
 class Failing:
