@@ -62,7 +62,21 @@ def _serving(process: subprocess.Popen[bytes], url: str, errors: IO[bytes], used
     settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(updates=settings):
         _wait(process, url, errors)
-        yield
+        over = Event()
+        Thread(target=_end_with_the_server, args=(process, over), daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+
+def _end_with_the_server(process: subprocess.Popen[bytes], over: Event) -> None:
+    """End this process when its server dies under it: Prefect would wait for an answer for ever."""
+    process.wait()
+    if not over.is_set():
+        sys.stderr.write("narrowcast: Prefect's server died; run the same command again to go on from here\n")
+        sys.stderr.flush()
+        os._exit(1)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from prefect.settings import PREFECT_API_URL
@@ -62,6 +63,20 @@ def test_the_server_does_not_outlive_a_kill_of_its_run(tmp_path):
     while answers(port) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not answers(port)
+
+
+def test_a_run_whose_server_dies_ends_and_says_so(tmp_path):
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path)}
+    environment.pop("PREFECT_API_URL", None)
+    run = subprocess.Popen(
+        [sys.executable, "-c", SERVED], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert run.stdout.readline().startswith("http")
+    (server,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    os.kill(int(server), signal.SIGKILL)
+    _, errors = run.communicate(timeout=30)
+    assert run.returncode == 1
+    assert errors == "narrowcast: Prefect's server died; run the same command again to go on from here\n"
 
 
 @pytest.mark.parametrize(
