@@ -46,8 +46,8 @@ def restored(function: StageFunction, arguments: PlainArguments, results: Result
 
 
 def _restored(name: str, declared: Any, value: Any, results: ResultStore) -> Any:
-    if declared is pa.Table:
-        return results.load(str(value))
+    if declared in (pa.Table, pa.Table | None):
+        return None if value is None else results.load(str(value))
     if declared == Sequence[pa.Table]:
         return [results.load(str(key)) for key in value]
     try:
