@@ -20,10 +20,8 @@ from tests.quant_core.workbench import saved
 LADDER = {"wide": "a16w16", "narrow": ["a16w8", "a8w8", "a8w4"]}
 
 
-@pytest.fixture(scope="module")
-def frontier(tmp_path_factory):
+def quantized(folder, **options):
     """A finished run with a frontier, its evaluation data, and the cache it used."""
-    folder = tmp_path_factory.mktemp("frontier")
     model = MODELS["chain"]()
     calibration = samples(model, 12, 1)
     evaluation = {name: array[:8] for name, array in calibration.items()}
@@ -31,7 +29,7 @@ def frontier(tmp_path_factory):
         saved(model, folder),
         calibration=calibration,
         evaluation=evaluation,
-        config=config_from(target={"metric": "l2", "limit": 0.02}, frontier=True, round_weights="gptq", **LADDER),
+        config=config_from(target={"metric": "l2", "limit": 0.02}, frontier=True, **LADDER, **options),
         output=folder / "out",
         workers=1,
         cache=folder / "cache",
@@ -39,13 +37,22 @@ def frontier(tmp_path_factory):
     return run, evaluation, folder / "cache"
 
 
+@pytest.fixture(scope="module")
+def frontier(tmp_path_factory):
+    return quantized(tmp_path_factory.mktemp("frontier"), round_weights="gptq")
+
+
 def rows(frontier):
     return frontier[0].table("frontier").to_pylist()
 
 
 def l2(model, floats, feeds):
+    """As whoever has the two files finds it, with all optimisations off."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     before, after = (
-        ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)[0] for path in (floats, model)
+        ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+        for path in (floats, model)
     )
     return np.linalg.norm((after - before).reshape(len(before), -1), axis=1).mean()
 
@@ -59,14 +66,13 @@ def test_no_plan_of_the_frontier_is_beaten_by_another_in_cost_and_in_every_score
 
 
 def test_every_plan_that_is_picked_scores_as_the_frontier_says(frontier, tmp_path):
-    """Bit for bit, as a run of that plan alone would have measured its file; and about so in another's hands."""
     run, evaluation, cache = frontier
     for number, row in enumerate(rows(frontier)):
         found = pick(run, "l2", row["l2"], tmp_path / str(number), Machine(cache))
         assert found.manifest["scores"]["mixed"]["l2"] <= row["l2"]
         assert found.plan.as_dict() == found.manifest["plan"]
         measured = l2(found.model, run.manifest["sources"]["model"], evaluation)
-        assert measured == pytest.approx(found.manifest["scores"]["mixed"]["l2"], rel=0.02)
+        assert measured == pytest.approx(found.manifest["scores"]["mixed"]["l2"], rel=1e-3)
 
 
 def test_the_cheapest_plan_within_the_limit_is_picked(frontier, tmp_path):
@@ -91,6 +97,12 @@ def test_a_lost_workspace_is_made_good_from_the_model(frontier, tmp_path):
     run, _, cache = frontier
     found = [pick(run, "sqnr_db", 30, tmp_path / place.name, Machine(place)) for place in (cache, tmp_path / "new")]
     assert found[0].manifest["output"] == found[1].manifest["output"]
+
+
+def test_a_lost_workspace_of_an_equalized_model_is_made_good_too(tmp_path):
+    run, _, _ = quantized(tmp_path, equalize=True)
+    found = pick(run, "l2", 0.02, tmp_path / "picked", Machine(tmp_path / "new"))
+    assert found.manifest["output"] == run.manifest["output"]
 
 
 def test_what_cannot_be_picked_is_one_line_and_nothing_is_written(frontier, tmp_path):
