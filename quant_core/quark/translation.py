@@ -213,7 +213,7 @@ def _precision(activations: DataType, weights: DataType) -> str:
 def _check_format(given: object) -> None:
     if given is QuantFormat.QOperator:
         raise UnsupportedError(
-            "quant_format=QOperator: ONNX Runtime cannot make it of a QDQ model; use QDQ, which it fuses itself"
+            "quant_format=QOperator is not built; use QDQ, of which ONNX Runtime makes the same kernels itself"
         )
     if given is VitisQuantFormat.FixNeuron:
         raise UnsupportedError("quant_format=FixNeuron is not built; use QDQ")
