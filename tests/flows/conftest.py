@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -13,6 +16,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import command_line
 from flows.auto_mixed_precision import auto_mixed_precision
 from quant_core.config import config_from
 from tests.models import MODELS, samples
@@ -77,3 +81,20 @@ def finished(finished_job: Path, tmp_path: Path) -> bytes:
     """Lets the test begin where a first run has ended, in a copy of its folders; the model's bytes."""
     shutil.copytree(finished_job, tmp_path, dirs_exist_ok=True)
     return (tmp_path / "out" / "model.onnx").read_bytes()
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command line in this process: exit code, standard output, standard error."""
+
+    def ran(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        with patch.dict(os.environ), patch.object(sys, "argv", ["narrowcast", *arguments]):
+            try:
+                command_line.main()
+                code = 0
+            except SystemExit as stop:
+                code = stop.code
+        return code, *capfd.readouterr()
+
+    return ran

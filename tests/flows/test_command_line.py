@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -29,23 +27,6 @@ def here(job, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NARROWCAST_WORKSPACE", str(tmp_path / "workspace"))
     return tmp_path
-
-
-@pytest.fixture
-def command(capfd):
-    """Runs a command line in this process: exit code, standard output, standard error."""
-
-    def ran(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        with patch.dict(os.environ), patch.object(sys, "argv", ["narrowcast", *arguments]):
-            try:
-                command_line.main()
-                code = 0
-            except SystemExit as stop:
-                code = stop.code
-        return code, *capfd.readouterr()
-
-    return ran
 
 
 @pytest.fixture

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
-from flows import command_line
 from flows.layer_wise import layer_wise
 from quant_core.errors import InputError
 
@@ -45,28 +41,16 @@ def test_an_edited_plan_computes_what_it_must(by_hand):
 
 
 @pytest.fixture
-def command(job, tmp_path, capfd, monkeypatch):
+def layer_wise_command(command, job, tmp_path, monkeypatch):
     """Runs `narrowcast layer-wise` on the job: exit code, standard output, standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NARROWCAST_WORKSPACE", str(tmp_path / "workspace"))
-
-    def ran(*arguments):
-        capfd.readouterr()
-        given = ["narrowcast", "layer-wise", job["model"], "--calibration", job["calibration"], *arguments]
-        with patch.dict(os.environ), patch.object(sys, "argv", given):
-            try:
-                command_line.main()
-                code = 0
-            except SystemExit as stop:
-                code = stop.code
-        return code, *capfd.readouterr()
-
-    return ran
+    return lambda *arguments: command("layer-wise", job["model"], "--calibration", job["calibration"], *arguments)
 
 
-def test_the_command(command, job):
+def test_the_command(layer_wise_command, job):
     Path("types.yaml").write_text("int8: ['c?']\nint16: [x]\n")
-    code, out, _ = command("--tensors", "types.yaml", "--evaluation", job["evaluation"], "--out", "out")
+    code, out, _ = layer_wise_command("--tensors", "types.yaml", "--evaluation", job["evaluation"], "--out", "out")
     assert code == 0
     assert "quantized (l2): 3 of 4 layers narrowed" in out
     assert json.loads(Path("out/manifest.json").read_text())["tensors"] == {"x": "int16"}
@@ -74,11 +58,11 @@ def test_the_command(command, job):
     assert "--tensors out/manifest.json" in page
 
 
-def test_a_target_that_is_missed_is_exit_code_3(command, job):
+def test_a_target_that_is_missed_is_exit_code_3(layer_wise_command, job):
     Path("types.yaml").write_text("int8: ['*']\n")
     options = ["--tensors", "types.yaml", "--evaluation", job["evaluation"], "--out", "out"]
-    assert command(*options, "--max-l2", "1e-9")[0] == 3
-    code, out, _ = command(*options, "--max-l2", "1", "--json")
+    assert layer_wise_command(*options, "--max-l2", "1e-9")[0] == 3
+    code, out, _ = layer_wise_command(*options, "--max-l2", "1", "--json")
     assert (code, json.loads(out)["target"]["met"]) == (0, True)
 
 
@@ -94,11 +78,11 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize(("options", "message"), BAD_INPUT.values(), ids=BAD_INPUT)
-def test_bad_input(command, options, message):
+def test_bad_input(layer_wise_command, options, message):
     for name, text in {"nose": "int8: [nose]", "int7": "int7: [c1]", "good": "int8: [c1]"}.items():
         Path(f"{name}.yaml").write_text(text)
     Path("search.yaml").write_text("search: bisect\n")
-    code, out, errors = command(*options, "--out", "out")
+    code, out, errors = layer_wise_command(*options, "--out", "out")
     assert code == 2
     assert message in errors
     assert len(errors.strip().splitlines()) == 1

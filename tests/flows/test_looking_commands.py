@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from unittest.mock import patch
 
 import pytest
 
@@ -14,21 +13,6 @@ from flows.progress_lines import ProgressLines
 from flows.terminal import console
 from quant_core.report import report_page
 from tests.reports import mixed, write_run
-
-
-@pytest.fixture
-def command(capfd):
-    def ran(*arguments):
-        capfd.readouterr()
-        with patch.dict(os.environ), patch.object(sys, "argv", ["narrowcast", *arguments]):
-            try:
-                command_line.main()
-                code = 0
-            except SystemExit as stop:
-                code = stop.code
-        return code, *capfd.readouterr()
-
-    return ran
 
 
 def test_report_makes_the_page_again_from_the_tables(command, tmp_path):
