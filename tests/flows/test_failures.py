@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from quant_core.errors import InputError
-from quant_core.execution.progress import Watcher, watched_by
+from quant_core.execution.progress import watched_by
 from quant_core.model import sessions
 from quant_core.probing import probe
+from tests.watching import Said
 
 
 class Failing:
@@ -92,14 +93,6 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(run, finished, tmp_path, mon
     assert len(results) == 5 and not any(path.name.startswith(".") for path in results)
     assert run(out="again", workspace="other")["work"]["cached_steps"] == 5
     assert (tmp_path / "again" / "model.onnx").read_bytes() == finished
-
-
-class Said(Watcher):
-    def __init__(self):
-        self.said = []
-
-    def warned(self, message):
-        self.said.append(message)
 
 
 @pytest.fixture

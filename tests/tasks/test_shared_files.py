@@ -7,7 +7,7 @@ import pytest
 
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
-from quant_core.execution.progress import Watcher, watched_by
+from quant_core.execution.progress import watched_by
 from quant_core.model.model_file import refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.prepare import is_prepared, prepare
@@ -16,6 +16,7 @@ from quant_core.storage.references import fetch, refer
 from quant_core.storage.store import Store
 from tasks.shared_files import SharedFiles
 from tests.models import MODELS
+from tests.watching import Said
 
 
 @pytest.fixture
@@ -49,14 +50,6 @@ def test_a_damaged_copy_is_fetched_again(machines, prepared):
     copy.write_bytes(copy.read_bytes()[:-1])
     other.bring(prepared)
     assert is_prepared(prepared, other.cache)
-
-
-class Said(Watcher):
-    def __init__(self):
-        self.said = []
-
-    def warned(self, message):
-        self.said.append(message)
 
 
 def test_a_file_that_is_damaged_in_the_workspace_is_said_and_removed(machines, prepared):

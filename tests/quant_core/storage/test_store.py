@@ -6,10 +6,11 @@ import fsspec
 import pytest
 
 from quant_core.errors import InputError, OutageError
-from quant_core.execution.progress import Watcher, watched_by
+from quant_core.execution.progress import watched_by
 from quant_core.storage import outages
 from quant_core.storage.outages import may_pass, patiently
 from quant_core.storage.store import Store
+from tests.watching import Said
 
 
 @pytest.fixture(params=["local", "memory", "renaming"])
@@ -67,14 +68,6 @@ def test_a_usable_store_is_left_as_it_was(store):
 def test_a_store_that_cannot_be_reached_is_refused():
     with pytest.raises(InputError, match="^workspace odd://x: cannot be used: Protocol not known"):
         Store("odd://user:secret@x").check("workspace")
-
-
-class Said(Watcher):
-    def __init__(self):
-        self.said = []
-
-    def warned(self, message):
-        self.said.append(message)
 
 
 @pytest.fixture
