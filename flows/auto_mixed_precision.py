@@ -35,10 +35,10 @@ def auto_mixed_precision(
     runner: RunnerKind = "thread",
     runner_address: str | None = None,
 ) -> dict[str, Any]:
-    """Quantize a float ONNX model to the narrowest mix of precisions that meets a target.
+    """Quantize a float ONNX model to the narrowest mix of precisions that meets a target, or the best in a budget.
 
     Returns the manifest. Raises InputError for unusable input and TargetError when even the wide model misses
-    the target; the wide model is then in the output folder nevertheless.
+    the target, or no plan the budget; the best model found is then in the output folder nevertheless.
 
     Args:
         model: path or URL of the float ONNX model (s3://, gs://, https:// ...).

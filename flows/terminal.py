@@ -20,6 +20,7 @@ from quant_core.errors import InputError
 from quant_core.execution.progress import Watcher
 from quant_core.report.certainty import certainty
 from quant_core.report.speed import speed
+from quant_core.report.verdict import claims, headline, is_met
 from quant_core.storage.tables import from_ipc
 
 __all__ = ["TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]
@@ -151,13 +152,10 @@ def print_outcome(screen: Console, manifest: Mapping[str, Any], folder: str) -> 
     """Layers with their precision, scores, and the verdict."""
     screen.print()
     screen.print(_layers(manifest, Path(folder)), _scores(manifest))
-    narrowed, target = manifest["narrowed"], manifest["target"]
-    met = "[bold green]target met[/]" if target["met"] else "[bold red]target missed[/]"
-    if target["limit"] is None:
-        met = "[bold green]quantized[/]"
-    wanted = Criterion(**{key: target[key] for key in ("metric", "limit", "function")})
+    narrowed, colour = manifest["narrowed"], "green" if is_met(manifest) else "red"
     screen.print(
-        f"{met} ({wanted}): {narrowed['layers']} of {narrowed['of']} layers narrowed, "
+        f"[bold {colour}]{headline(manifest).lower()}[/] ({claims(manifest)}): "
+        f"{narrowed['layers']} of {narrowed['of']} layers narrowed, "
         f"{narrowed['macs_share']:.1%} of the MACs, bit operations x {narrowed['bops_ratio']:.2f}",
         highlight=False,
         soft_wrap=True,

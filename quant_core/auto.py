@@ -23,7 +23,7 @@ from quant_core.probing.racing import gathered, sample_rounds, unsettled
 from quant_core.probing.ranking import rank
 from quant_core.results.output import Findings, Outcome, write_output
 from quant_core.search.plan_search import search_curve, search_plans
-from quant_core.search.trials import Request, Shipped, Trials
+from quant_core.search.trials import Request, Shipped, Trial, Trials
 from quant_core.storage.data import DataSource, open_dataset
 
 __all__ = ["Request", "auto_mixed_precision", "run"]
@@ -47,8 +47,9 @@ def auto_mixed_precision(
     `cache` is a folder for intermediate files (default: a temporary one). `output` may be a URL too: the result's
     folder is then a copy of it.
 
-    Raises InputError for unusable input and TargetError when even the wide model misses the target; the wide
-    model is then in the output folder nevertheless.
+    Raises InputError for unusable input and TargetError when even the wide model misses the target, or no plan is
+    within the budget, or the best one there misses the target; the best model found is then in the output folder
+    nevertheless.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(cache or temporary)
@@ -61,11 +62,12 @@ def run(request: Request, stages: Stages) -> Outcome:
     config = request.config
     layers = prepared_layers(request, stages)
     calibration = calibrated(request, stages, layers)
-    samples = "all" if config.frontier else config.samples  # a plan of the frontier is given out as it was scored
+    # A plan of the frontier is given out as it was scored; which plan is the best shows on the same samples only.
+    samples = "all" if config.frontier or config.budget else config.samples
     trials = begun(request, stages, layers, calibration, (config.wide, *config.narrow), samples)
     names = [layer.name for layer in layers_from_table(layers)]
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
-    undecided = wide.met and not _everything_meets(trials, wide.plan)
+    undecided = _is_undecided(trials, wide)
     ranking = rank(layers, _probes(trials) if undecided or config.frontier else [], config.wide)
     if undecided:
         search_plans(trials, ranking)
@@ -73,8 +75,8 @@ def run(request: Request, stages: Stages) -> Outcome:
         search_curve(trials, ranking)
     shipped = _shipped(trials)
     outcome = write_output(Findings(trials, ranking, shipped, held_out(trials, shipped), timed_models(trials, shipped)))
-    if not shipped.met:
-        raise TargetError(trials.shortfall(trials.done[0]), outcome)
+    if not outcome.met:
+        raise TargetError(trials.shortfall(), outcome)
     return outcome
 
 
@@ -121,6 +123,18 @@ def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]]) -> list[
     ]
 
 
+def _is_undecided(trials: Trials, wide: Trial) -> bool:
+    """Whether a search has something to find out."""
+    if trials.budget is None:
+        return wide.met and not _everything_meets(trials, wide.plan)
+    cheapest = _cheapest(trials, wide.plan)
+    if trials.affordable(wide.plan):
+        watcher().noted("the wide model is within the budget: no layer needs to be narrowed")
+    elif not trials.affordable(cheapest):
+        trials.evaluate(cheapest, "search")
+    return not trials.affordable(wide.plan) and trials.affordable(cheapest)
+
+
 def _everything_meets(trials: Trials, wide: PrecisionPlan) -> bool:
     """Whether all layers may go down the whole ladder at once: then nothing needs to be probed.
 
@@ -139,18 +153,22 @@ def _everything_meets(trials: Trials, wide: PrecisionPlan) -> bool:
 
 def _cheapest_meets(trials: Trials, wide: PrecisionPlan) -> bool:
     """Whether the plan that costs least may be: not every layer need be cheapest at the narrowest precision."""
-    ladder = (trials.request.config.wide, *trials.request.config.narrow)
-    cheapest = PrecisionPlan(
-        tuple((name, min(reversed(ladder), key=lambda one: trials.cost.prices[name, one])) for name, _ in wide.layers)
-    )
+    cheapest = _cheapest(trials, wide)
     return any(trial.plan == cheapest for trial in trials.done) or trials.evaluate(cheapest, "search").met
 
 
+def _cheapest(trials: Trials, wide: PrecisionPlan) -> PrecisionPlan:
+    ladder = (trials.request.config.wide, *trials.request.config.narrow)
+    return PrecisionPlan(
+        tuple((name, min(reversed(ladder), key=lambda one: trials.cost.prices[name, one])) for name, _ in wide.layers)
+    )
+
+
 def _shipped(trials: Trials) -> Shipped:
-    """Write the narrowest accepted plan, measure the file, and step back to the next one while it misses."""
+    """Write the best plan, measure the file, and step back to the next one while it misses what the plan met."""
     shipped = None
-    for trial in trials.accepted_narrowest_first():
+    for trial in trials.best_first():
         shipped = trials.ship(trial.plan, trial.alpha)
-        if shipped.met:
+        if shipped.met or not trial.met:
             return shipped
     return shipped or trials.ship(trials.done[0].plan, trials.done[0].alpha)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from quant_core.budget import BUDGETS, Amount, BytesField, LatencyField, OperationsField
 from quant_core.errors import InputError
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
 from quant_core.precision import DataType, Precision, PrecisionField
@@ -81,10 +82,14 @@ class Criterion(_Frozen):
 
 
 class Target(Criterion):
-    """What the quantized model must meet."""
+    """What the quantized model must meet; within a budget, what is to be best."""
 
     metric: MetricName = Field(description="What is measured; `metric_drop` is the user's own function.")
-    limit: float = Field(allow_inf_nan=False, description="Largest allowed value (for sqnr_db: the smallest).")
+    limit: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="Largest allowed value (for sqnr_db: the smallest); none where a budget says how narrow to go.",
+    )
 
 
 _PERCENTILE = 99.999
@@ -203,6 +208,17 @@ class RunConfig(QuantizationConfig):
         return self
 
     @property
+    def budget(self) -> Amount | None:
+        """The most that a plan may cost, by the cost that counts; None where there is no such limit."""
+        return next((amount for name in BUDGETS if (amount := getattr(self, name, None)) is not None), None)
+
+    @property
+    def budget_text(self) -> str:
+        """The budget as a claim: `bops <= 0.4 of the wide model`, `bytes <= 300kB`; empty without one."""
+        amount = self.budget
+        return "" if amount is None else f"{self.cost} <= {amount}{' of the wide model' if amount.is_share else ''}"
+
+    @property
     def candidate_ops(self) -> tuple[str, ...]:
         """Operators whose precision a plan chooses."""
         return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)
@@ -234,6 +250,20 @@ class SearchConfig(_Frozen):
     evaluations: int = Field(
         default=8, ge=1, description="Plans the search may try beyond the cut, where it pays to go on."
     )
+    max_bops: OperationsField | None = Field(
+        default=None,
+        description="Budget: the most bit operations, as a share of the wide model's. Within a budget the best score "
+        "is looked for, and a target, if there is one, decides whether that is good enough.",
+    )
+    max_bytes: BytesField | None = Field(
+        default=None,
+        description="Budget: the most bytes of layers' weights: a share of the wide model's, or with a unit, 300kB.",
+    )
+    max_latency: LatencyField | None = Field(
+        default=None,
+        description="Budget: the longest time of a sample as the cost latency has it: a share of the wide model's, or "
+        "with a unit, 2.5ms.",
+    )
     frontier: bool = Field(
         default=False,
         description="Whether plans along the whole curve of score against cost are measured, to pick one afterwards.",
@@ -253,11 +283,25 @@ class SearchConfig(_Frozen):
             raise ValueError(f"samples must be 'auto', 'all' or at least 2, not {self.samples}")
         return self
 
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        first, *others = [name for name in BUDGETS if getattr(self, name) is not None] or [""]
+        if others:
+            raise ValueError(f"{others[0]}: give one budget, not {first} as well")
+        return self
+
 
 class MixedPrecisionConfig(RunConfig, SearchConfig):
     """The configuration of one automatic mixed-precision run."""
 
-    target: Target = Field(description="What the model that comes out must meet.")
+    target: Target = Field(description="What the model that comes out must meet; within a budget, what is to be best.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_budget_says_what_costs(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not (names := [name for name in BUDGETS if given.get(name) is not None]):
+            return given
+        return {"target": {"metric": "l2"}, "cost": BUDGETS[names[0]], **given}
 
     @model_validator(mode="before")
     @classmethod
@@ -266,6 +310,17 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         if isinstance(given, Mapping) and "narrow" not in given and str(given.get("wide")) == "float32":
             return {**given, "narrow": ("au8w8",)}
         return given
+
+    @model_validator(mode="after")
+    def _something_says_how_narrow(self) -> Self:
+        for name, cost in BUDGETS.items():
+            if getattr(self, name) is not None and self.cost != cost:
+                raise ValueError(f"cost: within {name} it is {cost!r}, not {self.cost!r}; leave it out")
+        if self.target.limit is None and self.budget is None:
+            raise ValueError(f"target: give it a limit, or give a budget: {', '.join(BUDGETS)}")
+        if self.target.limit is None and self.target.confidence is not None:
+            raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _each_step_is_narrower(self) -> Self:

@@ -33,7 +33,19 @@ __all__ = ["auto"]
 @click.option("--min-sqnr", type=float, metavar="DB", help="Target: smallest signal-to-noise ratio, in dB.")
 @click.option("--max-kl", type=float, metavar="X", help="Target: largest mean KL divergence of the classes.")
 @click.option("--max-metric-drop", type=float, metavar="X", help="Target: largest loss of your own --metric.")
-@click.option("--metric", metavar="PKG.MOD:FN", help="Your metric: fn(outputs, labels), higher is better.")
+@click.option(
+    "--max-bops",
+    metavar="SHARE",
+    help="Budget: the best score within this share (0.4) of the wide model's bit operations.",
+)
+@click.option("--max-bytes", metavar="BYTES", help="Budget: as much of its weights (0.6), or an amount (300kB).")
+@click.option("--max-latency", metavar="TIME", help="Budget: as much of its latency (0.6), or a time (2.5ms).")
+@click.option(
+    "--metric",
+    metavar="PKG.MOD:FN",
+    help="Your metric: fn(outputs, labels), higher is better; with a budget alone, what is best: l2, kl, sqnr_db, "
+    "top1_drop or yours.  [default: l2]",
+)
 @click.option("--confidence", type=float, metavar="P", help="Accept a plan only if so sure (0.95) of the target.")
 @click.option("--wide", metavar="PRECISION", help="Precision all layers begin in.  [default: a16w8]")
 @click.option(
@@ -100,14 +112,17 @@ __all__ = ["auto"]
 @click.option("--dry-run", is_flag=True, help="Print what there is to do, and about how long it takes; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
 def auto(as_json: bool, dry_run: bool, config: str | None, **given: Any) -> None:
-    """Quantize MODEL to the narrowest mix of precisions that meets a target.
+    """Quantize MODEL to the narrowest mix of precisions that meets a target, or to the best within a budget.
 
     \b
     narrowcast auto model.onnx --calibration calib.npz --evaluation eval.npz \\
         --holdout test.npz --max-top1-drop 0.005 --out quantized
 
     Runs are remembered step by step: the same command again, after a crash or with another target, goes on
-    from what is there. Exit code 0: target met, 1: a bug or an outage, 2: bad input, 3: target missed.
+    from what is there. Exit code 0: target met, 1: a bug or an outage, 2: bad input, 3: target or budget missed.
+
+    With a budget (--max-bops, --max-bytes, --max-latency) the best score within it is looked for; a target beside
+    it decides whether that is good enough.
     """
     from quant_core.config import MixedPrecisionConfig
 

@@ -37,7 +37,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 _TARGETS = ("max_", "min_")
-_TARGET, _USUAL = "Target (give one)", "Running it"
+_TARGET, _USUAL = "Target, or budget, or one of each", "Running it"
 
 
 class GroupedCommand(click.Command):

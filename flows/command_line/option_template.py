@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.command_line.catalogue import RunOption, run_options_listed
 from flows.command_line.options import LIMITS
+from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig
 from quant_core.model.inspection import inspect_model
 from quant_core.report.text import bytes_text, count_text
@@ -17,6 +18,7 @@ from quant_core.report.text import bytes_text, count_text
 __all__ = ["option_schema", "option_template"]
 
 _EXAMPLES = {"holdout": "test.npz", "max_top1_drop": "0.005", "max_l2": "0.5", "max_kl": "0.01"}
+_EXAMPLES |= {"max_bops": "0.4", "max_bytes": "300kB", "max_latency": "2.5ms"}
 _EXAMPLES |= {"max_metric_drop": "0.01", "metric": "my_metrics:accuracy"}
 _CHOSEN = {"out": "quantized", "min_sqnr": "20"}
 """What a file begins with: 20 dB is an error of a tenth of the signal, a target that makes sense for any model."""
@@ -88,7 +90,8 @@ def option_schema() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": {**properties, "target": config["properties"]["target"]},
-        "not": {"anyOf": [{"required": list(pair)} for pair in combinations(targets, 2)]},
-        "dependentRequired": {"metric": ["max_metric_drop"], "max_metric_drop": ["metric"]},
+        "not": {"anyOf": [{"required": list(pair)} for some in (targets, BUDGETS) for pair in combinations(some, 2)]},
+        "dependentRequired": {"max_metric_drop": ["metric"]},
+        "dependentSchemas": {"metric": {"anyOf": [{"required": [name]} for name in ("max_metric_drop", *BUDGETS)]}},
         "$defs": config["$defs"],
     }

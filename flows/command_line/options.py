@@ -30,7 +30,7 @@ LIMITS = {
     "max_metric_drop": "metric_drop",
 }
 OF_THE_TARGET = ("metric", "confidence")
-"""What goes with a limit."""
+"""What goes with a limit; with a budget alone, `metric` says what is to be best."""
 INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "workspace", "runner", "runner_address")
 REQUIRED = ("model", "calibration", "evaluation", "out")
 
@@ -44,12 +44,16 @@ def options_from_file(path: str | None, kind: type[RunConfig], inputs: Sequence[
 
 
 def joined(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a file with those of the command line over them. A target there replaces the whole one here."""
+    """Options of a file with those of the command line over them. A target or a budget there replaces the one here."""
+    from quant_core.budget import BUDGETS
+
     kept = dict(file)
     if given.keys() & LIMITS.keys():
         kept = {name: value for name, value in kept.items() if name not in (*LIMITS, "target")}
         if "max_metric_drop" not in given:
             kept.pop("metric", None)
+    if given.keys() & BUDGETS.keys():
+        kept = {name: value for name, value in kept.items() if name not in BUDGETS}
     return kept | dict(given)
 
 
@@ -125,11 +129,13 @@ def configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
 
 
 def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config | None, list[Mistake]]:
+    from quant_core.budget import BUDGETS
     from quant_core.mistakes import Mistake, mistakes_in
 
     chosen = [flag for flag in LIMITS if options.get(flag) is not None]
     nested = {name: value for name, value in options.items() if name not in (*LIMITS, "metric", "confidence")}
     found = _target_mistakes(options, chosen, kind.model_fields["target"].is_required())
+    best = _best_by(options, chosen)
     if chosen:
         limit, function = options[chosen[0]], options.get("metric") if chosen[0] == "max_metric_drop" else None
         nested["target"] = {
@@ -140,14 +146,16 @@ def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config 
         }
         if chosen[0] == "max_metric_drop" and any(mistake.place != () for mistake in found):
             nested["target"]["function"] = "a:b"  # what is wrong with it has been said
+    elif best is not None:
+        nested["target"] = best
     elif "target" not in nested and found:
         nested["target"] = _STAND_IN
     if isinstance(nested.get("narrow"), str):
         nested["narrow"] = [part.strip() for part in nested["narrow"].split(",")]
     if str(nested.get("samples", "")).isdecimal():
         nested["samples"] = int(nested["samples"])
-    for mistake in mistakes_in(kind, nested, {"target": _STAND_IN}):
-        found.append(Mistake(_flat(mistake.place, chosen), mistake.message))
+    for mistake in mistakes_in(kind, nested, {"target": _STAND_IN} | dict.fromkeys(BUDGETS, 1.0)):
+        found.append(Mistake(_flat(mistake.place, chosen or ["metric"] * (best is not None)), mistake.message))
     return None if found else kind.model_validate(nested), found
 
 
@@ -158,22 +166,42 @@ def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, .
     return {"function": ("metric",), "confidence": ("confidence",)}.get(str(place[-1]), (chosen[0],))
 
 
+def _best_by(options: Mapping[str, Any], chosen: list[str]) -> dict[str, Any] | None:
+    """The target without a limit that `metric` beside a budget alone asks for; None where there is none."""
+    metric = options.get("metric")
+    if chosen or "target" in options or metric is None or not _has_budget(options):
+        return None
+    return {"metric": "metric_drop", "function": metric} if ":" in str(metric) else {"metric": metric}
+
+
+def _has_budget(options: Mapping[str, Any]) -> bool:
+    from quant_core.budget import BUDGETS
+
+    return any(options.get(name) is not None for name in BUDGETS)
+
+
 _STAND_IN = {"metric": "l2", "limit": 1.0}
 
 
 def _target_mistakes(options: Mapping[str, Any], chosen: list[str], required: bool) -> list[Mistake]:
     """What is wrong with how a target is asked for."""
+    from quant_core.budget import BUDGETS
     from quant_core.mistakes import Mistake
 
-    found = []
+    found, budget = [], _has_budget(options)
     flags = ", ".join("--" + flag.replace("_", "-") for flag in LIMITS)
     if len(chosen) > 1 or (chosen and "target" in options):
         found.append(Mistake((chosen[-1],), f"give one target: {flags} (not {len(chosen)} of them)"))
-    elif required and not chosen and "target" not in options:
-        found.append(Mistake((), f"give one target: {flags}"))
+    elif required and not chosen and "target" not in options and not budget:
+        budgets = ", ".join("--" + name.replace("_", "-") for name in BUDGETS)
+        found.append(Mistake((), f"give one target: {flags}; or a budget: {budgets}"))
     if "target" in options and options.get("confidence") is not None:
         found.append(Mistake(("confidence",), "write it inside target, where the target is written out"))
+    elif budget and not chosen and "target" not in options and options.get("confidence") is not None:
+        found.append(Mistake(("confidence",), f"is that of meeting a target; give one: {flags}"))
     function = options.get("metric")
+    if budget and not chosen and "target" not in options:
+        return found  # there it says what is to be best
     if (function is None) == ("max_metric_drop" in chosen):
         place = ("max_metric_drop",) if function is None else ("metric",)
         found.append(Mistake(place, "--max-metric-drop and --metric pkg.mod:fn go together"))

@@ -22,6 +22,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     from quant_core.errors import TargetError
     from quant_core.execution.preflight import check_request
     from quant_core.execution.progress import watched_by
+    from quant_core.report.verdict import is_met
     from quant_core.results.output import manifest_json
     from tasks.workspace import Workspace
 
@@ -44,8 +45,9 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     else:
         print_outcome(screen, manifest, inputs["out"])
     if missed:
-        click.echo(f"narrowcast: {missed}; the wide model is in {inputs['out']}", err=True)
-    return 0 if manifest["target"]["met"] else 3
+        which = "nearest" if manifest["narrowed"]["layers"] else "wide"
+        click.echo(f"narrowcast: {missed}; the {which} model is in {inputs['out']}", err=True)
+    return 0 if is_met(manifest) else 3
 
 
 def _run_flow(inputs: dict[str, Any], config: RunConfig, serving: Serving) -> dict[str, Any]:

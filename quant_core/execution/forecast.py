@@ -80,6 +80,8 @@ def _not_foretold(config: MixedPrecisionConfig) -> Iterator[tuple[str, str]]:
 
 def _most_plans(config: MixedPrecisionConfig, layers: int) -> int:
     """Plans that are scored after the wide one, at most."""
+    if config.budget is not None:  # where the cut is, the costs say
+        return {"linear": 1, "bisect": 1, "knapsack": config.evaluations}.get(config.search, 1 + config.evaluations)
     if config.search == "linear":
         return layers * len(config.narrow)
     cut = math.ceil(math.log2(layers * len(config.narrow) + 1)) + 1

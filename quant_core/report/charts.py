@@ -13,6 +13,7 @@ import pyarrow as pa
 from quant_core.calibration.histogram import Histogram, histograms_from_table
 from quant_core.report.limits import LISTED, PLANS, POINTS, TENSORS, foremost, short
 from quant_core.report.text import METRIC_NAMES, UNITS, count_text, interval, limit_text, metric_text, number, percent
+from quant_core.search import within
 from quant_core.storage.tables import facts
 
 __all__ = ["loss_chart", "search_chart", "tensor_charts"]
@@ -73,11 +74,12 @@ def search_chart(manifest: Mapping[str, Any], search: pa.Table) -> Json:
     metric, limit = manifest["target"]["metric"], manifest["target"]["limit"]
     rows = search.drop_columns(["precisions"]).to_pylist()
     chosen = _chosen_step(manifest, search)
-    points = [_plan_point(metric, limit, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])]
+    points = [_plan_point(manifest, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])]
     return {
         "points": foremost(points, PLANS, lambda point: (point["chosen"], -abs(point["score"] - (limit or 0)))),
         "of": len(points),
         "limit": limit,
+        "verdicts": _verdicts(manifest),
         "limitText": "" if limit is None else f"limit {limit_text(metric, limit)}",
         "factor": 100 if metric == "top1_drop" else 1,
         "label": METRIC_NAMES[metric] + (f" ({UNITS[metric]})" if metric in UNITS else ""),
@@ -90,10 +92,10 @@ def _chosen_step(manifest: Mapping[str, Any], search: pa.Table) -> int | None:
     return next((step for step, precisions in steps if json.loads(precisions) == manifest["plan"]), None)
 
 
-def _plan_point(metric: str, limit: float | None, row: Json, chosen: bool) -> Json:
+def _plan_point(manifest: Mapping[str, Any], row: Json, chosen: bool) -> Json:
+    metric = manifest["target"]["metric"]
     low, high = interval(row["score"], row["standard_error"]) or (row["score"], row["score"])
     spread = f" ({metric_text(metric, low)} to {metric_text(metric, high)})" if high > low else ""
-    verdict = "measured" if limit is None else "meets the target" if row["accepted"] else "misses the target"
     return {
         "step": row["step"] + 1,
         "share": row["macs_share"],
@@ -103,12 +105,29 @@ def _plan_point(metric: str, limit: float | None, row: Json, chosen: bool) -> Js
         "accepted": row["accepted"],
         "chosen": chosen,
         "text": [
-            f"Plan {row['step'] + 1}: {verdict}{', shipped' if chosen else ''}",
+            f"Plan {row['step'] + 1}: {_fate(manifest, row)}{', shipped' if chosen else ''}",
             f"{METRIC_NAMES[metric]}: {metric_text(metric, row['score'])}{spread}",
             f"{row['layers_narrowed']} layers narrowed, {percent(row['macs_share'])} of the MACs",
             f"settled on {row['samples']} samples",
         ],
     }
+
+
+def _verdicts(manifest: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What is said of plans that are accepted, and of those that are not; None where nothing was asked of them."""
+    budget, aimed = manifest.get("budget"), manifest["target"]["limit"] is not None
+    if budget is None:
+        return ("meets the target", "misses it") if aimed else None
+    return ("meets the target within budget", "does not") if aimed else ("within budget", "over budget")
+
+
+def _fate(manifest: Mapping[str, Any], row: Json) -> str:
+    budget, aimed = manifest.get("budget"), manifest["target"]["limit"] is not None
+    if budget is not None and not within(row["cost"], budget["limit"]):
+        return "over budget"
+    if aimed:
+        return "meets the target" if row["accepted"] else "misses the target"
+    return "measured" if budget is None else "within budget"
 
 
 def tensor_charts(manifest: Mapping[str, Any], layers: pa.Table, calibration: pa.Table) -> list[Json]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig
 from quant_core.report.text import METRIC_NAMES, metric_text, percent
 from quant_core.report.verdict import target_of
@@ -31,6 +32,9 @@ _OPTIONS = (
     "calibrate",
     "search",
     "evaluations",
+    "max_bops",
+    "max_bytes",
+    "max_latency",
     "rank",
     "cost",
     "device_costs",
@@ -64,6 +68,8 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     rows = [row for row in search.to_pylist() if math.isfinite(row["score"])]
     if target.metric not in _LIMITS or not rows or target.limit is None or _job(manifest) != "auto":
         return None
+    if manifest.get("budget") is not None:
+        return None  # the search looked for the best score there is
     wanted = target.limit
     name = METRIC_NAMES[target.metric]
     if not manifest["target"]["met"]:
@@ -102,6 +108,8 @@ def command(manifest: Manifest, limit: float | None = None) -> str:
     option, asked = _LIMITS.get(target["metric"]), target["limit"] if limit is None else limit
     if asked is not None:  # a cosine target comes from a configuration file
         parts.append(f"{option} {asked:.10g}" if option else "--config FILE.yaml")
+    elif target["metric"] != "l2" and not target.get("function") and manifest.get("budget"):
+        parts.append(f"--metric {target['metric']}")
     if target.get("function"):
         parts.append(f"--metric {shlex.quote(target['function'])}")
     if target.get("confidence"):
@@ -122,7 +130,8 @@ def _flags(config: Mapping[str, Any]) -> list[str]:
     flags = []
     for name in _OPTIONS:
         value = config.get(name)
-        if value is None or value == usual[name]:
+        implied = name == "cost" and any(config.get(budget) is not None for budget in BUDGETS)
+        if value is None or value == usual[name] or implied:
             continue
         flag = f"--{name.replace('_', '-')}"
         text = ",".join(value) if isinstance(value, list) else str(value)

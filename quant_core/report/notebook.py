@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quant_core.report.templates import fragment
-from quant_core.report.verdict import doubt, headline, score_rows, verdict
+from quant_core.report.verdict import doubt, headline, is_met, score_rows, verdict
 
 __all__ = ["outcome_html"]
 
@@ -18,6 +18,7 @@ def outcome_html(manifest: Mapping[str, Any], folder: str) -> str:
         manifest=manifest,
         verdict=verdict(manifest),
         headline=headline(manifest),
+        met=is_met(manifest),
         doubt=doubt(manifest),
         scores=score_rows(manifest),
         folder=folder,

@@ -13,7 +13,7 @@ from quant_core.report.continuing import command, next_step
 from quant_core.report.limits import LISTED, ROWS, foremost, short
 from quant_core.report.speed import speed
 from quant_core.report.templates import rendered
-from quant_core.report.verdict import LayerRow, costs, doubt, headline, layer_rows, score_rows, verdict
+from quant_core.report.verdict import LayerRow, costs, doubt, headline, is_met, layer_rows, score_rows, verdict
 
 __all__ = ["report_page"]
 
@@ -38,6 +38,7 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
         manifest=manifest,
         verdict=verdict(manifest),
         headline=headline(manifest),
+        met=is_met(manifest),
         doubt=doubt(manifest),
         certainty=certainty(manifest),
         speed=speed(manifest),

@@ -9,6 +9,7 @@ __all__ = [
     "UNITS",
     "bare_text",
     "bytes_text",
+    "cost_text",
     "count_text",
     "interval",
     "limit_text",
@@ -106,3 +107,10 @@ def count_text(count: float, unit: str = "") -> str:
 def bytes_text(count: float) -> str:
     """A number of bytes: 334 kB."""
     return count_text(count, "B")
+
+
+def cost_text(name: str, value: float) -> str:
+    """What a plan costs, with its unit: 334 kB, 2.4 ms, 41.3 M bit operations."""
+    if name == "latency":
+        return f"{number(value)} ms"
+    return bytes_text(value) if "bytes" in name else count_text(value, " bit operations").replace("  ", " ")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.budget import Amount
 from quant_core.config import Criterion
 from quant_core.model.layers import layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
@@ -17,6 +18,7 @@ from quant_core.report.text import (
     UNITS,
     bare_text,
     bytes_text,
+    cost_text,
     count_text,
     interval,
     limit_text,
@@ -30,9 +32,11 @@ __all__ = [
     "Cost",
     "LayerRow",
     "ScoreRow",
+    "claims",
     "costs",
     "doubt",
     "headline",
+    "is_met",
     "layer_rows",
     "score_rows",
     "spread_of",
@@ -51,8 +55,17 @@ def target_of(manifest: Manifest) -> Criterion:
     return Criterion(**{name: manifest["target"].get(name) for name in ("metric", "limit", "function", "confidence")})
 
 
+def is_met(manifest: Manifest) -> bool:
+    """Whether the model meets the target and is within the budget, as far as there is one."""
+    budget = manifest.get("budget")
+    return bool(manifest["target"]["met"] and (budget is None or budget["met"]))
+
+
 def headline(manifest: Manifest) -> str:
     """The outcome in two words."""
+    budget = manifest.get("budget")
+    if budget is not None and (manifest["target"]["limit"] is None or not budget["met"]):
+        return "Within budget" if budget["met"] else "Over budget"
     if manifest["target"]["limit"] is None:
         return "Quantized"
     return "Target met" if manifest["target"]["met"] else "Target missed"
@@ -66,6 +79,7 @@ def verdict(manifest: Manifest) -> str:
     scored = f"{name} is {value}{_against_limit(target, manifest['target']['met'])}"
     held_out = scores["holdout"].get(target.metric)
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
+    proof += _against_budget(manifest)
     if not narrowed["layers"]:
         return f"All {narrowed['of']} layers stay at {manifest['wide']}: {scored}{proof}."
     layers = "All" if narrowed["layers"] == narrowed["of"] else f"{narrowed['layers']} of"
@@ -83,6 +97,31 @@ def _against_limit(target: Criterion, met: bool) -> str:
         return ""
     bound = f"{'at least' if target.higher_is_better else 'at most'} {limit_text(target.metric, target.limit)}"
     return f", {'within' if met else 'outside'} the target of {bound}"
+
+
+def claims(manifest: Manifest) -> str:
+    """What was asked for, as a claim: `l2 <= 0.5`, `bops <= 0.4 of the wide model`, or both."""
+    target, budget = target_of(manifest), manifest.get("budget")
+    asked = [] if target.limit is None and budget is not None else [str(target)]
+    if budget is not None:
+        share = Amount.parse(budget["cost"], budget["asked"]).is_share
+        asked.append(f"{budget['cost']} <= {budget['asked']}{' of the wide model' if share else ''}")
+    return ", ".join(asked)
+
+
+_SPENT = {"bops": "the bit operations are", "bytes": "the weights take", "latency": "a sample takes"}
+
+
+def _against_budget(manifest: Manifest) -> str:
+    budget = manifest.get("budget")
+    if budget is None:
+        return ""
+    cost, asked = budget["cost"], Amount.parse(budget["cost"], budget["asked"])
+    if asked.is_share:
+        spent, limit = f"{percent(budget['share'], 1)} of the wide model's", percent(asked.value, 1)
+    else:
+        spent, limit = (cost_text(cost, budget[part]) for part in ("spent", "limit"))
+    return f"; {_SPENT[cost]} {spent}, {'within' if budget['met'] else 'above'} the budget of {limit}"
 
 
 def doubt(manifest: Manifest) -> str:

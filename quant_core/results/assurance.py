@@ -42,7 +42,7 @@ def _undecided(trials: Trials[RunConfig], shipped: Shipped) -> dict[str, Any] | 
         for trial in trials.done
         if not trial.met
         and target.met_by(trial.score.value)
-        and (cost.total(trial.plan) < most or trial.plan == shipped.plan)
+        and (trial.plan == shipped.plan or (trials.budget is None and cost.total(trial.plan) < most))
     ]
     if not refused:
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quant_core.report.text import bare_text, bytes_text, number, percent
-from quant_core.report.verdict import Cost, costs, spread_of, target_of, with_unit
+from quant_core.report.verdict import Cost, claims, costs, is_met, spread_of, with_unit
 from quant_core.results.outcome import Outcome
 
 __all__ = ["Comparison", "Difference", "LayerDifference", "compare"]
@@ -99,7 +99,7 @@ def _costs(first: Outcome, second: Outcome) -> list[Difference]:
         next(cost for cost in costs(run.manifest, run.table("layers")) if cost.shipped) for run in (first, second)
     ]
     cells = {
-        "target": [f"{target_of(run)}, {'met' if run['target']['met'] else 'missed'}" for run in both],
+        "target": [f"{claims(run)}, {'met' if is_met(run) else 'missed'}" for run in both],
         "layers narrowed": [f"{run['narrowed']['layers']} of {run['narrowed']['of']}" for run in both],
         "of the MACs": [percent(run["narrowed"]["macs_share"], 1) for run in both],
         "bit operations": [f"{cost.bops}, {percent(cost.bops_share, 1)} of all wide" for cost in shipped],

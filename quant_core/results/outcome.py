@@ -14,7 +14,7 @@ import pyarrow as pa
 from quant_core.errors import InputError
 from quant_core.precision import PrecisionPlan
 from quant_core.report.chart import Chart, charts_of
-from quant_core.report.verdict import verdict
+from quant_core.report.verdict import is_met, verdict
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.tables import CALIBRATION, FRONTIER, LAYERS, SEARCH, SENSITIVITY, WEIGHTS, from_ipc
 
@@ -42,7 +42,8 @@ class Outcome:
     plan: PrecisionPlan
     """Precision of each layer of the shipped model."""
     met: bool
-    """Whether the shipped file meets the target on the evaluation data; without a target it always does."""
+    """Whether the shipped file is within the budget and meets the target on the evaluation data, as far as there is
+    one."""
     manifest: Mapping[str, Any]
     """The content of manifest.json."""
 
@@ -99,7 +100,7 @@ def open_outcome(folder: str | os.PathLike[str]) -> Outcome:
     """Read a finished run's output folder; raises InputError for a folder that is none."""
     place = OutputPlace.at(folder).fetch()
     manifest = _manifest(place)
-    return Outcome(place, PrecisionPlan.from_dict(manifest["plan"]), bool(manifest["target"]["met"]), manifest)
+    return Outcome(place, PrecisionPlan.from_dict(manifest["plan"]), is_met(manifest), manifest)
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:

@@ -22,6 +22,7 @@ from quant_core.model.stored_model import DATA_FILE, MODEL_FILE
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.report import report_page
+from quant_core.report.verdict import is_met
 from quant_core.results.assurance import assurance
 from quant_core.results.outcome import FRONTIER_TABLES, Outcome
 from quant_core.results.output_place import MANIFEST
@@ -93,7 +94,7 @@ def write_output(findings: Findings) -> Outcome:
         atomic_write(folder / f"{name}.arrow", to_ipc(table))
     atomic_write(folder / MANIFEST, manifest_json(manifest).encode())
     trials.request.output.publish()
-    return Outcome(folder, shipped.plan, shipped.met, manifest)
+    return Outcome(folder, shipped.plan, is_met(manifest), manifest)
 
 
 def _frontier(trials: Trials[RunConfig]) -> dict[str, pa.Table]:
@@ -147,6 +148,7 @@ def _manifest(findings: Findings) -> dict[str, Any]:
             "met": shipped.met,
             **assurance(trials, shipped, findings.held_out and findings.held_out.scores),
         },
+        "budget": _budget(trials, shipped.plan),
         "scores": _scores(findings),
         "standard_errors": _standard_errors(findings),
         "samples": {
@@ -177,6 +179,22 @@ def _manifest(findings: Findings) -> dict[str, Any]:
         "sources": _sources(request, stages.machine.cache),
         "config": config.model_dump(mode="json"),
         "environment": _environment(),
+    }
+
+
+def _budget(trials: Trials[RunConfig], plan: PrecisionPlan) -> dict[str, Any] | None:
+    """What the model might cost at most, as it was asked for and in the cost's unit; None where nobody asked."""
+    if trials.budget is None:
+        return None
+    config, cost = trials.request.config, trials.cost
+    return {
+        "cost": config.cost,
+        "asked": str(config.budget),
+        "unit": cost.unit,
+        "limit": trials.budget,
+        "spent": cost.total(plan),
+        "share": cost.ratio(plan, trials.done[0].plan),
+        "met": trials.affordable(plan),
     }
 
 

@@ -9,7 +9,7 @@ from quant_core.search.curve import curve, non_dominated
 from quant_core.search.going_on import go_on
 from quant_core.search.improvement import knapsack
 from quant_core.search.linear import linear
-from quant_core.search.space import Choice, Measured, Move, Space, Strategy
+from quant_core.search.space import Choice, Measured, Move, Space, Strategy, within
 
 __all__ = [
     "STRATEGIES",
@@ -24,6 +24,7 @@ __all__ = [
     "knapsack",
     "linear",
     "non_dominated",
+    "within",
 ]
 
 STRATEGIES: Mapping[str, Callable[[Space], Strategy]] = {

@@ -23,7 +23,14 @@ def cut(space: Space, plans: Sequence[Choice]) -> Generator[Choice, Measured, No
     Steps go where the target would be reached if errors added up as losses do (regula falsi), and to the middle
     whenever two steps in a row have not halved what is left: at most 3 log2 N of them. Both sides of the cut
     have been evaluated. Where error does not grow with every move, this may be another such cut than the first one.
+
+    With a budget the cut is known: the first plan within it is measured, and no other.
     """
+    if space.budget is not None:
+        affordable = next((plan for plan in plans if space.affordable(plan)), space.cheapest)
+        if affordable not in space.known:
+            yield affordable
+        return
     last = space.known.get(plans[-1]) or (yield plans[-1])
     if last.met:
         return

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from quant_core.search.bisection import cut
 from quant_core.search.space import Space, Strategy
 
 __all__ = ["linear"]
 
 
 def linear(space: Space) -> Strategy:
-    """Go down the ranking and stop at the first plan that misses; as many evaluations as it takes."""
+    """Go down the ranking and stop at the first plan that misses; as many evaluations as it takes.
+
+    With a budget: down the ranking until a plan is within it.
+    """
+    if space.budget is not None:
+        yield from cut(space, space.prefixes(space.ranking))
+        return
     for plan in space.prefixes(space.ranking)[1:]:
         if not (space.known.get(plan) or (yield plan)).met:
             return

@@ -51,13 +51,17 @@ def search_space(trials: Trials, ranking: pa.Table) -> Space:
     if config.rank == "l2-float":  # what a layer adds, on the scale on which that adds up
         wide = METRICS["l2"](trials.done[0].scores).value
         losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - wide**2, 0.0)
+    known = {_choice_of(trials, trial.plan): trials.measured(trial) for trial in trials.done}
+    limit = config.target.limit
     return Space(
         losses=losses,
         costs=np.array([[trials.cost.prices[name, precision] for precision in ladder] for name in names]),
         ranking=tuple(moves),
-        limit=additive(config.target.metric, config.target.limit),
-        known={_choice_of(trials, trial.plan): trials.measured(trial) for trial in trials.done},
+        # Without one, what was measured so far says which errors matter.
+        limit=max(found.error for found in known.values()) if limit is None else additive(config.target.metric, limit),
+        known=known,
         evaluations=config.evaluations,
+        budget=None if trials.budget is None else trials.budget - trials.cost.fixed,
     )
 
 

@@ -2,7 +2,8 @@
 
 Strategies know nothing of models: a plan is a tuple of rungs, one a layer. A strategy is a generator that yields
 the plans it wants measured and is sent how each did. It never yields one that was measured before. What comes out
-of a search is the cheapest plan that met the target, whichever strategy tried it.
+of a search is the cheapest plan that met the target, whichever strategy tried it. With a budget it is the other way
+around: what comes out is the plan of least error that costs no more, and no other is yielded.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Choice", "Measured", "Move", "Space", "Strategy"]
+__all__ = ["Choice", "Measured", "Move", "Space", "Strategy", "within"]
 
 Choice = tuple[int, ...]
 """The rung of each layer, in graph order; rung 0 is wide."""
@@ -32,6 +33,15 @@ class Measured:
     """Its score on a scale on which the losses of layers about add up (see `metrics.additive`)."""
     noise: float = 0.0
     """By how much the errors of plans as good as this one differ from each other, on the same scale."""
+
+
+_ROUNDING = 1e-9
+"""Sums of prices in another order differ by less than that."""
+
+
+def within(cost: float, budget: float) -> bool:
+    """Whether a cost is no more than a budget, but for the rounding of sums."""
+    return cost <= budget * (1 + _ROUNDING)
 
 
 Strategy = Generator[Choice, Measured, None]
@@ -53,6 +63,8 @@ class Space:
     """Plans measured before, the wide one among them."""
     evaluations: int
     """How many plans may be tried."""
+    budget: float | None = None
+    """The most a plan may cost, at least what the cheapest one does; None where the limit alone says what is good."""
 
     @property
     def wide(self) -> Choice:
@@ -64,9 +76,18 @@ class Space:
         """The plan with every layer on the last rung."""
         return (self.losses.shape[1] - 1,) * len(self.losses)
 
+    @property
+    def cheapest(self) -> Choice:
+        """The plan that costs least; of rungs that cost the same, the wider."""
+        return tuple(map(int, np.argmin(self.costs, axis=1)))
+
     def cost(self, choice: Choice) -> float:
         """What a plan costs."""
         return float(self.costs[np.arange(len(choice)), choice].sum())
+
+    def affordable(self, choice: Choice) -> bool:
+        """Whether a plan is within the budget."""
+        return self.budget is None or within(self.cost(choice), self.budget)
 
     def prefixes(self, moves: Sequence[Move]) -> list[Choice]:
         """The plans after none, one, two, ... of the moves, without those that change nothing.

@@ -24,7 +24,7 @@ from quant_core.scoring.confidence import alpha_of_look, bounds, samples_to_sett
 from quant_core.scoring.evaluation import evaluate_plan, score_file
 from quant_core.scoring.metrics import METRICS, Score, additive
 from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
-from quant_core.search import Measured
+from quant_core.search import Measured, within
 from quant_core.search.cost import CostModel
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import SEARCH, facts
@@ -117,7 +117,8 @@ class Trials(Generic[Config_co]):
     def noted(self, trial: Trial) -> Trial:
         """Note a trial down, and tell whoever watches."""
         self.done.append(trial)
-        watcher().tried(self._narrowed(trial.plan), len(trial.plan.layers), trial.score.value, trial.met)
+        accepted = trial.met and self.affordable(trial.plan)
+        watcher().tried(self._narrowed(trial.plan), len(trial.plan.layers), trial.score.value, accepted)
         return trial
 
     def _tried(self, plan: PrecisionPlan, stage: str) -> Trial:
@@ -185,9 +186,30 @@ class Trials(Generic[Config_co]):
     def _narrowed(self, plan: PrecisionPlan) -> int:
         return sum(precision != self.request.config.wide for _, precision in plan.layers)
 
-    def accepted_narrowest_first(self) -> list[Trial]:
-        """Plans that met the target, those that cost least first."""
-        return sorted((trial for trial in self.done if trial.met), key=lambda trial: self.cost.total(trial.plan))
+    def best_first(self) -> list[Trial]:
+        """Plans that may be shipped. Those that met the target, the cheapest first.
+
+        With a budget those within it: first those that met the target, of these the one that scores best. If none is
+        within it, the cheapest of all.
+        """
+        if self.budget is None:
+            return sorted((trial for trial in self.done if trial.met), key=lambda trial: self.cost.total(trial.plan))
+        within_it = [trial for trial in self.done if self.affordable(trial.plan)]
+        return sorted(within_it, key=self._by_score) or [min(self.done, key=lambda one: self.cost.total(one.plan))]
+
+    def _by_score(self, trial: Trial) -> tuple[bool, bool, float, float]:
+        error = additive(self.request.config.target.metric, trial.score.value)
+        return not trial.met, math.isnan(error), error, self.cost.total(trial.plan)
+
+    @property
+    def budget(self) -> float | None:
+        """The most that a plan may cost; None without a budget."""
+        amount = self.request.config.budget
+        return None if amount is None else amount.of(self.cost.total(self.done[0].plan))
+
+    def affordable(self, plan: PrecisionPlan) -> bool:
+        """Whether a plan is within the budget."""
+        return self.budget is None or within(self.cost.total(plan), self.budget)
 
     @property
     def cost(self) -> CostModel:
@@ -250,22 +272,34 @@ class Trials(Generic[Config_co]):
                 "standard_error": trial.score.standard_error,
                 "bound": trial.bound,
                 "samples": trial.scores.num_rows,
-                "accepted": trial.met,
+                "accepted": trial.met and self.affordable(trial.plan),
                 "precisions": json.dumps(trial.plan.as_dict()),
             }
             for step, trial in enumerate(self.done)
         ]
         return pa.Table.from_pylist(rows, schema=SEARCH)
 
-    def shortfall(self, trial: Trial) -> str:
-        """One line that says by how much a plan misses the target."""
-        target = self.request.config.target
-        wide, value = f"even the wide model ({self.request.config.wide})", trial.score.value
-        if trial.alpha is None or not target.met_by(value):
-            return f"{wide} misses {target}: it scores {value:.6g}, off by {abs(value - (target.limit or 0.0)):.6g}"
-        samples = self.samples_to_settle(trial)
-        return f"{wide} is not sure to meet {target}: it scores {value:.6g}, but {trial.bound:.6g} is possible; " + (
+    def shortfall(self) -> str:
+        """One line that says by how much the best plan misses the target or the budget."""
+        best, target = (self.best_first() or self.done)[0], self.request.config.target
+        if not self.affordable(best.plan):
+            return self._unaffordable(best)
+        plan = f"even the wide model ({self.request.config.wide})"
+        if self.budget is not None:
+            plan = f"the best plan found within {self.request.config.budget_text}"
+        value = best.score.value
+        if best.alpha is None or not target.met_by(value):
+            return f"{plan} misses {target}: it scores {value:.6g}, off by {abs(value - (target.limit or 0.0)):.6g}"
+        samples = self.samples_to_settle(best)
+        return f"{plan} is not sure to meet {target}: it scores {value:.6g}, but {best.bound:.6g} is possible; " + (
             f"about {samples:,} evaluation samples would settle it" if samples else "it is right at the limit"
+        )
+
+    def _unaffordable(self, cheapest: Trial) -> str:
+        total, share = self.cost.total(cheapest.plan), self.cost.ratio(cheapest.plan, self.done[0].plan)
+        return (
+            f"no plan is within {self.request.config.budget_text}: the least that the model can cost at these "
+            f"precisions is {total:.6g} {self.cost.unit}, {share:.6g} of the wide model's"
         )
 
     def samples_to_settle(self, trial: Trial) -> int | None:

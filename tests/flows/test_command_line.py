@@ -260,6 +260,24 @@ def test_a_target_the_wide_model_misses_is_exit_code_3_and_says_by_how_much(auto
     assert (here / "out" / "model.onnx").exists()
 
 
+def test_a_model_within_its_budget_is_exit_code_0(auto, here):
+    code, output, errors = auto(wide="a16w16", max_l2=None, max_bops="0.5", metric="kl")
+    assert (code, errors) == (0, "")
+    assert "within budget (bops <= 0.5 of the wide model): " in output
+    assert json.loads((here / "out" / "manifest.json").read_text())["target"]["metric"] == "kl"
+
+
+def test_a_budget_no_plan_is_within_is_exit_code_3_and_says_the_least_there_is(auto, here):
+    code, output, errors = auto(wide="a16w16", max_l2=None, max_bops="0.2")
+    assert code == 3
+    assert "over budget (bops <= 0.2 of the wide model): 4 of 4 layers narrowed" in output
+    least = json.loads((here / "out" / "manifest.json").read_text())["costs"]["bops"]["mixed"]
+    assert errors == (
+        "narrowcast: no plan is within bops <= 0.2 of the wide model: the least that the model can cost at these "
+        f"precisions is {least:.6g} bit operations, 0.25 of the wide model's; the nearest model is in out\n"
+    )
+
+
 def test_json_prints_the_manifest_and_nothing_else(auto, here, command):
     auto_flags = ["--calibration", "calibration.npz", "--evaluation", "evaluation.npz", "--out", "out"]
     code, output, errors = command("auto", MODEL, *auto_flags, "--max-l2", "1", "--json")

@@ -67,3 +67,8 @@ def test_what_an_earlier_run_did_is_not_to_do(told):
 
 def test_weights_that_are_rounded_on_data_are_not_foretold(told):
     assert "not foretold" in told(MIXED, "--narrow", "a8w8,a8w4", "--dry-run")
+
+
+def test_within_a_budget_the_search_tries_as_many_plans_as_it_may_go_on_for_and_one_more(told):
+    found = json.loads(told(MIXED, "--max-bops", "0.5", "--evaluations", "3", "--dry-run", "--json"))
+    assert [stage["work"] for stage in found["ahead"] if stage["stage"] == "search"] == ["at most 4 plans on 8 samples"]

@@ -18,6 +18,7 @@ from flows.command_line.catalogue import run_options_listed
 from flows.command_line.option_file import read_option_file
 from flows.command_line.option_template import option_schema, option_template
 from flows.command_line.options import INPUTS, OF_THE_TARGET, configuration, options_from_file, run_options
+from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
 from quant_core.mistakes import MistakesError
@@ -109,9 +110,17 @@ WHOLE = "model: m\ncalibration: c\nevaluation: e\nout: o\n"
                 "q.yaml:8: block_size: block_size must be a power of two, which runtimes ask for, not 24",
             ],
         ),
-        ("target: {metric: l2, limti: 1}", ["q.yaml:5: target.limit: Field required", "limti: is not an option"]),
+        ("target: {metric: l2, limti: 1}", ["q.yaml:5: target.limti: is not an option; did you mean limit?"]),
         ("max_metric_drop: 1", ["q.yaml:5: max_metric_drop: --max-metric-drop and --metric pkg.mod:fn go together"]),
         ("", ["q.yaml: give one target: --max-top1-drop"]),
+        ("max_bops: 0.4\nmax_bytes: 0.4", ["q.yaml:6: max_bytes: give one budget, not max_bops as well"]),
+        (
+            "max_bytes: 4000",
+            ["q.yaml:5: max_bytes: 4000 is not a share of the wide model's up to 1 (0.4) or an amount"],
+        ),
+        ("max_bops: 0.4\nmetric: l3", ["q.yaml:6: metric: Input should be 'top1_drop', 'l2'"]),
+        ("max_bops: 0.4\nconfidence: 0.9", ["q.yaml:6: confidence: is that of meeting a target; give one: --max-top1"]),
+        ("max_bops: 0.4\ncost: bytes", ["q.yaml:6: cost: within max_bops it is 'bops', not 'bytes'; leave it out"]),
         ("max_l2: 1\nrunner: threads", ["q.yaml:6: runner: runner 'threads' is not known; there are thread, "]),
     ],
 )
@@ -171,6 +180,10 @@ def test_the_schema_has_every_option_there_is():
         (WHOLE + "search: guess", False),
         (WHOLE + "wide: a9w8", False),
         (WHOLE + "metric: m:f", False),
+        (WHOLE + "max_bops: 0.4\nmetric: kl", True),
+        (WHOLE + "max_bytes: 300kB\nmax_l2: 1", True),
+        (WHOLE + "max_bops: 0.4\nmax_latency: 2ms", False),
+        (WHOLE + "max_bytes: 300000", False),
     ],
 )
 def test_the_schema_knows_right_from_wrong(text, valid):
@@ -210,7 +223,7 @@ def test_init_tells_what_to_fill_in(written):
 
 def test_init_has_every_option_at_its_default(here, written):
     """Taking the comment signs away changes nothing."""
-    given = ("model", "calibration", "evaluation", *command_line.options.LIMITS, *OF_THE_TARGET, "holdout")
+    given = ("model", "calibration", "evaluation", *command_line.options.LIMITS, *BUDGETS, *OF_THE_TARGET, "holdout")
     names = [option.name for option in run_options_listed()]
     text = WHOLE + "min_sqnr: 20\n"
     for name in names:

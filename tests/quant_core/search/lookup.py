@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from quant_core.search import Choice, Measured, Move, Space, Strategy
 
-__all__ = ["Found", "additive", "cheapest", "interacting", "jagged", "search", "space"]
+__all__ = ["Found", "additive", "cheapest", "interacting", "jagged", "least_error", "search", "space", "tables"]
 
 LIMIT = 1.0
 Errors = Callable[[Choice], float]
@@ -22,7 +23,7 @@ class Found:
     """What came out of a search."""
 
     plan: Choice
-    """The cheapest plan that met the target."""
+    """The cheapest plan that met the target, or with a budget the best one within it."""
     cost: float
     """What it costs."""
     tried: list[Choice]
@@ -34,27 +35,44 @@ def space(
     costs: NDArray[np.float64],
     evaluations: int = 8,
     ranking: tuple[Move, ...] | None = None,
+    budget: float | None = None,
 ) -> Space:
     """A space over [layers, rungs] tables that knows nothing but the wide plan, of error 0."""
     moves = [(layer, rung) for layer in range(len(losses)) for rung in range(1, losses.shape[1])]
     ordered = tuple(sorted(moves, key=lambda move: (losses[move], move)))
     known = {(0,) * len(losses): Measured(True, 0.0)}
-    return Space(losses, costs, ordered if ranking is None else ranking, LIMIT, known, evaluations)
+    return Space(losses, costs, ordered if ranking is None else ranking, LIMIT, known, evaluations, budget)
+
+
+def tables(seed: int, layers: int | None = None, rungs: int = 2) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Random losses, from harmless to fatal, and costs, of a model whose all-narrow plan misses the target."""
+    random = np.random.default_rng(seed)
+    layers = layers or int(random.integers(2, 13 if rungs == 2 else 8))
+    steps = random.lognormal(0, 1.5, (layers, rungs - 1))
+    losses = np.concatenate([np.zeros((layers, 1)), np.cumsum(steps, axis=1)], axis=1)
+    losses *= random.uniform(1.2, 8) / losses[:, -1].sum()
+    work = random.lognormal(0, 1, (layers, 1))
+    return losses, np.ceil(1000 * work) * 0.5 ** np.arange(rungs)
 
 
 def search(strategy: Callable[[Space], Strategy], given: Space, errors: Errors) -> Found:
-    """Let a strategy search a table; it must not ask for the same plan twice, or for one that it knows."""
-    steps, tried, met = strategy(given), [], [given.wide]
+    """Let a strategy search a table; it must not ask for the same plan twice, or for one that it knows.
+
+    With a budget it is the plan of least error that comes out, of those it has tried; it must try no plan above it.
+    """
+    steps, tried = strategy(given), []
     try:
         plan = next(steps)
         while True:
-            assert plan not in tried and plan not in given.known
+            assert plan not in tried and plan not in given.known and given.affordable(plan)
             tried.append(plan)
             error = errors(plan)
-            met += [plan] if error <= LIMIT else []
             plan = steps.send(Measured(error <= LIMIT, error))
     except StopIteration:
-        best = min(met, key=given.cost)
+        if given.budget is None:
+            best = min([given.wide, *(plan for plan in tried if errors(plan) <= LIMIT)], key=given.cost)
+        else:
+            best = min(tried, key=lambda plan: (math.isnan(errors(plan)), errors(plan)))
         return Found(best, given.cost(best), tried)
 
 
@@ -91,3 +109,9 @@ def cheapest(given: Space, errors: Errors) -> float:
     """The cost of the best plan of all, by looking at every one."""
     layers, rungs = given.losses.shape
     return min(given.cost(plan) for plan in product(range(rungs), repeat=layers) if errors(plan) <= LIMIT)
+
+
+def least_error(given: Space, errors: Errors) -> float:
+    """The error of the best plan within the budget, by looking at every one."""
+    layers, rungs = given.losses.shape
+    return min(errors(plan) for plan in product(range(rungs), repeat=layers) if given.affordable(plan))

@@ -8,18 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quant_core.search import STRATEGIES, bisect, go_on, knapsack, linear
-from tests.quant_core.search.lookup import additive, cheapest, interacting, jagged, search, space
-
-
-def tables(seed, layers=None, rungs=2):
-    """Random losses, from harmless to fatal, and costs, of a model whose all-narrow plan misses the target."""
-    random = np.random.default_rng(seed)
-    layers = layers or int(random.integers(2, 13 if rungs == 2 else 8))
-    steps = random.lognormal(0, 1.5, (layers, rungs - 1))
-    losses = np.concatenate([np.zeros((layers, 1)), np.cumsum(steps, axis=1)], axis=1)
-    losses *= random.uniform(1.2, 8) / losses[:, -1].sum()
-    work = random.lognormal(0, 1, (layers, 1))
-    return losses, np.ceil(1000 * work) * 0.5 ** np.arange(rungs)
+from tests.quant_core.search.lookup import additive, cheapest, interacting, jagged, search, space, tables
 
 
 def saved(given_space, cost):

@@ -1,0 +1,47 @@
+"""Plans that differ from a given one in a layer or two."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_core.search.space import Choice, Space
+
+__all__ = ["neighbours"]
+
+_SWAPPED = 12
+"""Layers on each side that swaps are tried with."""
+
+
+def neighbours(space: Space, plan: Choice, losses: NDArray[np.float64], by: Literal[1, -1] = 1) -> list[Choice]:
+    """Plans with one layer narrower (`by` -1: wider), or one narrower and one wider.
+
+    Those of least loss, or most loss given back, per cost come first.
+    """
+    downs, ups = _steps(space, plan, losses, 1), _steps(space, plan, losses, -1)
+    single = [_changed(plan, step) for step in (downs if by == 1 else ups)]
+    swaps = [
+        _changed(_changed(plan, down), up) for down in downs[:_SWAPPED] for up in ups[:_SWAPPED] if up[0] != down[0]
+    ]
+    return [*single, *swaps]
+
+
+def _steps(space: Space, plan: Choice, losses: NDArray[np.float64], by: int) -> list[tuple[int, int]]:
+    """Moves of one layer by one rung: down, the cheapest in loss first; up, those that give back most of it first."""
+    found = []
+    for layer, rung in enumerate(plan):
+        to = rung + by
+        if 0 <= to < losses.shape[1] and math.isfinite(losses[layer, to]):
+            saved = by * (space.costs[layer, rung] - space.costs[layer, to])
+            lost = by * (losses[layer, to] - losses[layer, rung])
+            if saved > 0:
+                found.append((by * lost / saved, (layer, to)))
+    return [move for _, move in sorted(found, key=lambda step: step[0])]
+
+
+def _changed(plan: Choice, move: tuple[int, int]) -> Choice:
+    layer, rung = move
+    return (*plan[:layer], rung, *plan[layer + 1 :])
