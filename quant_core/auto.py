@@ -22,7 +22,7 @@ from quant_core.probing.probe import layer_sensitivity, probe_shards
 from quant_core.probing.racing import gathered, sample_rounds, unsettled
 from quant_core.probing.ranking import rank
 from quant_core.results.output import Findings, Outcome, write_output
-from quant_core.search.plan_search import search_curve, search_plans
+from quant_core.search.plan_search import narrowable, search_curve, search_plans
 from quant_core.search.trials import Request, Shipped, Trial, Trials
 from quant_core.storage.data import DataSource, open_dataset
 
@@ -61,14 +61,16 @@ def run(request: Request, stages: Stages) -> Outcome:
     """Call every stage of the pipeline through `stages` and write the output folder."""
     config = request.config
     layers = prepared_layers(request, stages)
+    candidates = narrowable(config, [layer.name for layer in layers_from_table(layers)])
     calibration = calibrated(request, stages, layers)
     # A plan of the frontier is given out as it was scored; which plan is the best shows on the same samples only.
     samples = "all" if config.frontier or config.budget else config.samples
     trials = begun(request, stages, layers, calibration, (config.wide, *config.narrow), samples)
     names = [layer.name for layer in layers_from_table(layers)]
     wide = trials.evaluate(PrecisionPlan.uniform(names, config.wide), "baseline")
-    undecided = _is_undecided(trials, wide)
-    ranking = rank(layers, _probes(trials) if undecided or config.frontier else [], config.wide)
+    undecided = bool(candidates) and _is_undecided(trials, wide, candidates)
+    probed = undecided or (config.frontier and candidates)
+    ranking = rank(layers, _probes(trials, candidates) if probed else [], config.wide)
     if undecided:
         search_plans(trials, ranking)
     if config.frontier:
@@ -80,11 +82,11 @@ def run(request: Request, stages: Stages) -> Outcome:
     return outcome
 
 
-def _probes(trials: Trials) -> list[pa.Table]:
-    """Losses of every layer at every narrow precision, round by round of the race for samples."""
+def _probes(trials: Trials, candidates: Sequence[str]) -> list[pa.Table]:
+    """Losses of every candidate at every narrow precision, round by round of the race for samples."""
     request, stages, listed = trials.request, trials.stages, layers_from_table(trials.layers)
     count = open_dataset(request.evaluation, stages.machine.cache).count
-    racing = [(layer.name, str(precision)) for precision in request.config.narrow for layer in listed]
+    racing = [(name, str(precision)) for precision in request.config.narrow for name in candidates]
     tables: list[pa.Table] = []
     start = 0
     for stop in sample_rounds(count, request.config.samples):
@@ -123,11 +125,11 @@ def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]]) -> list[
     ]
 
 
-def _is_undecided(trials: Trials, wide: Trial) -> bool:
+def _is_undecided(trials: Trials, wide: Trial, candidates: Sequence[str]) -> bool:
     """Whether a search has something to find out."""
     if trials.budget is None:
-        return wide.met and not _everything_meets(trials, wide.plan)
-    cheapest = _cheapest(trials, wide.plan)
+        return wide.met and not _everything_meets(trials, wide.plan, candidates)
+    cheapest = _cheapest(trials, wide.plan, candidates)
     if trials.affordable(wide.plan):
         watcher().noted("the wide model is within the budget: no layer needs to be narrowed")
     elif not trials.affordable(cheapest):
@@ -135,32 +137,32 @@ def _is_undecided(trials: Trials, wide: Trial) -> bool:
     return not trials.affordable(wide.plan) and trials.affordable(cheapest)
 
 
-def _everything_meets(trials: Trials, wide: PrecisionPlan) -> bool:
-    """Whether all layers may go down the whole ladder at once: then nothing needs to be probed.
+def _everything_meets(trials: Trials, wide: PrecisionPlan, candidates: Sequence[str]) -> bool:
+    """Whether all candidates may go down the whole ladder at once: then nothing needs to be probed.
 
-    The documented rule goes step by step and never looks ahead.
+    The documented rule goes step by step and never looks ahead; and not all layers may, where only so many may.
     """
     narrow = trials.request.config.narrow
-    if trials.request.config.search == "linear":
+    if trials.request.config.search == "linear" or trials.request.config.most_layers is not None:
         return False
     for rung, precision in enumerate(narrow, start=1):
-        if not trials.evaluate(PrecisionPlan.uniform(dict(wide.layers), precision), "search").met:
+        if not trials.evaluate(wide.narrowed(dict.fromkeys(candidates, precision)), "search").met:
             return False
         further = f"on to {narrow[rung]}" if rung < len(narrow) else "there is no narrower one to choose"
         watcher().noted(f"all layers at {precision} meet the target at once; {further}")
-    return _cheapest_meets(trials, wide)
+    return _cheapest_meets(trials, wide, candidates)
 
 
-def _cheapest_meets(trials: Trials, wide: PrecisionPlan) -> bool:
+def _cheapest_meets(trials: Trials, wide: PrecisionPlan, candidates: Sequence[str]) -> bool:
     """Whether the plan that costs least may be: not every layer need be cheapest at the narrowest precision."""
-    cheapest = _cheapest(trials, wide)
+    cheapest = _cheapest(trials, wide, candidates)
     return any(trial.plan == cheapest for trial in trials.done) or trials.evaluate(cheapest, "search").met
 
 
-def _cheapest(trials: Trials, wide: PrecisionPlan) -> PrecisionPlan:
+def _cheapest(trials: Trials, wide: PrecisionPlan, candidates: Sequence[str]) -> PrecisionPlan:
     ladder = (trials.request.config.wide, *trials.request.config.narrow)
-    return PrecisionPlan(
-        tuple((name, min(reversed(ladder), key=lambda one: trials.cost.prices[name, one])) for name, _ in wide.layers)
+    return wide.narrowed(
+        {name: min(reversed(ladder), key=lambda one: trials.cost.prices[name, one]) for name in candidates}
     )
 
 

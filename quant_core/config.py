@@ -88,7 +88,8 @@ class Target(Criterion):
     limit: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="Largest allowed value (for sqnr_db: the smallest); none where a budget says how narrow to go.",
+        description="Largest allowed value (for sqnr_db: the smallest); none where a budget or most_layers says how "
+        "narrow to go.",
     )
 
 
@@ -133,6 +134,16 @@ class QuantizationConfig(_Frozen):
         ge=16,
         description="One scale for so many inputs (a power of two) in the 4-bit weights of MatMul and Gemm.",
     )
+    biases: Literal["int32", "as-weights", "narrow-as-weights"] = Field(
+        default="int32",
+        description="Type of biases: int32 at the scale of input times weight, or that of the layer's weights with a "
+        "scale of their own, in all layers or in those that are not wide.",
+    )
+    dual_pairs: bool = Field(
+        default=False,
+        description="Keep the wide pair of every tensor, and put a narrow one behind it for each narrow reader, as "
+        "some compilers want precision boundaries to be.",
+    )
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> Self:
@@ -145,6 +156,10 @@ class QuantizationConfig(_Frozen):
         if self.block_size is not None and self.block_size & (self.block_size - 1):
             raise ValueError(f"block_size must be a power of two, which runtimes ask for, not {self.block_size}")
         return self
+
+    def holds_bias_as_weight(self, precision: Precision) -> bool:
+        """Whether biases of layers of a precision have the type of their weights."""
+        return self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
 
     def rounds_by_output(self, weights: DataType) -> bool:
         """Whether weights of a type are rounded for what their layer puts out."""
@@ -178,9 +193,21 @@ class RunConfig(QuantizationConfig):
         default=0,
         description="The model output that is compared: its index or name, or `all` for all of them together.",
     )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Nodes that stay in float, by name or pattern (`/head/*`)."
+    )
+    optimize: bool = Field(
+        default=True,
+        description="Let ONNX Runtime fold constants and batch norms before anything is quantized.",
+    )
     equalize: bool = Field(
         default=False,
         description="Make the channels of each weight alike in range first, where the next layer can make up for it.",
+    )
+    providers: tuple[str, ...] = Field(
+        default=("CPUExecutionProvider",),
+        min_length=1,
+        description="ONNX Runtime's execution providers that calibration runs on, the first one that can.",
     )
     cost: Literal["bops", "bytes", "activation-bytes", "latency"] = Field(
         default="bops",
@@ -223,6 +250,15 @@ class RunConfig(QuantizationConfig):
         """Operators whose precision a plan chooses."""
         return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)
 
+    def preparation(self) -> dict[str, Any]:
+        """The part that decides what the prepared model and its layers are, as arguments of `prepare`."""
+        return {
+            "layer_ops": self.candidate_ops,
+            "equalize": self.equalize,
+            "optimize": self.optimize,
+            "exclude": self.exclude,
+        }
+
     def quantization(self) -> QuantizationConfig:
         """The part that decides scales and codes."""
         return QuantizationConfig(**{name: getattr(self, name) for name in QuantizationConfig.model_fields})
@@ -264,6 +300,15 @@ class SearchConfig(_Frozen):
         description="Budget: the longest time of a sample as the cost latency has it: a share of the wide model's, or "
         "with a unit, 2.5ms.",
     )
+    keep_wide: tuple[str, ...] = Field(
+        default=(), description="Layers that no plan narrows, by name or pattern (`/stem/*`)."
+    )
+    most_layers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Layers that may be narrowed at most, the first ones of the ranking; for the searches linear and "
+        "bisect.",
+    )
     frontier: bool = Field(
         default=False,
         description="Whether plans along the whole curve of score against cost are measured, to pick one afterwards.",
@@ -288,6 +333,12 @@ class SearchConfig(_Frozen):
         first, *others = [name for name in BUDGETS if getattr(self, name) is not None] or [""]
         if others:
             raise ValueError(f"{others[0]}: give one budget, not {first} as well")
+        return self
+
+    @model_validator(mode="after")
+    def _ranking_says_which_layers(self) -> Self:
+        if self.most_layers is not None and (self.search not in ("linear", "bisect") or self.frontier):
+            raise ValueError("most_layers: goes with search='linear' or 'bisect', which keep to the ranking")
         return self
 
 
@@ -316,8 +367,10 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         for name, cost in BUDGETS.items():
             if getattr(self, name) is not None and self.cost != cost:
                 raise ValueError(f"cost: within {name} it is {cost!r}, not {self.cost!r}; leave it out")
-        if self.target.limit is None and self.budget is None:
+        if self.target.limit is None and self.budget is None and self.most_layers is None:
             raise ValueError(f"target: give it a limit, or give a budget: {', '.join(BUDGETS)}")
+        if self.most_layers is not None and self.budget is not None:
+            raise ValueError("most_layers: a budget says how many layers are narrowed; leave one of them out")
         if self.target.limit is None and self.target.confidence is not None:
             raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
         return self

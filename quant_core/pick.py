@@ -106,7 +106,7 @@ def _prepared(run: Outcome, config: MixedPrecisionConfig, machine: Machine) -> p
     model = refer_model(source)
     if model.sha256 != run.manifest["input"]["sha256"]:
         raise InputError(f"{source}: is no longer the model of the run in {run.folder}; run again")
-    return prepare(model=model, layer_ops=config.candidate_ops, machine=machine, equalize=config.equalize)
+    return prepare(model=model, machine=machine, **config.preparation())
 
 
 def _of_the_plan(

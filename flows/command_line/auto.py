@@ -54,6 +54,9 @@ __all__ = ["auto"]
     help="Precisions to narrow to, by commas.  [default: a8w8; with --wide float32 au8w8]",
 )
 @click.option("--candidates", metavar="layers|all", help="What may be narrowed: layers, or Add, pools, ... too.")
+@click.option("--exclude", metavar="NODES", help="Nodes that stay in float, by name or pattern, by commas.")
+@click.option("--keep-wide", metavar="LAYERS", help="Layers that stay wide, by name or pattern, by commas.")
+@click.option("--most-layers", type=click.IntRange(min=1), metavar="N", help="Narrow so many layers at most.")
 @click.option(
     "--calibrate",
     metavar="METHOD",
@@ -93,6 +96,15 @@ __all__ = ["auto"]
 )
 @click.option("--equalize", is_flag=True, default=None, help="Make channels of weights alike in range first.")
 @click.option("--correct-bias", is_flag=True, default=None, help="Take what rounding adds on average from biases.")
+@click.option(
+    "--biases",
+    metavar="TYPE",
+    shell_complete=choices_of("biases"),
+    help="int32, as-weights or narrow-as-weights.  [default: int32]",
+)
+@click.option("--dual-pairs", is_flag=True, default=None, help="Keep the wide pair in front of every narrow one.")
+@click.option("--optimize/--no-optimize", default=None, help="Fold constants and batch norms.  [default: optimize]")
+@click.option("--providers", metavar="NAMES", help="Execution providers of calibration.  [default: the CPU's]")
 @click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")
 @click.option(

@@ -150,8 +150,9 @@ def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config 
         nested["target"] = best
     elif "target" not in nested and found:
         nested["target"] = _STAND_IN
-    if isinstance(nested.get("narrow"), str):
-        nested["narrow"] = [part.strip() for part in nested["narrow"].split(",")]
+    for name in _LISTS:
+        if isinstance(nested.get(name), str):
+            nested[name] = [part.strip() for part in nested[name].split(",")]
     if str(nested.get("samples", "")).isdecimal():
         nested["samples"] = int(nested["samples"])
     for mistake in mistakes_in(kind, nested, {"target": _STAND_IN} | dict.fromkeys(BUDGETS, 1.0)):
@@ -179,6 +180,9 @@ def _has_budget(options: Mapping[str, Any]) -> bool:
 
     return any(options.get(name) is not None for name in BUDGETS)
 
+
+_LISTS = ("narrow", "exclude", "keep_wide", "providers")
+"""Options that the command line has as one text, by commas."""
 
 _STAND_IN = {"metric": "l2", "limit": 1.0}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from quant_core.model.inputs import Batch, batches, check_inputs
 from quant_core.model.layers import layers_from_table
 from quant_core.model.operators import Role
 from quant_core.model.prepare import prepared_graph
-from quant_core.model.sessions import Session, open_nodes
+from quant_core.model.sessions import CPU, Session, check_providers, open_nodes
 from quant_core.quantization.edges import Topology
 from quant_core.storage.data import Dataset, open_dataset
 from quant_core.storage.references import Reference
@@ -32,16 +32,25 @@ _INFINITE = 1e30
 """From this magnitude on a value only says `nothing`: attention masks with -inf, or with the lowest float32."""
 
 
-def calibrate(layers: pa.Table, data: Reference, batch_size: int | None, machine: Machine) -> pa.Table:
+def calibrate(
+    layers: pa.Table,
+    data: Reference,
+    batch_size: int | None,
+    machine: Machine,
+    providers: Sequence[str] = CPU,
+) -> pa.Table:
     """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data.
+
+    The model runs on ONNX Runtime's execution `providers`; raises InputError for one that is not there.
 
     A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float.
     """
+    check_providers(providers)
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = open_dataset(data, machine.cache)
     check_inputs(graph, dataset)
     tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
-    return histogram_table(_collect(graph, dataset, tensors, batch_size, machine.workers))
+    return histogram_table(_collect(graph, dataset, tensors, batch_size, machine.workers, providers))
 
 
 def observed_tensors(topology: Topology) -> list[str]:
@@ -52,9 +61,15 @@ def observed_tensors(topology: Topology) -> list[str]:
 
 
 def _collect(
-    graph: FloatGraph, data: Dataset, tensors: list[str], batch_size: int | None, workers: int
+    graph: FloatGraph,
+    data: Dataset,
+    tensors: list[str],
+    batch_size: int | None,
+    workers: int,
+    providers: Sequence[str],
 ) -> dict[str, Histogram]:
-    session = open_nodes(graph, graph.nodes, [name for name in tensors if name not in graph.inputs], {})
+    wanted = [name for name in tensors if name not in graph.inputs]
+    session = open_nodes(graph, graph.nodes, wanted, {}, providers=providers)
     watcher().expects("calibrate", data.count)
     merged: dict[str, Histogram] = {}
     infinite: set[str] = set()

@@ -109,7 +109,7 @@ def _pace(request: Request[MixedPrecisionConfig], cache: Path, workers: int) -> 
     with tempfile.TemporaryDirectory() as scratch:
         machine, config = Machine(Path(scratch), 1), request.config
         began = time.perf_counter()
-        table = prepare(request.model, config.candidate_ops, machine, equalize=config.equalize)
+        table = prepare(model=request.model, machine=machine, **config.preparation())
         prepared = time.perf_counter() - began
         graph, data = prepared_graph(facts(table)["prepared"], machine.cache), open_dataset(request.evaluation, cache)
         session = open_nodes(graph, graph.nodes, [value.name for value in graph.model.graph.output], {})

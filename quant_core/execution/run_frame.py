@@ -71,8 +71,7 @@ def prepared_layers(request: Request[RunConfig], stages: Stages) -> pa.Table:
         prepare,
         valid=lambda table: is_prepared(table, cache),
         model=request.model,
-        layer_ops=request.config.candidate_ops,
-        equalize=request.config.equalize,
+        **request.config.preparation(),
     )
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)
@@ -88,6 +87,7 @@ def calibrated(request: Request[RunConfig], stages: Stages, layers: pa.Table) ->
         layers=layers,
         data=request.calibration,
         batch_size=request.config.batch_size,
+        providers=request.config.providers,
     )
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role, role_of
+from quant_core.model.selection import is_left_in_float
 from quant_core.storage.tables import LAYERS
 
 __all__ = ["Layer", "find_layers", "layer_table", "layers_from_table"]
@@ -51,7 +52,7 @@ def find_layers(graph: FloatGraph, layer_ops: Iterable[str] = DEFAULT_LAYER_OPS)
     ops = frozenset(layer_ops)
     groups: dict[str, list[int]] = {}
     for index, node in enumerate(graph.nodes):
-        role = role_of(node.op_type, node.domain, ops)
+        role = Role.FLOAT if is_left_in_float(node) else role_of(node.op_type, node.domain, ops)
         if node.op_type in ops and role in (Role.LAYER, Role.COMPUTE) and _read_floats(graph, node):
             groups.setdefault(_weight_of(graph, node) or f"node {index}", []).append(index)
     return [_layer(graph, nodes) for nodes in groups.values()]

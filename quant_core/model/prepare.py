@@ -21,6 +21,7 @@ from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import load_small_weights, read_model
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, opset_of, upgraded
+from quant_core.model.selection import leave_in_float
 from quant_core.model.sessions import session_options
 from quant_core.model.stored_model import (
     DATA_FILE,
@@ -43,10 +44,18 @@ _IR_VERSION = 10  # the one that came with opset 21
 _OTHER_FLOATS = frozenset([onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE])
 
 
-def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine, equalize: bool = False) -> pa.Table:
+def prepare(
+    model: Reference,
+    layer_ops: Sequence[str],
+    machine: Machine,
+    equalize: bool = False,
+    optimize: bool = True,
+    exclude: Sequence[str] = (),
+) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
 
-    With `equalize` the channels of its weights are made alike first (see `equalization`).
+    With `equalize` the channels of its weights are made alike first (see `equalization`); without `optimize`
+    nothing is folded. Nodes named in `exclude` stay in float (see `selection`).
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`). Raises
     InputError when the file is no float ONNX model or has nothing to narrow.
@@ -57,12 +66,13 @@ def prepare(model: Reference, layer_ops: Sequence[str], machine: Machine, equali
     _refuse_other_floats(proto, model.url)
     load_small_weights(proto, path.parent, model.url)
     with tempfile.TemporaryDirectory(dir=made_folder(cache)) as scratch:
-        optimized = _optimized(proto, path.parent, Path(scratch), model.url)
+        optimized = _optimized(proto, path.parent, Path(scratch), model.url, optimize)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
         inferred = _inferred(optimized, Path(scratch))
         if equalize:
             inferred = _equalized(inferred, Path(scratch), model.url)
+        leave_in_float(inferred, exclude)
         _write(inferred, Path(scratch))
         digest = published(Path(scratch), cache / _STAGE, [DATA_FILE])
     graph = prepared_graph(digest, cache)
@@ -117,15 +127,15 @@ def _refuse_other_floats(proto: onnx.ModelProto, source: str) -> None:
         )
 
 
-def _optimized(proto: onnx.ModelProto, folder: Path, scratch: Path, source: str) -> onnx.ModelProto:
-    """What ONNX Runtime's basic optimisations make of the model, at a newer opset where that works.
+def _optimized(proto: onnx.ModelProto, folder: Path, scratch: Path, source: str, optimize: bool) -> onnx.ModelProto:
+    """What ONNX Runtime's basic optimisations (or none) make of the model, at a newer opset where that works.
 
     Large constants are read from `folder`, and written to `scratch`.
     """
     failure = None
     for candidate in (upgraded(proto), proto):
         try:
-            optimized = _basic_optimisations(_without_listed_constants(candidate), folder, scratch)
+            optimized = _loaded(_without_listed_constants(candidate), folder, scratch, optimize)
             break
         except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
             failure = error
@@ -169,9 +179,10 @@ def _without_listed_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     return plain
 
 
-def _basic_optimisations(proto: onnx.ModelProto, folder: Path, scratch: Path) -> onnx.ModelProto:
+def _loaded(proto: onnx.ModelProto, folder: Path, scratch: Path, optimize: bool) -> onnx.ModelProto:
     options = session_options(folder=folder)
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(scratch / "optimized.onnx")
     options.add_session_config_entry(f"{_OPTIMIZED}_file_name", "optimized.data")
     options.add_session_config_entry(f"{_OPTIMIZED}_min_size_in_bytes", str(INLINE_BYTES))

@@ -16,7 +16,19 @@ from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.stored_model import INLINE_BYTES, declared_constant
 
-__all__ = ["Constants", "Numerics", "Session", "open_file", "open_nodes", "session_options"]
+__all__ = [
+    "CPU",
+    "Constants",
+    "Numerics",
+    "Session",
+    "check_providers",
+    "open_file",
+    "open_nodes",
+    "session_options",
+]
+
+CPU = ("CPUExecutionProvider",)
+"""Where everything runs whose numbers must be the same on every machine."""
 
 Constants = Mapping[str, NDArray[np.generic]]
 """Constant tensors by name."""
@@ -100,7 +112,7 @@ def _told_of_memory() -> Iterator[None]:
 def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED) -> Session:
     """Open a model file; raises InputError when ONNX Runtime cannot."""
     try:
-        return Session(ort.InferenceSession(path, session_options(numerics), providers=["CPUExecutionProvider"]))
+        return Session(ort.InferenceSession(path, session_options(numerics), providers=CPU))
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
         raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
 
@@ -116,6 +128,7 @@ def open_nodes(
     constants: Constants,
     numerics: Numerics = Numerics.SHIPPED,
     types: Mapping[str, int] | None = None,
+    providers: Sequence[str] = CPU,
 ) -> Session:
     """Open some nodes of a written plan as a session of their own.
 
@@ -142,7 +155,15 @@ def open_nodes(
             injected[name] = ort.OrtValue.ortvalue_from_numpy(np.asarray(constants[name], order="C"))
     if injected:
         options.add_external_initializers(list(injected), list(injected.values()))
-    return Session(ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]))
+    return Session(ort.InferenceSession(model.SerializeToString(), options, providers=list(providers)))
+
+
+def check_providers(providers: Sequence[str]) -> None:
+    """Raise InputError for an execution provider that ONNX Runtime has not got here."""
+    available = ort.get_available_providers()
+    for name in providers:
+        if name not in available:
+            raise InputError(f"execution provider {name!r} is not available here; there are {', '.join(available)}")
 
 
 def _model(

@@ -7,7 +7,8 @@ The rules:
    reads or writes, and nothing of any other. A tensor that took no finite value in calibration stays float.
 4. A tensor all of whose readers demand one type carries it (one Q/DQ pair). Otherwise it carries the wide
    type, and each reader that demands another gets a pair of its own behind the wide one.
-   Float32 is the absence of a pair: a reader that demands it takes what the tensor carries.
+   Float32 is the absence of a pair: a reader that demands it takes what the tensor carries. With dual pairs every
+   such tensor carries the wide type, whatever its readers demand.
 5. A tensor whose type the plan names carries that type. Its readers take it as it is, but for a layer with a weight
    that computes in another type: it gets a pair of its own behind. What the plan does not name stays as it would
    be, so a mover that writes a named tensor demands the wide type of what it reads.
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
 from quant_core.model.operators import Role, is_activation, moving_inputs, role_of, takes_constants
+from quant_core.model.selection import is_left_in_float
 from quant_core.precision import DataType, Precision, PrecisionPlan
 
 __all__ = ["EdgeTypes", "Topology", "edge_types"]
@@ -51,7 +53,11 @@ class Topology:
             observed = [name for name in [*graph.inputs, *graph.producer] if graph.is_float_activation(name)]
         layer_of = {index: layer.name for layer in layers for index in layer.nodes}
         layer_ops = frozenset(layer.op for layer in layers)
-        roles = [role_of(node.op_type, node.domain, layer_ops) for node in graph.nodes]
+        left = _left_in_float(graph)
+        roles = [
+            Role.FLOAT if index in left else role_of(node.op_type, node.domain, layer_ops)
+            for index, node in enumerate(graph.nodes)
+        ]
         roles = [
             Role.FLOAT if role is Role.LAYER and index not in layer_of else role for index, role in enumerate(roles)
         ]
@@ -60,6 +66,7 @@ class Topology:
             source = graph.producer.get(node.input[0]) if node.input else None
             if (
                 source is not None
+                and index not in left
                 and (is_activation(node.op_type) or _bounds_channels(graph, index))
                 and roles[source] in (Role.LAYER, Role.COMPUTE)
                 and node.input[0] not in graph.outputs
@@ -101,6 +108,17 @@ class EdgeTypes:
     """The type a reader (node index, input position) wants; without an entry it takes the tensor as it is."""
 
 
+def _left_in_float(graph: FloatGraph) -> frozenset[int]:
+    """Nodes that the user leaves in float, and those that only move what such nodes write."""
+    left: set[int] = set()
+    for index, node in enumerate(graph.nodes):
+        moves = role_of(node.op_type, node.domain, frozenset()) is Role.MOVER
+        moved = [node.input[position] for position in moving_inputs(node.op_type, len(node.input))] if moves else []
+        if is_left_in_float(node) or (moved and all(graph.producer.get(name) in left for name in moved)):
+            left.add(index)
+    return frozenset(left)
+
+
 def _bounds_channels(graph: FloatGraph, index: int) -> bool:
     """Whether a node is the second half of a Clip with one bound a channel: a Min behind a Relu (`equalization`)."""
     node = graph.nodes[index]
@@ -110,8 +128,8 @@ def _bounds_channels(graph: FloatGraph, index: int) -> bool:
     return graph.nodes[graph.producer[node.input[0]]].op_type == "Relu" and len(dims) > 1 and math.prod(dims) == dims[1]
 
 
-def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision) -> EdgeTypes:
-    """Apply the rules to a plan, from the graph's outputs back to its inputs."""
+def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision, dual: bool = False) -> EdgeTypes:
+    """Apply the rules to a plan, from the graph's outputs back to its inputs; with `dual` pairs if asked for."""
     graph = topology.graph
     precisions, named = dict(plan.layers), dict(plan.tensors)
     base: dict[str, DataType] = {}
@@ -119,7 +137,7 @@ def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision) -> Edge
     for index in range(len(graph.nodes) - 1, -1, -1):
         for name in graph.nodes[index].output:
             written_by_quantized = topology.roles[index] is not Role.FLOAT
-            _settle(topology, name, written_by_quantized, wide.activations, named, base, demand)
+            _settle(topology, name, written_by_quantized, wide.activations, named, base, demand, dual)
         for position in topology.quantized_inputs(index):
             own = named.get(graph.nodes[index].input[position])
             if own is not None and not _has_weight(topology, index):
@@ -129,7 +147,7 @@ def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision) -> Edge
             if wanted is not None:
                 demand[index, position] = wanted
     for name in graph.inputs:
-        _settle(topology, name, False, wide.activations, named, base, demand)
+        _settle(topology, name, False, wide.activations, named, base, demand, dual)
     return EdgeTypes(base, demand)
 
 
@@ -165,6 +183,7 @@ def _settle(
     named: Mapping[str, DataType],
     base: dict[str, DataType],
     demand: dict[tuple[int, int], DataType],
+    dual: bool,
 ) -> None:
     """Decide what a tensor carries, once all its readers' demands are known."""
     graph = topology.graph
@@ -182,6 +201,6 @@ def _settle(
     kinds = {kind or wide for kind in wanted} if touched else set()
     if not kinds:
         return
-    carried = kinds.pop() if len(kinds) == 1 else wide
+    carried = kinds.pop() if len(kinds) == 1 and not dual else wide
     if carried is not DataType.FLOAT32:
         base[name] = carried

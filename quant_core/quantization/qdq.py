@@ -93,7 +93,8 @@ class _Writing:
         self.topology = writer.quantizer.topology
         self.precisions = dict(plan.layers)
         self.named = dict(plan.tensors)
-        self.types: EdgeTypes = edge_types(self.topology, plan, writer.quantizer.config.wide)
+        config = writer.quantizer.config
+        self.types: EdgeTypes = edge_types(self.topology, plan, config.wide, config.dual_pairs)
         self.nodes: list[onnx.NodeProto] = []
         self.units: list[int] = []
         self.written: set[str] = set()
@@ -208,8 +209,7 @@ class _Writing:
             return name
         bias = self.quantizer.bias(self.unit, layer, precision)
         result = f"{self.graph.nodes[self.unit].name}/bias/{precision}"
-        qparams = QParams(DataType.INT32, bias.scale, np.zeros(bias.scale.shape, np.int64))
-        return self.stored(result, bias.codes, qparams, 0 if bias.scale.ndim else None)
+        return self.stored(result, bias.codes, bias.qparams, 0 if bias.qparams.scale.ndim else None)
 
     def rounded(self, name: str, dtype: DataType) -> str:
         """Write a constant held in a floating-point type, once: folded into float32, or behind a Cast."""

@@ -32,12 +32,12 @@ _BIAS_LIMIT = 2**31 - 1
 
 @dataclass(frozen=True)
 class Bias:
-    """A bias in int32 at scale input x weight."""
+    """A bias in int32 at scale input x weight, or in the type of the weights at a scale of its own."""
 
-    codes: NDArray[np.int32]
+    codes: NDArray[np.generic]
     """One per output channel."""
-    scale: NDArray[np.float32]
-    """A scalar, or one per output channel."""
+    qparams: QParams
+    """Of all codes, or one per output channel."""
 
 
 class Quantizer:
@@ -154,7 +154,7 @@ class Quantizer:
         needed = np.zeros(shape, np.float32)
         for index in layer.nodes:
             bias = self.bias_name(index)
-            if bias is None:
+            if bias is None or self.config.holds_bias_as_weight(precision):
                 continue
             magnitude = np.abs(np.asarray(self.graph.constant(bias), np.float64)).ravel()
             least = magnitude / (_BIAS_LIMIT * float(self._input_scale(index, precision)))
@@ -205,13 +205,17 @@ class Quantizer:
         name = self.bias_name(index)
         assert name is not None  # callers ask only for nodes that have one
         values = np.asarray(self.graph.constant(name), np.float32)
+        shifted = values.astype(np.float64) + self.weight(layer_name, precision).bias_shift
+        if self.config.holds_bias_as_weight(precision):
+            own = shifted.astype(np.float32)
+            qparams = constant_qparams(own, precision.weights, True, self.config)
+            return Bias(quantize(own, qparams), qparams)
         weight_scale = self.weight(layer_name, precision).qparams.scale
         if weight_scale.ndim and len(weight_scale) != len(values):  # a grouped ConvTranspose repeats its channels
             weight_scale = np.tile(weight_scale, len(values) // len(weight_scale))
         scale = np.asarray(self._input_scale(index, precision) * weight_scale, np.float32)
-        shifted = values.astype(np.float64) + self.weight(layer_name, precision).bias_shift
         codes = np.clip(np.rint(shifted / scale), -_BIAS_LIMIT, _BIAS_LIMIT)
-        return Bias(codes.astype(np.int32), scale)
+        return Bias(codes.astype(np.int32), QParams(DataType.INT32, scale, np.zeros(scale.shape, np.int64)))
 
     def _input_scale(self, index: int, precision: Precision) -> np.float32:
         qparams = self.activation(self.graph.nodes[index].input[0], precision.activations)

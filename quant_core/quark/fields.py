@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.quark.names import CalibrationMethod, QuantFormat, QuantType
@@ -32,18 +33,18 @@ QUANTIZATION_FIELDS: Mapping[str, Field] = {
     "quant_format": Field(QuantFormat.QDQ),
     "activation_type": Field(QuantType.QInt8),
     "weight_type": Field(QuantType.QInt8),
-    "input_nodes": Field(_NONE, "name the nodes outside in nodes_to_exclude"),
-    "output_nodes": Field(_NONE, "name the nodes outside in nodes_to_exclude"),
+    "input_nodes": Field(_NONE),
+    "output_nodes": Field(_NONE),
     "op_types_to_quantize": Field(_NONE),
     "nodes_to_quantize": Field(_NONE),
-    "extra_op_types_to_quantize": Field(_NONE, "every operator that can be quantized is"),
+    "extra_op_types_to_quantize": Field(_NONE),
     "nodes_to_exclude": Field(_NONE),
-    "subgraphs_to_exclude": Field(_NONE, "name the nodes in nodes_to_exclude"),
+    "subgraphs_to_exclude": Field(_NONE),
     "specific_tensor_precision": Field(False),
-    "execution_providers": Field(("CPUExecutionProvider",), "calibration and measurements run on the CPU"),
+    "execution_providers": Field(("CPUExecutionProvider",)),
     "per_channel": Field(False),
     "reduce_range": Field(False, "use a narrower weight_type, or calibrate_method"),
-    "optimize_model": Field(True, "constants and batch norms are always folded: scales belong to the folded weights"),
+    "optimize_model": Field(True),
     "use_dynamic_quant": Field(False, "give calibration data: scales are static"),
     "use_external_data_format": Field(False),
     "convert_fp16_to_fp32": Field(False, "give the model in float32"),
@@ -58,10 +59,19 @@ QUANTIZATION_FIELDS: Mapping[str, Field] = {
     "debug_mode": Field(False, "read the report of quant_core.layer_wise"),
     "crypto_mode": Field(False, "encrypt the file afterwards"),
     "print_summary": Field(True),
-    "ignore_warnings": Field(True, "use Python's warnings filters"),
+    "ignore_warnings": Field(True),
     "extra_options": Field({}),
 }
 """The fields of QuantizationConfig."""
+
+_NPU = """ConvertBNToConv ConvertReduceMeanToGlobalAvgPool SplitLargeKernelPool ConvertSplitToSlice ConvertClipToRelu
+    SimulateDPU ConvertLeakyReluToDPUVersion ConvertSigmoidToHardSigmoid ConvertHardSigmoidToDPUVersion
+    ConvertAvgPoolToDPUVersion ConvertClipToDPUVersion ConvertReduceMeanToDPUVersion ConvertSoftmaxToDPUVersion
+    NPULimitationCheck AdjustShiftCut AdjustShiftBias AdjustShiftRead AdjustShiftWrite AdjustHardSigmoid
+    AdjustShiftSwish AlignConcat AlignPool AlignPad AlignSlice AlignTranspose AlignReshape ReplaceClip6Relu
+    RemoveQDQInstanceNorm RemoveQDQMulAdd RemoveQDQConvGelu""".split()
+_WITH_FOLDING = "activations are fused, and constants and batch norms folded, as optimize_model says"
+_BLOCK_TYPES = "use QInt8 or QBFloat16: block floating point is not a type here"
 
 EXTRA_FIELDS: Mapping[str, Field] = {
     "MixedPrecisionTensor": Field({}),
@@ -69,8 +79,38 @@ EXTRA_FIELDS: Mapping[str, Field] = {
     "PowerOfTwoRounding": Field("up"),
     "Percentile": Field(99.999),
     "ActivationSymmetric": Field(True),
+    "CalibDataSize": Field(None),
+    "Int32Bias": Field(True),
     "WeightSymmetric": Field(True, "use an unsigned weight_type"),
-    "Int32Bias": Field(True, "biases are int32 at the scale of input times weight"),
+    "Int16Bias": Field(False, "use Int32Bias=False with 16-bit weights"),
+    "QuantizeBias": Field(True, "biases of quantized layers are always quantized; see Int32Bias"),
+    "UseUnsignedReLU": Field(False, "use ActivationSymmetric=False"),
+    "CalibTensorRangeSymmetric": Field(False, "use ActivationSymmetric"),
+    "CalibMovingAverage": Field(False, "use calibrate_method=Percentile"),
+    "MinMSEMode": Field("All", "the error is that over all calibration data"),
+    "Int16Scale": Field(False, "use PowerOfTwoMethod"),
+    "UseRandomData": Field(False, "give calibration data: ranges of noise say nothing"),
+    "MatMulConstBOnly": Field(False, "name the others in nodes_to_exclude"),
+    "AddQDQPairToWeight": Field(False, "weights are stored as codes"),
+    "DedicatedQDQPair": Field(False, "a tensor has one pair for each type it is read in"),
+    "OpTypesToExcludeOutputQuantization": Field(_NONE, "name the nodes in nodes_to_exclude"),
+    "WeightsOnly": Field(False, "use quant_core with the precision of the weights"),
+    "AlignEltwiseQuantType": Field(False, "constant operands have the activation type anyway"),
+    "QuantizeAllOpTypes": Field(False, "every operator that can be quantized is"),
+    "CLESteps": Field(1, "channels are equalized until they are alike"),
+    "UseGPTQ": Field(False, "use quant_core with round_weights='gptq'"),
+    "UseMatMulNBits": Field(False, "use QInt4 weights, in quant_core with block_size"),
+    "FastFinetune": Field({}, "use quant_core with round_weights='gptq' and correct_bias=True"),
+    "SmoothAlpha": Field(0.5, "use include_cle"),
+    "SimplifyModel": Field(True, _WITH_FOLDING),
+    "FoldBatchNorm": Field(True, _WITH_FOLDING),
+    "FoldRelu": Field(False, _WITH_FOLDING),
+    "ConvertOpsetVersion": Field(None, "models are brought to opset 21 where that is faithful"),
+    "FixShapes": Field("", "fix the shapes of the model before"),
+    "SaveTensorHistFig": Field(False, "read the report of quant_core.layer_wise"),
+    "BFPAttributes": Field({}, _BLOCK_TYPES),
+    "MXAttributes": Field({}, _BLOCK_TYPES),
+    **{name: Field(False, "it belongs to enable_npu_cnn, which is not built") for name in _NPU},
 }
 """The keys of extra_options."""
 
@@ -80,7 +120,7 @@ AUTO_MIX_FIELDS: Mapping[str, Field] = {
     "TargetQuantType": Field(None),
     "ActTargetQuantType": Field(None),
     "WeightTargetQuantType": Field(None),
-    "BiasTargetQuantType": Field(None, "biases are int32 at the scale of input times weight"),
+    "BiasTargetQuantType": Field(None),
     "TargetTensors": Field(_NONE),
     "TargetIndices": Field(_NONE),
     "ExcludeIndices": Field(_NONE),
@@ -88,15 +128,15 @@ AUTO_MIX_FIELDS: Mapping[str, Field] = {
     "L2Target": Field(None),
     "Top1AccTarget": Field(None),
     "EvaluateFunction": Field(None),
-    "NumTarget": Field(0, "rank with L2Target, then name the layers in TargetIndices"),
-    "NoInputQDQShared": Field(False, "a layer whose input has other readers gets a pair of its own"),
-    "DualQuantNodes": Field(False, "a narrow pair stands behind a wide one just where the tensor has wide readers"),
+    "NumTarget": Field(0),
+    "NoInputQDQShared": Field(True),
+    "DualQuantNodes": Field(False),
     "AutoMixUseFastFT": Field(False, "use quant_core with round_weights='gptq' and correct_bias=True"),
 }
 """The keys of extra_options['AutoMixprecision']."""
 
 
-def checked(given: object, fields: Mapping[str, Field], where: str) -> dict[str, object]:
+def checked(given: object, fields: Mapping[str, Field], where: str) -> dict[str, Any]:
     """All fields, with what was given or else the default.
 
     Raises InputError for a key that is none, UnsupportedError for one that is not built.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import nullcontext
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.quark.accuracy import evaluating
-from quant_core.quark.readers import Items, first_samples, read_items, replayed, size
-from quant_core.quark.translation import Config, QuantizationConfig
+from quant_core.quark.readers import Items, first_samples, read_items, read_path, replayed, size
+from quant_core.quark.selection import left_in_float
+from quant_core.quark.translation import Config
 from quant_core.results.outcome import Outcome
 from quant_core.storage.references import atomic_copy
 from quant_core.storage.tables import facts
@@ -40,15 +43,22 @@ class ModelQuantizer:
         model_input: str | os.PathLike[str] | onnx.ModelProto,
         model_output: str | os.PathLike[str] | None = None,
         calibration_data_reader: Any = None,
+        calibration_data_path: str | os.PathLike[str] | None = None,
+        algorithms: Sequence[object] | None = None,
     ) -> onnx.ModelProto | None:
         """Write the quantized model to `model_output`; return it where no path is given.
 
+        Calibration data are a reader's, or those at a path or URL (a folder of .npy or .npz, a file).
         Raises InputError for unusable input and TargetError when the wide model misses the target already; nothing
         is written then.
         """
-        items = read_items(calibration_data_reader)
-        with tempfile.TemporaryDirectory() as temporary:
+        if algorithms:
+            raise UnsupportedError(
+                "quantize_model: algorithms are not built; use include_cle and include_auto_mp of QuantizationConfig"
+            )
+        with tempfile.TemporaryDirectory() as temporary, self._warnings():
             folder = Path(temporary)
+            items = _items(calibration_data_reader, calibration_data_path, folder)
             outcome = self._run(_model_file(model_input, folder), items, folder)
             if self.config.fields["print_summary"]:
                 print(str(outcome).removesuffix(f" ({outcome.folder})"))
@@ -57,21 +67,40 @@ class ModelQuantizer:
             _write(outcome, Path(model_output), bool(self.config.fields["use_external_data_format"]))
             return None
 
+    @contextmanager
+    def _warnings(self) -> Iterator[None]:
+        """Silence warnings, all but those of AutoMixprecision, if that is asked for."""
+        with warnings.catch_warnings():
+            if self.config.fields["ignore_warnings"]:
+                warnings.simplefilter("ignore")
+                warnings.filterwarnings("default", message="AutoMixprecision")
+            yield
+
     def _run(self, model: Path, items: Items, folder: Path) -> Outcome:
-        config = self.config
-        given: dict[str, Any] = {"calibration": replayed(items), "output": folder / "out", "cache": folder / "cache"}
-        if not config.searches:
-            return layer_wise(model, tensors=_types(config, model, folder), config=config.named(), **given)
+        config, cache = self.config, folder / "cache"
         scored = first_samples(items, config.auto["DataSize"])
+        table = prepare(refer_model(model), machine=Machine(cache), **config.named().preparation())
+        graph, layers = prepared_graph(facts(table)["prepared"], cache), layers_from_table(table)
+        left = left_in_float(config.fields, graph, layers)
+        given: dict[str, Any] = {
+            "calibration": replayed(first_samples(items, config.extra["CalibDataSize"])),
+            "evaluation": replayed(scored),
+            "output": folder / "out",
+            "cache": cache,
+        }
+        if not config.searches:
+            return layer_wise(model, tensors=config.types(left, layers, graph), config=config.named(left), **given)
         sizes = [size(item) for item in scored]
         with nullcontext() if config.evaluate is None else evaluating(config.evaluate, sizes):
-            return auto_mixed_precision(model, evaluation=replayed(scored), config=config.search(), **given)
+            return auto_mixed_precision(model, config=config.search(left, layers, graph), **given)
 
 
-def _types(config: QuantizationConfig, model: Path, folder: Path) -> dict[str, list[str]]:
-    settings = config.named()
-    table = prepare(refer_model(model), settings.candidate_ops, Machine(folder / "cache"), settings.equalize)
-    return config.types(prepared_graph(facts(table)["prepared"], folder / "cache"), layers_from_table(table))
+def _items(reader: Any, path: str | os.PathLike[str] | None, folder: Path) -> Items:
+    if path is None:
+        return read_items(reader)
+    if reader is not None:
+        raise InputError("quantize_model: calibration_data_reader and calibration_data_path exclude each other")
+    return read_path(path, folder / "cache")
 
 
 def _model_file(model: str | os.PathLike[str] | onnx.ModelProto, folder: Path) -> Path:

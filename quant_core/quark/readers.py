@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +12,9 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader
 
 from quant_core.errors import InputError
-from quant_core.storage.data import DataReader
+from quant_core.storage.data import DataReader, open_dataset, refer_data
 
-__all__ = ["CalibrationDataReader", "Items", "read_items"]
+__all__ = ["CalibrationDataReader", "Items", "first_samples", "read_items", "read_path", "replayed", "size"]
 
 Items = list[dict[str, NDArray[np.generic]]]
 """What a reader handed out, item by item."""
@@ -39,6 +41,12 @@ def read_items(reader: Any) -> Items:
     if not items:
         raise InputError("calibration_data_reader handed out no batch; is it used up?")
     return items
+
+
+def read_path(path: str | os.PathLike[str], cache: Path) -> Items:
+    """The data at a path or URL, one item a sample; raises InputError where they cannot be read."""
+    data = open_dataset(refer_data(os.fspath(path), cache), cache)
+    return [data.batch(np.arange(row, row + 1)) for row in range(data.count)]
 
 
 def first_samples(items: Items, count: int | None) -> Items:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, config_from, validated
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
+from quant_core.model.operators import DEFAULT_LAYER_OPS
+from quant_core.model.sessions import check_providers
 from quant_core.precision import DataType
 from quant_core.quark.accuracy import METRIC, EvaluateFunction
 from quant_core.quark.fields import AUTO_MIX_FIELDS, EXTRA_FIELDS, QUANTIZATION_FIELDS, checked
@@ -23,11 +24,12 @@ from quant_core.quark.names import (
     VitisQuantFormat,
     VitisQuantType,
 )
+from quant_core.quark.selection import check_op_types, quantized_name, shares_its_input
 
 __all__ = ["Config", "QuantizationConfig"]
 
-_SELECTING = ("op_types_to_quantize", "nodes_to_quantize", "nodes_to_exclude")
 _NAMING = ("TargetTensors", "TargetIndices", "ExcludeIndices")
+_NOTHING: tuple[object, ...] = (None, (), [], 0)
 
 
 class QuantizationConfig:
@@ -46,6 +48,9 @@ class QuantizationConfig:
         if self.fields["include_auto_mp"] and self.fields["specific_tensor_precision"]:
             raise UnsupportedError("specific_tensor_precision beside include_auto_mp is not built; use one of them")
         _check_format(self.fields["quant_format"])
+        check_op_types(self.fields)
+        check_providers(self.fields["execution_providers"])
+        _check_count("extra_options: CalibDataSize", self.extra["CalibDataSize"])
         if self.fields["include_auto_mp"]:
             self._check_auto()
         self.settings()
@@ -61,19 +66,25 @@ class QuantizationConfig:
             raise InputError("AutoMixprecision: give ActTargetQuantType, WeightTargetQuantType or TargetQuantType")
         if (auto["Top1AccTarget"] is None) != (auto["EvaluateFunction"] is None):
             raise InputError("AutoMixprecision: Top1AccTarget and EvaluateFunction go together")
-        chosen = [name for name in ("L2Target", "Top1AccTarget", *_NAMING) if auto[name] not in (None, (), [])]
+        limits = [name for name in ("L2Target", "Top1AccTarget") if auto[name] is not None]
+        chosen = limits + [name for name in ("NumTarget", *_NAMING) if auto[name] not in _NOTHING]
         if len(chosen) > 1:
             raise InputError(f"AutoMixprecision: {' and '.join(chosen)} exclude each other; give one")
-        if auto["DataSize"] is not None and auto["DataSize"] < 1:
-            raise InputError(f"AutoMixprecision: DataSize must be at least 1, not {auto['DataSize']}")
-        selected = [name for name in _SELECTING if self.fields[name]]
-        if self.searches and selected:
-            raise UnsupportedError(f"{selected[0]} beside a target is not built; use TargetOpType")
+        if auto["TargetTensors"] and auto["DualQuantNodes"]:
+            raise InputError("AutoMixprecision: TargetTensors and DualQuantNodes exclude each other; give one")
+        _check_count("AutoMixprecision: DataSize", auto["DataSize"])
+        _check_count("AutoMixprecision: NumTarget", auto["NumTarget"] or None)
+        unknown = sorted(set(auto["TargetOpType"]).difference(DEFAULT_LAYER_OPS))
+        if unknown:
+            raise UnsupportedError(
+                f"AutoMixprecision: TargetOpType {unknown[0]!r} has no weights to narrow; "
+                f"use {', '.join(DEFAULT_LAYER_OPS)}, or quant_core with candidates='all'"
+            )
 
     @property
     def searches(self) -> bool:
-        """Whether a target decides what is narrowed."""
-        return self.auto["L2Target"] is not None or self.auto["Top1AccTarget"] is not None
+        """Whether a ranking of layers decides what is narrowed."""
+        return any(self.auto[name] is not None for name in ("L2Target", "Top1AccTarget")) or self.auto["NumTarget"] > 0
 
     @property
     def evaluate(self) -> EvaluateFunction | None:
@@ -95,12 +106,30 @@ class QuantizationConfig:
             "symmetric": bool(self.extra["ActivationSymmetric"]),
             "per_channel": bool(self.fields["per_channel"]),
             "equalize": bool(self.fields["include_cle"]),
+            "optimize": bool(self.fields["optimize_model"]),
+            "providers": tuple(self.fields["execution_providers"]),
+            "biases": self._biases(),
+            "dual_pairs": bool(self.auto["DualQuantNodes"]),
         }
         for option, name in (("Percentile", "percentile"), ("PowerOfTwoRounding", "power_of_two_rounding")):
             if self.extra[option] != EXTRA_FIELDS[option].default:
                 found[name] = self.extra[option]
         validated(LayerWiseConfig, found)
         return found
+
+    def _biases(self) -> str:
+        """Which biases have the type of their weights."""
+        everywhere, given = "int32" if self.extra["Int32Bias"] else "as-weights", self.auto["BiasTargetQuantType"]
+        if given is None:
+            return everywhere
+        allowed = [self.narrow()[1], *([DataType.INT32] if everywhere == "int32" else [])]
+        chosen = data_type(given, "BiasTargetQuantType")
+        if chosen not in allowed:
+            raise InputError(
+                f"AutoMixprecision: BiasTargetQuantType must be the type of the weights ({allowed[0]})"
+                f"{' or int32' if len(allowed) > 1 else ''}, not {chosen}"
+            )
+        return everywhere if chosen is DataType.INT32 or everywhere == "as-weights" else "narrow-as-weights"
 
     def _type(self, field: str) -> DataType:
         return data_type(self.fields[field], field)
@@ -116,53 +145,49 @@ class QuantizationConfig:
         )
         return activations, weights
 
-    def search(self) -> MixedPrecisionConfig:
-        """The configuration of the documented rule: down the ranking, until the target is about to break."""
-        top1 = self.auto["Top1AccTarget"]
-        target = {"metric": "l2", "limit": self.auto["L2Target"]}
-        if top1 is not None:
-            target = {"metric": "metric_drop", "limit": top1, "function": METRIC}
+    def search(self, left: Sequence[str], layers: Sequence[Layer], graph: FloatGraph) -> MixedPrecisionConfig:
+        """The configuration of the documented rule: down the ranking, until the target is about to break.
+
+        `left` are the nodes that stay in float, `layers` all that is quantized without them.
+        """
+        auto, ops = self.auto, [op for op in DEFAULT_LAYER_OPS if op in self.auto["TargetOpType"]]
+        target = {"metric": "l2", "limit": auto["L2Target"]}
+        if auto["Top1AccTarget"] is not None:
+            target = {"metric": "metric_drop", "limit": auto["Top1AccTarget"], "function": METRIC}
+        listed = {quantized_name(layer, graph, left): layer for layer in layers if layer.op in ops}
+        wide = [name for name, layer in listed.items() if name is not None and self._skips(layer, graph)]
         return config_from(
             **self.settings(),
             narrow=(_precision(*self.narrow()),),
-            search="linear",
+            search="bisect" if auto["NumTarget"] else "linear",
+            most_layers=auto["NumTarget"] or None,
+            rank="l2-float",
             samples="all",
-            layer_ops=tuple(self.auto["TargetOpType"]),
-            output=self.auto["OutputIndex"],
+            layer_ops=tuple(ops),
+            exclude=tuple(left),
+            keep_wide=tuple(wide),
+            output=auto["OutputIndex"],
             target=target,
         )
 
-    def named(self) -> LayerWiseConfig:
-        """The configuration where names decide; every quantized operator can be named then."""
-        return validated(LayerWiseConfig, {**self.settings(), "candidates": "all", "output": self.auto["OutputIndex"]})
+    def _skips(self, layer: Layer, graph: FloatGraph) -> bool:
+        return bool(self.auto["NoInputQDQShared"]) and shares_its_input(layer, graph)
 
-    def types(self, graph: FloatGraph, layers: Sequence[Layer]) -> dict[str, list[str]]:
-        """Which layers and tensors of a prepared model have which type."""
+    def named(self, left: Sequence[str] = ()) -> LayerWiseConfig:
+        """The configuration where names decide; every quantized operator can be named then."""
+        settings = {**self.settings(), "exclude": tuple(left), "candidates": "all"}
+        return validated(LayerWiseConfig, {**settings, "output": self.auto["OutputIndex"]})
+
+    def types(self, left: Sequence[str], layers: Sequence[Layer], graph: FloatGraph) -> dict[str, list[str]]:
+        """Which layers and tensors of a prepared model have which type; arguments as of `search`."""
         found: dict[str, list[str]] = {}
         for kind, names in self.extra["MixedPrecisionTensor"].items():
             found.setdefault(str(data_type(kind, "MixedPrecisionTensor")), []).extend(f"tensor:{n}" for n in names)
-        left = set(self._left_float(layers))
-        if left:
-            written = [graph.nodes[at].output[0] for layer in layers if layer.name in left for at in layer.nodes]
-            found["float32"] = [f"layer:{name}" for name in sorted(left)]
-            found["float32"] += [f"tensor:{name}" for name in written if name in graph.outputs]
         if self.fields["include_auto_mp"]:
-            for kind, names in self._narrowed(layers, left).items():
-                found.setdefault(kind, []).extend(names)
+            found |= self._narrowed(left, layers, graph)
         return found
 
-    def _left_float(self, layers: Sequence[Layer]) -> list[str]:
-        ops, chosen, excluded = (list(self.fields[name]) for name in _SELECTING)
-        _check_known("op_types_to_quantize", ops, [layer.op for layer in layers])
-        for field, names in (("nodes_to_quantize", chosen), ("nodes_to_exclude", excluded)):
-            _check_known(field, names, [layer.name for layer in layers])
-        return [
-            layer.name
-            for layer in layers
-            if layer.name in excluded or (ops and layer.op not in ops) or (chosen and layer.name not in chosen)
-        ]
-
-    def _narrowed(self, layers: Sequence[Layer], left: set[str]) -> Mapping[str, list[str]]:
+    def _narrowed(self, left: Sequence[str], layers: Sequence[Layer], graph: FloatGraph) -> dict[str, list[str]]:
         """What AutoMixprecision narrows without a target."""
         activations, weights = self.narrow()
         if self.auto["TargetTensors"]:
@@ -172,9 +197,9 @@ class QuantizationConfig:
                 found.setdefault(str(weights if name in owned else activations), []).append(f"tensor:{name}")
             return found
         listed = [layer for layer in layers if layer.op in self.auto["TargetOpType"]]
-        positions = self._positions(len(listed))
-        names = [f"layer:{listed[at].name}" for at in positions if listed[at].name not in left]
-        return {_precision(activations, weights): names} if names else {}
+        chosen = [listed[at] for at in self._positions(len(listed)) if not self._skips(listed[at], graph)]
+        names = [name for layer in chosen if (name := quantized_name(layer, graph, left)) is not None]
+        return {_precision(activations, weights): [f"layer:{name}" for name in names]} if names else {}
 
     def _positions(self, count: int) -> list[int]:
         chosen, excluded = list(self.auto["TargetIndices"]), list(self.auto["ExcludeIndices"])
@@ -221,10 +246,6 @@ def _check_format(given: object) -> None:
         raise InputError(f"quant_format: {given!r} is neither a QuantFormat nor a VitisQuantFormat")
 
 
-def _check_known(field: str, names: Sequence[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            raise InputError(
-                f"{field}: nothing quantized is {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+def _check_count(where: str, given: object) -> None:
+    if given is not None and (not isinstance(given, int) or given < 1):
+        raise InputError(f"{where} must be a number of at least 1, not {given!r}")

@@ -44,8 +44,15 @@ _OPTIONS = (
     "calibrate_weights",
     "round_weights",
     "correct_bias",
+    "biases",
+    "dual_pairs",
+    "optimize",
     "equalize",
+    "providers",
     "candidates",
+    "exclude",
+    "keep_wide",
+    "most_layers",
     "output",
     "batch_size",
 )
@@ -133,9 +140,9 @@ def _flags(config: Mapping[str, Any]) -> list[str]:
         implied = name == "cost" and any(config.get(budget) is not None for budget in BUDGETS)
         if value is None or value == usual[name] or implied:
             continue
-        flag = f"--{name.replace('_', '-')}"
+        flag = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
         text = ",".join(value) if isinstance(value, list) else str(value)
-        flags.append(flag if value is True else f"{flag} {shlex.quote(text)}")
+        flags.append(flag if isinstance(value, bool) else f"{flag} {shlex.quote(text)}")
     return flags
 
 

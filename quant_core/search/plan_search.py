@@ -9,16 +9,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quant_core.config import SearchConfig
+from quant_core.model.selection import names_meant
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import METRICS, additive
 from quant_core.search import STRATEGIES, Choice, Space, Strategy, curve
 from quant_core.search.trials import Trials
 
-__all__ = ["search_curve", "search_plans", "search_space"]
+__all__ = ["narrowable", "search_curve", "search_plans", "search_space"]
 
 
 _CURVE = 16
 """Plans that the frontier takes at least, besides those that the search has tried."""
+
+
+def narrowable(config: SearchConfig, names: list[str]) -> list[str]:
+    """The layers that a plan may narrow; raises InputError for a name in `keep_wide` that is no layer's."""
+    kept = names_meant(names, config.keep_wide, "keep_wide", "layer")
+    return [name for name in names if name not in kept]
 
 
 def search_plans(trials: Trials, ranking: pa.Table) -> None:
@@ -53,15 +61,20 @@ def search_space(trials: Trials, ranking: pa.Table) -> Space:
         losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - wide**2, 0.0)
     known = {_choice_of(trials, trial.plan): trials.measured(trial) for trial in trials.done}
     limit = config.target.limit
+    costs = np.array([[trials.cost.prices[name, precision] for precision in ladder] for name in names])
+    free = narrowable(config, names)
+    fixed = [index for index, name in enumerate(names) if name not in free]
+    costs[fixed] = costs[fixed, :1]  # nothing is to be had there
     return Space(
         losses=losses,
-        costs=np.array([[trials.cost.prices[name, precision] for precision in ladder] for name in names]),
-        ranking=tuple(moves),
+        costs=costs,
+        ranking=tuple(_of_first_layers(moves, config.most_layers)),
         # Without one, what was measured so far says which errors matter.
         limit=max(found.error for found in known.values()) if limit is None else additive(config.target.metric, limit),
         known=known,
         evaluations=config.evaluations,
         budget=None if trials.budget is None else trials.budget - trials.cost.fixed,
+        fixed=frozenset(fixed),
     )
 
 
@@ -79,6 +92,12 @@ def _losses(
         losses[layer, rung] = math.inf if math.isnan(row["loss"]) else row["loss"]
         moves.append((layer, rung))
     return losses, moves
+
+
+def _of_first_layers(moves: list[tuple[int, int]], most: int | None) -> list[tuple[int, int]]:
+    """The moves of so many layers, those that the ranking names first; all without a number."""
+    first = list(dict.fromkeys(layer for layer, _ in moves))[:most]
+    return [move for move in moves if move[0] in first]
 
 
 def _plan_of(trials: Trials, choice: Choice) -> PrecisionPlan:

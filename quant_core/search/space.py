@@ -65,6 +65,8 @@ class Space:
     """How many plans may be tried."""
     budget: float | None = None
     """The most a plan may cost, at least what the cheapest one does; None where the limit alone says what is good."""
+    fixed: frozenset[int] = frozenset()
+    """Numbers of the layers that stay on rung 0."""
 
     @property
     def wide(self) -> Choice:
@@ -73,8 +75,9 @@ class Space:
 
     @property
     def narrowest(self) -> Choice:
-        """The plan with every layer on the last rung."""
-        return (self.losses.shape[1] - 1,) * len(self.losses)
+        """The plan with every layer on the last rung that may be there."""
+        last = self.losses.shape[1] - 1
+        return tuple(0 if layer in self.fixed else last for layer in range(len(self.losses)))
 
     @property
     def cheapest(self) -> Choice:

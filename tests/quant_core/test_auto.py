@@ -17,7 +17,7 @@ from tests.models import MODELS, samples
 from tests.quant_core.workbench import distance, saved
 
 
-def config(limit: float = 0.05, metric: str = "l2", **options: object) -> MixedPrecisionConfig:
+def config(limit: float | None = 0.05, metric: str = "l2", **options: object) -> MixedPrecisionConfig:
     return config_from(target={"metric": metric, "limit": limit}, **{"wide": "a16w16"} | options)
 
 
@@ -338,3 +338,48 @@ def test_the_documented_ranking_is_by_the_distance_to_the_float_model(chain, tmp
 def test_the_search_goes_on_by_any_ranking(chain, tmp_path, rank):
     outcome = run(chain, tmp_path, config(0.005, rank=rank))
     assert outcome.met and outcome.manifest["narrowed"]["layers"] == 3
+
+
+@pytest.mark.parametrize("search", ["go-on", "bisect", "linear", "knapsack"])
+def test_layers_kept_wide_are_neither_probed_nor_narrowed(chain, tmp_path, search):
+    outcome = run(chain, tmp_path, config(9.0, search=search, keep_wide=["c*"], samples="all"))
+    assert {name for name, precision in outcome.plan.layers if str(precision) == "a8w8"} == {"fc"}
+    assert outcome.manifest["narrowed"]["of"] == 4
+    assert set(outcome.table("sensitivity").column("layer").to_pylist()) <= {"fc"}
+
+
+def test_a_frontier_leaves_layers_wide_that_are_kept_so(chain, tmp_path):
+    outcome = run(chain, tmp_path, config(9.0, frontier=True, keep_wide=["c1"]))
+    plans = [json.loads(text) for text in outcome.table("search").column("precisions").to_pylist()]
+    assert {plan["c1"] for plan in plans} == {"a16w16"}
+    assert len(plans) > 4
+
+
+def test_with_all_layers_kept_the_wide_model_is_shipped(chain, tmp_path):
+    outcome = run(chain, tmp_path, config(9.0, keep_wide=["*"]))
+    assert outcome.manifest["narrowed"]["layers"] == 0
+
+
+def test_a_layer_to_keep_that_is_not_there_is_an_error(chain, tmp_path):
+    with pytest.raises(InputError, match=r"keep_wide: no layer has the name 'fcc'; did you mean 'fc'\?"):
+        run(chain, tmp_path, config(keep_wide=["fcc"]))
+
+
+@pytest.mark.parametrize("search", ["bisect", "linear"])
+def test_so_many_layers_are_narrowed_the_first_of_the_ranking(chain, tmp_path, search):
+    outcome = run(chain, tmp_path, config(None, search=search, most_layers=2, samples="all"))
+    ranked = outcome.table("sensitivity").column("layer").to_pylist()
+    assert {name for name, precision in outcome.plan.layers if str(precision) == "a8w8"} == set(ranked[:2])
+    assert outcome.manifest["target"]["limit"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"most_layers": 2}, "most_layers: goes with search='linear' or 'bisect'"),
+        ({"most_layers": 2, "search": "bisect", "max_bops": 0.5}, "most_layers: a budget says how many"),
+    ],
+)
+def test_a_number_of_layers_goes_with_the_ranking_alone(options, said):
+    with pytest.raises(InputError, match=said):
+        config(**options)

@@ -108,3 +108,18 @@ def test_progress_counts_samples(tmp_path):
     with watched_by(log):
         calibrated(conv(batch="4"), samples(conv(), 11), tmp_path)
     assert (log.expected, log.done) == (11, 11)
+
+
+def test_calibration_runs_on_the_providers_asked_for(tmp_path, monkeypatch):
+    machine, asked = Machine(tmp_path / "cache", 1), []
+    opened = ort.InferenceSession
+    monkeypatch.setattr(
+        ort, "InferenceSession", lambda *given, **also: asked.append(also.get("providers")) or opened(*given, **also)
+    )
+    layers = prepare(refer(saved(conv(), tmp_path)), DEFAULT_LAYER_OPS, machine)
+    data = refer_data(samples(conv(), 2), machine.cache)
+    for providers in (["AzureExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]):
+        calibrate(layers, data, None, machine, providers)
+        assert asked[-1] == providers
+    with pytest.raises(InputError, match="'CUDAExecutionProvider' is not available here; there are .*CPUExecution"):
+        calibrate(layers, data, None, machine, ["CUDAExecutionProvider"])

@@ -280,7 +280,7 @@ def test_a_weight_scale_that_grows_for_a_bias_stays_a_power_of_two(tmp_path):
         made.quantizer.bias(made.layers[0].nodes[0], "m", made.config.wide),
     )
     assert (np.frexp(weight.qparams.scale)[0] == 0.5).all()
-    np.testing.assert_allclose(bias.codes * bias.scale.astype(np.float64), [1e3, -0.5], rtol=1e-5)
+    np.testing.assert_allclose(bias.codes * bias.qparams.scale.astype(np.float64), [1e3, -0.5], rtol=1e-5)
 
 
 # ---- weights

@@ -208,3 +208,17 @@ def test_a_constant_listed_as_an_input_is_a_constant(tmp_path):
         graph = prepared_graph(facts(prepared(model, tmp_path))["prepared"], tmp_path / "cache")
         assert [node.op_type for node in graph.nodes] == ["Conv", "Relu"]
         assert [value.name for value in graph.model.graph.input] == ["x"]
+
+
+def test_without_optimization_batch_norms_stay(tmp_path):
+    model = build(
+        """(float[N,3,4,4] x) => (float[N,4,4,4] y) {
+            [c] a = Conv(x, w)  [bn] b = BatchNormalization(a, s, t, m, v)  [r] y = Relu(b)
+        }""",
+        {"w": (4, 3, 1, 1), "s": (4,), "t": (4,), "m": (4,), "v": np.ones(4, np.float32)},
+    )
+    kinds = []
+    for optimize in (True, False):
+        table = prepare(refer(saved(model, tmp_path)), DEFAULT_LAYER_OPS, Machine(tmp_path / "c"), optimize=optimize)
+        kinds.append([node.op_type for node in prepared_graph(facts(table)["prepared"], tmp_path / "c").nodes])
+    assert kinds == [["Conv", "Relu"], ["Conv", "BatchNormalization", "Relu"]]

@@ -204,3 +204,23 @@ def test_a_tensor_named_float_carries_no_pair(named):
 def test_a_layer_of_two_activations_takes_each_as_it_is(named):
     _, demands = named("two-activations", q=NARROW)
     assert (demands["scores", 0], demands["scores", 1]) == (NARROW, WIDE)
+
+
+def test_dual_pairs_keep_the_wide_type_of_every_tensor(workbench):
+    made = workbench("three-readers")
+    plan = made.plan("one", "two", "three")
+    found = edge_types(made.quantizer.topology, plan, made.config.wide, dual=True)
+    assert set(found.base.values()) == {WIDE}
+    demanded = {made.graph.nodes[node].name: kind for (node, _), kind in found.demand.items()}
+    assert [demanded[name] for name in ("stem", "one", "two", "three")] == [WIDE, NARROW, NARROW, NARROW]
+
+
+def test_a_dual_pair_is_a_narrow_one_behind_the_wide_one(workbench):
+    written = [
+        [
+            node.op_type
+            for node in workbench("chain", dual_pairs=dual).exported(workbench("chain").plan("c2")).graph.node
+        ]
+        for dual in (False, True)
+    ]
+    assert written[1].count("QuantizeLinear") == written[0].count("QuantizeLinear") + 1

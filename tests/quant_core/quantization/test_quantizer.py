@@ -11,7 +11,7 @@ from quant_core.quantization.numerics import dequantize
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.weights import weight_axis
 from tests.models import MODELS, build
-from tests.quant_core.workbench import bench
+from tests.quant_core.workbench import bench, same
 
 WIDE, NARROW = Precision.parse("a16w8"), Precision.parse("a8w8")
 
@@ -115,7 +115,7 @@ def test_biases_follow_input_and_weight_of_each_precision(workbench, name, per_c
                 input_scale = made.quantizer.activation(tensor, precision.activations).scale
                 weight_scale = made.quantizer.weight(layer.name, precision).qparams.scale
                 scale = np.resize(input_scale * weight_scale, len(values))  # channels of a group repeat
-                np.testing.assert_array_equal(np.broadcast_to(bias.scale, values.shape), scale)
+                np.testing.assert_array_equal(np.broadcast_to(bias.qparams.scale, values.shape), scale)
                 assert (np.abs(bias.codes * scale.astype(np.float64) - values) <= scale * 0.500001).all()
                 checked += 1
     assert checked
@@ -128,7 +128,7 @@ def test_weight_scale_grows_where_a_bias_would_overflow(tmp_path, per_channel, s
     for precision in (WIDE, NARROW):
         bias = made.quantizer.bias(made.layers[0].nodes[0], "m", precision)
         assert np.abs(bias.codes.astype(np.float64)).max() <= 2**31 - 1
-        restored = bias.codes.astype(np.float64) * bias.scale
+        restored = bias.codes.astype(np.float64) * bias.qparams.scale
         np.testing.assert_allclose(restored[0], size, rtol=1e-5)
         # Only the channel that needs it grows.
         if per_channel:
@@ -197,3 +197,24 @@ def test_numbers_do_not_depend_on_what_was_asked_before(workbench, name):
             first, second = fresh.weight(layer.name, precision), made.quantizer.weight(layer.name, precision)
             assert first.codes.tobytes() == second.codes.tobytes()
             assert first.qparams.scale.tobytes() == second.qparams.scale.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("biases", "kinds"),
+    [
+        ("int32", (DataType.INT32, DataType.INT32)),
+        ("narrow-as-weights", (DataType.INT32, DataType.INT8)),
+        ("as-weights", (DataType.INT16, DataType.INT8)),
+    ],
+)
+def test_a_bias_has_the_type_asked_for_and_holds_its_values(workbench, biases, kinds):
+    made = workbench("chain", biases=biases, wide="a16w16")
+    index, values = made.layers[0].nodes[0], np.asarray(made.graph.constant("b1"), np.float64)
+    for precision, kind in zip((made.config.wide, NARROW), kinds, strict=True):
+        bias = made.quantizer.bias(index, made.names[0], precision)
+        assert bias.qparams.dtype is kind
+        assert bias.codes.dtype == kind.numpy_type
+        steps = np.abs(bias.codes * bias.qparams.scale.astype(np.float64) - values) / bias.qparams.scale
+        assert (steps <= 0.5001).all()
+    plan = made.plan(made.names[0])
+    assert same(made.simulate(plan), made.ship(plan))

@@ -108,8 +108,8 @@ def test_the_mean_of_a_layers_output_is_kept(workbench):
     lost = ((made.graph.constant(first.weight) - dequantize(weight.codes, weight.qparams, weight.axis)) * mean).sum(
         (1, 2, 3)
     )
-    shift = corrected.bias(0, name, NARROW).codes * corrected.bias(0, name, NARROW).scale
-    shift = shift - plain.bias(0, name, NARROW).codes * plain.bias(0, name, NARROW).scale
+    shift = corrected.bias(0, name, NARROW).codes * corrected.bias(0, name, NARROW).qparams.scale
+    shift = shift - plain.bias(0, name, NARROW).codes * plain.bias(0, name, NARROW).qparams.scale
     np.testing.assert_allclose(shift, lost, atol=0.05 * np.abs(lost).max())
 
 
