@@ -106,6 +106,8 @@ def command(manifest: Manifest, limit: float | None = None) -> str:
     """The command of this run, with another limit if one is given."""
     target, config, sources = manifest["target"], manifest["config"], manifest.get("sources", {})
     places = {name: sources.get(name) or unknown for name, unknown in _UNKNOWN.items()}
+    if _job(manifest) == "pick":
+        return _pick_command(manifest, places["output"])
     parts = [f"narrowcast {_job(manifest)} {shlex.quote(places['model'])}"]
     if _job(manifest) != "auto":  # whatever the plan was written in, the manifest has it as it is
         parts.append(f"--tensors {shlex.quote(places['output'].rstrip('/') + '/manifest.json')}")
@@ -125,6 +127,17 @@ def command(manifest: Manifest, limit: float | None = None) -> str:
     folder = places["output"] if limit is None else f"{places['output'].rstrip('/')}-{limit:g}"
     parts.append(f"--out {shlex.quote(folder)}")
     return " \\\n    ".join(parts)
+
+
+def _pick_command(manifest: Manifest, output: str) -> str:
+    target, budget = manifest["target"], manifest.get("budget")
+    parts = [f"narrowcast pick {shlex.quote(manifest['sources'].get('run', 'DIR'))}"]
+    if target["limit"] is not None and target["metric"] in _LIMITS:
+        parts.append(f"{_LIMITS[target['metric']]} {target['limit']:.10g}")
+    if budget is not None:
+        parts.append(f"--max-{budget['cost']} {budget['asked']}")
+        parts += [] if target["limit"] is not None else [f"--metric {target['metric']}"]
+    return " \\\n    ".join([*parts, f"--out {shlex.quote(output)}"])
 
 
 def _job(manifest: Manifest) -> str:

@@ -25,12 +25,13 @@ from quant_core.report import report_page
 from quant_core.report.verdict import is_met
 from quant_core.results.assurance import assurance
 from quant_core.results.outcome import FRONTIER_TABLES, Outcome
-from quant_core.results.output_place import MANIFEST
+from quant_core.results.output_place import MANIFEST, OutputPlace
 from quant_core.scoring.metrics import METRICS, scores_of
+from quant_core.search import within
 from quant_core.search.cost import CostModel, cost_summary
 from quant_core.search.frontier import frontier_table
 from quant_core.search.trials import Request, Shipped, Trials, target_score
-from quant_core.storage.references import Reference, atomic_copy, atomic_write, fetch, file_digest
+from quant_core.storage.references import Reference, atomic_copy, atomic_write, fetch, file_digest, made_folder
 from quant_core.storage.tables import WEIGHTS, facts, to_ipc
 from quant_core.storage.urls import shown
 
@@ -38,11 +39,13 @@ __all__ = [
     "Findings",
     "HeldOut",
     "Outcome",
-    "copy_model",
+    "budget_kept",
+    "calibration_shown",
     "engine_version",
     "manifest_json",
     "narrowed",
     "output_file",
+    "write_folder",
     "write_output",
 ]
 
@@ -74,27 +77,37 @@ class Findings:
 
 
 def write_output(findings: Findings) -> Outcome:
-    """Write the output folder, the manifest last: a folder with a manifest is complete."""
+    """Write the output folder of a run."""
     trials, shipped = findings.trials, findings.shipped
-    folder = trials.request.output.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
     manifest = _manifest(findings)
     tables = {
-        "layers": findings.trials.layers,
-        "calibration": _calibration(findings),
+        "layers": trials.layers,
+        "calibration": calibration_shown(
+            trials.calibration, trials.layers, shipped.plan, trials.request.config, trials.stages.machine.cache
+        ),
         "sensitivity": findings.ranking,
         "search": findings.trials.table(),
+        **_frontier(trials),
     }
-    copy_model(fetch(shipped.file, findings.trials.stages.machine.cache), shipped.file, folder)
-    atomic_write(folder / "report.html", report_page(manifest, tables).encode())
+    return write_folder(trials.request.output, manifest, tables, shipped.file, trials.stages.machine.cache)
+
+
+def write_folder(
+    place: OutputPlace, manifest: Mapping[str, Any], tables: Mapping[str, pa.Table], file: Reference, cache: Path
+) -> Outcome:
+    """Write a folder with a model and all that is known of it, the manifest last: one with a manifest is complete."""
+    folder = made_folder(place.folder)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    page = report_page(manifest, tables)
+    _copy_model(fetch(file, cache), file, folder)
+    atomic_write(folder / "report.html", page.encode())
     for name in FRONTIER_TABLES:
         (folder / f"{name}.arrow").unlink(missing_ok=True)
-    for name, table in (tables | _frontier(trials)).items():
+    for name, table in tables.items():
         atomic_write(folder / f"{name}.arrow", to_ipc(table))
     atomic_write(folder / MANIFEST, manifest_json(manifest).encode())
-    trials.request.output.publish()
-    return Outcome(folder, shipped.plan, is_met(manifest), manifest)
+    place.publish()
+    return Outcome(folder, PrecisionPlan.from_dict(manifest["plan"], manifest["tensors"]), is_met(manifest), manifest)
 
 
 def _frontier(trials: Trials[RunConfig]) -> dict[str, pa.Table]:
@@ -105,7 +118,7 @@ def _frontier(trials: Trials[RunConfig]) -> dict[str, pa.Table]:
     return {"frontier": frontier_table(trials), "weights": pa.concat_tables([WEIGHTS.empty_table(), *trials.weights])}
 
 
-def copy_model(path: Path, file: Reference, folder: Path) -> None:
+def _copy_model(path: Path, file: Reference, folder: Path) -> None:
     """The model last: where it is, all that belongs to it is."""
     if not file.beside:
         (folder / DATA_FILE).unlink(missing_ok=True)
@@ -148,7 +161,9 @@ def _manifest(findings: Findings) -> dict[str, Any]:
             "met": shipped.met,
             **assurance(trials, shipped, findings.held_out and findings.held_out.scores),
         },
-        "budget": _budget(trials, shipped.plan),
+        "budget": budget_kept(
+            config, trials.cost.unit, *(trials.cost.total(plan) for plan in (shipped.plan, trials.done[0].plan))
+        ),
         "scores": _scores(findings),
         "standard_errors": _standard_errors(findings),
         "samples": {
@@ -182,19 +197,19 @@ def _manifest(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _budget(trials: Trials[RunConfig], plan: PrecisionPlan) -> dict[str, Any] | None:
+def budget_kept(config: RunConfig, unit: str, spent: float, wide: float) -> dict[str, Any] | None:
     """What the model might cost at most, as it was asked for and in the cost's unit; None where nobody asked."""
-    if trials.budget is None:
+    if config.budget is None:
         return None
-    config, cost = trials.request.config, trials.cost
+    limit = config.budget.of(wide)
     return {
         "cost": config.cost,
         "asked": str(config.budget),
-        "unit": cost.unit,
-        "limit": trials.budget,
-        "spent": cost.total(plan),
-        "share": cost.ratio(plan, trials.done[0].plan),
-        "met": trials.affordable(plan),
+        "unit": unit,
+        "limit": limit,
+        "spent": spent,
+        "share": spent / wide if wide else 1.0,
+        "met": within(spent, limit),
     }
 
 
@@ -264,13 +279,14 @@ def _sources(request: Request[RunConfig], cache: Path) -> dict[str, str]:
     return {name: shown(url) for name, url in places.items()} | {"output": str(request.output)}
 
 
-def _calibration(findings: Findings) -> pa.Table:
-    trials = findings.trials
-    graph = prepared_graph(facts(trials.layers)["prepared"], trials.stages.machine.cache)
-    config, plan = trials.request.config, findings.shipped.plan
+def calibration_shown(
+    calibration: pa.Table, layers: pa.Table, plan: PrecisionPlan, config: RunConfig, cache: Path
+) -> pa.Table:
+    """The calibration table with what the report shows of a plan: each tensor's types, and its range in each."""
+    graph = prepared_graph(facts(layers)["prepared"], cache)
     narrow = [precision.activations for precision in _narrow(config, plan)]
     kinds = dict.fromkeys([config.wide.activations, *narrow, *(kind for _, kind in plan.tensors)])
-    return with_tensor_types(trials.calibration, graph, trials.layers, plan, config.quantization(), list(kinds))
+    return with_tensor_types(calibration, graph, layers, plan, config.quantization(), list(kinds))
 
 
 def _float_top1(scores: pa.Table) -> float:

@@ -11,6 +11,8 @@ import pytest
 from flows import command_line
 from flows.progress_lines import ProgressLines
 from flows.terminal import console
+from quant_core import auto_mixed_precision
+from quant_core.config import config_from
 from quant_core.report import report_page
 from tests.reports import mixed, write_run
 
@@ -53,8 +55,8 @@ def test_every_command_has_an_example_in_its_help(command, name):
 def test_help_of_auto_is_in_groups(command):
     _, output, _ = command("auto", "--help")
     headings = re.findall(r"^(\w.*):$", output, re.M)
-    assert headings[:3] == ["Data and output", "Target (give one)", "Precisions"]
-    assert output.index("Target (give one)") < output.index("--max-l2") < output.index("Precisions:")
+    assert headings[:3] == ["Data and output", "Target, or budget, or one of each", "Precisions"]
+    assert output.index("Target, or budget, or one of each") < output.index("--max-l2") < output.index("Precisions:")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -122,6 +124,20 @@ def test_a_long_stage_in_a_pipe_tells_how_far_it_is_now_and_then(capsys):
     assert len(said) == 12
 
 
+def test_pick_writes_a_result_that_report_and_compare_take(command, job, tmp_path):
+    config = config_from(target={"metric": "l2", "limit": 0.005}, wide="a16w16", frontier=True)
+    run = tmp_path / "run"
+    data = {name: job[name] for name in ("calibration", "evaluation")}
+    auto_mixed_precision(job["model"], **data, config=config, output=run)
+    picked, workspace = str(run / "picked"), ("--workspace", str(tmp_path / "ws"))
+    code, output, errors = command("pick", str(run), "--max-bops", "0.5", "--metric", "kl", *workspace)
+    assert (code, errors) == (0, "")
+    assert "within the budget of 50.0%" in output and picked in output
+    assert command("report", picked)[0] == command("compare", str(run), picked)[0] == 0
+    code, _, errors = command("pick", str(run), "--max-bops", "0.2", *workspace)
+    assert (code, errors[:58]) == (3, "narrowcast: no plan on the frontier is within bops <= 0.2 ")
+
+
 def test_pick_says_in_one_line_what_is_missing(command, tmp_path):
     folder = write_run(tmp_path / "run", mixed())
     code, _, errors = command("pick", str(folder), "--max-l2", "0.1", "--workspace", str(tmp_path / "ws"))
@@ -130,4 +146,4 @@ def test_pick_says_in_one_line_what_is_missing(command, tmp_path):
         f"narrowcast: {folder}: kept no frontier to pick from; run `narrowcast auto` with --frontier\n",
     )
     code, _, errors = command("pick", str(folder), "--max-l2", "0.1", "--min-sqnr", "20")
-    assert code == 2 and errors.startswith("narrowcast: give one target: --max-top1-drop, --max-l2")
+    assert code == 2 and errors.startswith("narrowcast: give one target or budget, or one of each: --max-top1-drop")

@@ -13,7 +13,9 @@ from quant_core import InputError, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.machine import Machine
 from quant_core.pick import pick
+from quant_core.report import report_page
 from quant_core.results.outcome import open_outcome
+from quant_core.storage.tables import facts
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
 
@@ -91,6 +93,58 @@ def test_at_the_runs_own_target_the_file_is_the_one_it_shipped(frontier, tmp_pat
     found = pick(run, "l2", 0.02, tmp_path, Machine(cache))
     assert found.manifest["output"] == run.manifest["output"]
     assert found.model.read_bytes() == run.model.read_bytes()
+
+
+def test_a_picked_folder_is_a_whole_result_and_its_report_can_be_made_again(frontier, tmp_path):
+    run, _, cache = frontier
+    limit = sorted(row["l2"] for row in rows(frontier))[2]
+    found = pick(run, "l2", limit, tmp_path / "picked", Machine(cache))
+    assert {path.name for path in found.folder.iterdir()} == {path.name for path in run.folder.iterdir()}
+    page = found.report.read_text()
+    assert page == report_page(found.manifest, open_outcome(found.folder).tables())
+    assert f"narrowcast pick {run.folder}" in page and f"--max-l2 {limit:.10g}" in page
+    search = found.table("search").to_pylist()
+    assert [row["accepted"] for row in search] == [row["score"] <= limit for row in search]
+    assert {row["precisions"] for row in search} == {row["precisions"] for row in rows(frontier)}
+    carried = facts(found.table("calibration"))["carried"]
+    assert carried != facts(run.table("calibration"))["carried"] and carried.keys() == set(
+        found.table("calibration").column("tensor").to_pylist()
+    )
+
+
+def test_a_model_can_be_picked_from_a_picked_folder(frontier, tmp_path):
+    run, _, cache = frontier
+    strict, loose = (min(row["l2"] for row in rows(frontier)), max(row["l2"] for row in rows(frontier)))
+    once = pick(run, "l2", strict, tmp_path / "once", Machine(cache))
+    again = pick(once, "l2", loose, tmp_path / "again", Machine(cache))
+    assert again.manifest["output"] == pick(run, "l2", loose, tmp_path / "direct", Machine(cache)).manifest["output"]
+
+
+@pytest.mark.parametrize("metric", [None, "sqnr_db", "kl"])
+def test_within_a_budget_the_best_plan_is_picked(frontier, tmp_path, metric):
+    run, _, cache = frontier
+    found = pick(run, metric, None, tmp_path, Machine(cache), {"max_bops": 0.4})
+    inside = [row for row in rows(frontier) if row["cost_ratio"] <= 0.4]
+    best = (max if metric == "sqnr_db" else min)(row[metric or "l2"] for row in inside)
+    assert found.manifest["scores"]["mixed"][metric or "l2"] == best
+    assert found.met and found.manifest["budget"]["share"] == pytest.approx(found.manifest["narrowed"]["bops_ratio"])
+    assert "Within budget" in found.report.read_text()
+
+
+def test_a_budget_and_a_target_must_both_be_kept(frontier, tmp_path):
+    run, _, cache = frontier
+    best = min(row["l2"] for row in rows(frontier) if row["cost_ratio"] <= 0.4)
+    asked = Machine(cache), {"max_bops": "40%"}
+    assert pick(run, "l2", best, tmp_path / "a", *asked).manifest["scores"]["mixed"]["l2"] == best
+    with pytest.raises(TargetError, match=r"no plan on the frontier within bops <= 0.4 of the wide model meets l2 <= "):
+        pick(run, "l2", 0.99 * best, tmp_path / "b", *asked)
+    with pytest.raises(TargetError, match=r"no plan on the frontier is within bops <= 0.01 .*: the cheapest is at "):
+        pick(run, None, None, tmp_path / "b", asked[0], {"max_bops": 0.01})
+    with pytest.raises(InputError, match="max_bytes: the run's frontier is of the cost 'bops', not of 'bytes'"):
+        pick(run, None, None, tmp_path / "b", asked[0], {"max_bytes": "1kB"})
+    with pytest.raises(InputError, match=r"target.metric: Input should be 'top1_drop'"):
+        pick(run, "l3", None, tmp_path / "b", *asked)
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_lost_workspace_is_made_good_from_the_model(frontier, tmp_path):
