@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 from quant_core.calibration.histogram import Histogram, histogram_table
 from quant_core.config import MixedPrecisionConfig, Target
 from quant_core.precision import PrecisionPlan
+from quant_core.results.manifest_file import manifest_json, sealed
 from quant_core.storage.tables import LAYERS, SEARCH, SENSITIVITY, to_ipc, with_facts
 
 __all__ = ["HOSTILE", "Tables", "everything_narrow", "ladder", "missed", "mixed", "own_metric", "write_run"]
@@ -179,7 +181,9 @@ def write_run(folder: Path, run: tuple[dict[str, Any], Tables]) -> Path:
     """The output folder of a made-up run, without its model and report."""
     manifest, tables = run
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    for name, table in tables.items():
-        (folder / f"{name}.arrow").write_bytes(to_ipc(table))
+    files = {name: to_ipc(table) for name, table in tables.items()}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    (folder / "manifest.json").write_text(manifest_json(sealed(manifest | {"tables": digests})))
+    for name, data in files.items():
+        (folder / f"{name}.arrow").write_bytes(data)
     return folder

@@ -70,11 +70,13 @@ def main() -> None:
 
 def _explained(error: Exception) -> tuple[str, int]:
     """One line on what went wrong, or several on several mistakes, and the exit code."""
-    from quant_core.errors import NarrowcastError
+    from quant_core.errors import NarrowcastError, OutageError
 
     if isinstance(lines := getattr(error, "lines", None), tuple):
         return "\nnarrowcast: ".join(lines), 2
     text = " ".join(str(error).split())
+    if isinstance(error, OutageError):
+        return f"{text}; finished steps are kept: run the same command again to go on from there", 1
     if isinstance(error, NarrowcastError):
         return text, 2
     if isinstance(error, OSError | MemoryError):

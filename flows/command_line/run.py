@@ -23,7 +23,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     from quant_core.execution.preflight import check_request
     from quant_core.execution.progress import watched_by
     from quant_core.report.verdict import is_met
-    from quant_core.results.output import manifest_json
+    from quant_core.results.manifest_file import manifest_json
     from tasks.workspace import Workspace
 
     screen = console()

@@ -14,7 +14,11 @@ import yaml
 from quant_core.assignments.assignment import Assignment
 from quant_core.config import LayerWiseConfig
 from quant_core.errors import InputError
+from quant_core.execution.progress import watcher
 from quant_core.precision import PrecisionPlan
+from quant_core.results.manifest_file import was_changed
+from quant_core.storage.outages import patiently
+from quant_core.storage.urls import shown
 
 __all__ = ["WrittenPlan", "read_plan"]
 
@@ -36,17 +40,23 @@ def read_plan(url: str | os.PathLike[str]) -> WrittenPlan:
     """
     source = os.fspath(url)
     try:
-        with fsspec.open(source, "rb") as stream:
-            text = stream.read().decode()
+        text = patiently(lambda: _read(source), source).decode()
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{source}: cannot be read: {error}") from error
     content = _content(text, source)
     try:
         if isinstance(content.get("plan"), Mapping):
+            if was_changed(content):
+                watcher().warned(f"{shown(source)}: was changed after its run wrote it; its plan is taken as it stands")
             return _of_manifest(content)
         return WrittenPlan(Assignment.of({kind: _names(kind, names) for kind, names in content.items()}))
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
+
+
+def _read(source: str) -> bytes:
+    with fsspec.open(source, "rb") as stream:
+        return bytes(stream.read())
 
 
 def _content(text: str, source: str) -> Mapping[str, Any]:
@@ -80,6 +90,8 @@ class _Strict(yaml.BaseLoader):
 
 def _of_manifest(content: Mapping[str, Any]) -> WrittenPlan:
     tensors, config = content.get("tensors") or {}, content.get("config") or {}
+    if not isinstance(tensors, Mapping) or not isinstance(config, Mapping):
+        raise InputError("is not a manifest of narrowcast: its tensors and its config must be names with values")
     plan = PrecisionPlan.from_dict(content["plan"], tensors)
     kept = [name for name in LayerWiseConfig.model_fields if name in config and name != "target"]
     return WrittenPlan(Assignment.of_plan(plan), {name: config[name] for name in kept})

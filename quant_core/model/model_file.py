@@ -6,6 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import fsspec
@@ -16,6 +17,7 @@ from onnx.external_data_helper import uses_external_data
 from quant_core.errors import InputError
 from quant_core.model.graph import inner_graphs
 from quant_core.model.stored_model import INLINE_BYTES
+from quant_core.storage.outages import patiently
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.urls import is_remote
 
@@ -33,8 +35,7 @@ def refer_model(url: str | os.PathLike[str]) -> Reference:
     """
     plain = refer(url)
     try:
-        with fsspec.open(plain.url, "rb") as stream:
-            proto = onnx.load_model_from_string(stream.read())
+        proto = onnx.load_model_from_string(patiently(partial(_content, plain.url), plain.url))
     except (DecodeError, OSError):  # `read_model` says what is wrong
         return plain
     names = sorted({_location(tensor) for tensor in _external(proto.graph)})
@@ -44,6 +45,11 @@ def refer_model(url: str | os.PathLike[str]) -> Reference:
         if not is_remote(plain.url) and _leads_out(Path(plain.url.removeprefix("file://")).parent, name):
             raise InputError(f"{plain}: keeps weights in {name!r}, a link out of the model's folder; put a copy there")
     return refer(url, names) if names else plain
+
+
+def _content(url: str) -> bytes:
+    with fsspec.open(url, "rb") as stream:
+        return bytes(stream.read())
 
 
 def _leads_out(folder: Path, name: str) -> bool:

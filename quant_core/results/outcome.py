@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from quant_core.errors import InputError
 from quant_core.precision import PrecisionPlan
 from quant_core.report.chart import Chart, charts_of
 from quant_core.report.verdict import is_met, verdict
+from quant_core.results.manifest_file import read_manifest
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.tables import CALIBRATION, FRONTIER, LAYERS, SEARCH, SENSITIVITY, WEIGHTS, from_ipc
 
@@ -29,8 +30,6 @@ TABLES = {"layers": LAYERS, "calibration": CALIBRATION, "sensitivity": SENSITIVI
 
 FRONTIER_TABLES = {"frontier": FRONTIER, "weights": WEIGHTS}
 """Further ones, of a run that kept its frontier."""
-
-_KEYS = {"narrowcast", "input", "output", "wide", "narrow", "target", "scores", "plan", "narrowed", "config"}
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,12 @@ class Outcome:
     def table(self, name: str) -> pa.Table:
         """A table: `layers`, `calibration`, `sensitivity`, `search`; with a frontier also `frontier` and `weights`.
 
-        Raises InputError for another name, and where the file is gone, damaged, or of another version.
+        Raises InputError for another name, and where the file is gone, damaged, of another run or another version.
         """
         known = {**TABLES, **FRONTIER_TABLES}
         if name not in known:
             raise InputError(f"there is no table {name!r}; there are {', '.join(known)}")
-        return _table(self.folder / f"{name}.arrow", known[name])
+        return _table(self.folder / f"{name}.arrow", known[name], self.manifest["tables"].get(name))
 
     def tables(self) -> dict[str, pa.Table]:
         """All tables by name."""
@@ -99,34 +98,14 @@ class Outcome:
 def open_outcome(folder: str | os.PathLike[str]) -> Outcome:
     """Read a finished run's output folder; raises InputError for a folder that is none."""
     place = OutputPlace.at(folder).fetch()
-    manifest = _manifest(place)
+    manifest = read_manifest(place)
     return Outcome(place, PrecisionPlan.from_dict(manifest["plan"]), is_met(manifest), manifest)
 
 
-def _manifest(folder: Path) -> Mapping[str, Any]:
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a run's output folder"
-        )
-    file = folder / "manifest.json"
+def _table(file: Path, schema: pa.Schema, digest: str | None) -> pa.Table:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{folder}: holds no manifest.json, so no run has finished there") from error
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is not JSON: {error}") from error
-    missing = sorted(_KEYS - content.keys()) if isinstance(content, dict) else ["everything"]
-    if missing:
-        raise InputError(f"{file}: is not a manifest of narrowcast: it lacks {', '.join(missing)}")
-    manifest: Mapping[str, Any] = content
-    return manifest
-
-
-def _table(file: Path, schema: pa.Schema) -> pa.Table:
-    try:
-        table = from_ipc(file.read_bytes())
+        data = file.read_bytes()
+        table = from_ipc(data)
     except FileNotFoundError as error:
         raise InputError(f"{file}: is not there; run `narrowcast auto` again to write it") from error
     except OSError as error:
@@ -136,4 +115,6 @@ def _table(file: Path, schema: pa.Schema) -> pa.Table:
     missing = [field.name for field in schema if field.name not in table.column_names]
     if missing:
         raise InputError(f"{file}: has no column {missing[0]}: another version of narrowcast wrote it; run again")
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise InputError(f"{file}: is not the table that this run wrote; run again to write it anew")
     return table

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from quant_core.probing.ranking import macs_share
 from quant_core.report import report_page
 from quant_core.report.verdict import is_met
 from quant_core.results.assurance import assurance
+from quant_core.results.manifest_file import manifest_json, sealed
 from quant_core.results.outcome import FRONTIER_TABLES, Outcome
 from quant_core.results.output_place import MANIFEST, OutputPlace
 from quant_core.scoring.metrics import METRICS, scores_of
@@ -42,7 +42,6 @@ __all__ = [
     "budget_kept",
     "calibration_shown",
     "engine_version",
-    "manifest_json",
     "narrowed",
     "output_file",
     "write_folder",
@@ -98,13 +97,16 @@ def write_folder(
     """Write a folder with a model and all that is known of it, the manifest last: one with a manifest is complete."""
     folder = made_folder(place.folder)
     (folder / MANIFEST).unlink(missing_ok=True)
+    files = {name: to_ipc(table) for name, table in tables.items()}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest = sealed({**manifest, "tables": digests})
     page = report_page(manifest, tables)
     _copy_model(fetch(file, cache), file, folder)
     atomic_write(folder / "report.html", page.encode())
     for name in FRONTIER_TABLES:
         (folder / f"{name}.arrow").unlink(missing_ok=True)
-    for name, table in tables.items():
-        atomic_write(folder / f"{name}.arrow", to_ipc(table))
+    for name, data in files.items():
+        atomic_write(folder / f"{name}.arrow", data)
     atomic_write(folder / MANIFEST, manifest_json(manifest).encode())
     place.publish()
     return Outcome(folder, PrecisionPlan.from_dict(manifest["plan"], manifest["tensors"]), is_met(manifest), manifest)
@@ -124,19 +126,6 @@ def _copy_model(path: Path, file: Reference, folder: Path) -> None:
         (folder / DATA_FILE).unlink(missing_ok=True)
     for name in [*file.beside, MODEL_FILE]:
         atomic_copy(path.with_name(name), folder / name)
-
-
-def manifest_json(manifest: Mapping[str, Any]) -> str:
-    """A manifest as JSON; a score that is infinite or not a number becomes null, for JSON has no word for it."""
-    return json.dumps(_finite(manifest), indent=2, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _manifest(findings: Findings) -> dict[str, Any]:

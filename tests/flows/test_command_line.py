@@ -13,6 +13,7 @@ import onnx
 import pytest
 
 from flows import command_line
+from quant_core.errors import OutageError
 from tests.docs.option_page import option_page
 from tests.models import MODELS, build, samples
 
@@ -299,6 +300,7 @@ FAILURES = {
         1,
         "No space left on device: out/model.onnx; finished steps are kept",
     ),
+    "an outage": (OutageError("s3://b: does not answer"), 1, "s3://b: does not answer; finished steps are kept"),
     "no memory": (MemoryError(), 1, "out of memory; finished steps are kept"),
     "a bug": (ZeroDivisionError("division\nby zero"), 1, "failed with ZeroDivisionError: division by zero ("),
 }

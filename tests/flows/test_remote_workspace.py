@@ -12,6 +12,7 @@ import pytest
 
 from quant_core.errors import InputError
 from quant_core.results.outcome import open_outcome
+from tests.bombs import bombs
 
 
 @pytest.fixture
@@ -58,6 +59,22 @@ def test_model_data_and_output_may_be_anywhere(run, workspace, finished, job, tm
     assert manifest["sources"] == {**there, "output": out}
     shutil.rmtree(tmp_path / "cache")
     assert open_outcome(out).table("search").num_rows == manifest["work"]["evaluations"]
+
+
+def test_no_pickle_is_executed_under_any_name_that_is_read(run, workspace, finished, tmp_path):
+    files, place, crater = fsspec.filesystem("memory"), f"/{tmp_path.name}/workspace", tmp_path / "crater"
+    run(out="remote", workspace=workspace)
+    for bomb in bombs(crater):
+        names = files.find(place)
+        for name in names:
+            files.pipe_file(name, bomb)
+            record = {"storage_key": f"memory:/{name}", "serializer": {"type": "pickle"}}
+            files.pipe_file(f"{place}/records/{name.rpartition('/')[2]}", json.dumps(record).encode())
+        for copy in (file for file in (tmp_path / "cache").rglob("*") if file.is_file()):
+            copy.write_bytes(bomb)
+        assert run(out="remote", workspace=workspace)["work"]["cached_steps"] == 0
+        assert not crater.exists()
+    assert (tmp_path / "remote" / "model.onnx").read_bytes() == finished
 
 
 def test_no_secret_of_a_url_is_said_or_written(run, workspace, job, tmp_path, caplog, capfd, monkeypatch):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnx
 import pytest
-from prefect.serializers import PickleSerializer
 
 from quant_core.execution.progress import Watcher, watched_by
+from tests.bombs import bombs
 from tests.models import MODELS
 
 
@@ -95,37 +94,22 @@ def test_a_moved_workspace_keeps_what_it_knows(run, finished, tmp_path):
     assert run(workspace="moved")["work"]["computed_steps"] == 0
 
 
-class Bomb:
-    """Leaves a file when it is unpickled."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
 def test_no_pickle_is_executed_under_any_name_that_is_read(run, finished, tmp_path):
-    crater = tmp_path / "crater"
-    bomb = PickleSerializer().dumps(Bomb(crater))
-    PickleSerializer().loads(bomb)
-    assert crater.exists(), "a dud shows nothing"
-    crater.unlink()
-    workspace = tmp_path / "workspace"
-    for path in (workspace / "results").iterdir():
-        path.write_bytes(bomb)
-    # Where Prefect's records of results would be, were they in the store: each would have a pickle read.
-    for name in ("records", "results/records"):
-        (workspace / name).mkdir()
-        for path in list((workspace / "results").glob("*-*")):
-            record = {"storage_key": str(path), "serializer": {"type": "pickle"}}
-            (workspace / name / path.name).write_text(json.dumps(record))
-    run()
-    for kind in (pickle.dumps(Bomb(crater)), bomb):
-        for path in (file for file in workspace.rglob("*") if file.is_file()):
-            path.write_bytes(kind)
+    workspace, crater = tmp_path / "workspace", tmp_path / "crater"
+    for bomb in bombs(crater):
+        # Where Prefect's records of results would be, were they in the store: each would have a pickle read.
+        for name in ("records", "results/records"):
+            (workspace / name).mkdir(exist_ok=True)
+            for path in list((workspace / "results").glob("*-*")):
+                record = {"storage_key": str(path), "serializer": {"type": "pickle"}}
+                (workspace / name / path.name).write_text(json.dumps(record))
+        for path in (workspace / "results").glob("*-*"):
+            path.write_bytes(bomb)
         run()
-    assert not crater.exists()
+        for path in (file for file in workspace.rglob("*") if file.is_file()):
+            path.write_bytes(bomb)
+        run()
+        assert not crater.exists()
     assert model_bytes(tmp_path) == finished
 
 

@@ -9,6 +9,9 @@ import pytest
 from quant_core.assignments.assignment import Assignment
 from quant_core.assignments.assignment_file import read_plan
 from quant_core.errors import InputError
+from quant_core.execution.progress import watched_by
+from quant_core.results.manifest_file import sealed
+from tests.watching import Said
 
 
 @pytest.fixture
@@ -42,6 +45,15 @@ def test_a_manifest_brings_its_settings_but_not_its_target(read):
     assert found.assignment == Assignment.of({"a8w8": ["layer:c1"], "int8": ["tensor:x"]})
 
 
+@pytest.mark.parametrize(("change", "said"), [("a8w8", False), ("a8w4", True)])
+def test_a_manifest_that_was_changed_after_its_run_is_read_and_it_is_said(read, change, said):
+    text = json.dumps(sealed({"plan": {"c1": "a8w8"}, "config": {"wide": "a16w16"}}))
+    with watched_by(log := Said()):
+        found = read(text.replace("a8w8", change))
+    assert found.assignment == Assignment.of({change: ["layer:c1"]})
+    assert ["was changed after its run wrote it" in line for line in log.said] == [True] * said
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -54,6 +66,8 @@ def test_a_manifest_brings_its_settings_but_not_its_target(read):
         ("int8: [[a]]\n", "int8: expected names or patterns"),
         ("int9: [a]\n", "'int9' is neither a type"),
         ('{"plan": {"c1": "int8"}}', "precision 'int8' is not known"),
+        ('{"plan": {"c1": "a8w8"}, "tensors": ["x"]}', "is not a manifest of narrowcast"),
+        ('{"plan": {"c1": "a8w8"}, "config": "wide"}', "is not a manifest of narrowcast"),
         ("!!python/object/apply:os.system ['true']\n", "is not YAML|expected types"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from quant_core.errors import InputError
 from quant_core.report import report_page
 from quant_core.results.outcome import TABLES, open_outcome
+from quant_core.storage.tables import to_ipc
 from tests.reports import HOSTILE, missed, mixed, write_run
 
 
@@ -18,7 +19,8 @@ def folder(tmp_path):
 def test_a_run_is_read_back_as_it_was(folder):
     manifest, tables = mixed()
     run = open_outcome(folder)
-    assert (run.met, run.plan.as_dict(), run.manifest) == (True, manifest["plan"], manifest)
+    assert (run.met, run.plan.as_dict()) == (True, manifest["plan"])
+    assert {name: run.manifest[name] for name in manifest} == manifest
     assert all(run.table(name).equals(tables[name]) for name in TABLES)
     assert report_page(run.manifest, run.tables()) == report_page(manifest, tables)
 
@@ -30,11 +32,23 @@ def spoil(name, content):
     return change
 
 
+def exchange(name, old, new):
+    def change(folder):
+        (folder / name).write_bytes((folder / name).read_bytes().replace(old, new))
+
+    return change
+
+
 SPOILT = {
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "holds no manifest.json"),
     "a manifest that is no JSON": (spoil("manifest.json", b"{"), "manifest.json: is not JSON"),
     "a manifest of something else": (spoil("manifest.json", b'{"plan": {}}'), "is not a manifest of narrowcast"),
     "a manifest that is a list": (spoil("manifest.json", b"[]"), "is not a manifest of narrowcast"),
+    "a manifest with another score": (
+        exchange("manifest.json", b"0.49", b"0.48"),
+        "was changed after the run wrote it",
+    ),
+    "a manifest without its digest": (exchange("manifest.json", b"digest", b"digset"), "it lacks digest"),
     "a table that is gone": (lambda folder: (folder / "search.arrow").unlink(), "search.arrow: is not there"),
     "a table cut short": (
         lambda folder: (folder / "search.arrow").write_bytes((folder / "search.arrow").read_bytes()[:-9]),
@@ -43,6 +57,10 @@ SPOILT = {
     "a table of another kind": (
         lambda folder: (folder / "search.arrow").write_bytes((folder / "layers.arrow").read_bytes()),
         "search.arrow: has no column step",
+    ),
+    "a table of another run": (
+        lambda folder: (folder / "search.arrow").write_bytes(to_ipc(missed()[1]["search"])),
+        "search.arrow: is not the table that this run wrote",
     ),
 }
 

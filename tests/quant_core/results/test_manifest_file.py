@@ -1,9 +1,9 @@
-"""The output folder."""
+"""The manifest's file."""
 
 import json
 import math
 
-from quant_core.results.output import manifest_json
+from quant_core.results.manifest_file import manifest_json
 
 
 def test_a_score_that_is_no_finite_number_is_null_in_the_manifest():

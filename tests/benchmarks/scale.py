@@ -1,0 +1,252 @@
+"""What the flow itself takes when a model has very many layers, or a fan-out very many shards: no model is run.
+
+    python -m tests.benchmarks.scale chain                 # 5,000 layers, 100,000 probe rows, in this process
+    python -m tests.benchmarks.scale chain --flow          # the same as a Prefect flow
+    python -m tests.benchmarks.scale shards                # 200 mapped probe shards with empty work
+
+Whatever runs the model is replaced at the boundary of its stage by made-up numbers: histograms of 4,096 bins, losses,
+scores. Preparing the model, planning the fan-out, ranking, searching and writing the model are the real ones. `chain`
+fails if the flow's own memory reaches 500 MiB or its planning, everything outside of stages, 10 seconds; `shards` if
+Prefect takes 5 seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+from zlib import crc32
+
+import numpy as np
+import onnx
+import pyarrow as pa
+
+from quant_core import auto
+from quant_core.calibration.collect import observed_tensors
+from quant_core.calibration.histogram import Histogram, histogram_table
+from quant_core.config import MixedPrecisionConfig, config_from
+from quant_core.execution import run_frame
+from quant_core.execution.machine import Machine
+from quant_core.execution.stages import Stages
+from quant_core.model.layers import layers_from_table
+from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.probing.sampling import visited
+from quant_core.quantization.edges import Topology
+from quant_core.quantization.export import export
+from quant_core.scoring.metrics import sample_terms, terms_table
+from quant_core.search import trials
+from quant_core.storage.tables import PROBES, facts, with_facts
+from tests.benchmarks.ratios import chain_of
+
+_SAMPLES = 256
+_LADDER = ("a16w16", "a16w8", "a8w8", "a8w4")
+_MOST_MIB, _MOST_PLANNING, _MOST_PREFECT = 500, 10.0, 5.0
+
+
+def _loss(layer: str, precision: str) -> float:
+    return (
+        (1 + crc32(layer.encode()) % 1000) * (1 + _LADDER.index(precision)) ** 2 * 1e-6 if precision in _LADDER else 0
+    )
+
+
+def calibrate(layers: pa.Table, machine: Machine, **_: object) -> pa.Table:
+    """A histogram of 4,096 bins for each tensor."""
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
+    counts = np.random.default_rng(0).integers(0, 1000, 4096)
+    return histogram_table({name: Histogram(0.0, 1.0, -12, 0, counts) for name in tensors})
+
+
+def float_outputs(**_: object) -> pa.Table:
+    """Outputs of ten numbers a sample."""
+    array = np.random.default_rng(1).standard_normal((_SAMPLES, 10)).astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), 10)
+    return with_facts(pa.table({"y": column}), shapes={"y": [10]}, metric=None)
+
+
+def layer_sensitivity(shard: Sequence[str], precision: str, start: int, stop: int, **_: object) -> pa.Table:
+    """Losses."""
+    spread = np.random.default_rng(start).uniform(0.5, 1.5, stop - start)
+    columns = {
+        "layer": list(shard),
+        "precision": [precision] * len(shard),
+        "losses": [_loss(name, precision) * spread for name in shard],
+        "seconds": [0.0] * len(shard),
+    }
+    return pa.Table.from_pydict(columns, schema=PROBES)
+
+
+def _scores(error: float, rows: np.ndarray) -> pa.Table:
+    array = np.random.default_rng(1).standard_normal((_SAMPLES, 10)).astype(np.float32)[rows]
+    noise = np.random.default_rng(2).uniform(0.9, 1.1, (_SAMPLES, 1))[rows] * np.sqrt(error)
+    return terms_table([sample_terms([array], [(array + noise).astype(np.float32)], None)])
+
+
+def evaluate_plan(plan: Mapping[str, str], start: int, stop: int, **_: object) -> pa.Table:
+    """Scores that follow from the losses of the plan's layers."""
+    error = 1e-4 + sum(_loss(name, precision) for name, precision in plan.items())
+    return _scores(error, visited(_SAMPLES, start, stop))
+
+
+def score_file(**_: object) -> pa.Table:
+    """Scores of a file, which meets every target."""
+    return _scores(1e-4, np.arange(_SAMPLES))
+
+
+class Clock:
+    """Seconds spent inside stages, by stage."""
+
+    def __init__(self) -> None:
+        self.seconds = Counter[str]()
+
+    def timed(self, stage: Callable[..., pa.Table]) -> Callable[..., pa.Table]:
+        """The stage with its time taken."""
+
+        @functools.wraps(stage)
+        def run(*arguments: object, **named: object) -> pa.Table:
+            began = time.perf_counter()
+            try:
+                return stage(*arguments, **named)
+            finally:
+                self.seconds[stage.__name__] += time.perf_counter() - began
+
+        return run
+
+
+@contextmanager
+def made_up(clock: Clock) -> Iterator[None]:
+    """No stage runs the model while the block runs; every layer is probed on every sample."""
+    replaced = {
+        "calibrate": (run_frame, calibrate, "calibrate"),
+        "prepare": (run_frame, prepare, "prepare"),
+        "float_outputs": (run_frame, float_outputs, "baseline"),
+        "layer_sensitivity": (auto, layer_sensitivity, "probe"),
+        "evaluate_plan": (trials, evaluate_plan, "evaluate"),
+        "score_file": (trials, score_file, "verify"),
+        "export": (trials, export, "export"),
+    }
+    with patch.object(auto, "unsettled", list):
+        from tasks.prefect_stages import TASKS
+        from tasks.stage_task import stage_task
+
+        patches = []
+        for name, (module, stage, task) in replaced.items():
+            timed = clock.timed(stage)
+            patches += [patch.object(module, name, timed), patch.dict(TASKS, {timed: stage_task(task, timed)})]
+        for one in patches:
+            one.start()
+        try:
+            yield
+        finally:
+            for one in reversed(patches):
+                one.stop()
+
+
+def peak_mib() -> float:
+    """The largest memory this process has had, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def chain(options: argparse.Namespace) -> int:
+    """Run the pipeline on a chain of so many layers."""
+    config = config_from(
+        wide="float32", narrow=_LADDER, target={"metric": "sqnr_db", "limit": 10}, round_weights="nearest"
+    )
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        onnx.save(chain_of(options.layers, channels=4, size=2), folder / "model.onnx")
+        np.savez(folder / "data.npz", x=np.random.default_rng(1).standard_normal((_SAMPLES, 4, 2, 2), np.float32))
+        before, began = peak_mib(), time.perf_counter()
+        with made_up(clock):
+            manifest = (_as_flow if options.flow else _in_process)(folder, config)
+        total = time.perf_counter() - began
+    planning = total - sum(clock.seconds.values())
+    rows = manifest["work"]["probe_samples"] // _SAMPLES * 5
+    print(f"{options.layers} layers, {rows} probe rows, {manifest['work']['computed_steps']} steps: {total:.1f} s")
+    print("in stages: " + ", ".join(f"{name} {took:.1f} s" for name, took in clock.seconds.items()))
+    print(f"outside of them {planning:.1f} s; memory {peak_mib():.0f} MiB, {before:.0f} before it began")
+    wrong = peak_mib() >= _MOST_MIB or (planning >= _MOST_PLANNING and not options.flow)
+    return int(wrong)
+
+
+def _in_process(folder: Path, config: MixedPrecisionConfig) -> Mapping[str, object]:
+    data = str(folder / "data.npz")
+    request = run_frame.request_of(folder / "model.onnx", data, data, None, config, folder / "out", folder / "cache")
+    return auto.run(request, Stages(Machine(folder / "cache", 2))).manifest
+
+
+def _as_flow(folder: Path, config: MixedPrecisionConfig) -> Mapping[str, object]:
+    from flows.auto_mixed_precision import auto_mixed_precision
+    from flows.temporary_server import prefect_server
+
+    data = str(folder / "data.npz")
+    places = {"output": str(folder / "out"), "workspace": str(folder / "workspace")}
+    with prefect_server() as serving, serving():
+        return auto_mixed_precision(str(folder / "model.onnx"), data, data, config, workers=2, **places)
+
+
+def shards(options: argparse.Namespace) -> int:
+    """Map shards with empty work, twice: computed, and found in the store."""
+    from prefect import flow
+
+    from flows.temporary_server import prefect_server
+    from tasks.prefect_stages import TASKS, PrefectStages
+    from tasks.runner import Runner
+    from tasks.stage_task import stage_task
+    from tasks.workspace import Workspace
+
+    each = [{"shard": [f"c{number}"], "precision": "a8w8"} for number in range(options.shards)]
+    layers = pa.table({"layer": [f"c{number}" for number in range(options.shards)]})
+    took = []
+
+    @flow(persist_result=False)
+    def mapped(workspace: str) -> None:
+        with PrefectStages(Workspace.at(workspace), 2, Runner(options.runner)) as stages:
+            stages.run("first", layer_sensitivity, layers=with_facts(layers, key="k"), **each[0], start=0, stop=1)
+            for _ in range(2):
+                began = time.perf_counter()
+                table = with_facts(layers, key="k")
+                stages.fan_out("probe", layer_sensitivity, each, layers=table, start=0, stop=2)
+                took.append(time.perf_counter() - began)
+
+    empty = patch.dict(TASKS, {layer_sensitivity: stage_task("probe", _nothing)})
+    with tempfile.TemporaryDirectory() as folder, empty, prefect_server() as serving, serving():
+        mapped(folder)
+    print(f"{options.shards} shards: {took[0]:.2f} s computed, {took[1]:.2f} s found in the store")
+    return int(took[0] >= _MOST_PREFECT)
+
+
+def _nothing(shard: Sequence[str], precision: str, **_: object) -> pa.Table:
+    return PROBES.empty_table()
+
+
+def main() -> int:
+    """Measure what the command line asks for."""
+    for name, value in {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}.items():
+        os.environ.setdefault(name, value)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("chain")
+    one.add_argument("--layers", type=int, default=5000)
+    one.add_argument("--flow", action="store_true")
+    one.set_defaults(measure=chain)
+    other = commands.add_parser("shards")
+    other.add_argument("--shards", type=int, default=200)
+    other.add_argument("--runner", default="thread")
+    other.set_defaults(measure=shards)
+    options = parser.parse_args()
+    return int(options.measure(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
