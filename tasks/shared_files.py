@@ -47,12 +47,13 @@ class SharedFiles:
 
     def share_input(self, reference: Reference) -> None:
         """Upload data or a model that only this machine may be able to read, unless it is there."""
-        name = f"files/{reference.sha256}"
-        if is_remote(reference.url) or self.place.names(name):
+        if is_remote(reference.url):
             return
-        path = Path(reference.url.removeprefix("file://"))
+        name, path = f"files/{reference.sha256}", Path(reference.url.removeprefix("file://"))
+        there = set(self.place.names(name))
         for file in [path, *(path.with_name(other) for other in reference.beside)]:
-            self.place.upload(f"{name}/{file.name}", file)
+            if not there.issuperset(_names(file)):  # also of an upload that was broken off
+                self.place.upload(f"{name}/{file.name}", file)
 
     def bring(self, table: pa.Table) -> None:
         """Fetch the model that a result names, where this machine does not have it whole."""
@@ -109,6 +110,12 @@ class SharedFiles:
 def _folders(table: pa.Table) -> list[ModelFolder]:
     """The models a result names."""
     return [folder for folder in (prepared_folder(table), exported_folder(table)) if folder]
+
+
+def _names(path: Path) -> list[str]:
+    """What a file, or the files of a folder, are called beside others."""
+    inner = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    return [file.relative_to(path.parent).as_posix() for file in inner]
 
 
 def _is_reference(value: object) -> TypeGuard[Reference]:

@@ -70,7 +70,9 @@ def probe_shards(layers: Sequence[Layer]) -> list[list[str]]:
     numbers = (
         np.minimum((middle * count / costs.sum()).astype(int), count - 1) if costs.sum() else np.zeros(len(layers))
     )
-    shards = [[layer.name for layer, number in zip(layers, numbers, strict=True) if number == k] for k in range(count)]
+    shards: list[list[str]] = [[] for _ in range(count)]
+    for layer, number in zip(layers, numbers, strict=True):
+        shards[int(number)].append(layer.name)
     return [shard for shard in shards if shard]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from quant_core.search.space import Choice, Measured, Space, Strategy
+from quant_core.search.space import Choice, Measured, Prefixes, Space, Strategy
 
 __all__ = ["bisect", "cut"]
 
@@ -17,7 +18,7 @@ def bisect(space: Space) -> Strategy:
     yield from cut(space, space.prefixes(space.ranking))
 
 
-def cut(space: Space, plans: Sequence[Choice]) -> Generator[Choice, Measured, None]:
+def cut(space: Space, plans: Prefixes) -> Generator[Choice, Measured, None]:
     """Find where, in a row of plans, one meets the target and the next one misses; the first is known to meet it.
 
     Steps go where the target would be reached if errors added up as losses do (regula falsi), and to the middle
@@ -34,7 +35,7 @@ def cut(space: Space, plans: Sequence[Choice]) -> Generator[Choice, Measured, No
     last = space.known.get(plans[-1]) or (yield plans[-1])
     if last.met:
         return
-    reached = [float(sum(space.losses[layer, rung] for layer, rung in enumerate(plan))) for plan in plans]
+    reached = plans.losses
     meets, misses = 0, len(plans) - 1
     error = {meets: space.known[plans[0]].error, misses: last.error}
     widths = [math.inf, math.inf]
@@ -51,7 +52,7 @@ def cut(space: Space, plans: Sequence[Choice]) -> Generator[Choice, Measured, No
 
 
 def _crossing(
-    reached: Sequence[float],
+    reached: NDArray[np.float64],
     error: Mapping[int, float],
     meets: int,
     misses: int,

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from quant_core.search.choices import sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.prediction import Predictor
 from quant_core.search.space import Choice, Measured, Space, Strategy
@@ -49,13 +50,13 @@ def _in_the_widest_gap(space: Space, measured: Mapping[Choice, Measured]) -> Cho
     predictor = Predictor(space, measured)
     learnt = predictor.losses()
     total = float(np.where(np.isfinite(learnt), learnt, 0.0).max(axis=1).sum())
-    found = [plan for scale in _SCALES for plan in cheapest_plans(learnt, space.costs, scale * total)]
-    plans = [plan for plan in dict.fromkeys(found) if plan not in measured]
-    costs = np.array([space.cost(plan) for plan in plans])
+    found = np.concatenate([cheapest_plans(learnt, space.costs, scale * total) for scale in _SCALES])
+    plans = unmeasured(found, measured)
+    costs = sums(space.costs, plans)
     for low, high in _gaps(space, measured):
         inside = np.flatnonzero((low < costs) & (costs < high))
         if len(inside):
-            return plans[int(inside[np.argmin(np.abs(costs[inside] - (low + high) / 2))])]
+            return tuple(plans[inside[np.argmin(np.abs(costs[inside] - (low + high) / 2))]].tolist())
     return None
 
 

@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from quant_core.search.choices import sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.neighbourhood import neighbours
 from quant_core.search.prediction import Predictor
@@ -50,19 +51,17 @@ def _most_promising(space: Space, measured: Mapping[Choice, Measured]) -> Choice
     most = space.cost(best)
     learnt = predictor.losses()
     room = _BEYOND * (space.limit - measured[space.wide].error) / predictor.factor
-    plans = cheapest_plans(learnt, space.costs, min(room, float(_finite_maxima(learnt).sum())))
-    plans = [
-        plan
-        for plan in dict.fromkeys([*plans, *neighbours(space, best, learnt)])
-        if plan not in measured and space.cost(plan) < most
-    ]
-    if not plans:
+    cheapest = cheapest_plans(learnt, space.costs, min(room, float(_finite_maxima(learnt).sum())))
+    plans = unmeasured(np.concatenate([cheapest, neighbours(space, best, learnt)]), measured)
+    costs = sums(space.costs, plans)
+    plans, costs = plans[costs < most], costs[costs < most]
+    if not len(plans):
         return None
     mean, deviation = predictor(plans)
-    gains = np.array([most - space.cost(plan) for plan in plans]) * _chances(space.limit, mean, deviation)
+    gains = (most - costs) * _chances(space.limit, mean, deviation)
     first = int(np.argmax(gains))
     worth = _WORTH_AN_EVALUATION * (space.cost(space.wide) - float(space.costs.min(axis=1).sum()))
-    return plans[first] if gains[first] >= worth else None
+    return tuple(plans[first].tolist()) if gains[first] >= worth else None
 
 
 def _finite_maxima(losses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.space import Choice
+from quant_core.search.choices import Choices
 
 __all__ = ["cheapest_plans"]
 
@@ -15,7 +15,7 @@ _LARGEST_TABLE = 1 << 25
 
 def cheapest_plans(
     losses: NDArray[np.float64], costs: NDArray[np.float64], capacity: float, units: int = _UNITS
-) -> list[Choice]:
+) -> Choices:
     """Plans by ascending sum of losses up to `capacity` and descending cost, each the cheapest for its sum.
 
     `losses` and `costs` have shape [layers, rungs]. Dynamic programming over sums rounded to a `units`-th of the
@@ -30,19 +30,20 @@ def cheapest_plans(
     best = np.zeros(units + 1)
     taken = np.zeros((count, units + 1), np.int8)
     for layer in range(count):
-        options = np.full((losses.shape[1], units + 1), np.inf)
+        before, best = best, np.full(units + 1, np.inf)
         for rung, weight in enumerate(weights[layer]):
-            options[rung, weight:] = best[: units + 1 - weight] + costs[layer, rung]
-        taken[layer] = np.argmin(options, axis=0)
-        best = np.min(options, axis=0)
+            found = before[: units + 1 - weight] + costs[layer, rung]
+            cheaper = found < best[weight:]
+            best[weight:][cheaper] = found[cheaper]
+            taken[layer, weight:][cheaper] = rung
     return _plans(best, taken, weights)
 
 
-def _plans(best: NDArray[np.float64], taken: NDArray[np.int8], weights: NDArray[np.int64]) -> list[Choice]:
+def _plans(best: NDArray[np.float64], taken: NDArray[np.int8], weights: NDArray[np.int64]) -> Choices:
     """The plans of those sums at which the least cost falls."""
     sums = np.flatnonzero(np.isfinite(best) & (np.diff(best, prepend=np.inf) < 0))
-    rungs = np.zeros((len(sums), len(taken)), np.int64)
+    rungs = np.zeros((len(sums), len(taken)), np.int8)
     for layer in range(len(taken) - 1, -1, -1):
         rungs[:, layer] = taken[layer, sums]
         sums = sums - weights[layer, rungs[:, layer]]
-    return [tuple(map(int, row)) for row in rungs]
+    return rungs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from quant_core.search.bisection import cut
 from quant_core.search.space import Space, Strategy
 
@@ -16,6 +18,6 @@ def linear(space: Space) -> Strategy:
     if space.budget is not None:
         yield from cut(space, space.prefixes(space.ranking))
         return
-    for plan in space.prefixes(space.ranking)[1:]:
+    for plan in islice(space.prefixes(space.ranking), 1, None):
         if not (space.known.get(plan) or (yield plan)).met:
             return

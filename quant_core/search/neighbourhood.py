@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from quant_core.search.choices import Choices, choices_of
 from quant_core.search.space import Choice, Space
 
 __all__ = ["neighbours"]
@@ -16,17 +17,19 @@ _SWAPPED = 12
 """Layers on each side that swaps are tried with."""
 
 
-def neighbours(space: Space, plan: Choice, losses: NDArray[np.float64], by: Literal[1, -1] = 1) -> list[Choice]:
+def neighbours(space: Space, plan: Choice, losses: NDArray[np.float64], by: Literal[1, -1] = 1) -> Choices:
     """Plans with one layer narrower (`by` -1: wider), or one narrower and one wider.
 
     Those of least loss, or most loss given back, per cost come first.
     """
     downs, ups = _steps(space, plan, losses, 1), _steps(space, plan, losses, -1)
-    single = [_changed(plan, step) for step in (downs if by == 1 else ups)]
-    swaps = [
-        _changed(_changed(plan, down), up) for down in downs[:_SWAPPED] for up in ups[:_SWAPPED] if up[0] != down[0]
-    ]
-    return [*single, *swaps]
+    single = downs if by == 1 else ups
+    swaps = [(down, up) for down in downs[:_SWAPPED] for up in ups[:_SWAPPED] if up[0] != down[0]]
+    found = np.tile(choices_of([plan], len(plan)), (len(single) + len(swaps), 1))
+    for place, moves in enumerate([*((step,) for step in single), *swaps]):
+        for layer, rung in moves:
+            found[place, layer] = rung
+    return found
 
 
 def _steps(space: Space, plan: Choice, losses: NDArray[np.float64], by: int) -> list[tuple[int, int]]:
@@ -40,8 +43,3 @@ def _steps(space: Space, plan: Choice, losses: NDArray[np.float64], by: int) -> 
             if saved > 0:
                 found.append((by * lost / saved, (layer, to)))
     return [move for _, move in sorted(found, key=lambda step: step[0])]
-
-
-def _changed(plan: Choice, move: tuple[int, int]) -> Choice:
-    layer, rung = move
-    return (*plan[:layer], rung, *plan[layer + 1 :])

@@ -9,11 +9,12 @@ that was measured tells most of those that have many layers in common with it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quant_core.search.choices import Choices, choices_of, in_parts
 from quant_core.search.space import Choice, Measured, Space
 
 __all__ = ["Predictor"]
@@ -36,7 +37,7 @@ class Predictor:
         self._wide = measured[space.wide]
         room = abs(space.limit - self._wide.error) or abs(space.limit) or 1.0
         known = {plan: found for plan, found in measured.items() if plan != space.wide and math.isfinite(found.error)}
-        parts = self._parts(list(known))
+        parts = self._parts(choices_of(list(known), len(space.losses)))
         usable = np.isfinite(parts).all(axis=1) & (parts.sum(axis=1) > 0)
         found = [one for one, usable_one in zip(known.values(), usable, strict=True) if usable_one]
         self._parts_known = parts[usable]
@@ -48,10 +49,9 @@ class Predictor:
         self._inverse = np.linalg.inv(covariance) if found else np.zeros((0, 0))
         self._surprise = self._inverse @ (rises - self.factor * self._parts_known.sum(axis=1))
 
-    def _parts(self, plans: Sequence[Choice]) -> Array:
+    def _parts(self, plans: Choices) -> Array:
         """The loss of each layer under each plan, shape [plans, layers]."""
-        rungs = np.array(plans, np.int64).reshape(len(plans), len(self._space.losses))
-        return self._space.losses[np.arange(rungs.shape[1]), rungs]
+        return self._space.losses[np.arange(plans.shape[1]), plans]
 
     def _factor(self, rises: Array, room: float) -> float:
         """Error per loss, mostly from plans whose error is near the limit's."""
@@ -68,8 +68,12 @@ class Predictor:
             self.factor**2 * (common + _FACTOR_DOUBT**2 * np.outer(first.sum(axis=1), second.sum(axis=1)))
         )
 
-    def __call__(self, plans: Sequence[Choice]) -> tuple[Array, Array]:
+    def __call__(self, plans: Choices) -> tuple[Array, Array]:
         """Mean and standard deviation of the error of each plan, all of finite loss."""
+        means, deviations = zip(*map(self._predicted, in_parts(plans)), strict=True)
+        return np.concatenate(means), np.concatenate(deviations)
+
+    def _predicted(self, plans: Choices) -> tuple[Array, Array]:
         parts = self._parts(plans)
         sums = parts.sum(axis=1)
         shared = self._covariance(parts, self._parts_known)

@@ -9,13 +9,14 @@ around: what comes out is the plan of least error that costs no more, and no oth
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Choice", "Measured", "Move", "Space", "Strategy", "within"]
+__all__ = ["Choice", "Measured", "Move", "Prefixes", "Space", "Strategy", "within"]
 
 Choice = tuple[int, ...]
 """The rung of each layer, in graph order; rung 0 is wide."""
@@ -92,17 +93,17 @@ class Space:
         """Whether a plan is within the budget."""
         return self.budget is None or within(self.cost(choice), self.budget)
 
-    def prefixes(self, moves: Sequence[Move]) -> list[Choice]:
+    def prefixes(self, moves: Sequence[Move]) -> Prefixes:
         """The plans after none, one, two, ... of the moves, without those that change nothing.
 
         A layer that is named twice is as narrow as any of its moves.
         """
-        plans = [self.wide]
+        rungs, kept = dict.fromkeys(range(len(self.losses)), 0), []
         for layer, rung in moves:
-            before = plans[-1]
-            if rung > before[layer]:
-                plans.append((*before[:layer], rung, *before[layer + 1 :]))
-        return plans
+            if rung > rungs[layer]:
+                rungs[layer] = rung
+                kept.append((layer, rung))
+        return Prefixes(self, kept)
 
     def efficient_moves(self) -> list[Move]:
         """Moves in ascending order of loss per saved cost, each layer's along the lower hull of its rungs.
@@ -130,3 +131,46 @@ class Space:
             slope, negative = min(ahead)
             here = -negative
             steps.append((slope, here))
+
+
+class Prefixes(Sequence[Choice]):
+    """Ever narrower plans, each one move beyond the one before; made when they are asked for."""
+
+    def __init__(self, space: Space, moves: Sequence[Move]) -> None:
+        self._space, self._moves = space, moves
+
+    def __len__(self) -> int:
+        return len(self._moves) + 1
+
+    def __iter__(self) -> Iterator[Choice]:
+        """One after the other, each from the one before."""
+        plan = list(self._space.wide)
+        yield tuple(plan)
+        for layer, rung in self._moves:
+            plan[layer] = rung
+            yield tuple(plan)
+
+    @overload
+    def __getitem__(self, place: int) -> Choice: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Choice]: ...
+
+    def __getitem__(self, place: int | slice) -> Choice | list[Choice]:
+        """The plan after so many moves."""
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        plan = list(self._space.wide)
+        for layer, rung in self._moves[: range(len(self))[place]]:
+            plan[layer] = rung
+        return tuple(plan)
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """The sum of each plan's losses, added up in the order of the layers."""
+        parts = self._space.losses[:, 0].copy()
+        sums = [np.cumsum(parts)[-1]]
+        for layer, rung in self._moves:
+            parts[layer] = self._space.losses[layer, rung]
+            sums.append(np.cumsum(parts)[-1])
+        return np.array(sums)

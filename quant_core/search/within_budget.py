@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quant_core.search.choices import Choices, choices_of, sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.neighbourhood import neighbours
 from quant_core.search.prediction import Predictor
-from quant_core.search.space import Choice, Measured, Space
+from quant_core.search.space import Choice, Measured, Space, within
 
 __all__ = ["best_within_budget", "least_losses"]
 
@@ -40,14 +42,15 @@ def best_within_budget(space: Space, measured: Mapping[Choice, Measured]) -> Cho
     # What matters is to predict those plans well that are about as good as the best one.
     predictor = Predictor(replace(space, limit=least), measured)
     learnt = predictor.losses()
-    looked_at = dict.fromkeys([*least_losses(space, learnt), *neighbours(space, best, learnt, -1)])
-    plans = [plan for plan in looked_at if plan not in measured and _is_open(space, plan)]
-    if not plans:
+    cheapest = choices_of(least_losses(space, learnt), len(learnt))
+    plans = unmeasured(np.concatenate([cheapest, neighbours(space, best, learnt, -1)]), measured)
+    plans = plans[_are_open(space, plans)]
+    if not len(plans):
         return None
     gains = _gains(least, *predictor(plans))
     first = int(np.argmax(gains))
     worth = _WORTH_AN_EVALUATION * (least - measured[space.wide].error)
-    return plans[first] if worth > 0 and gains[first] >= worth else None
+    return tuple(plans[first].tolist()) if worth > 0 and gains[first] >= worth else None
 
 
 def _best(space: Space, measured: Mapping[Choice, Measured]) -> Choice | None:
@@ -56,8 +59,9 @@ def _best(space: Space, measured: Mapping[Choice, Measured]) -> Choice | None:
     return min(known, key=lambda plan: (measured[plan].error, space.cost(plan)), default=None)
 
 
-def _is_open(space: Space, plan: Choice) -> bool:
-    return space.affordable(plan) and math.isfinite(_loss(space.losses, plan))
+def _are_open(space: Space, plans: Choices) -> NDArray[np.bool_]:
+    affordable = [space.budget is None or within(cost, space.budget) for cost in sums(space.costs, plans)]
+    return np.array(affordable, bool) & np.isfinite(sums(space.losses, plans))
 
 
 def least_losses(space: Space, losses: NDArray[np.float64]) -> list[Choice]:
@@ -65,8 +69,9 @@ def least_losses(space: Space, losses: NDArray[np.float64]) -> list[Choice]:
     found: dict[Choice, float] = {}
     capacity = float(np.where(np.isfinite(losses), losses, 0.0).max(axis=1).sum())
     while True:
-        plans = [plan for plan in cheapest_plans(losses, space.costs, capacity) if space.affordable(plan)]
-        found |= {plan: _loss(losses, plan) for plan in plans[:_LOOKED_AT]}
+        cheapest = (tuple(plan.tolist()) for plan in cheapest_plans(losses, space.costs, capacity))
+        plans = list(islice(filter(space.affordable, cheapest), _LOOKED_AT))
+        found |= {plan: _loss(losses, plan) for plan in plans}
         least = min(found.values(), default=0.0)
         if not plans or not least or _SHARPER * least > capacity / 2:
             return sorted(found, key=lambda plan: (found[plan], space.cost(plan)))[:_LOOKED_AT]

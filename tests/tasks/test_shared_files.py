@@ -102,6 +102,19 @@ def test_what_only_one_machine_has_is_shared_with_others(machines, tmp_path, mad
         assert open_dataset(here, other.cache).count in (3, 6)
 
 
+@pytest.mark.parametrize("made", [weights_beside, one_file, a_folder], ids=lambda made: made.__name__)
+def test_an_upload_that_was_broken_off_is_finished(machines, tmp_path, made):
+    one = machines[0]
+    reference = made(tmp_path)
+    one.share_input(reference)
+    name = f"files/{reference.sha256}"
+    whole = one.place.names(name)
+    for lost in whole:
+        one.place.remove(f"{name}/{lost}")
+        one.share_input(reference)
+        assert one.place.names(name) == whole
+
+
 def test_what_is_here_is_used_where_it_is(machines, tmp_path):
     reference = one_file(tmp_path)
     machines[0].share_input(reference)

@@ -21,7 +21,9 @@ def test_costs_and_ends():
 
 def test_a_wider_rung_that_comes_later_changes_nothing():
     plans = space(((0, 1), (1, 2), (1, 1), (0, 2))).prefixes([(0, 1), (1, 2), (1, 1), (0, 2)])
-    assert plans == [(0, 0, 0), (1, 0, 0), (1, 2, 0), (2, 2, 0)]
+    assert list(plans) == [(0, 0, 0), (1, 0, 0), (1, 2, 0), (2, 2, 0)]
+    assert plans.losses.tolist() == [0.0, 1.0, 3.5, 5.5]
+    assert (len(plans), plans[-1], plans[1:3]) == (4, (2, 2, 0), [(1, 0, 0), (1, 2, 0)])
 
 
 def test_moves_by_loss_per_saved_cost():

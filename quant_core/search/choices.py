@@ -1,0 +1,46 @@
+"""Many plans in little memory: as rows of an array, of which sums are taken a part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Choices", "choices_of", "in_parts", "sums", "unmeasured"]
+
+Choices = NDArray[np.int8]
+"""The rung of each layer, shape [plans, layers]."""
+
+_PART = 1 << 21
+"""Numbers, one a layer of each plan, that are worked on at once."""
+
+
+def choices_of(plans: Sequence[Sequence[int]], layers: int) -> Choices:
+    """Plans of so many layers as rows."""
+    return np.array(plans, np.int8).reshape(len(plans), layers)
+
+
+def in_parts(choices: Choices) -> Iterator[Choices]:
+    """The plans, so many at a time that a number a layer of each is no burden."""
+    rows = max(_PART // max(choices.shape[1], 1), 1)
+    for start in range(0, len(choices), rows):
+        yield choices[start : start + rows]
+
+
+def sums(table: NDArray[np.float64], choices: Choices) -> NDArray[np.float64]:
+    """For each plan the sum of what a table of shape [layers, rungs] says of its layers."""
+    layers = np.arange(len(table))
+    return np.concatenate([np.zeros(0), *(table[layers, part].sum(axis=1) for part in in_parts(choices))])
+
+
+def unmeasured(choices: Choices, measured: Iterable[Sequence[int]]) -> Choices:
+    """The plans, each once, without those that were measured."""
+    seen = {np.array(plan, np.int8).tobytes() for plan in measured}
+    kept = []
+    for place, plan in enumerate(choices):
+        written = plan.tobytes()
+        if written not in seen:
+            seen.add(written)
+            kept.append(place)
+    return choices[kept]
