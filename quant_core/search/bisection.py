@@ -59,7 +59,7 @@ def _crossing(
     limit: float,
 ) -> int:
     """The place strictly between two known ones at which the error is expected to reach the limit."""
-    rise, span = error[misses] - error[meets], reached[misses] - reached[meets]
+    rise, span = error[misses] - error[meets], float(reached[misses]) - float(reached[meets])
     if not (0 < rise < math.inf and 0 < span < math.inf):
         return (meets + misses) // 2
     share = (limit - error[meets]) / rise
