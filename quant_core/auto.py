@@ -94,13 +94,11 @@ def _probes(trials: Trials, candidates: Sequence[str]) -> list[pa.Table]:
         tables += stages.fan_out(
             "probe",
             layer_sensitivity,
-            _shards(listed, racing),
+            _shards(listed, racing, start, stop),
             layers=trials.layers,
             calibration=trials.calibration,
             weights=trials.weights,
             data=request.evaluation,
-            start=start,
-            stop=stop,
             loss=request.config.rank,
             output=request.config.output,
             config=request.config.quantization(),
@@ -113,15 +111,23 @@ def _probes(trials: Trials, candidates: Sequence[str]) -> list[pa.Table]:
     return tables
 
 
-def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The racing probes in shards of one precision each, so that another candidate precision disturbs none."""
+_SAMPLES_A_SHARD = 1024
+"""How many samples a shard probes at most: the more there is to probe, the more machines can help."""
+
+
+def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], start: int, stop: int) -> list[dict[str, Any]]:
+    """The racing probes in shards of one precision each, so that another candidate precision disturbs none.
+
+    A probe's samples are in ascending order over its shards.
+    """
     by_precision: dict[str, set[str]] = {}
     for name, precision in racing:
         by_precision.setdefault(precision, set()).add(name)
     return [
-        {"shard": shard, "precision": precision}
+        {"shard": shard, "precision": precision, "start": first, "stop": min(first + _SAMPLES_A_SHARD, stop)}
         for precision, names in by_precision.items()
         for shard in probe_shards([layer for layer in layers if layer.name in names])
+        for first in range(start, stop, _SAMPLES_A_SHARD)
     ]
 
 

@@ -198,11 +198,11 @@ def grouped() -> onnx.ModelProto:
 
 def transposed() -> onnx.ModelProto:
     return build(
-        """(float[N,4,4,4] x) => (float[N,2,8,8] y) {
+        """(float[N,4,4,4] x) => (float[N,4,8,8] y) {
             [up] a = ConvTranspose<strides=[2,2]>(x, w1, b1)           r = Relu(a)
             [groups] b = ConvTranspose<group=2>(r, w2, b2)             y = Sigmoid(b)
         }""",
-        {"w1": (4, 4, 2, 2), "b1": (4,), "w2": (4, 1, 1, 1), "b2": (2,)},
+        {"w1": (4, 4, 2, 2), "b1": (4,), "w2": (4, 2, 1, 1), "b2": (4,)},
     )
 
 

@@ -91,11 +91,19 @@ class Session:
         """Arrays as ONNX Runtime's own values, for `run_values`."""
         return {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[name])) for name in self.inputs}
 
-    def run_values(self, feeds: Mapping[str, ort.OrtValue]) -> dict[str, ort.OrtValue]:
-        """Run on ONNX Runtime's own values, which are handed from session to session without a copy."""
+    def run_values(
+        self, feeds: Mapping[str, ort.OrtValue], outputs: Sequence[str] | None = None
+    ) -> dict[str, ort.OrtValue]:
+        """Run on ONNX Runtime's own values, which are handed from session to session without a copy.
+
+        Only what leads to `outputs` (all) is run.
+        """
+        outputs = self.outputs if outputs is None else outputs
+        options = ort.RunOptions()
+        options.only_execute_path_to_fetches = len(outputs) < len(self.outputs)
         with _told_of_memory():
-            results = self._session.run_with_ort_values(self.outputs, {name: feeds[name] for name in self.inputs})
-        return dict(zip(self.outputs, results, strict=True))
+            results = self._session.run_with_ort_values(outputs, {name: feeds[name] for name in self.inputs}, options)
+        return dict(zip(outputs, results, strict=True))
 
 
 @contextmanager
@@ -142,7 +150,8 @@ def open_nodes(
     wanted = [name for node in nodes for name in [*node.input, *outer_names(node)] if name] + outputs
     read = dict.fromkeys(name for name in wanted if name not in produced)
     fixed = [name for name in read if name in constants or name in graph.initializers]
-    model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs, types or {})
+    shaped = numerics is Numerics.FAST  # a sum of convolutions fuses only where shapes are known to be equal
+    model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs, types or {}, shaped)
     options = session_options(numerics, graph.folder)
     injected = {}
     for name in fixed:
@@ -172,13 +181,16 @@ def _model(
     inputs: Iterable[str],
     outputs: Iterable[str],
     types: Mapping[str, int],
+    shaped: bool,
 ) -> onnx.ModelProto:
     model = onnx.ModelProto(ir_version=graph.model.ir_version)
     model.opset_import.extend(graph.model.opset_import)
     model.functions.extend(graph.model.functions)
     model.graph.name = "part"
     model.graph.node.extend(nodes)
-    model.graph.input.extend(_typed(graph, name, types) for name in inputs)
+    for name in inputs:
+        known = graph.values.get(name) if shaped else None
+        model.graph.input.append(_typed(graph, name, types) if known is None else known)
     model.graph.output.extend(_typed(graph, name, types) for name in outputs)
     return model
 

@@ -16,7 +16,7 @@ from quant_core.execution.progress import watcher
 from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.sessions import Numerics
-from quant_core.precision import Precision, PrecisionPlan
+from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
 from quant_core.probing.sampling import visited
 from quant_core.scoring.evaluation import compared_outputs, per_sample, quantizer_of, reference_arrays
@@ -25,7 +25,7 @@ from quant_core.storage.data import open_dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import PROBES
 
-__all__ = ["LOSSES", "layer_sensitivity", "probe_shards"]
+__all__ = ["LOSSES", "layer_sensitivity", "probe_shards", "unrounded_types"]
 
 Outputs = Sequence[NDArray[np.generic]]
 
@@ -52,7 +52,7 @@ LOSSES: Mapping[str, Callable[[Outputs, Outputs], NDArray[np.float64]]] = {
 reference is the wide model or, in the documented rule's `l2-float`, the float model."""
 
 
-_MACS_PER_ELEMENT = 100
+_MACS_PER_ELEMENT = 50
 """What it takes to quantize, dequantize and move a value, as so many multiply-accumulates: small convolutions of large
 tensors are bound by memory. Measured in ONNX Runtime 1.32 on two networks; it balances shards and changes no result."""
 
@@ -61,11 +61,11 @@ def probe_shards(layers: Sequence[Layer]) -> list[list[str]]:
     """Split the layers into runs of consecutive ones that take about equally long to probe.
 
     The split depends on the model alone, so that results are found again whatever the number of workers.
-    About sqrt(N) shards: each repeats one forward pass a batch, against N/2 for the probes themselves.
+    About sqrt(N) / 3 shards: each repeats one forward pass a batch, against N/2 for the probes themselves.
     """
     forward = [layer.macs + _MACS_PER_ELEMENT * layer.activation_elements for layer in reversed(layers)]
     costs = np.cumsum(forward, dtype=np.float64)[::-1]
-    count = min(2 * max(round(math.sqrt(len(layers)) / 2), 1), len(layers))
+    count = min(2 * max(round(math.sqrt(len(layers)) / 6), 1), len(layers))
     middle = np.cumsum(costs) - costs / 2
     numbers = (
         np.minimum((middle * count / costs.sum()).astype(int), count - 1) if costs.sum() else np.zeros(len(layers))
@@ -102,7 +102,8 @@ def layer_sensitivity(
     dataset = open_dataset(data, machine.cache)
     wide = PrecisionPlan.uniform([layer.name for layer in layers_from_table(layers)], config.wide)
     narrow = Precision.parse(precision)
-    model = IncrementalModel(quantizer, wide, [wide.narrowed({name: narrow}) for name in shard], Numerics.FAST)
+    variants = [wide.narrowed({name: narrow}) for name in shard]
+    model = IncrementalModel(quantizer, wide, variants, Numerics.FAST, unrounded_types(config.wide, narrow))
     names = compared_outputs(quantizer.graph, output)
     floats = None if baseline is None else reference_arrays(baseline)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
@@ -117,6 +118,18 @@ def layer_sensitivity(
         "seconds": seconds,
     }
     return pa.Table.from_pydict(columns, schema=PROBES)
+
+
+def unrounded_types(wide: Precision, narrow: Precision) -> frozenset[DataType]:
+    """The wide activation type, where a probe need not round to it.
+
+    A step of a 16-bit type is a 256th of an 8-bit one's: the loss of a layer narrowed to 8 bits, or of narrower
+    weights, is the same with and without, and the pairs take as long as the convolutions between them, which without
+    them fuse. Between two 16-bit types the pairs are all there is to a probe.
+    """
+    kind = wide.activations
+    fine = kind.bits == 16 and not kind.is_float
+    return frozenset({kind} if fine and (narrow.activations is kind or narrow.activations.bits < 16) else ())
 
 
 def _probe_batch(

@@ -52,6 +52,8 @@ class PlanWriter:
     """Where scales and codes come from."""
     folded: bool
     """Whether to write the graph for simulation instead of the one that is shipped."""
+    unrounded: frozenset[DataType] = frozenset()
+    """Activation types whose pairs are left out as well: an approximation, for types so fine that it makes none."""
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     """Every constant any plan written so far refers to, by name, beside those of the float graph."""
     _nodes: dict[tuple[object, ...], onnx.NodeProto] = field(default_factory=dict)
@@ -61,10 +63,10 @@ class PlanWriter:
         return _Writing(self, plan).run()
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
-        """A Q, DQ or Cast node; the same object whenever the arguments are the same."""
+        """A Q, DQ, Cast or Identity node; the same object whenever the arguments are the same."""
         key = (op_type, *inputs, *outputs)
         if key not in self._nodes:
-            domain = "" if op_type == "Cast" else pair_domain(self.quantizer.graph.model)
+            domain = "" if op_type in ("Cast", "Identity") else pair_domain(self.quantizer.graph.model)
             self._nodes[key] = onnx.helper.make_node(
                 op_type, inputs, outputs, name=f"{outputs[0]}/{op_type}", domain=domain, **attributes
             )
@@ -153,11 +155,15 @@ class _Writing:
 
     def pair(self, source: str, tensor: str, dtype: DataType, final: str | None = None) -> str:
         """Write `source` through a pair with the tensor's range in a type, once; the name of the result."""
+        if dtype in self.writer.unrounded and final is None:
+            return source
         result = final or f"{tensor}/{_edge(dtype)}"
         if result in self.written:
             return result
         self.written.add(result)
-        if dtype.is_float:
+        if dtype in self.writer.unrounded:
+            self.append(self.writer.node("Identity", [source], [result]))
+        elif dtype.is_float:
             self.quantizer.check_tensor_fits(tensor, dtype)
             self.append(self.writer.node("Cast", [source], [f"{result}/rounded"], to=self.castable(dtype).onnx_type))
             self.cast_back(f"{result}/rounded", result)

@@ -4,44 +4,62 @@ from __future__ import annotations
 
 import pytest
 
+from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.sessions import Session
+from quant_core.probing import incremental
 from quant_core.probing.incremental import IncrementalModel
-from tests.quant_core.workbench import same
+from tests.models import build
+from tests.quant_core.workbench import bench, same
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """How many blocks were run since the last look."""
+    """How many nodes of layers were run since the last look."""
     count = [0]
-    original = Session.run_values
+    layers = {}
+    opened, original = incremental.open_nodes, Session.run_values
 
-    def counted(self, feeds):
-        count[0] += 1
-        return original(self, feeds)
+    def counting(graph, nodes, *others):
+        session = opened(graph, nodes, *others)
+        layers[session] = sum(node.op_type in DEFAULT_LAYER_OPS for node in nodes)
+        return session
+
+    def counted(self, feeds, outputs=None):
+        count[0] += layers[self]
+        return original(self, feeds, outputs)
 
     def looked() -> int:
         seen, count[0] = count[0], 0
         return seen
 
+    monkeypatch.setattr(incremental, "open_nodes", counting)
     monkeypatch.setattr(Session, "run_values", counted)
     return looked
 
 
-def blocks_run(made, runs):
-    """Blocks run for the wide model, then for each layer narrowed alone."""
+def layers_run(made, runs):
+    """Layers run for the wide model, then for each layer narrowed alone."""
     model = IncrementalModel(made.quantizer, made.wide, [made.plan(name) for name in made.names])
     return [runs() for _ in model.run(made.feeds)]
 
 
 def test_a_probe_runs_only_what_comes_after_its_layer(workbench, runs):
-    assert blocks_run(workbench("chain"), runs) == [4, 4, 3, 2, 1]
+    assert layers_run(workbench("chain"), runs) == [4, 4, 3, 2, 1]
 
 
 def test_a_probe_leaves_parallel_branches_alone(workbench, runs):
-    wide, stem, one, two, three = blocks_run(workbench("three-readers"), runs)
-    assert (wide, stem) == (4, 4)
-    # its own block, and the last one, which adds up the branches
-    assert (one, two, three) == (2, 2, 1)
+    assert layers_run(workbench("three-readers"), runs) == [4, 4, 1, 1, 1]
+
+
+def test_blocks_grow_as_the_root_of_the_layers(runs, tmp_path):
+    """So few cuts that layers fuse, so many that a layer's own session is small."""
+    layers = 25
+    steps = " ".join(f"[l{i}] x{i + 1} = MatMul(x{i}, w{i})" for i in range(layers))
+    weights = {f"w{i}": (2, 2) for i in range(layers)}
+    made = bench(build(f"(float[N,2] x0) => (float[N,2] x{layers}) {{ {steps} }}", weights), tmp_path)
+    assert layers_run(made, runs) == [layers, *range(layers, 0, -1)]
+    opened = IncrementalModel(made.quantizer, made.wide, [made.plan(name) for name in made.names])
+    assert len(opened._base) == 5
 
 
 def test_a_variant_equal_to_the_wide_plan_runs_nothing(workbench, runs):
@@ -49,7 +67,7 @@ def test_a_variant_equal_to_the_wide_plan_runs_nothing(workbench, runs):
     model = IncrementalModel(made.quantizer, made.wide, [made.wide])
     wide, again = model.run(made.feeds)
     assert same(wide, again)
-    assert runs() == 1
+    assert runs() == len(made.names)
 
 
 def test_a_probe_of_the_last_layer_alone_still_gets_its_inputs(workbench):

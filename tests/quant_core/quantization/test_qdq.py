@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role, role_of
 from quant_core.model.sessions import Numerics
@@ -35,6 +37,12 @@ STAY_BEHIND = ("upsample-9", "resize-10", "group-norm-18")
 PAIRS = ("QuantizeLinear", "DequantizeLinear")
 settings = pytest.mark.parametrize(("config", "narrow"), SETTINGS.values(), ids=SETTINGS)
 models = pytest.mark.parametrize("name", MODELS)
+some_subsets = hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+
+
+def subsets(names):
+    """Some of the layers, at least one."""
+    return st.sets(st.sampled_from(names), min_size=1).map(sorted)
 
 
 @settings
@@ -187,23 +195,34 @@ class Traced:
 
 
 @models
-def test_narrowing_a_superset_touches_no_layer_outside_it(workbench, name):
+@some_subsets
+@given(drawn=st.data())
+def test_narrowing_a_superset_touches_no_layer_outside_it(workbench, name, drawn):
     made = workbench(name)
     wide = Traced(made.exported(made.wide))
-    chosen = [*combinations(made.names, 1), *combinations(made.names, 2), tuple(made.names[1:])][:20]
-    for narrow in chosen:
-        traced = Traced(made.exported(made.plan(*narrow)))
-        inside = {
-            made.graph.nodes[index].name for layer in made.layers if layer.name in narrow for index in layer.nodes
-        }
-        for node in made.graph.nodes:
-            if node.name not in inside and role_of(node.op_type, "", frozenset(DEFAULT_LAYER_OPS)) is not Role.MOVER:
-                there = traced.nodes[node.name]
-                assert traced.held(there) == wide.held(wide.nodes[node.name]), (narrow, node.name)
-                for tensor in there.input:
-                    assert "INT8" not in traced.types(tensor), (narrow, node.name)
-        for tensor in made.graph.outputs:
-            assert "INT8" not in traced.types(tensor), (narrow, tensor)
+    narrow = drawn.draw(subsets(made.names))
+    traced = Traced(made.exported(made.plan(*narrow)))
+    inside = {made.graph.nodes[index].name for layer in made.layers if layer.name in narrow for index in layer.nodes}
+    for node in made.graph.nodes:
+        if node.name not in inside and role_of(node.op_type, "", frozenset(DEFAULT_LAYER_OPS)) is not Role.MOVER:
+            there = traced.nodes[node.name]
+            assert traced.held(there) == wide.held(wide.nodes[node.name]), node.name
+            for tensor in there.input:
+                assert "INT8" not in traced.types(tensor), node.name
+    for tensor in made.graph.outputs:
+        assert "INT8" not in traced.types(tensor), tensor
+
+
+@models
+@some_subsets
+@given(drawn=st.data())
+def test_a_plan_that_is_wide_again_gives_the_wide_file(workbench, name, drawn):
+    made = workbench(name)
+    narrow = drawn.draw(subsets(made.names))
+    made.exported(made.plan(*narrow))
+    again = made.plan(*narrow).narrowed(dict.fromkeys(narrow, made.config.wide))
+    files = [made.exported(plan).SerializeToString(deterministic=True) for plan in (again, made.wide)]
+    assert files[0] == files[1]
 
 
 @models
