@@ -25,20 +25,23 @@ _CHOSEN = {"out": "quantized", "min_sqnr": "20"}
 _WIDTH = 112
 
 
-def option_template(model: str) -> str:
-    """The text of a YAML file; raises InputError for what is no float model."""
+def option_template(model: str, places: Mapping[str, str]) -> str:
+    """The text of a YAML file with some files and folders filled in, by option name.
+
+    Raises InputError for what is no float model.
+    """
     lines = [*_preamble(model, inspect_model(model))]
     for heading, options in groupby(run_options_listed(), key=lambda option: option.heading):
         lines += ["", "", f"# --- {heading} ---"]
         for option in options:
-            lines += ["", *_entry(option, model)]
+            lines += ["", *_entry(option, {**places, "model": model})]
     return "\n".join(lines) + "\n"
 
 
 def _preamble(model: str, found: Mapping[str, Any]) -> Iterator[str]:
     total = found["total"]
     yield "# Options of a run:  narrowcast auto --config THIS_FILE"
-    yield "# Fill in where the data is. What is commented out is at its default; an option on the command line wins."
+    yield "# What is commented out is at its default; what must be filled in says so. The command line wins over this."
     yield "# Editors check this file as you type after:  narrowcast init --schema > narrowcast.schema.json"
     yield "# yaml-language-server: $schema=narrowcast.schema.json"
     yield "#"
@@ -61,15 +64,15 @@ def _shape(tensor: Mapping[str, Any]) -> str:
     )
 
 
-def _entry(option: RunOption, model: str) -> Iterator[str]:
+def _entry(option: RunOption, places: Mapping[str, str]) -> Iterator[str]:
     text = option.description
     if option.choices and not all(choice in text for choice in option.choices):
         text += f" One of: {', '.join(option.choices)}."
     if not option.default_is_value:
         text += f" By default: {option.default}."
     yield from textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
-    if option.name == "model":
-        yield f"model: {json.dumps(model)}"
+    if option.name in places:
+        yield f"{option.name}: {json.dumps(places[option.name], ensure_ascii=False)}"
     elif option.name in _CHOSEN:
         yield f"{option.name}: {_CHOSEN[option.name]}"
     elif option.name in ("calibration", "evaluation"):

@@ -197,7 +197,7 @@ def test_the_schema_knows_right_from_wrong(text, valid):
 @pytest.fixture
 def written(here):
     onnx.save(MODELS["several-inputs-and-outputs"](), "my model.onnx")
-    return option_template("my model.onnx")
+    return option_template("my model.onnx", {})
 
 
 def test_init_writes_a_file_that_needs_only_data(here, written):
@@ -212,6 +212,17 @@ def test_init_writes_a_file_that_needs_only_data(here, written):
     }
     assert config == configuration({"min_sqnr": 20.0})
     jsonschema.validate(yaml.safe_load(filled), option_schema())
+
+
+def test_init_with_the_data_writes_a_file_that_needs_nothing(here, written, command):
+    places = {"calibration": "c: d.npz", "evaluation": "é#.npz", "holdout": "h.npz", "out": "to"}
+    flags = [part for name, place in places.items() for part in (f"--{name}", place)]
+    code, text, errors = command("init", "my model.onnx", *flags)
+    assert (code, errors) == (0, "")
+    Path("q.yaml").write_text(text, encoding="utf-8")
+    inputs, _ = run_options(options_from_file("q.yaml", MixedPrecisionConfig), {}, MixedPrecisionConfig)
+    assert {name: value for name, value in inputs.items() if value} == places | {"model": "my model.onnx"}
+    assert "FILL IN" not in text
 
 
 def test_init_tells_what_to_fill_in(written):
