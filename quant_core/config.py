@@ -246,6 +246,11 @@ class RunConfig(QuantizationConfig):
         return "" if amount is None else f"{self.cost} <= {amount}{' of the wide model' if amount.is_share else ''}"
 
     @property
+    def times_models(self) -> bool:
+        """Whether whole models are timed."""
+        return self.time_models or self.cost == "latency"
+
+    @property
     def candidate_ops(self) -> tuple[str, ...]:
         """Operators whose precision a plan chooses."""
         return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)

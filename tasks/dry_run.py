@@ -6,13 +6,17 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import pyarrow as pa
 
-from quant_core.auto import run
+from quant_core.assignments.assignment import Assignment
+from quant_core.auto import run as run_auto
+from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, RunConfig
 from quant_core.errors import TargetError
 from quant_core.execution.forecast import Forecast, forecast
 from quant_core.execution.stages import Call, Stages
+from quant_core.layer_wise import run as run_layer_wise
 from quant_core.results.output_place import OutputPlace
 from quant_core.search.trials import Request
 from quant_core.storage.tables import from_ipc
@@ -42,21 +46,31 @@ class DryRun:
         return sum(stage.seconds or 0.0 for stage in self.ahead)
 
 
-def dry_run(request: Request, workspace: Workspace, workers: int) -> DryRun:
+def dry_run(
+    request: Request[RunConfig], workspace: Workspace, workers: int, assignment: Assignment | None = None
+) -> DryRun:
     """Look how far a run could go without computing anything: no step is stored, and no result written.
 
-    Time is foretold from a pass of the float model over a few samples. Raises InputError for unusable input.
+    With an `assignment` it is a layer-wise run. Time is foretold from a pass of the float model over a few samples.
+    Raises InputError for unusable input.
     """
     stages = _Followed(workspace)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            run(replace(request, output=OutputPlace.at(scratch)), stages)
+            _follow(replace(request, output=OutputPlace.at(scratch)), assignment, stages)
     except TargetError:
         pass  # which is an end as well: the wide model was measured, and is stored
     except _NotStoredError as found:
-        ahead = _ahead(forecast(request, workspace.cache, workers), stages.found, found.stage)
-        return DryRun(stages.found, found.stage, found.steps, ahead)
+        stages_of_all = forecast(request, workspace.cache, workers, assignment)
+        return DryRun(stages.found, found.stage, found.steps, _ahead(stages_of_all, stages.found, found.stage))
     return DryRun(stages.found, None, 0)
+
+
+def _follow(request: Request[RunConfig], assignment: Assignment | None, stages: Stages) -> None:
+    if assignment is None:
+        run_auto(cast("Request[MixedPrecisionConfig]", request), stages)
+    else:
+        run_layer_wise(cast("Request[LayerWiseConfig]", request), assignment, stages)
 
 
 def _ahead(stages: Sequence[Forecast], found: Collection[str], missing: str) -> tuple[Forecast, ...]:
@@ -66,7 +80,7 @@ def _ahead(stages: Sequence[Forecast], found: Collection[str], missing: str) -> 
     return tuple(stage for stage in left if not chosen or stage.stage in (missing, *_LAST))
 
 
-_LAST = ("export", "verify")
+_LAST = ("export", "verify", "timing")
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""`narrowcast auto --dry-run`: what a run would have to do."""
+"""`--dry-run`: what a run would have to do."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ import click
 
 from flows.progress_lines import duration
 from flows.request import request_for
-from quant_core.config import MixedPrecisionConfig
+from quant_core.config import RunConfig
 from quant_core.execution.machine import available_cores
+from quant_core.layer_wise import written_plan
 from tasks.dry_run import DryRun, dry_run
 from tasks.workspace import Workspace
 
 __all__ = ["print_dry_run"]
 
 
-def print_dry_run(inputs: dict[str, Any], config: MixedPrecisionConfig, as_json: bool) -> None:
+def print_dry_run(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> None:
     """Print which steps are there, what is left, and about how long that takes; computes no step of the run."""
     asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
+    asked["evaluation"] = asked["evaluation"] or asked["calibration"]
+    assignment = written_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
     workspace = Workspace.at(inputs["workspace"])
     workspace.check()
     request = request_for(**asked, config=config, output=inputs["out"])
-    found = dry_run(request, workspace, inputs["workers"] or available_cores())
+    found = dry_run(request, workspace, inputs["workers"] or available_cores(), assignment)
     click.echo(json.dumps(asdict(found) | {"seconds": found.seconds}, indent=2) if as_json else _told(found))
 
 

@@ -46,8 +46,9 @@ _REQUIRED = ("model", "tensors", "calibration", "out")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads at once.  [default: all cores]")
 @click.option("--workspace", metavar="DIR", type=click.Path(), help="Where step results are kept.")
 @click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
+@click.option("--dry-run", is_flag=True, help="Print what there is to do, and about how long it takes; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
-def layer_wise(as_json: bool, config: str | None, **given: Any) -> None:
+def layer_wise(as_json: bool, dry_run: bool, config: str | None, **given: Any) -> None:
     """Quantize MODEL with the types that a file gives to its layers and tensors.
 
     \b
@@ -76,4 +77,9 @@ def layer_wise(as_json: bool, config: str | None, **given: Any) -> None:
     settings = read_plan(plan).settings if isinstance(plan, str) else {}
     kept = {name: value for name, value in settings.items() if name not in file.options}
     inputs, configured = run_options(file, kept | chosen, LayerWiseConfig, _INPUTS, _REQUIRED)
+    if dry_run:
+        from flows.command_line.dry_run import print_dry_run
+
+        print_dry_run(inputs, configured, as_json)
+        return
     sys.exit(quantize(inputs, configured, as_json))

@@ -10,17 +10,22 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
-from quant_core.config import MixedPrecisionConfig
+from quant_core.assignments.assignment import Assignment
+from quant_core.config import MixedPrecisionConfig, RunConfig
 from quant_core.execution.machine import Machine
+from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import batches
+from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.sessions import open_nodes
+from quant_core.precision import Precision
 from quant_core.probing.racing import sample_rounds
 from quant_core.search.trials import Request
 from quant_core.storage.data import open_dataset
@@ -43,38 +48,49 @@ class Forecast:
     """Wall time; about, and at most, where the stage may stop early. None where nothing foretells it."""
 
 
-def forecast(request: Request[MixedPrecisionConfig], cache: Path, workers: int) -> list[Forecast]:
-    """Every stage of a run that begins with nothing; raises InputError for unusable input."""
-    config, pace = request.config, _pace(request, cache, workers)
+def forecast(
+    request: Request[RunConfig], cache: Path, workers: int, assignment: Assignment | None = None
+) -> list[Forecast]:
+    """Every stage of a run that begins with nothing; raises InputError for unusable input.
+
+    `assignment` is the plan of a run whose plan is not searched for, which probes nothing.
+    """
+    config, pace = request.config, _pace(request, cache, workers, assignment)
     counts = [open_dataset(data, cache).count for data in (request.calibration, request.evaluation)]
     held_out = open_dataset(request.holdout, cache).count if request.holdout else 0
     calibration, evaluation = counts
-    probes, probed = pace.layers * len(config.narrow), sample_rounds(evaluation, config.samples)
-    plans = _most_plans(config, pace.layers)
     return [
         Forecast("prepare", f"{pace.layers} layers", pace.prepare),
         Forecast("calibrate", f"{calibration:,} samples", calibration * pace.plain),
-        *(Forecast(stage, work, None) for stage, work in _not_foretold(config)),
+        *(Forecast(stage, work, None) for stage, work in _not_foretold(config, pace.ladder)),
         Forecast("baseline", f"{evaluation:,} samples, float and wide", evaluation * (pace.plain + pace.simulated)),
-        Forecast(
-            "probe",
-            f"{probes:,} probes on {' to '.join(map(str, dict.fromkeys((probed[0], probed[-1]))))} samples",
-            probes * probed[-1] * pace.simulated * _SUFFIX,
-        ),
-        Forecast("search", f"at most {plans} plans on {evaluation:,} samples", plans * evaluation * pace.simulated),
+        *(_searched(config, pace, evaluation) if isinstance(config, MixedPrecisionConfig) else ()),
         Forecast("export", "the quantized model", pace.prepare),
         Forecast(
             "verify",
             f"{evaluation + held_out:,} samples",
             (evaluation + held_out) * pace.simulated + held_out * pace.plain,
         ),
+        *(Forecast("timing", "whole models, in ONNX Runtime", None) for _ in range(config.times_models)),
     ]
 
 
-def _not_foretold(config: MixedPrecisionConfig) -> Iterator[tuple[str, str]]:
-    if any(config.chooses_weights(precision.weights) for precision in (config.wide, *config.narrow)):
+def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Iterator[Forecast]:
+    """The stages that find a plan."""
+    probes, probed = pace.layers * len(config.narrow), sample_rounds(evaluation, config.samples)
+    plans = _most_plans(config, pace.layers)
+    yield Forecast(
+        "probe",
+        f"{probes:,} probes on {' to '.join(map(str, dict.fromkeys((probed[0], probed[-1]))))} samples",
+        probes * probed[-1] * pace.simulated * _SUFFIX,
+    )
+    yield Forecast("search", f"at most {plans} plans on {evaluation:,} samples", plans * evaluation * pace.simulated)
+
+
+def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tuple[str, str]]:
+    if any(config.chooses_weights(precision.weights) for precision in ladder):
         yield "round", "weights, for what layers put out"
-    if config.cost == "latency":
+    if config.cost == "latency" and config.device_costs is None:
         yield "latency", "layers, timed in ONNX Runtime"
 
 
@@ -93,6 +109,8 @@ class _Pace:
     """What was measured."""
 
     layers: int
+    ladder: tuple[Precision, ...]
+    """Precisions that layers may have, the wide one first."""
     prepare: float
     """Seconds to prepare the model."""
     plain: float
@@ -104,7 +122,7 @@ class _Pace:
         return _SIMULATED * self.plain
 
 
-def _pace(request: Request[MixedPrecisionConfig], cache: Path, workers: int) -> _Pace:
+def _pace(request: Request[RunConfig], cache: Path, workers: int, assignment: Assignment | None) -> _Pace:
     """Prepare the model in a folder that is thrown away, and run it on a few samples."""
     with tempfile.TemporaryDirectory() as scratch:
         machine, config = Machine(Path(scratch), 1), request.config
@@ -118,4 +136,14 @@ def _pace(request: Request[MixedPrecisionConfig], cache: Path, workers: int) -> 
         for batch in few:
             session(batch.feeds)
         ran = sum(len(next(iter(batch.feeds.values()))) for batch in few)
-        return _Pace(table.num_rows, prepared, (time.perf_counter() - began) / ran / workers)
+        plain = (time.perf_counter() - began) / ran / workers
+        return _Pace(table.num_rows, _ladder(config, assignment, graph, table), prepared, plain)
+
+
+def _ladder(
+    config: RunConfig, assignment: Assignment | None, graph: FloatGraph, layers: pa.Table
+) -> tuple[Precision, ...]:
+    if assignment is None:
+        return (config.wide, *(config.narrow if isinstance(config, MixedPrecisionConfig) else ()))
+    plan = assignment.plan(graph, layers_from_table(layers), config.wide)
+    return (config.wide, *(precision for _, precision in plan.layers))

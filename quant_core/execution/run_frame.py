@@ -141,7 +141,7 @@ def _device_costs(request: Request[RunConfig], layers: pa.Table, cache: Path) ->
 def timed_models(trials: Trials[RunConfig], shipped: Shipped) -> pa.Table | None:
     """How long the float, the wide and the shipped model take, where that is asked for."""
     request = trials.request
-    if request.config.cost != LATENCY and not request.config.time_models:
+    if not request.config.times_models:
         return None
     wide = trials.exported(trials.done[0].plan)
     return trials.stages.run(

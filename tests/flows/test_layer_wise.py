@@ -52,7 +52,7 @@ def test_the_command(layer_wise_command, job):
     Path("types.yaml").write_text("int8: ['c?']\nint16: [x]\n")
     code, out, _ = layer_wise_command("--tensors", "types.yaml", "--evaluation", job["evaluation"], "--out", "out")
     assert code == 0
-    assert "quantized (l2): 3 of 4 layers narrowed" in out
+    assert "Quantized. 3 of 4 layers, " in out
     assert json.loads(Path("out/manifest.json").read_text())["tensors"] == {"x": "int16"}
     page = Path("out/report.html").read_text()
     assert "--tensors out/manifest.json" in page
@@ -66,12 +66,30 @@ def test_a_target_that_is_missed_is_exit_code_3(layer_wise_command, job):
     assert (code, json.loads(out)["target"]["met"]) == (0, True)
 
 
+def test_a_dry_run_tells_what_is_to_do_and_does_nothing(layer_wise_command, job, tmp_path):
+    Path("types.yaml").write_text("int8: ['c?']\n")
+    options = ["--tensors", "types.yaml", "--evaluation", job["evaluation"], "--out", "out"]
+    code, out, err = layer_wise_command(*options, "--dry-run", "--json")
+    assert not err, err
+    found = json.loads(out)
+    assert (code, found["stage"]) == (0, "prepare")
+    assert [stage["stage"] for stage in found["ahead"]] == ["prepare", "calibrate", "baseline", "export", "verify"]
+    assert not Path("out").exists() and not list((tmp_path / "workspace").glob("results/*"))
+    assert layer_wise_command(*options)[0] == 0
+    assert "to do: nothing" in layer_wise_command(*options, "--dry-run")[1]
+    Path("types.yaml").write_text("a8w4: [c1]\n")
+    Path("timed.yaml").write_text("time_models: true\n")
+    out = layer_wise_command(*options, "--config", "timed.yaml", "--dry-run")[1]
+    assert "first to be computed: round, 1 step" in out and "timing" in out
+
+
 BAD_INPUT = {
     "no plan": ([], "missing --tensors"),
     "a plan that is not there": (["--tensors", "no.yaml"], "no.yaml: cannot be read"),
     "a name that is not there": (["--tensors", "nose.yaml"], "'nose' is no layer and no tensor of the prepared model"),
     "a type that is none": (["--tensors", "int7.yaml"], "int7.yaml: 'int7' is neither a type"),
     "two targets": (["--tensors", "good.yaml", "--max-l2", "1", "--max-kl", "1"], "give one target"),
+    "a name that is not there, dry": (["--tensors", "nose.yaml", "--dry-run"], "'nose' is no layer and no tensor"),
     "a search": (["--tensors", "good.yaml", "--config", "search.yaml"], "search.yaml:1: search: is not an option"),
     "no such precision": (["--tensors", "good.yaml", "--wide", "a7w7"], "wide: precision 'a7w7' is not known"),
 }
