@@ -23,7 +23,8 @@ from prefect.artifacts import (
 
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.report.limits import short
-from quant_core.report.verdict import doubt, headline, score_rows, verdict
+from quant_core.report.summary import summary
+from quant_core.report.verdict import score_rows
 from quant_core.results.outcome import Outcome
 from quant_core.storage.urls import is_remote, shown
 
@@ -58,20 +59,24 @@ def _place(outcome: Outcome) -> str:
 
 
 def _verdict(outcome: Outcome) -> str:
-    manifest = outcome.manifest
-    columns = ["metric", "float", f"all {manifest['wide']}", "mixed", "mixed, held-out"]
-    rows = [[_bold(row.name, row.target), *(_cell(*cell) for cell in row.cells)] for row in score_rows(manifest)]
+    manifest, said = outcome.manifest, summary(outcome.manifest)
+    columns = ["metric", "float", f"all {manifest['wide']}", "mixed", "held-out"]
+    rows = [[_bold(row.name, row.target), *map(_cell, row.cells, row.margins)] for row in score_rows(manifest)]
     width = len(rows[0])
     return "\n".join(
         [
-            f"**{headline(manifest)}.** {_plain(verdict(manifest))}",
-            *(["", f"> {doubt(manifest)}"] if doubt(manifest) else []),
+            f"**{said.headline}.** {_plain(said.verdict)}",
+            *(["", f"> {said.doubt}"] if said.doubt else []),
+            *(line for sentence in said.details for line in ("", _plain(sentence))),
             "",
             f"| {' | '.join(columns[:width])} |",
             f"| {' | '.join(['---'] + ['---:'] * (width - 1))} |",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
-            f"In brackets: 95% intervals over samples. Model, tables and report: `{_place(outcome)}`",
+            "Behind ±: half of the 95% interval over samples. Mixed is the model as shipped, on the evaluation data; "
+            "held-out, the same on data the search never saw.",
+            "",
+            f"Model, tables and report: `{_place(outcome)}`",
         ]
     )
 
@@ -85,8 +90,9 @@ def _bold(text: str, bold: bool) -> str:
     return f"**{text}**" if bold else text
 
 
-def _cell(value: str, spread: str) -> str:
-    return f"{value} ({spread})" if spread else value
+def _cell(cell: tuple[str, str], margin: str) -> str:
+    """A score with its margin: the UI cuts off what is wider than the page, and a whole interval would be."""
+    return f"{cell[0]} ± {margin}" if margin else cell[0]
 
 
 def _sensitivity(outcome: Outcome) -> list[dict[str, Any]]:

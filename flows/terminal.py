@@ -18,9 +18,7 @@ from flows.progress_lines import ProgressLines
 from quant_core.config import Criterion
 from quant_core.errors import InputError
 from quant_core.execution.progress import Watcher
-from quant_core.report.certainty import certainty
-from quant_core.report.speed import speed
-from quant_core.report.verdict import claims, headline, is_met
+from quant_core.report.summary import summary
 from quant_core.storage.tables import from_ipc
 
 __all__ = ["TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]
@@ -152,15 +150,10 @@ def print_outcome(screen: Console, manifest: Mapping[str, Any], folder: str) -> 
     """Layers with their precision, scores, and the verdict."""
     screen.print()
     screen.print(_layers(manifest, Path(folder)), _scores(manifest))
-    narrowed, colour = manifest["narrowed"], "green" if is_met(manifest) else "red"
-    screen.print(
-        f"[bold {colour}]{headline(manifest).lower()}[/] ({claims(manifest)}): "
-        f"{narrowed['layers']} of {narrowed['of']} layers narrowed, "
-        f"{narrowed['macs_share']:.1%} of the MACs, bit operations x {narrowed['bops_ratio']:.2f}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for sentence in filter(None, [*certainty(manifest), speed(manifest)]):
+    said = summary(manifest)
+    colour = "green" if said.good else "red"
+    screen.print(f"[bold {colour}]{said.headline}.[/] {escape(said.verdict)}", highlight=False, soft_wrap=True)
+    for sentence in filter(None, [said.doubt, *said.details]):
         screen.print(sentence, highlight=False, soft_wrap=True, markup=False)
     screen.print(f"model and report are in {escape(folder)}", highlight=False, soft_wrap=True)
 

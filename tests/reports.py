@@ -14,9 +14,9 @@ from quant_core.calibration.histogram import Histogram, histogram_table
 from quant_core.config import MixedPrecisionConfig, Target
 from quant_core.precision import PrecisionPlan
 from quant_core.results.manifest_file import manifest_json, sealed
-from quant_core.storage.tables import LAYERS, SEARCH, SENSITIVITY, to_ipc, with_facts
+from quant_core.storage.tables import FRONTIER, LAYERS, SEARCH, SENSITIVITY, to_ipc, with_facts
 
-__all__ = ["HOSTILE", "Tables", "everything_narrow", "ladder", "missed", "mixed", "own_metric", "write_run"]
+__all__ = ["HOSTILE", "Tables", "everything_narrow", "frontier", "ladder", "missed", "mixed", "own_metric", "write_run"]
 
 Tables = dict[str, pa.Table]
 
@@ -101,6 +101,30 @@ def ladder() -> tuple[dict[str, Any], Tables]:
         "plan": dict(zip(names, ("a8w8", "a16w8", "a16w16"), strict=True)),
     }
     return manifest, tables | {"sensitivity": _sensitivity(names, ("a16w8", "a8w8"))}
+
+
+def frontier() -> tuple[dict[str, Any], Tables]:
+    """A run that kept its frontier: five plans, one of which is there for its KL divergence only."""
+    names = ("one", "two", "three")
+    manifest, tables = mixed(names)
+    plans = [(3, 0.53, 0.01), (2, 0.49, 0.02), (1, 0.5, 0.003), (1, 0.44, 0.005), (0, 0.42, 0.001)]
+    rows = [
+        {
+            "plan": PrecisionPlan.from_dict(plan).digest,
+            "layers_narrowed": count,
+            "cost": 900.0 - 100 * count + place,
+            "cost_ratio": (900.0 - 100 * count + place) / 904,
+            "bound": l2,
+            "l2": l2,
+            "kl": kl,
+            "samples": 2000,
+            "precisions": json.dumps(plan),
+        }
+        for place, (count, l2, kl) in enumerate(plans)
+        for plan in [{name: "a8w8" if (i - place // 3) % 3 < count else "a16w8" for i, name in enumerate(names)}]
+    ]
+    table = pa.Table.from_pylist(rows, schema=FRONTIER)
+    return manifest, tables | {"frontier": with_facts(table, cost="bops", metric="l2", function=None)}
 
 
 def _tables(names: tuple[str, ...], plan: dict[str, str], scores: tuple[float, ...]) -> Tables:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
+from quant_core.report.frontier import frontier_chart
 from quant_core.report.page import most_telling
 from quant_core.report.templates import rendered
 from quant_core.storage.references import atomic_write
@@ -24,7 +25,7 @@ class Chart:
     """A chart. The last expression of a notebook's cell draws it; `save` writes it as a page of its own."""
 
     name: str
-    """`search`, `loss` or `tensors`, as charts.js knows it."""
+    """`search`, `frontier`, `loss` or `tensors`, as charts.js knows it."""
     title: str
     """What it shows."""
     data: Any
@@ -51,11 +52,11 @@ class Chart:
         )
 
 
-_HEIGHT = {"search": 480, "loss": 470, "tensors": 640}
+_HEIGHT = {"search": 480, "frontier": 480, "loss": 470, "tensors": 640}
 
 
 def charts_of(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Mapping[str, Chart]:
-    """The charts of a run by name."""
+    """The charts of a run by name; `frontier` where the run kept one."""
     layers = tables["layers"]
     charts = [
         Chart("search", "Every plan that was tried", search_chart(manifest, tables["search"])),
@@ -67,4 +68,6 @@ def charts_of(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Ma
             first=most_telling(tables),
         ),
     ]
+    if "frontier" in tables:
+        charts.append(Chart("frontier", "Score against cost", frontier_chart(manifest, tables["frontier"])))
     return {chart.name: chart for chart in charts}

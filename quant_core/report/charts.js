@@ -61,27 +61,34 @@
   }
   const at = (x, y) => (plot, d) => [plot.scale("x").apply(x(d)), plot.scale("y").apply(y(d))];
 
-  function searchChart(width) {
-    const { points, limit, limitText, label, factor } = data.search;
+  /* Plans by their score: `x` is where they are from left to right, `line` those that a line joins. */
+  function scoreChart({ points, limit, limitText, label, factor }, width, x, line) {
     const limits = limit === null ? [] : [limit * factor];
     const scaled = (key) => (d) => d[key] * factor;
     const on = { x: "share", y: scaled("score") };
     const colour = (d) => (d.accepted ? "var(--narrow)" : "var(--limit)");
     return Plot.plot({
       width, height: Math.min(340, Math.max(240, width * 0.45)), marginLeft: 48, marginRight: 16, marginTop: 28, marginBottom: 46, style: look,
-      x: { domain: [0, 1], label: "MACs narrowed", labelArrow: "none", labelAnchor: "center", labelOffset: 40, tickFormat: "%", ticks: width < 500 ? 5 : 10, inset: 8 },
+      x: { labelArrow: "none", labelAnchor: "center", labelOffset: 40, tickFormat: "~%", ticks: width < 500 ? 5 : 10, inset: 8, ...x },
       y: { label, labelArrow: "none", grid: true, nice: true, ticks: 6, inset: 4 },
       marks: [
         Plot.ruleY(limits, { stroke: "var(--limit)", strokeDasharray: "5 4" }),
         Plot.text(limits, { y: (d) => d, text: () => limitText, frameAnchor: "left", textAnchor: "start", dx: 6, dy: -8, fill: "var(--limit)", stroke: "var(--surface)", strokeWidth: 4 }),
-        Plot.line(points, { ...on, sort: "share", stroke: "var(--line)" }),
-        Plot.ruleX(points, { x: "share", y1: scaled("low"), y2: scaled("high"), stroke: colour, strokeOpacity: 0.6 }),
+        Plot.line(line.points, { ...on, curve: line.curve, stroke: "var(--line)" }),
+        Plot.ruleX(points.filter((d) => d.high > d.low), { x: "share", y1: scaled("low"), y2: scaled("high"), stroke: colour, strokeOpacity: 0.6 }),
         Plot.dot(points.filter((d) => d.chosen), { ...on, r: 9, stroke: "var(--narrow)", strokeWidth: 1.5, fill: "var(--surface)" }),
         Plot.dot(points, { ...on, r: 5, strokeWidth: 1.5, stroke: colour, fill: (d) => (d.accepted ? "var(--narrow)" : "var(--surface)"), className: "points" }),
         Plot.dot(points, Plot.pointer({ ...on, ...lit, r: 9, maxRadius: 60 })),
       ],
     });
   }
+
+  const searchChart = (width) => scoreChart(
+    data.search, width, { domain: [0, 1], label: "MACs narrowed" }, { points: d3.sort(data.search.points, (d) => d.share), curve: "linear" });
+
+  /* A step: between two plans, the best there is costs as much as the one on the left. */
+  const frontierChart = (width) => scoreChart(
+    data.frontier, width, { nice: true, label: data.frontier.costLabel }, { points: data.frontier.points.filter((d) => d.unbeaten), curve: "step-after" });
 
   function lossChart(width) {
     const { points, layers, narrow, log, label } = data.loss;
@@ -163,6 +170,7 @@
 
   /* A page may have some of the charts only. */
   chart("search-chart", () => data.search.points, at((d) => d.share, (d) => d.score * data.search.factor), searchChart);
+  chart("frontier-chart", () => data.frontier.points, at((d) => d.share, (d) => d.score * data.frontier.factor), frontierChart);
   chart("loss-chart", () => data.loss.points, at((d) => d.layer, (d) => d.loss), lossChart);
 
   const select = document.getElementById("tensor");

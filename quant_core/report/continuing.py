@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from quant_core.config import MixedPrecisionConfig
 from quant_core.report.text import METRIC_NAMES, metric_text, percent
 from quant_core.report.verdict import target_of
 
-__all__ = ["NextStep", "command", "next_step"]
+__all__ = ["NextStep", "command", "next_step", "picking"]
 
 Manifest = Mapping[str, Any]
 
@@ -102,6 +102,23 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     )
 
 
+def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep | None:
+    """How to write another plan of the frontier, whose points are by ascending cost; None where there is no other.
+
+    That is the next cheaper one, or where the cheapest is shipped the next better one.
+    """
+    target, out = target_of(manifest), manifest.get("sources", {}).get("output", _UNKNOWN["output"])
+    shipped = next((place for place, point in enumerate(points) if point["chosen"]), len(points))
+    others = [*reversed(points[:shipped]), *points[shipped + 1 :]]
+    if not others or target.metric not in _LIMITS:
+        return None
+    limit = _rounded_outwards(others[0]["bound"], target.higher_is_better)
+    return NextStep(
+        "The model of any other of them is written without another search, by the limit that it meets:",
+        f"narrowcast pick {shlex.quote(out)} {_LIMITS[target.metric]} {limit:.10g}",
+    )
+
+
 def command(manifest: Manifest, limit: float | None = None) -> str:
     """The command of this run, with another limit if one is given."""
     target, config, sources = manifest["target"], manifest["config"], manifest.get("sources", {})
@@ -109,7 +126,7 @@ def command(manifest: Manifest, limit: float | None = None) -> str:
     if _job(manifest) == "pick":
         return _pick_command(manifest, places["output"])
     parts = [f"narrowcast {_job(manifest)} {shlex.quote(places['model'])}"]
-    if _job(manifest) != "auto":  # whatever the plan was written in, the manifest has it as it is
+    if _job(manifest) != "auto":  # the manifest has the plan, however it was written, and the options
         parts.append(f"--tensors {shlex.quote(places['output'].rstrip('/') + '/manifest.json')}")
     for name in ("calibration", "evaluation", "holdout"):
         if manifest.get("data", {}).get(name) or name != "holdout":
@@ -123,7 +140,7 @@ def command(manifest: Manifest, limit: float | None = None) -> str:
         parts.append(f"--metric {shlex.quote(target['function'])}")
     if target.get("confidence"):
         parts.append(f"--confidence {target['confidence']:g}")
-    parts += _flags(config)
+    parts += _flags(config) if _job(manifest) == "auto" else []
     folder = places["output"] if limit is None else f"{places['output'].rstrip('/')}-{limit:g}"
     parts.append(f"--out {shlex.quote(folder)}")
     return " \\\n    ".join(parts)

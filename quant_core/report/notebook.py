@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from quant_core.report.summary import summary
 from quant_core.report.templates import fragment
-from quant_core.report.verdict import doubt, headline, is_met, score_rows, verdict
+from quant_core.report.verdict import score_rows
 
 __all__ = ["outcome_html"]
 
@@ -16,10 +17,7 @@ def outcome_html(manifest: Mapping[str, Any], folder: str) -> str:
     return fragment(
         "notebook.html.jinja",
         manifest=manifest,
-        verdict=verdict(manifest),
-        headline=headline(manifest),
-        met=is_met(manifest),
-        doubt=doubt(manifest),
+        summary=summary(manifest),
         scores=score_rows(manifest),
         folder=folder,
     )

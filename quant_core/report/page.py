@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from quant_core.report.certainty import certainty
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
-from quant_core.report.continuing import command, next_step
+from quant_core.report.continuing import command, next_step, picking
+from quant_core.report.frontier import frontier_chart
 from quant_core.report.limits import LISTED, ROWS, foremost, short
-from quant_core.report.speed import speed
+from quant_core.report.summary import summary
 from quant_core.report.templates import rendered
-from quant_core.report.verdict import LayerRow, costs, doubt, headline, is_met, layer_rows, score_rows, verdict
+from quant_core.report.verdict import LayerRow, costs, layer_rows, score_rows
 
 __all__ = ["report_page"]
 
@@ -21,11 +21,14 @@ __all__ = ["report_page"]
 def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> str:
     """The page of a run, from its manifest and its tables `layers`, `calibration`, `sensitivity` and `search`.
 
+    With `frontier`, where the run kept it, the page shows that too.
+
     One file of less than 3 MB however large the model: of very many layers, plans and tensors it shows the
     foremost (see limits.py), and says so.
     """
     layers, sensitivity, search = tables["layers"], tables["sensitivity"], tables["search"]
     rows = layer_rows(manifest, layers, sensitivity)
+    frontier = frontier_chart(manifest, tables["frontier"]) if "frontier" in tables else None
     tensors = tensor_charts(manifest, layers, tables["calibration"])
     crossings = [(tensor["name"], types) for tensor in tensors if len(types := _used(tensor)) > 1]
     return rendered(
@@ -34,14 +37,10 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
             "loss": loss_chart(manifest, layers, sensitivity),
             "search": search_chart(manifest, search),
             "tensors": tensors,
+            **({"frontier": frontier} if frontier else {}),
         },
         manifest=manifest,
-        verdict=verdict(manifest),
-        headline=headline(manifest),
-        met=is_met(manifest),
-        doubt=doubt(manifest),
-        certainty=certainty(manifest),
-        speed=speed(manifest),
+        summary=summary(manifest),
         scores=score_rows(manifest),
         costs=costs(manifest, layers),
         layers=foremost(rows, ROWS, _weight),
@@ -51,6 +50,7 @@ def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> 
         all_crossings=len(crossings),
         first_tensor=most_telling(tables),
         boundaries=sum(bool(row.boundary) for row in rows),
+        picking=picking(manifest, frontier["points"]) if frontier else None,
         next_step=next_step(manifest, search),
         command=command(manifest),
     )

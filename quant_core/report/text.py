@@ -65,11 +65,11 @@ UNITS = {"sqnr_db": "dB", "top1": "%", "top1_drop": "points"}
 """What some metrics are written in."""
 
 
-def bare_text(metric: str, value: float | None) -> str:
-    """A score in its metric's unit, without the unit."""
+def bare_text(metric: str, value: float | None, digits: int = 3) -> str:
+    """A score in its metric's unit, without the unit; `digits` are significant ones."""
     if value is not None and math.isfinite(value) and metric in ("top1", "top1_drop"):
         return f"{100 * value:.2f}".replace("-", _MINUS)
-    return number(value)
+    return number(value, digits)
 
 
 def metric_text(metric: str, value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,15 +125,17 @@ def _against_budget(manifest: Manifest) -> str:
 
 
 def doubt(manifest: Manifest) -> str:
-    """What the interval says against a target that is met; empty if nothing."""
+    """What held-out data and the intervals say against a target that is met; empty if nothing."""
     target = target_of(manifest)
-    places = {"mixed": "on the evaluation data", "holdout": "on the held-out data"}
-    found = [place for part, place in places.items() if _reaches_beyond(manifest, part, target)]
-    if not manifest["target"]["met"] or not found:
+    if not manifest["target"]["met"]:
         return ""
-    return (
-        f"The 95% interval {' and '.join(found)} reaches beyond the limit: on other samples the target may be missed."
-    )
+    fresh = manifest["scores"]["holdout"].get(target.metric)
+    if fresh is not None and not target.met_by(fresh):
+        return "On the held-out data the same model misses the target."
+    places = {"mixed": "on the evaluation data", "holdout": "on the held-out data"}
+    found = " and ".join(place for part, place in places.items() if _reaches_beyond(manifest, part, target))
+    said = f"The 95% interval {found} reaches beyond the limit: on other samples the target may be missed."
+    return said if found else ""
 
 
 def spread_of(manifest: Manifest, part: str, metric: str) -> tuple[float, float] | None:
@@ -164,13 +166,17 @@ class ScoreRow:
     """Whether it is what the target is about."""
     cells: tuple[tuple[str, str], ...]
     """Score and 95% interval, empty where there is none: float, wide, mixed, and held-out if there is such data."""
+    margins: tuple[str, ...]
+    """Half of each interval, for where there is little room."""
 
 
 def score_rows(manifest: Manifest) -> list[ScoreRow]:
     """Every metric of the manifest, the target's first."""
     scores, target = manifest["scores"], manifest["target"]["metric"]
     names = dict.fromkeys([target, *(name for part in _PARTS for name in scores[part])])
-    return [ScoreRow(with_unit(name), name == target, _cells(manifest, name)) for name in names]
+    return [
+        ScoreRow(with_unit(name), name == target, _cells(manifest, name), _margins(manifest, name)) for name in names
+    ]
 
 
 def with_unit(metric: str) -> str:
@@ -179,9 +185,18 @@ def with_unit(metric: str) -> str:
     return f"{name} ({UNITS[metric]})" if metric in UNITS else name
 
 
+def _parts(manifest: Manifest) -> Sequence[str]:
+    return _PARTS if manifest["scores"]["holdout"] else _PARTS[:-1]
+
+
+def _margins(manifest: Manifest, metric: str) -> tuple[str, ...]:
+    spreads = [spread_of(manifest, part, metric) for part in _parts(manifest)]
+    return tuple(bare_text(metric, (spread[1] - spread[0]) / 2, 2) if spread else "" for spread in spreads)
+
+
 def _cells(manifest: Manifest, metric: str) -> tuple[tuple[str, str], ...]:
     cells = []
-    for part in _PARTS if manifest["scores"]["holdout"] else _PARTS[:-1]:
+    for part in _parts(manifest):
         value = manifest["scores"][part].get(metric)
         bounds = [bare_text(metric, bound) for bound in spread_of(manifest, part, metric) or ()]
         # Where the metric is there without a value, it was not finite: JSON has no word for that.

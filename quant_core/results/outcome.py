@@ -67,8 +67,9 @@ class Outcome:
         return _table(self.folder / f"{name}.arrow", known[name], self.manifest["tables"].get(name))
 
     def tables(self) -> dict[str, pa.Table]:
-        """All tables by name."""
-        return {name: self.table(name) for name in TABLES}
+        """What the report is made of, by name: the tables that every run has, and the frontier where it was kept."""
+        kept = ["frontier"] if (self.folder / "frontier.arrow").exists() else []
+        return {name: self.table(name) for name in [*TABLES, *kept]}
 
     def to_pandas(self, name: str) -> pd.DataFrame:
         """A table as a pandas DataFrame; pandas must be installed."""

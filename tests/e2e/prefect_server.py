@@ -21,7 +21,6 @@ _PROMPT = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_MAX_RUNS": "3",
     "PREFECT_WORKER_QUERY_SECONDS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
 
@@ -47,7 +46,7 @@ def free_port() -> int:
 class PrefectServer:
     """A running server and what talks to it."""
 
-    def __init__(self, folder: Path, database: str | None = None) -> None:
+    def __init__(self, folder: Path, database: str | None = None, ui: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         port = str(free_port())
         self.url, self._folder = f"http://127.0.0.1:{port}/api", folder
@@ -58,6 +57,7 @@ class PrefectServer:
             "PREFECT_HOME": str(folder / "home"),
             "PREFECT_API_URL": self.url,
             "PREFECT_API_DATABASE_CONNECTION_URL": database,
+            "PREFECT_SERVER_UI_ENABLED": str(ui).lower(),
         }
         self._processes: list[subprocess.Popen[bytes]] = []
         self._start(["server", "start", "--host", "127.0.0.1", "--port", port], "server")
@@ -159,9 +159,9 @@ def _descendants(parent: int) -> list[int]:
 
 
 @contextmanager
-def prefect_server(folder: Path, database: str | None = None) -> Iterator[PrefectServer]:
-    """A server for the time of the block, with the pool `narrowcast`."""
-    server = PrefectServer(folder, database)
+def prefect_server(folder: Path, database: str | None = None, ui: bool = False) -> Iterator[PrefectServer]:
+    """A server for the time of the block, with the pool `narrowcast`; `ui`: with its pages too."""
+    server = PrefectServer(folder, database, ui)
     try:
         server.prefect("work-pool", "create", "narrowcast", "--type", "process")
         yield server

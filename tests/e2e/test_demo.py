@@ -28,7 +28,7 @@ def environment(tmp_path):
 def test_the_demo_meets_its_target_with_a_mix_and_again_from_what_it_knows(tmp_path, environment):
     first = subprocess.run(DEMO, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (first.returncode, first.stderr) == (0, "")
-    assert "target met" in first.stdout
+    assert "Target met." in first.stdout
     out = tmp_path / "out"
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["target"]["met"]

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-
 import pytest
 
 from quant_core.report import report_page
-from tests.reports import everything_narrow, ladder, missed, mixed, own_metric
+from tests.e2e.browser import chromium
+from tests.reports import everything_narrow, frontier, ladder, missed, mixed, own_metric
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`: pip install '.[browser]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs the extra `browser`")
 
-CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed: apt-get install chromium")
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 RUNS = {
     "mixed": mixed,
     "missed": missed,
     "everything narrow": everything_narrow,
     "metric": own_metric,
     "ladder": ladder,
+    "frontier": frontier,
 }
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+def browser():
+    with chromium() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
@@ -72,10 +56,11 @@ def opened(browser, tmp_path):
 @pytest.mark.parametrize("run", RUNS)
 def test_it_is_drawn_and_accessible(opened, run, width, scheme):
     page = opened(RUNS[run], width, scheme)
-    probed = run in ("mixed", "metric", "ladder")
+    probed = run in ("mixed", "metric", "ladder", "frontier")
     assert page.locator("#search-chart .points circle, #search-chart .points path").count() == (
         1 if run == "missed" else 3
     )
+    assert page.locator("#frontier-chart .points > *").count() == (4 if run == "frontier" else 0)
     assert (page.locator("#loss-chart .points > *").count() > 0) == probed
     assert page.locator("#tensor-chart .points rect").count() > 20
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -94,10 +79,10 @@ def test_the_colours_follow_the_system(opened):
     assert dark.evaluate(colour) != light.evaluate(colour)
 
 
-@pytest.mark.parametrize("chart", ["search", "loss", "tensor"])
+@pytest.mark.parametrize("chart", ["search", "frontier", "loss", "tensor"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_hovering_tells_more_and_stays_on_the_page(opened, chart, width):
-    page = opened(mixed, width)
+    page = opened(frontier, width)
     tip = page.locator(f"#{chart}-chart .tip")
     assert not tip.is_visible()
     marks = page.locator(f"#{chart}-chart .points > *")
@@ -105,7 +90,8 @@ def test_hovering_tells_more_and_stays_on_the_page(opened, chart, width):
     mark.scroll_into_view_if_needed()
     mark.hover(force=True)
     assert tip.is_visible()
-    assert {"search": "L2 distance", "loss": "in the ranking", "tensor": "values"}[chart] in tip.inner_text()
+    said = {"search": "L2 distance", "frontier": "of the bit operations", "loss": "in the ranking", "tensor": "values"}
+    assert said[chart] in tip.inner_text()
     box = tip.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= width
@@ -113,9 +99,9 @@ def test_hovering_tells_more_and_stays_on_the_page(opened, chart, width):
     assert not tip.is_visible()
 
 
-@pytest.mark.parametrize("chart", ["search", "loss", "tensor"])
+@pytest.mark.parametrize("chart", ["search", "frontier", "loss", "tensor"])
 def test_arrow_keys_step_through_a_chart_and_are_spoken(opened, chart):
-    page = opened(mixed)
+    page = opened(frontier)
     page.locator(f"#{chart}-chart").focus()
     spoken = []
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):

@@ -240,7 +240,7 @@ def test_a_metric_that_fails_is_one_line_and_exit_code_2(auto, here, monkeypatch
 def test_a_target_met_is_exit_code_0_and_silent_on_standard_error(auto, here):
     code, output, errors = auto(wide="a16w16", max_l2="0.005", holdout="holdout.npz")
     assert (code, errors) == (0, "")
-    assert "target met (l2 <= 0.005)" in output
+    assert "within the target of at most 0.005" in output
     assert {path.name for path in (here / "out").iterdir()} == {
         *(f"{table}.arrow" for table in ("layers", "calibration", "sensitivity", "search")),
         *("model.onnx", "manifest.json", "report.html"),
@@ -252,7 +252,7 @@ def test_a_target_the_wide_model_misses_is_exit_code_3_and_says_by_how_much(auto
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     score = manifest["scores"]["wide"]["l2"]
     assert code == 3
-    assert "target missed" in output
+    assert "Target missed." in output
     assert errors == (
         f"narrowcast: even the wide model (a16w16) misses l2 <= 1e-09: it scores {score:.6g}, "
         f"off by {score - 1e-9:.6g}; the wide model is in out\n"
@@ -264,14 +264,14 @@ def test_a_target_the_wide_model_misses_is_exit_code_3_and_says_by_how_much(auto
 def test_a_model_within_its_budget_is_exit_code_0(auto, here):
     code, output, errors = auto(wide="a16w16", max_l2=None, max_bops="0.5", metric="kl")
     assert (code, errors) == (0, "")
-    assert "within budget (bops <= 0.5 of the wide model): " in output
+    assert "Within budget. " in output and "within the budget of 50.0%" in output
     assert json.loads((here / "out" / "manifest.json").read_text())["target"]["metric"] == "kl"
 
 
 def test_a_budget_no_plan_is_within_is_exit_code_3_and_says_the_least_there_is(auto, here):
     code, output, errors = auto(wide="a16w16", max_l2=None, max_bops="0.2")
     assert code == 3
-    assert "over budget (bops <= 0.2 of the wide model): 4 of 4 layers narrowed" in output
+    assert "Over budget. All 4 layers, " in output and "above the budget of 20.0%" in output
     least = json.loads((here / "out" / "manifest.json").read_text())["costs"]["bops"]["mixed"]
     assert errors == (
         "narrowcast: no plan is within bops <= 0.2 of the wide model: the least that the model can cost at these "

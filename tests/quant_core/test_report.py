@@ -16,12 +16,13 @@ import pytest
 import quant_core.report
 from quant_core.report import report_page
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
-from quant_core.report.continuing import command, next_step
+from quant_core.report.continuing import command, next_step, picking
+from quant_core.report.frontier import frontier_chart
 from quant_core.report.text import count_text, interval, limit_text, metric_text, number, percent
 from quant_core.report.verdict import costs, doubt, layer_rows, verdict
-from tests.reports import HOSTILE, everything_narrow, ladder, missed, mixed, own_metric
+from tests.reports import HOSTILE, everything_narrow, frontier, ladder, missed, mixed, own_metric
 
-RUNS = [mixed, missed, everything_narrow, own_metric, ladder]
+RUNS = [mixed, missed, everything_narrow, own_metric, ladder, frontier]
 VENDOR = Path(quant_core.report.__file__).parent / "vendor"
 
 
@@ -132,6 +133,8 @@ def test_an_interval_that_reaches_beyond_the_limit_is_said():
     assert "held-out data reaches beyond" in doubt(manifest)
     manifest["standard_errors"]["mixed"]["l2"] = 0.01
     assert "evaluation data and on the held-out" in doubt(manifest)
+    manifest["scores"]["holdout"] = {"l2": 0.51}
+    assert doubt(manifest) == "On the held-out data the same model misses the target."
 
 
 def test_the_loss_chart_is_in_graph_order_and_knows_what_was_taken():
@@ -147,6 +150,26 @@ def test_the_search_chart_marks_the_plan_that_is_shipped():
     chart = search_chart(manifest, tables["search"])
     assert [point["chosen"] for point in chart["points"]] == [False, True, False]
     assert [point["accepted"] for point in chart["points"]] == [True, True, False]
+
+
+def test_the_frontier_is_that_of_the_target_with_the_shipped_plan_marked():
+    manifest, tables = frontier()
+    points = frontier_chart(manifest, tables["frontier"])["points"]
+    assert [point["score"] for point in points] == [0.53, 0.49, 0.44, 0.42]
+    assert [point["chosen"] for point in points] == [False, True, False, False]
+    assert [point["accepted"] for point in points] == [False, True, True, True]
+    assert points[1]["text"][0].endswith("of the bit operations: meets the target, shipped")
+    command = "narrowcast pick DIR --max-l2"
+    assert picking(manifest, points).command == f"{command} 0.53"
+    assert picking(manifest, points[1:]).command == f"{command} 0.44"
+    assert picking(manifest, points[1:2]) is None
+
+
+def test_a_shipped_plan_that_is_beaten_is_shown_beside_the_frontier():
+    manifest, tables = frontier()
+    beaten = json.loads(tables["frontier"]["precisions"][2].as_py())
+    points = frontier_chart(manifest | {"plan": beaten}, tables["frontier"])["points"]
+    assert [(point["score"], point["unbeaten"]) for point in points if point["chosen"]] == [(0.5, False)]
 
 
 def test_a_histogram_keeps_every_value_in_few_bins():

@@ -8,7 +8,7 @@ from quant_core.errors import InputError
 from quant_core.report import report_page
 from quant_core.results.outcome import TABLES, open_outcome
 from quant_core.storage.tables import to_ipc
-from tests.reports import HOSTILE, missed, mixed, write_run
+from tests.reports import HOSTILE, frontier, missed, mixed, write_run
 
 
 @pytest.fixture
@@ -23,6 +23,13 @@ def test_a_run_is_read_back_as_it_was(folder):
     assert {name: run.manifest[name] for name in manifest} == manifest
     assert all(run.table(name).equals(tables[name]) for name in TABLES)
     assert report_page(run.manifest, run.tables()) == report_page(manifest, tables)
+
+
+def test_a_frontier_is_read_back_too(tmp_path):
+    manifest, tables = frontier()
+    run = open_outcome(write_run(tmp_path / "run", (manifest, tables)))
+    assert report_page(run.manifest, run.tables()) == report_page(manifest, tables)
+    assert 'id="frontier-chart"' in run.charts["frontier"].page()
 
 
 def spoil(name, content):

@@ -1,0 +1,74 @@
+"""The frontier as the report shows it: of the plans that were measured, those no other beats in score and cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.precision import PrecisionPlan
+from quant_core.report.text import METRIC_NAMES, UNITS, limit_text, metric_text, percent
+from quant_core.report.verdict import target_of
+from quant_core.search import non_dominated
+from quant_core.storage.tables import facts
+
+__all__ = ["COST_NAMES", "frontier_chart"]
+
+COST_NAMES = {
+    "bops": "bit operations",
+    "bytes": "weight bytes",
+    "activation-bytes": "bytes of what layers read",
+    "latency": "time in the layers",
+}
+"""Costs as a reader calls them."""
+
+
+def frontier_chart(manifest: Mapping[str, Any], frontier: pa.Table) -> dict[str, Any]:
+    """A point a plan on the frontier of the target's metric, by ascending cost, and the shipped plan wherever it is.
+
+    The table holds the frontiers of all metrics; what is on that of another metric only is left out.
+    """
+    target, cost = target_of(manifest), COST_NAMES[facts(frontier)["cost"]]
+    shipped = PrecisionPlan.from_dict(manifest["plan"]).digest
+    rows = [row for row in frontier.drop_columns(["precisions"]).to_pylist() if _is_finite(row[target.metric])]
+    sign = -1.0 if target.higher_is_better else 1.0
+    kept = set(non_dominated([row["cost"] for row in rows], [sign * row[target.metric] for row in rows]))
+    return {
+        "points": [
+            _point(manifest, row, cost, place in kept, row["plan"] == shipped)
+            for place, row in enumerate(rows)
+            if place in kept or row["plan"] == shipped
+        ],
+        "limit": target.limit,
+        "limitText": "" if target.limit is None else f"limit {limit_text(target.metric, target.limit)}",
+        "factor": 100 if target.metric == "top1_drop" else 1,
+        "label": METRIC_NAMES[target.metric] + (f" ({UNITS[target.metric]})" if target.metric in UNITS else ""),
+        "costLabel": f"{cost}, share of all {manifest['wide']}",
+        "cost": cost,
+    }
+
+
+def _is_finite(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)
+
+
+def _point(manifest: Mapping[str, Any], row: Mapping[str, Any], cost: str, unbeaten: bool, chosen: bool) -> Any:
+    target = target_of(manifest)
+    score, bound = row[target.metric], row["bound"]
+    accepted = target.met_by(score if bound is None else bound)
+    verdict = "meets the target" if accepted else "misses the target"
+    return {
+        "share": row["cost_ratio"],
+        "score": score,
+        "bound": score if bound is None else bound,
+        "accepted": accepted,
+        "chosen": chosen,
+        "unbeaten": unbeaten,
+        "text": [
+            f"{percent(row['cost_ratio'], 1)} of the {cost}: {verdict}{', shipped' if chosen else ''}",
+            f"{METRIC_NAMES[target.metric]}: {metric_text(target.metric, score)}",
+            f"{row['layers_narrowed']} of {manifest['narrowed']['of']} layers narrowed",
+        ],
+    }

@@ -1,0 +1,40 @@
+"""What is said of a run in words: the same in the report, in a notebook, in the terminal and in Prefect's UI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quant_core.report.certainty import certainty
+from quant_core.report.speed import speed
+from quant_core.report.verdict import doubt, headline, is_met, verdict
+
+__all__ = ["Summary", "summary"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in words."""
+
+    headline: str
+    """The outcome in two words."""
+    good: bool
+    """Whether it is what was asked for."""
+    verdict: str
+    """The outcome in one sentence, with its numbers."""
+    doubt: str
+    """What held-out data and the intervals say against it; empty if nothing."""
+    details: tuple[str, ...]
+    """Sentences on how sure it is, where a confidence was asked for, and on speed, where that was measured."""
+
+
+def summary(manifest: Mapping[str, Any]) -> Summary:
+    """The words on the run that a manifest is of."""
+    return Summary(
+        headline=headline(manifest),
+        good=is_met(manifest),
+        verdict=verdict(manifest),
+        doubt=doubt(manifest),
+        details=tuple(filter(None, [*certainty(manifest), speed(manifest)])),
+    )
