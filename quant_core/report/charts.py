@@ -16,7 +16,7 @@ from quant_core.report.text import METRIC_NAMES, UNITS, count_text, interval, li
 from quant_core.search import within
 from quant_core.storage.tables import facts
 
-__all__ = ["loss_chart", "search_chart", "tensor_charts"]
+__all__ = ["fate", "loss_chart", "search_chart", "tensor_charts", "verdicts"]
 
 Json = dict[str, Any]
 
@@ -79,7 +79,7 @@ def search_chart(manifest: Mapping[str, Any], search: pa.Table) -> Json:
         "points": foremost(points, PLANS, lambda point: (point["chosen"], -abs(point["score"] - (limit or 0)))),
         "of": len(points),
         "limit": limit,
-        "verdicts": _verdicts(manifest),
+        "verdicts": verdicts(manifest),
         "limitText": "" if limit is None else f"limit {limit_text(metric, limit)}",
         "factor": 100 if metric == "top1_drop" else 1,
         "label": METRIC_NAMES[metric] + (f" ({UNITS[metric]})" if metric in UNITS else ""),
@@ -105,7 +105,7 @@ def _plan_point(manifest: Mapping[str, Any], row: Json, chosen: bool) -> Json:
         "accepted": row["accepted"],
         "chosen": chosen,
         "text": [
-            f"Plan {row['step'] + 1}: {_fate(manifest, row)}{', shipped' if chosen else ''}",
+            f"Plan {row['step'] + 1}: {fate(manifest, row)}{', shipped' if chosen else ''}",
             f"{METRIC_NAMES[metric]}: {metric_text(metric, row['score'])}{spread}",
             f"{row['layers_narrowed']} layers narrowed, {percent(row['macs_share'])} of the MACs",
             f"settled on {row['samples']} samples",
@@ -113,7 +113,7 @@ def _plan_point(manifest: Mapping[str, Any], row: Json, chosen: bool) -> Json:
     }
 
 
-def _verdicts(manifest: Mapping[str, Any]) -> tuple[str, str] | None:
+def verdicts(manifest: Mapping[str, Any]) -> tuple[str, str] | None:
     """What is said of plans that are accepted, and of those that are not; None where nothing was asked of them."""
     budget, aimed = manifest.get("budget"), manifest["target"]["limit"] is not None
     if budget is None:
@@ -121,7 +121,8 @@ def _verdicts(manifest: Mapping[str, Any]) -> tuple[str, str] | None:
     return ("meets the target within budget", "does not") if aimed else ("within budget", "over budget")
 
 
-def _fate(manifest: Mapping[str, Any], row: Json) -> str:
+def fate(manifest: Mapping[str, Any], row: Json) -> str:
+    """What is said of one plan, by its `cost` and whether it was `accepted`."""
     budget, aimed = manifest.get("budget"), manifest["target"]["limit"] is not None
     if budget is not None and not within(row["cost"], budget["limit"]):
         return "over budget"

@@ -107,7 +107,8 @@ def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep
 
     That is the next cheaper one, or where the cheapest is shipped the next better one.
     """
-    target, out = target_of(manifest), manifest.get("sources", {}).get("output", _UNKNOWN["output"])
+    target, sources = target_of(manifest), manifest.get("sources", {})
+    run = sources.get("run") or sources.get("output") or _UNKNOWN["output"]
     shipped = next((place for place, point in enumerate(points) if point["chosen"]), len(points))
     others = [*reversed(points[:shipped]), *points[shipped + 1 :]]
     if not others or target.metric not in _LIMITS:
@@ -115,7 +116,7 @@ def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep
     limit = _rounded_outwards(others[0]["bound"], target.higher_is_better)
     return NextStep(
         "The model of any other of them is written without another search, by the limit that it meets:",
-        f"narrowcast pick {shlex.quote(out)} {_LIMITS[target.metric]} {limit:.10g}",
+        f"narrowcast pick {shlex.quote(run)} {_LIMITS[target.metric]} {limit:.10g}",
     )
 
 

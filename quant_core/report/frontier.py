@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.precision import PrecisionPlan
+from quant_core.report.charts import fate, verdicts
 from quant_core.report.text import METRIC_NAMES, UNITS, limit_text, metric_text, percent
 from quant_core.report.verdict import target_of
-from quant_core.search import non_dominated
+from quant_core.search import non_dominated, within
 from quant_core.storage.tables import facts
 
 __all__ = ["COST_NAMES", "frontier_chart"]
@@ -47,6 +48,7 @@ def frontier_chart(manifest: Mapping[str, Any], frontier: pa.Table) -> dict[str,
         "label": METRIC_NAMES[target.metric] + (f" ({UNITS[target.metric]})" if target.metric in UNITS else ""),
         "costLabel": f"{cost}, share of all {manifest['wide']}",
         "cost": cost,
+        "verdicts": verdicts(manifest),
     }
 
 
@@ -55,14 +57,14 @@ def _is_finite(score: float | None) -> bool:
 
 
 def _point(manifest: Mapping[str, Any], row: Mapping[str, Any], cost: str, unbeaten: bool, chosen: bool) -> Any:
-    target = target_of(manifest)
-    score, bound = row[target.metric], row["bound"]
-    accepted = target.met_by(score if bound is None else bound)
-    verdict = "meets the target" if accepted else "misses the target"
+    target, budget, score = target_of(manifest), manifest.get("budget"), row[target_of(manifest).metric]
+    bound = score if row["bound"] is None else row["bound"]
+    accepted = target.met_by(bound) and (budget is None or within(row["cost"], budget["limit"]))
+    verdict = fate(manifest, {"cost": row["cost"], "accepted": accepted})
     return {
         "share": row["cost_ratio"],
         "score": score,
-        "bound": score if bound is None else bound,
+        "bound": bound,
         "accepted": accepted,
         "chosen": chosen,
         "unbeaten": unbeaten,
