@@ -12,10 +12,25 @@ from numpy.typing import NDArray
 
 from quant_core.search import Choice, Measured, Move, Space, Strategy
 
-__all__ = ["Found", "additive", "cheapest", "interacting", "jagged", "least_error", "search", "space", "tables"]
+__all__ = [
+    "LAYERS",
+    "LIMIT",
+    "Found",
+    "additive",
+    "cheapest",
+    "interacting",
+    "jagged",
+    "jumbled",
+    "least_error",
+    "search",
+    "space",
+    "tables",
+]
 
 LIMIT = 1.0
 Errors = Callable[[Choice], float]
+LAYERS = {2: 12, 3: 7, 4: 6, 5: 5}
+"""Layers by rungs: as many as brute force looks at in no time."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,16 @@ def tables(seed: int, layers: int | None = None, rungs: int = 2) -> tuple[NDArra
     losses *= random.uniform(1.2, 8) / losses[:, -1].sum()
     work = random.lognormal(0, 1, (layers, 1))
     return losses, np.ceil(1000 * work) * 0.5 ** np.arange(rungs)
+
+
+def jumbled(seed: int, rungs: int, missing: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Losses and costs of which no rung is ordered: a narrower one may lose less, and may cost more."""
+    random = np.random.default_rng(seed)
+    layers = int(random.integers(2, LAYERS[rungs] + 1))
+    losses = random.lognormal(-1.5, 1.5, (layers, rungs))
+    losses[random.uniform(size=losses.shape) < missing] = np.inf
+    losses[:, 0] = 0.0
+    return losses, np.ceil(random.lognormal(5, 1, (layers, rungs)))
 
 
 def search(strategy: Callable[[Space], Strategy], given: Space, errors: Errors) -> Found:

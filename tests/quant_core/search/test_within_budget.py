@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from quant_core.search import STRATEGIES, go_on, knapsack
 from quant_core.search.within_budget import least_losses
-from tests.quant_core.search.lookup import additive, interacting, jagged, least_error, search, space, tables
+from tests.quant_core.search.lookup import (
+    LAYERS,
+    additive,
+    interacting,
+    jagged,
+    jumbled,
+    least_error,
+    search,
+    space,
+    tables,
+)
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 BOUNDS = {"linear": 1, "bisect": 1, "knapsack": 5, "go-on": 1 + 5}
@@ -29,6 +39,14 @@ def test_on_additive_tables_the_error_is_within_two_percent_of_the_least(strateg
         asked = within(SHARES[seed % 5], losses, costs)
         errors = additive(losses)
         assert errors(search(strategy, asked, errors).plan) <= 1.02 * least_error(asked, errors) + 1e-12, seed
+
+
+@pytest.mark.parametrize("rungs", sorted(LAYERS))
+def test_so_it_is_where_a_narrower_rung_may_lose_less_or_cost_more(rungs):
+    for seed in range(10):
+        losses, costs = jumbled(seed, rungs)
+        asked, errors = within(SHARES[seed % 5], losses, costs, evaluations=12), additive(losses)
+        assert errors(search(knapsack, asked, errors).plan) <= 1.02 * least_error(asked, errors) + 1e-12, seed
 
 
 def test_measuring_finds_better_plans_than_predicting_where_layers_interact():
