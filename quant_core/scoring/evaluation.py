@@ -113,9 +113,15 @@ def quantizer_of(
     weights: Sequence[pa.Table] = (),
 ) -> Quantizer:
     """The quantizer that the results of prepare, calibrate and round describe; the same one for a run's steps."""
-    digests = tuple(content_digest(table) for table in (layers, calibration, *weights))
+    digests = tuple(_identity(table) for table in (layers, calibration, *weights))
     settings = config.model_dump_json()
     return _quantizer(_Recipe(digests, settings, machine.cache, layers, calibration, config, tuple(weights)))
+
+
+def _identity(table: pa.Table) -> bytes:
+    """What tells a step's result from others: the key it is stored under, if it is; else its content."""
+    key = facts(table).get("key")
+    return content_digest(table) if key is None else str(key).encode()
 
 
 @dataclass(frozen=True)

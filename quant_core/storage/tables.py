@@ -7,6 +7,7 @@ result as a whole (JSON under the key `narrowcast`).
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -210,7 +211,9 @@ def to_ipc(table: pa.Table) -> bytes:
     """
     plain = _without_digest(table.combine_chunks())
     metadata = {**(plain.schema.metadata or {}), _DIGEST: content_digest(plain)}
-    return bytes(_ipc_buffer(plain.replace_schema_metadata(metadata), "zstd"))
+    sink = pa.BufferOutputStream()
+    _write_ipc(sink, plain.replace_schema_metadata(metadata), "zstd")
+    return bytes(sink.getvalue())
 
 
 def _without_digest(table: pa.Table) -> pa.Table:
@@ -221,15 +224,30 @@ def _without_digest(table: pa.Table) -> pa.Table:
 def content_digest(table: pa.Table) -> bytes:
     """Sha256 of a table's content, schema and facts, in hexadecimal."""
     # Of the uncompressed form: another release of the compressor may write the same content in other bytes.
-    return hashlib.sha256(_ipc_buffer(table, None)).hexdigest().encode()
+    sink = _Digest()
+    with pa.PythonFile(sink, "w") as file:
+        _write_ipc(file, table, None)
+    return sink.sha256.hexdigest().encode()
 
 
-def _ipc_buffer(table: pa.Table, compression: str | None) -> pa.Buffer:
-    sink = pa.BufferOutputStream()
+class _Digest(io.RawIOBase):
+    """A file that keeps nothing of what is written to it but its digest."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.sha256.update(data)
+        return len(data)
+
+
+def _write_ipc(sink: Any, table: pa.Table, compression: str | None) -> None:
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
         writer.write_table(table)
-    return sink.getvalue()
 
 
 def from_ipc(data: bytes) -> pa.Table:
