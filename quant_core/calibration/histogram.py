@@ -8,7 +8,7 @@ result is the same bit for bit in whatever order shards are merged.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,9 +120,15 @@ def histogram_table(found: Mapping[str, Histogram]) -> pa.Table:
         "count": [histogram.count for histogram in found.values()],
         "exponent": [histogram.exponent for histogram in found.values()],
         "first_bin": [histogram.first_bin for histogram in found.values()],
-        "histogram": [histogram.counts for histogram in found.values()],
+        "histogram": _lists([histogram.counts for histogram in found.values()]),
     }
     return pa.Table.from_pydict(columns, schema=CALIBRATION)
+
+
+def _lists(arrays: Sequence[NDArray[np.int64]]) -> pa.ListArray:
+    """The arrays as a column, in exactly the memory they take: of thousands of tensors it is the largest there is."""
+    ends = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate([np.zeros(0, np.int64), *arrays])))
 
 
 def histograms_from_table(table: pa.Table) -> dict[str, Histogram]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Literal
 
@@ -59,8 +60,10 @@ def gathered(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
     parts: dict[Probe, list[NDArray[np.float64]]] = {}
     for table in tables:
         names, precisions = (table.column(name).to_pylist() for name in ("layer", "precision"))
-        for name, precision, losses in zip(names, precisions, table.column("losses"), strict=True):
-            parts.setdefault((name, precision), []).append(losses.values.to_numpy())
+        losses = table.column("losses").combine_chunks()
+        values, ends = losses.flatten().to_numpy(), losses.offsets.to_numpy() - losses.offsets[0].as_py()
+        for name, precision, (start, end) in zip(names, precisions, pairwise(ends), strict=True):
+            parts.setdefault((name, precision), []).append(values[start:end])
     return {probe: np.concatenate(arrays) for probe, arrays in parts.items()}
 
 
@@ -97,7 +100,7 @@ def loss_estimates(losses: Losses) -> dict[Probe, LossEstimate]:
     """
     longest = max((len(values) for values in losses.values()), default=0)
     whole = [values for values in losses.values() if len(values) == longest and _is_finite(values)]
-    common = np.sum(whole, axis=0) if whole else np.zeros(longest)
+    common = reduce(np.add, whole, np.zeros(longest))
     estimates = {}
     for probe, values in losses.items():
         early = float(np.mean(common[: len(values)]))

@@ -51,14 +51,13 @@ def _most_promising(space: Space, measured: Mapping[Choice, Measured]) -> Choice
     most = space.cost(best)
     learnt = predictor.losses()
     room = _BEYOND * (space.limit - measured[space.wide].error) / predictor.factor
-    cheapest = cheapest_plans(learnt, space.costs, min(room, float(_finite_maxima(learnt).sum())))
-    plans = unmeasured(np.concatenate([cheapest, neighbours(space, best, learnt)]), measured)
-    costs = sums(space.costs, plans)
-    plans, costs = plans[costs < most], costs[costs < most]
+    capacity = min(room, float(_finite_maxima(learnt).sum()))
+    plans = np.concatenate([cheapest_plans(learnt, space.costs, capacity), neighbours(space, best, learnt)])
+    plans = unmeasured(plans[sums(space.costs, plans) < most], measured)
     if not len(plans):
         return None
     mean, deviation = predictor(plans)
-    gains = (most - costs) * _chances(space.limit, mean, deviation)
+    gains = (most - sums(space.costs, plans)) * _chances(space.limit, mean, deviation)
     first = int(np.argmax(gains))
     worth = _WORTH_AN_EVALUATION * (space.cost(space.wide) - float(space.costs.min(axis=1).sum()))
     return tuple(plans[first].tolist()) if gains[first] >= worth else None
