@@ -29,6 +29,7 @@ from quant_core.execution.stages import Stages
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
+from quant_core.results.outcome import Outcome
 from quant_core.scoring.evaluation import float_outputs
 from quant_core.search.trials import Trials
 from quant_core.storage.tables import facts
@@ -161,17 +162,21 @@ def chain_of(layers: int, channels: int = 8, size: int = 16) -> onnx.ModelProto:
 
 def chains(options: argparse.Namespace, folder: Path) -> None:
     """Seconds of each stage by the number of layers, and of a layer's probe by the layers that follow it."""
-    for count in (50, 100, 200, 400):
+    for count in options.layers:
         place = folder / str(count)
         place.mkdir()
         onnx.save(chain_of(count), place / "chain.onnx")
         np.savez(place / "data.npz", x=np.random.default_rng(1).standard_normal((64, 8, 16, 16), np.float32))
         request = str(place / "chain.onnx"), str(place / "data.npz")
-        # All samples: how many a race takes is another question.
-        config = MixedPrecisionConfig(target=Target(metric="sqnr_db", limit=options.min_sqnr), samples="all")
-        made = auto_mixed_precision(
-            request[0], calibration=request[1], evaluation=request[1], config=config, output=place / "out"
-        )
+
+        def searched(limit: float, output: Path, request: tuple[str, str] = request) -> Outcome:
+            # All samples: how many a race takes is another question.
+            config = MixedPrecisionConfig(target=Target(metric="l2", limit=limit), samples="all")
+            model, data = request
+            return auto_mixed_precision(model, calibration=data, evaluation=data, config=config, output=output)
+
+        scores = searched(1e9, place / "all").manifest["scores"]
+        made = searched((scores["wide"]["l2"] + scores["mixed"]["l2"]) / 2, place / "half")
         seconds, tried = made.manifest["seconds"], made.manifest["work"]["evaluations"]
         suffixes = count * (count + 1) / 2
         stages = ", ".join(f"{name} {1000 * took / count:.2f}" for name, took in seconds.items() if name != "probe")
@@ -189,7 +194,7 @@ def main() -> None:
         command = commands.add_parser(measure.__name__, help=(measure.__doc__ or "").strip())
         command.set_defaults(measure=measure)
         if measure is chains:
-            command.add_argument("--min-sqnr", type=float, default=20.0)
+            command.add_argument("--layers", type=int, nargs="+", default=[50, 100, 200, 400])
             continue
         command.add_argument("model")
         command.add_argument("data")
