@@ -9,7 +9,7 @@ graph's shape, the work is that of the change's descendants.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -65,12 +65,15 @@ class IncrementalModel:
         self._graph = quantizer.graph
         base = self._writer.write(wide)
         written = [self._writer.write(plan) for plan in variants]
-        cuts = _cuts(base, written)
-        blocks = _split(base, cuts)
         known = {id(node) for node in base.nodes}
+        cuts = _cuts(base, written, known, self._weight_bytes)
+        blocks = _split(base, cuts)
         layers = {quantizer.graph.nodes[index].name for index in quantizer.topology.layer_of}
         parts = _Parts(layers)
         self._open(blocks, [_steps(blocks, _split(variant, cuts), known, parts) for variant in written])
+
+    def _weight_bytes(self, node: onnx.NodeProto) -> int:
+        return sum(self._writer.constants[name].nbytes for name in node.input if name in self._writer.constants)
 
     def _open(self, blocks: Sequence[_Block], variants: Sequence[Sequence[_Block]]) -> None:
         needed = self._needed(blocks, variants)
@@ -126,18 +129,35 @@ def _read(node: onnx.NodeProto) -> list[str]:
     return [name for name in [*node.input, *outer_names(node)] if name]
 
 
-def _cuts(base: QuantizedGraph, variants: Sequence[QuantizedGraph]) -> list[int]:
-    """Units at which a block begins, of those at which some variant begins to differ.
+_BLOCK_BYTES = 16 * 2**20
+"""Weights of a block beyond which it ends: what is opened once more for each of its layers stays small."""
+
+
+def _cuts(
+    base: QuantizedGraph, variants: Sequence[QuantizedGraph], known: set[int], size_of: Callable[[onnx.NodeProto], int]
+) -> list[int]:
+    """Units at which a block begins, of those at which some variant begins to differ, and the one after them all.
 
     Between blocks tensors leave ONNX Runtime's blocked layout and nothing fuses, so small blocks are slow; but all of
     its block that follows a layer is opened once more for the layer. Blocks of about sqrt(N) layers balance the two.
     """
-    starts = {0}
-    for variant in variants:
-        pairs = zip(base.nodes, base.units, variant.nodes, variant.units, strict=False)
-        changed = (min(unit, other) for node, unit, new, other in pairs if node is not new)
-        starts.add(next(changed, 0))
-    return sorted(starts)[:: max(math.isqrt(len(starts)), 1)]
+    changed = [units for variant in variants if (units := _new_units(variant, known))]
+    starts = sorted({0, *(units[0] for units in changed)})
+    points = [*starts, *({max(units[-1] for units in changed) + 1} if changed else ())]
+    sizes = np.zeros(len(points), np.int64)
+    for node, place in zip(base.nodes, np.searchsorted(points, base.units, side="right") - 1, strict=True):
+        sizes[place] += size_of(node)
+    cuts, first = [0], 0
+    for place in range(1, len(points)):
+        if place - first == math.isqrt(len(starts)) or sizes[first : place + 1].sum() > _BLOCK_BYTES:
+            cuts.append(points[place])
+            first = place
+    return cuts
+
+
+def _new_units(variant: QuantizedGraph, known: set[int]) -> list[int]:
+    """The units with nodes that the base does not have, ascending."""
+    return [unit for node, unit in zip(variant.nodes, variant.units, strict=True) if id(node) not in known]
 
 
 def _split(graph: QuantizedGraph, cuts: Sequence[int]) -> list[_Block]:

@@ -62,6 +62,23 @@ def test_blocks_grow_as_the_root_of_the_layers(runs, tmp_path):
     assert len(opened._base) == 5
 
 
+def test_heavy_layers_are_blocks_of_their_own(workbench, monkeypatch):
+    """Else the rest of a large model would be in memory once for each of its layers."""
+    made = workbench("chain")
+    monkeypatch.setattr(incremental, "_BLOCK_BYTES", 1)
+    opened = IncrementalModel(made.quantizer, made.wide, [made.plan(name) for name in made.names])
+    assert len(opened._base) == len(made.names)
+
+
+def test_what_follows_the_last_variant_is_opened_once(workbench, monkeypatch):
+    made = workbench("chain")
+    monkeypatch.setattr(incremental, "_BLOCK_BYTES", 1)
+    opened = IncrementalModel(made.quantizer, made.wide, [made.plan("c1")])
+    ((own, _), (rest, _)) = opened._variants[0]
+    assert rest is opened._base[-1]
+    assert own is not opened._base[0]
+
+
 def test_a_variant_equal_to_the_wide_plan_runs_nothing(workbench, runs):
     made = workbench("chain")
     model = IncrementalModel(made.quantizer, made.wide, [made.wide])
