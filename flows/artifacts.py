@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import Any, cast
 from uuid import UUID
@@ -21,6 +22,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from flows.looks import Look
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.report.limits import short
 from quant_core.report.summary import summary
@@ -28,7 +30,7 @@ from quant_core.report.verdict import score_rows
 from quant_core.results.outcome import Outcome
 from quant_core.storage.urls import is_remote, shown
 
-__all__ = ["probing_shown", "publish"]
+__all__ = ["probing_shown", "publish", "publish_looks"]
 
 _ROWS = 500
 """Rows of the sensitivity table: the UI draws them all at once."""
@@ -48,9 +50,26 @@ def publish(outcome: Outcome) -> None:
     )
     place = _place(outcome)
     for name, file in {"model": outcome.model, "report": outcome.report}.items():
-        link = f"{place.rstrip('/')}/{file.name}" if is_remote(place) else file.resolve().as_uri()
+        link = f"{place.rstrip('/')}/{file.name}" if is_remote(place) else Path(place, file.name).resolve().as_uri()
         text = f"{file.name} in {place}"
         create_link_artifact(link, text, key=f"narrowcast-{name}", description=f"The {name} of the run")
+
+
+def publish_looks(folder: object, looks: Sequence[Look]) -> None:
+    """What a look at a watched folder found, one line a model; the ones to see to first."""
+    first = sorted(looks, key=lambda look: not look.code)
+    rows = [f"| {_plain(look.name)} | {_bold(look.state, look.code > 0)} | {_plain(look.says)} |" for look in first]
+    wrong = sum(look.code > 0 for look in looks)
+    text = "\n".join(
+        [
+            f"**{len(looks)} models in {_plain(str(folder))}, {wrong or 'none'} of them to be seen to.**",
+            "",
+            "| model | state | what came of it |",
+            "| --- | --- | --- |",
+            *rows,
+        ]
+    )
+    create_markdown_artifact(text, key="narrowcast-watch", description="What a look at a watched folder found")
 
 
 def _place(outcome: Outcome) -> str:

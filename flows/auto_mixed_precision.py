@@ -9,6 +9,7 @@ from prefect import flow
 from flows.artifacts import probing_shown, publish
 from flows.flow_runs import named_after_the_job, tag
 from flows.request import request_for
+from flows.run_events import facts_of, failure_told, tell
 from quant_core.auto import run
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import TargetError
@@ -19,7 +20,7 @@ from tasks.prefect_stages import PrefectStages
 from tasks.runner import Runner, RunnerKind
 from tasks.workspace import Workspace
 
-__all__ = ["auto_mixed_precision"]
+__all__ = ["auto_mixed_precision", "quantized"]
 
 
 @flow(name="auto-mixed-precision", flow_run_name=named_after_the_job, persist_result=False)
@@ -55,17 +56,19 @@ def auto_mixed_precision(
 
     """
     tag([*config.narrow, config.target.metric])
-    request = request_for(model, calibration, evaluation, holdout, config, output)
-    place = Workspace.at(workspace)
-    place.check()
-    with PrefectStages(place, workers or available_cores(), Runner(runner, runner_address)) as stages:
-        return dict(_published(request, stages).manifest)
+    with failure_told(model, output):
+        request = request_for(model, calibration, evaluation, holdout, config, output)
+        place = Workspace.at(workspace)
+        place.check()
+        outcome = quantized(request, place, workers, Runner(runner, runner_address))
+    tell("met", model, output, **facts_of(outcome.manifest))
+    return dict(outcome.manifest)
 
 
-def _published(request: Request, stages: PrefectStages) -> Outcome:
+def quantized(request: Request, place: Workspace, workers: int | None, runner: Runner) -> Outcome:
     """Run, and show what came of it in Prefect's UI, also where the target cannot be met."""
     try:
-        with probing_shown():
+        with PrefectStages(place, workers or available_cores(), runner) as stages, probing_shown():
             outcome = run(request, stages)
     except TargetError as missed:
         if isinstance(missed.outcome, Outcome):

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from quant_core.config import MixedPrecisionConfig
 from quant_core.storage.urls import shown
 
-__all__ = ["named_after_the_job", "named_after_the_model", "tag"]
+__all__ = ["named_after_the_folder", "named_after_the_job", "named_after_the_model", "named_after_the_watched", "tag"]
 
 
 def named_after_the_job() -> str:
@@ -24,6 +24,17 @@ def named_after_the_job() -> str:
 def named_after_the_model() -> str:
     """`resnet20.onnx layer-wise`, from the parameters of the flow run that is about to start."""
     return f"{_model()} layer-wise"
+
+
+def named_after_the_folder() -> str:
+    """`look at s3://bucket/models`, from the parameters of the flow run that is about to start."""
+    return f"look at {shown(_parameters()['folder'])}"
+
+
+def named_after_the_watched() -> str:
+    """As `named_after_the_job`, by the model's name in its folder."""
+    config = MixedPrecisionConfig.model_validate(_parameters()["config"])
+    return f"{_parameters()['name']} to {','.join(map(str, config.narrow))} · {config.target}"
 
 
 def _parameters() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from quant_core.execution.progress import Watcher
 from quant_core.report.summary import summary
 from quant_core.storage.tables import from_ipc
 
-__all__ = ["TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]
+__all__ = ["NoteWatcher", "TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]
 
 
 def console() -> Console:
@@ -44,6 +44,14 @@ class WarningWatcher(Watcher):
     def warned(self, message: str) -> None:
         """Print one line."""
         self._errors.print(f"narrowcast: {escape(message)}")
+
+
+class NoteWatcher(WarningWatcher):
+    """Tells of what is worth a line, too."""
+
+    def noted(self, message: str) -> None:
+        """Print one line."""
+        console().print(message, highlight=False, soft_wrap=True, markup=False)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from quant_core.storage.urls import shown
 
-__all__ = ["InputError", "NarrowcastError", "OutageError", "TargetError", "UnsupportedError"]
+__all__ = ["IncompleteError", "InputError", "NarrowcastError", "OutageError", "TargetError", "UnsupportedError"]
 
 
 class NarrowcastError(Exception):
@@ -21,6 +21,10 @@ class InputError(NarrowcastError):
 
 class UnsupportedError(InputError, NotImplementedError):
     """What was asked for is understood but not built; the text says what to use instead."""
+
+
+class IncompleteError(InputError):
+    """A file ends too early, changes, or is not there with what it needs: perhaps it is still being written."""
 
 
 class OutageError(NarrowcastError):

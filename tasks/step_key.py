@@ -26,7 +26,7 @@ import quant_core
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import SCHEMA_VERSION, facts, with_facts
 
-__all__ = ["GivenKey", "engine_digest", "keyed", "step_key"]
+__all__ = ["GivenKey", "engine_digest", "keyed", "source_digest", "step_key"]
 
 
 @dataclass
@@ -72,13 +72,13 @@ def _content(name: str, value: Any) -> Any:
         case list() | tuple():
             found = [_content(name, inner) for inner in value]
         case str() if name == "function":
-            found = [value, _source_digest(value)]
+            found = [value, source_digest(value)]
         case _:
             found = value
     return found
 
 
-def _source_digest(function: str) -> str:
+def source_digest(function: str) -> str:
     """Digest of the module a user's function is in: an edited metric is another metric."""
     spec = importlib.util.find_spec(function.partition(":")[0])
     source = Path(spec.origin).read_bytes() if spec and spec.origin else b""

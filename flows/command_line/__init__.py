@@ -16,6 +16,7 @@ from flows.command_line.inspect import inspect
 from flows.command_line.layer_wise import layer_wise
 from flows.command_line.pick import pick
 from flows.command_line.report import report
+from flows.command_line.watch import watch
 
 __all__ = ["main"]
 
@@ -34,12 +35,13 @@ def narrowcast() -> None:
     Look at a result:   narrowcast report quantized --open
     Another target:     narrowcast pick quantized --max-top1-drop 0.003
     Two results:        narrowcast compare quantized quantized-stricter
+    A folder of models: narrowcast watch models --out quantized
 
     Colours appear on a terminal only, and never where NO_COLOR is set.
     """
 
 
-for _command in (auto, compare, completion, demo, init, inspect, layer_wise, pick, report):
+for _command in (auto, compare, completion, demo, init, inspect, layer_wise, pick, report, watch):
     narrowcast.add_command(_command)
 
 

@@ -12,7 +12,7 @@ import yaml
 from quant_core.errors import InputError
 from quant_core.mistakes import Mistake, no_such_option
 
-__all__ = ["OptionFile", "read_option_file"]
+__all__ = ["OptionFile", "parse_options", "read_option_file"]
 
 Place = tuple[str | int, ...]
 
@@ -43,25 +43,31 @@ class OptionFile:
 
 
 def read_option_file(path: str, known: list[str]) -> OptionFile:
-    """Read a file of options; raises InputError with the line where it is not YAML at all.
+    """Read a file of options; raises InputError with the line where it is not YAML at all."""
+    try:
+        return parse_options(path, Path(path).read_bytes(), known)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def parse_options(path: str, content: bytes, known: list[str]) -> OptionFile:
+    """The options that a file holds; raises InputError with the line where it is not YAML at all.
 
     Nothing in a file is executed: it is read as plain values.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = content.decode()
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        values = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         place = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise InputError(f"{path}{place}: is not YAML: {error.problem or error.context}") from error
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path}: is not YAML: {error}") from error
-    if not isinstance(root, yaml.MappingNode) or not isinstance(content, dict):
+    if not isinstance(root, yaml.MappingNode) or not isinstance(values, dict):
         raise InputError(f"{path}: expected options like `narrow: a8w8`, one a line")
     lines = {_underscored(place): line for place, line in _lines(root)}
-    options = {_underscored((name,))[0]: value for name, value in content.items()}
+    options = {_underscored((name,))[0]: value for name, value in values.items()}
     return OptionFile(
         path,
         {str(name): value for name, value in options.items() if name in known and value is not None},

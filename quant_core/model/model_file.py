@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 
-from quant_core.errors import InputError
+from quant_core.errors import IncompleteError, InputError
 from quant_core.model.graph import inner_graphs
 from quant_core.model.stored_model import INLINE_BYTES
 from quant_core.storage.outages import patiently
@@ -79,9 +79,9 @@ def read_model(path: Path, source: str) -> onnx.ModelProto:
     try:
         proto = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
-        raise InputError(f"{source}: not an ONNX model: {error}") from error
+        raise IncompleteError(f"{source}: not an ONNX model: {error}") from error
     if not proto.graph.node or not proto.opset_import:
-        raise InputError(f"{source}: not an ONNX model: it holds no graph")
+        raise IncompleteError(f"{source}: not an ONNX model: it holds no graph")
     _refuse_quantized(proto, source)
     return proto
 
@@ -98,7 +98,7 @@ def load_small_weights(proto: onnx.ModelProto, folder: Path, source: str) -> Non
                 tensor.data_location = onnx.TensorProto.DEFAULT
                 del tensor.external_data[:]
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise InputError(f"{source}: its weights cannot be read: {error}") from error
+        raise IncompleteError(f"{source}: its weights cannot be read: {error}") from error
 
 
 def _check_length(tensor: onnx.TensorProto, folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quant_core.errors import InputError
 from quant_core.execution.machine import default_cache
+from quant_core.storage.references import atomic_copy, atomic_folder
 from quant_core.storage.store import Store
 from quant_core.storage.urls import is_remote, shown
 
@@ -26,7 +27,7 @@ class OutputPlace:
     folder: Path
     """The local folder; of a remote one, the copy on this machine."""
     url: str | None = None
-    """Where the finished folder is copied to; None when it stays where it is."""
+    """Where the finished folder is copied to, a URL or a local path; None when it stays where it is."""
 
     @classmethod
     def at(cls, place: str | os.PathLike[str]) -> OutputPlace:
@@ -37,12 +38,20 @@ class OutputPlace:
         return cls(default_cache() / "outputs" / hashlib.sha256(text.encode()).hexdigest()[:32], text)
 
     def publish(self) -> None:
-        """Copy the finished folder to its URL, the manifest last, so that no mix of two runs is taken for whole."""
+        """Copy the finished folder to its URL, the manifest last, so that no mix of two runs is taken for whole.
+
+        A local folder takes its name when it is complete.
+        """
         if self.url is None:
             return
         store = Store(self.url)
-        store.remove(MANIFEST)
         files = sorted(file for file in self.folder.iterdir() if file.is_file() and file.name != MANIFEST)
+        if store.folder is not None:
+            with atomic_folder(store.folder) as building:
+                for file in [*files, self.folder / MANIFEST]:
+                    atomic_copy(file, building / file.name)
+            return
+        store.remove(MANIFEST)
         for file in [*files, self.folder / MANIFEST]:
             store.upload(file.name, file)
 
@@ -57,7 +66,7 @@ class OutputPlace:
 
     def check(self) -> None:
         """Raise InputError unless a remote folder can be written to."""
-        if self.url is not None:
+        if self.url is not None and is_remote(self.url):
             Store(self.url).check("output folder")
 
     def __str__(self) -> str:

@@ -16,7 +16,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from pydantic import BaseModel, ConfigDict
 
-from quant_core.errors import InputError
+from quant_core.errors import IncompleteError, InputError
 from quant_core.execution.progress import watcher
 from quant_core.storage.outages import patiently
 from quant_core.storage.urls import shown
@@ -58,13 +58,12 @@ def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
     except FileNotFoundError:
         # No cause: logs print it too, and a store's library names the whole URL in it.
         missing = [name for name in beside if not files.exists(_sibling(path, name))]
-        raise InputError(f"{shown(text)}: {f'its file {missing[0]} is missing' if missing else _NOTHING}") from None
+        if missing:
+            raise IncompleteError(f"{shown(text)}: its file {missing[0]} is missing") from None
+        raise InputError(f"{shown(text)}: no such file or folder") from None
     except (OSError, ValueError, ImportError) as error:
         raise InputError(f"{shown(text)}: cannot be read: {shown(str(error))}") from None
     return Reference(url=text, sha256=digest, beside=tuple(beside))
-
-
-_NOTHING = "no such file or folder"
 
 
 def _is_local(files: fsspec.AbstractFileSystem) -> bool:
@@ -128,7 +127,7 @@ def fetch(reference: Reference, cache: Path) -> Path:
 
 def _checked(path: Path, reference: Reference) -> Path:
     if refer(path, reference.beside).sha256 != reference.sha256:
-        raise InputError(f"{reference}: changed since this run began; start it again")
+        raise IncompleteError(f"{reference}: changed since this run began; start it again")
     return path
 
 

@@ -6,11 +6,11 @@ then renamed. A store that fails for a while is asked again (see `outages`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import fsspec
@@ -84,12 +84,16 @@ class Store:
 
     def names(self, name: str) -> list[str]:
         """Names of all files below a folder, relative to it, sorted; raises InputError for one that leads out of it."""
+        return list(self.listing(name))
+
+    def listing(self, name: str) -> dict[str, Mapping[str, Any]]:
+        """What the store tells of each file below a folder (size, time, tag), by `names`."""
         top = self._path(name)
         found = self._asked(lambda: self._found(top), name)
-        names = sorted(str(path)[len(top) :].lstrip("/") for path in found)
+        names = {str(path)[len(top) :].lstrip("/"): facts for path, facts in sorted(found.items())}
         if any(".." in inner.split("/") for inner in names):
             raise InputError(f"{self / name}: holds a file whose name leads out of the folder")
-        return [inner for inner in names if inner]
+        return {inner: facts for inner, facts in names.items() if inner}
 
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with all that is in it, where there is one."""
@@ -133,12 +137,12 @@ class Store:
         put(temporary)
         self._files.mv(temporary, path)
 
-    def _found(self, path: str) -> list[str]:
+    def _found(self, path: str) -> dict[str, Mapping[str, Any]]:
         self._files.invalidate_cache()  # other machines write too
         try:
-            return [str(found) for found in self._files.find(path)]
+            return dict(self._files.find(path, detail=True))
         except FileNotFoundError:
-            return []
+            return {}
 
     def _removed(self, path: str) -> None:
         self._files.invalidate_cache()

@@ -1,0 +1,88 @@
+"""`narrowcast watch`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from flows.looks import Look
+
+__all__ = ["watch"]
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@click.option("--out", "output", metavar="FOLDER", required=True, type=click.Path(), help="Where finished models go.")
+@click.option("--model", metavar="NAME", help="Look at this model only.  [default: all]")
+@click.option("--every", type=click.FloatRange(min=1), metavar="SECONDS", help="Look again and again.  [default: once]")
+@click.option(
+    "--allow-metric",
+    "metrics",
+    metavar="PKG.MOD:FN",
+    multiple=True,
+    help="A function that options in FOLDER may name as their metric; others are refused.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Threads or processes at once.  [default: all cores]"
+)
+@click.option(
+    "--runner", metavar="RUNNER", help="What runs probes: thread, process, dask, ray or pool.  [default: thread]"
+)
+@click.option("--runner-address", metavar="ADDRESS", help="The Dask or Ray cluster, or a pool's deployment.")
+@click.option("--workspace", metavar="URL", type=click.Path(), help="Where step results are kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print nothing but what became of each model, as JSON.")
+def watch(every: float | None, as_json: bool, **given: Any) -> None:
+    """Quantize every .onnx file in FOLDER that is new or changed.
+
+    \b
+    narrowcast watch models --out quantized
+    narrowcast watch s3://bucket/models --out s3://bucket/quantized --workspace s3://bucket/steps --every 600
+
+    The options of resnet20.onnx are in resnet20.yaml beside it, or else in FOLDER/narrowcast.yaml: a file as for
+    `narrowcast auto --config`, without model and out; its paths are relative to it. The finished model is in
+    OUT/resnet20/VERSION, and OUT/resnet20/current.json names the newest version that meets its target.
+
+    One look, unless --every is given; schedules are Prefect's part (deployments/README.md). Exit code 0: nothing is
+    left to do, 1: a bug or an outage with one of the models, 2: bad input of one, 3: one misses its target.
+    """
+    from flows.command_line.options import check_kinds
+    from flows.temporary_server import prefect_server
+    from flows.terminal import NoteWatcher, WarningWatcher
+    from quant_core.execution.progress import watched_by
+
+    given["runner"] = given["runner"] or "thread"
+    given["metrics"] = list(given["metrics"])
+    check_kinds({name: given[name] for name in ("workers", "runner", "runner_address")})
+    watcher = WarningWatcher() if as_json else NoteWatcher()
+    with watched_by(watcher), prefect_server() as serving:
+        from flows.watch_models import check_places
+
+        check_places(given["folder"], given["output"])  # while Prefect takes its seconds to start
+        with serving():
+            while True:
+                code = _look(given, as_json)
+                if every is None:
+                    sys.exit(code)
+                time.sleep(every)
+
+
+def _look(given: dict[str, Any], as_json: bool) -> int:
+    """Look once; the exit code."""
+    from flows.looks import WatchError
+    from flows.watch_models import watch_models
+
+    looks: Sequence[Look]
+    try:
+        code, looks = 0, watch_models(**given)
+    except WatchError as error:
+        code, looks = error.code, error.looks
+    if as_json:
+        click.echo(json.dumps([asdict(look) for look in looks], indent=2))
+    return code

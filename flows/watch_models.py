@@ -1,0 +1,158 @@
+"""A folder of float models, kept quantized: one look at it, as a Prefect flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from flows.artifacts import publish_looks
+from flows.auto_mixed_precision import quantized
+from flows.flow_runs import named_after_the_folder, named_after_the_watched, tag
+from flows.looks import Look, WatchError, looks_at
+from flows.watched_folder import Job, WatchedFolder
+from quant_core.config import MixedPrecisionConfig
+from quant_core.errors import InputError
+from quant_core.execution.preflight import usable_folder
+from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
+from quant_core.results.output_place import OutputPlace
+from quant_core.storage.references import Reference
+from quant_core.storage.store import Store
+from quant_core.storage.urls import shown
+from tasks.runner import Runner, RunnerKind
+from tasks.workspace import Workspace
+
+__all__ = ["check_places", "watch_models"]
+
+_UPLOAD_SECONDS = 600.0
+"""For so long a model that cannot be read is taken for one that is still on its way."""
+
+
+@flow(name="watch-models", flow_run_name=named_after_the_folder, persist_result=False)
+def watch_models(
+    folder: str,
+    output: str,
+    model: str | None = None,
+    metrics: Sequence[str] = (),
+    workers: int | None = None,
+    workspace: str | None = None,
+    runner: RunnerKind = "thread",
+    runner_address: str | None = None,
+    settle_seconds: float = 2.0,
+) -> list[Look]:
+    """Look at a folder once, and quantize what is new or changed in it.
+
+    Every .onnx file in the folder, and in folders in it, is a model. The options of resnet20.onnx are in resnet20.yaml
+    beside it, or else in the folder's narrowcast.yaml: a file of options as for `narrowcast auto --config`, without
+    model and out; its paths are relative to the folder it is in. What was done with the same model, options and data,
+    by whatever machine, is not done again.
+
+    Raises WatchError at the end when a model failed or missed its target; the others are done all the same.
+
+    Args:
+        folder: folder or URL (s3://, gs:// ...) with the float models and their options.
+        output: folder or URL where each model gets a folder of its name, with a folder for each of its versions and
+            current.json, which names the newest one that meets its target.
+        model: the only model to look at, by its name in the folder or its URL; by default all.
+        metrics: functions (pkg.mod:fn) that options in the folder may name as their metric; others are refused.
+        workers: threads or processes that compute at once; all cores by default.
+        workspace: folder or URL where step results are kept, so that no step is ever computed twice.
+        runner: what runs probes side by side: threads or processes here, a Dask or Ray cluster, or a work pool.
+        runner_address: where the cluster is, by default here for the time of the run; of a pool, the deployment
+            that probes, by default probe-shard/probe-shard.
+        settle_seconds: how long a new model is watched for changes before it is taken for whole.
+
+    """
+    tag(["watch"])
+    check_places(folder, output)
+    place = Workspace.at(workspace)
+    place.check()
+    watched = WatchedFolder.at(folder, metrics)
+    names = watched.models if model is None else [watched.named(model)]
+
+    def run(name: str, job: Job, to: str) -> dict[str, Any]:
+        data = (job.calibration, job.evaluation, job.holdout)
+        return watched_model(name, job.model, *data, job.config, to, place.url, workers, runner, runner_address)
+
+    with watched_by(_Logged(watcher())):
+        if not names:
+            watcher().noted(f"{watched.place}: holds no model")
+        looks = list(looks_at(watched, names, Store(output), run, settle_seconds))
+    publish_looks(watched.place, looks)
+    if any(look.code for look in looks):
+        raise WatchError(looks)
+    return looks
+
+
+def check_places(folder: str, output: str) -> None:
+    """Raise InputError for folders that cannot be used together."""
+    for role, place in {"folder": folder, "output": output}.items():
+        if not place:
+            raise InputError(f"{role}: is not filled in; give a folder or a URL")
+    if _whole_path(output).startswith(_whole_path(folder)):
+        raise InputError(f"output {shown(output)}: is in the watched folder, where its models would be quantized again")
+    WatchedFolder.at(folder)
+    local = Store(output).folder
+    if local is None:
+        Store(output).check("output folder")
+    else:
+        usable_folder(local, "output folder")
+
+
+def _whole_path(place: str) -> str:
+    local = Store(place).folder
+    return f"{str(local.resolve() if local else place).rstrip('/')}/"
+
+
+class _Logged(Relay):
+    """Puts what is worth a line into the flow run's log."""
+
+    def __init__(self, listener: Watcher) -> None:
+        super().__init__(listener)
+        self._logger = get_run_logger()
+
+    def noted(self, message: str) -> None:
+        """Log it, and pass it on."""
+        self._logger.info(message)
+        super().noted(message)
+
+
+@flow(name="watched-model", flow_run_name=named_after_the_watched, persist_result=False)
+def watched_model(
+    name: str,
+    model: Reference,
+    calibration: Reference,
+    evaluation: Reference,
+    holdout: Reference | None,
+    config: MixedPrecisionConfig,
+    output: str,
+    workspace: str,
+    workers: int | None,
+    runner: RunnerKind,
+    runner_address: str | None,
+) -> dict[str, Any]:
+    """Quantize one model of a watched folder; the manifest. The output folder is there whole or not at all.
+
+    Args:
+        name: the model's name in its folder.
+        model: the model.
+        calibration: data that ranges are chosen from.
+        evaluation: data that layers are ranked and plans accepted on.
+        holdout: data that only the finished model is measured on.
+        config: its options.
+        output: folder or URL of the version.
+        workspace: folder or URL where step results are kept.
+        workers: threads or processes that compute at once.
+        runner: what runs probes side by side.
+        runner_address: where the cluster is, or the deployment that probes.
+
+    """
+    tag([*config.narrow, config.target.metric])
+    place = Workspace.at(workspace)
+    with TemporaryDirectory(dir=usable_folder(place.cache, "workspace"), prefix="output-") as staging:
+        request = Job(model, calibration, evaluation, holdout, config).request(OutputPlace(Path(staging), output))
+        return dict(quantized(request, place, workers, Runner(runner, runner_address)).manifest)
