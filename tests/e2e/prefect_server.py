@@ -46,10 +46,10 @@ def free_port() -> int:
 class PrefectServer:
     """A running server and what talks to it."""
 
-    def __init__(self, folder: Path, database: str | None = None, ui: bool = False) -> None:
+    def __init__(self, folder: Path, database: str | None = None, ui: bool = False, started: bool = True) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        port = str(free_port())
-        self.url, self._folder = f"http://127.0.0.1:{port}/api", folder
+        self._port = str(free_port())
+        self.url, self._folder = f"http://127.0.0.1:{self._port}/api", folder
         database = database or f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
@@ -60,7 +60,12 @@ class PrefectServer:
             "PREFECT_SERVER_UI_ENABLED": str(ui).lower(),
         }
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._start(["server", "start", "--host", "127.0.0.1", "--port", port], "server")
+        if started:
+            self.start_server()
+
+    def start_server(self) -> None:
+        """Start the server itself."""
+        self.background(["server", "start", "--host", "127.0.0.1", "--port", self._port], "server")
         eventually(self._answers, 120, "the server answers")
 
     def _answers(self) -> bool:
@@ -70,7 +75,8 @@ class PrefectServer:
         except OSError:
             return False
 
-    def _start(self, arguments: Sequence[str], name: str, **environment: str) -> subprocess.Popen[bytes]:
+    def background(self, arguments: Sequence[str], name: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a prefect command that goes on until it is killed."""
         with (self._folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", *arguments],
@@ -99,7 +105,7 @@ class PrefectServer:
     def worker(self, name: str, limit: int, **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker of the pool `narrowcast`."""
         arguments = ["worker", "start", "--pool", "narrowcast", "--name", name, "--limit", str(limit)]
-        return self._start(arguments, name, **environment)
+        return self.background(arguments, name, **environment)
 
     def post(self, route: str, body: Any) -> Any:
         """Ask the API."""

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Makes, or brings up to date, what Prefect's server has to know: the work pool, the deployments, the limit of runs.
+# From the top of the repository:  deployments/setup.sh [process|docker|kubernetes] [RUNS_AT_ONCE]
+set -eu
+kind=${1:-process}
+
+prefect --no-prompt work-pool create narrowcast --type "$kind" \
+    --base-job-template "deployments/pools/$kind.json" --overwrite
+prefect --no-prompt deploy --all --prefect-file deployments/prefect.yaml
+# Workers' slots in the whole pool, less at least one for probe shards.
+prefect --no-prompt work-queue set-concurrency-limit runs "${2:-1}" --pool narrowcast
