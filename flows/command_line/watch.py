@@ -66,23 +66,27 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
 
         check_places(given["folder"], given["output"])  # while Prefect takes its seconds to start
         with serving():
-            while True:
-                code = _look(given, as_json)
-                if every is None:
-                    sys.exit(code)
+            code = _look(given, as_json)
+            while every is not None:
                 time.sleep(every)
+                code = _look(given, as_json)
+    sys.exit(code)
 
 
 def _look(given: dict[str, Any], as_json: bool) -> int:
     """Look once; the exit code."""
     from flows.looks import WatchError
     from flows.watch_models import watch_models
+    from quant_core.errors import OutageError
 
     looks: Sequence[Look]
     try:
         code, looks = 0, watch_models(**given)
     except WatchError as error:
         code, looks = error.code, error.looks
+    except OutageError as error:  # there may be another look
+        click.echo(f"narrowcast: {error}", err=True)
+        code, looks = 1, ()
     if as_json:
         click.echo(json.dumps([asdict(look) for look in looks], indent=2))
     return code
