@@ -126,9 +126,13 @@ def _ended(reader: Reader, deployment: str, count: int) -> Sequence[dict[str, ob
 
 
 def _events(reader: Reader, name: str) -> int:
-    """How many events of a name there are."""
+    """How many events of a name there are; each must say what it is about."""
     time.sleep(3)  # events come late
-    return len(reader.server.post("/events/filter", {"filter": {"event": {"name": [name]}}, "limit": 50})["events"])
+    found = reader.server.post("/events/filter", {"filter": {"event": {"name": [name]}}, "limit": 50})["events"]
+    for event in found:
+        roles = {related["prefect.resource.role"] for related in event["related"]}
+        assert roles >= {"narrowcast-output", "flow-run", "deployment", "work-pool"}, roles
+    return len(found)
 
 
 def main() -> int:

@@ -53,10 +53,14 @@ class KillableWatch(KillableJob):
             for current in sorted(self.out.glob("*/current.json"))
         }
 
+    def versions(self) -> list[Path]:
+        """Every folder that is there under its final name."""
+        return [path for path in self.out.glob("*/*") if path.is_dir() and not path.name.startswith(".")]
+
     def flaws(self) -> list[str]:
         """What is there under a final name and not whole."""
         found = []
-        for version in self.out.glob("*/[0-9a-f]*"):
+        for version in self.versions():
             manifest = version / "manifest.json"
             if not manifest.exists():
                 found.append(f"{version} has no manifest")
@@ -84,8 +88,8 @@ def disturbed_looks(folder: Path, runs: int, seed: int = 0) -> list[str]:
         for _ in range(chance.randint(1, 3)):
             victim = chance.choice(VICTIMS)
             job.run_and_kill(chance.randint(min(job.finished_steps, steps), steps), chance.uniform(0, 2), victim)
-            versions = len(list(job.out.glob("*/[0-9a-f]*")))
-            killed.append(f"{victim} at {job.finished_steps} of {steps} steps, {versions} of 2 models there")
+            state = f"{job.finished_steps} of {steps} steps and {len(job.versions())} of 2 models there"
+            killed.append(f"{victim} with {state}")
             wrong += [f"run {number}: {flaw}" for flaw in job.flaws()]
         if job.finish() != expected:
             wrong.append(f"run {number}: other models")
