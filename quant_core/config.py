@@ -200,6 +200,11 @@ class RunConfig(QuantizationConfig):
         default=True,
         description="Let ONNX Runtime fold constants and batch norms before anything is quantized.",
     )
+    pairs: Literal["standard", "com.microsoft"] = Field(
+        default="standard",
+        description="The domain of the Q/DQ pairs: the standard's, for which the model is brought to opset 21, or "
+        "ONNX Runtime's own, which hold 16 bits at the model's own opset, as some vendors' runtimes expect.",
+    )
     equalize: bool = Field(
         default=False,
         description="Make the channels of each weight alike in range first, where the next layer can make up for it.",
@@ -261,6 +266,7 @@ class RunConfig(QuantizationConfig):
             "layer_ops": self.candidate_ops,
             "equalize": self.equalize,
             "optimize": self.optimize,
+            "pairs": self.pairs,
             "exclude": self.exclude,
         }
 

@@ -104,6 +104,12 @@ __all__ = ["auto"]
 )
 @click.option("--dual-pairs", is_flag=True, default=None, help="Keep the wide pair in front of every narrow one.")
 @click.option("--optimize/--no-optimize", default=None, help="Fold constants and batch norms.  [default: optimize]")
+@click.option(
+    "--pairs",
+    metavar="DOMAIN",
+    shell_complete=choices_of("pairs"),
+    help="standard, or com.microsoft: at the model's own opset.  [default: standard]",
+)
 @click.option("--providers", metavar="NAMES", help="Execution providers of calibration.  [default: the CPU's]")
 @click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
 @click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")

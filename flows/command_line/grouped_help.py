@@ -30,6 +30,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
         "per_channel",
         "block_size",
         "optimize",
+        "pairs",
         "equalize",
         "correct_bias",
         "round_weights",

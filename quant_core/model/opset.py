@@ -2,7 +2,7 @@
 
 The standard's QuantizeLinear and DequantizeLinear take 16-bit types from opset 21 on, so a model is brought
 there. One that cannot be converted faithfully stays where it is, and gets ONNX Runtime's pairs instead, which
-take the same types at any opset.
+take the same types at any opset; so does one whose user asks for those.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import onnx.inliner
 
 from quant_core.model.graph import inner_graphs
 
-__all__ = ["OPSET", "RUNTIME_DOMAIN", "opset_of", "pair_domain", "upgraded"]
+__all__ = ["OPSET", "RUNTIME_DOMAIN", "choose_runtime_pairs", "opset_of", "pair_domain", "upgraded"]
 
 OPSET = 21
 """The first opset in which QuantizeLinear and DequantizeLinear take 16-bit types."""
 
 RUNTIME_DOMAIN = "com.microsoft"
 """The domain of the Q/DQ pairs that take 16-bit types at any opset."""
+
+_PAIRS = "narrowcast.pairs"
+"""The prepared model's property that says its pairs are not the standard's."""
 
 # What onnx's converter (1.23) gets wrong without saying so, by the last opset it does so from: it takes
 # Upsample and the first Resize, which sampled asymmetrically, for the later one, which does not; and it leaves
@@ -34,8 +37,15 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def pair_domain(model: onnx.ModelProto) -> str:
-    """The domain of a model's Q/DQ pairs: the standard's where it has 16-bit types."""
-    return "" if opset_of(model) >= OPSET else RUNTIME_DOMAIN
+    """The domain of a prepared model's Q/DQ pairs."""
+    return RUNTIME_DOMAIN if any(prop.key == _PAIRS for prop in model.metadata_props) else ""
+
+
+def choose_runtime_pairs(model: onnx.ModelProto) -> None:
+    """Have the pairs of a model written in ONNX Runtime's domain."""
+    if all(entry.domain != RUNTIME_DOMAIN for entry in model.opset_import):
+        model.opset_import.add(domain=RUNTIME_DOMAIN, version=1)
+    model.metadata_props.add(key=_PAIRS, value=RUNTIME_DOMAIN)
 
 
 def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -20,7 +20,7 @@ from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import load_small_weights, read_model
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
-from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, opset_of, upgraded
+from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, opset_of, upgraded
 from quant_core.model.selection import leave_in_float
 from quant_core.model.sessions import session_options
 from quant_core.model.stored_model import (
@@ -51,11 +51,13 @@ def prepare(
     equalize: bool = False,
     optimize: bool = True,
     exclude: Sequence[str] = (),
+    pairs: str = "standard",
 ) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
 
     With `equalize` the channels of its weights are made alike first (see `equalization`); without `optimize`
-    nothing is folded. Nodes named in `exclude` stay in float (see `selection`).
+    nothing is folded; nodes named in `exclude` stay in float (see `selection`); with `pairs` of com.microsoft the
+    opset stays what it is (see `opset`).
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`). Raises
     InputError when the file is no float ONNX model or has nothing to narrow.
@@ -66,7 +68,7 @@ def prepare(
     _refuse_other_floats(proto, model.url)
     load_small_weights(proto, path.parent, model.url)
     with tempfile.TemporaryDirectory(dir=made_folder(cache)) as scratch:
-        optimized = _optimized(proto, path.parent, Path(scratch), model.url, optimize)
+        optimized = _optimized(proto, path.parent, Path(scratch), model.url, optimize, pairs)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
         inferred = _inferred(optimized, Path(scratch))
@@ -127,13 +129,15 @@ def _refuse_other_floats(proto: onnx.ModelProto, source: str) -> None:
         )
 
 
-def _optimized(proto: onnx.ModelProto, folder: Path, scratch: Path, source: str, optimize: bool) -> onnx.ModelProto:
+def _optimized(
+    proto: onnx.ModelProto, folder: Path, scratch: Path, source: str, optimize: bool, pairs: str
+) -> onnx.ModelProto:
     """What ONNX Runtime's basic optimisations (or none) make of the model, at a newer opset where that works.
 
     Large constants are read from `folder`, and written to `scratch`.
     """
     failure = None
-    for candidate in (upgraded(proto), proto):
+    for candidate in (proto if pairs == RUNTIME_DOMAIN else upgraded(proto), proto):
         try:
             optimized = _loaded(_without_listed_constants(candidate), folder, scratch, optimize)
             break
@@ -144,7 +148,7 @@ def _optimized(proto: onnx.ModelProto, folder: Path, scratch: Path, source: str,
         raise InputError(f"{source}: ONNX Runtime cannot run it: {reason}") from failure
     load_small_weights(optimized, scratch, source)
     _restore_order(optimized, proto)
-    _declare_domains(optimized)
+    _declare_domains(optimized, pairs)
     return optimized
 
 
@@ -205,14 +209,14 @@ def _write(model: onnx.ModelProto, scratch: Path) -> None:
     write_model(bare, scratch)
 
 
-def _declare_domains(proto: onnx.ModelProto) -> None:
+def _declare_domains(proto: onnx.ModelProto, pairs: str) -> None:
     """Import the domains the nodes and the pairs to come are of, instead of all that ONNX Runtime knows."""
     version, used = opset_of(proto), {node.domain for node in proto.graph.node} | {""}
     kept = [entry for entry in proto.opset_import if entry.domain in used]
     del proto.opset_import[:]
     proto.opset_import.extend(kept)
-    if version < OPSET and RUNTIME_DOMAIN not in used:
-        proto.opset_import.add(domain=RUNTIME_DOMAIN, version=1)
+    if version < OPSET or pairs == RUNTIME_DOMAIN:
+        choose_runtime_pairs(proto)
 
 
 def _write_constant_outputs(proto: onnx.ModelProto) -> None:

@@ -65,8 +65,8 @@ class Quantizer:
         """The layers of the plan, then those the user took out of the search, which stay wide."""
         if config.block_size is not None and pair_domain(graph.model):
             raise UnsupportedError(
-                f"block_size needs opset {OPSET}, and the model stays at {opset_of(graph.model)}: "
-                "leave it out, or use per_channel"
+                f"block_size needs the standard's pairs of opset {OPSET}; this model, at opset "
+                f"{opset_of(graph.model)}, gets ONNX Runtime's: leave it out, or use per_channel"
             )
         self._histograms = histograms_from_table(calibration)
         self._chosen = weights_from_tables(graph, self.layers, config, weights)

@@ -47,6 +47,7 @@ _OPTIONS = (
     "biases",
     "dual_pairs",
     "optimize",
+    "pairs",
     "equalize",
     "providers",
     "candidates",

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role, role_of
+from quant_core.model.opset import opset_of
 from quant_core.model.sessions import Numerics
 from quant_core.quantization.qdq import PlanWriter
 from tests.models import MODELS
@@ -294,6 +295,20 @@ def test_models_that_stay_at_an_older_opset_get_the_runtimes_pairs(workbench, na
     made = workbench(name)
     domains = {node.domain for node in made.exported(made.wide).graph.node if node.op_type in PAIRS}
     assert domains == {"com.microsoft"}
+
+
+@pytest.mark.parametrize(("name", "opset"), [("opset-7", 7), ("residual", 17), ("opset-21", 21), ("transformer", 17)])
+def test_the_runtimes_pairs_leave_the_opset_alone_and_compute_the_same(workbench, name, opset):
+    made, standard = workbench(name, pairs="com.microsoft"), workbench(name)
+    for precision in ("a8w8", "au8w8", "a16w4"):
+        plan = made.plan(*made.names[::2], precision=precision)
+        file = made.exported(plan)
+        assert opset_of(file) == opset
+        assert {node.domain for node in file.graph.node if node.op_type in PAIRS} == {"com.microsoft"}
+        assert same(made.ship(plan), made.simulate(plan))
+        found, expected = made.ship(plan), standard.ship(plan)
+        for output in found:
+            np.testing.assert_allclose(found[output], expected[output], rtol=1e-3, atol=1e-3)
 
 
 def test_models_at_a_new_opset_get_the_standards_pairs(workbench):
