@@ -214,6 +214,11 @@ class RunConfig(QuantizationConfig):
         min_length=1,
         description="ONNX Runtime's execution providers that calibration runs on, the first one that can.",
     )
+    format: Literal["qdq", "qoperator"] = Field(
+        default="qdq",
+        description="How the model is written: with Q/DQ pairs, or (8-bit types only) with ONNX Runtime's integer "
+        "operators, as its own conversion makes them.",
+    )
     cost: Literal["bops", "bytes", "activation-bytes", "latency"] = Field(
         default="bops",
         description="What costs: bit operations, weight bytes, bytes of what layers read, or the time layers take in "
@@ -249,6 +254,13 @@ class RunConfig(QuantizationConfig):
         """The budget as a claim: `bops <= 0.4 of the wide model`, `bytes <= 300kB`; empty without one."""
         amount = self.budget
         return "" if amount is None else f"{self.cost} <= {amount}{' of the wide model' if amount.is_share else ''}"
+
+    @model_validator(mode="after")
+    def _integer_operators_have_8_bits(self) -> Self:
+        for precision in (self.wide, *getattr(self, "narrow", ())):
+            if self.format == "qoperator" and precision.why_not_integer:
+                raise ValueError(f"format: {precision.why_not_integer}")
+        return self
 
     @property
     def times_models(self) -> bool:

@@ -64,6 +64,7 @@ def pick(
         plan=plan.as_dict(),
         config=asked.quantization(),
         weights=[run.table("weights")],
+        form=asked.format,
         machine=machine,
     )
     file = exported_reference(exported, machine.cache)

@@ -134,6 +134,16 @@ class Precision:
         """Whether the layer computes in a floating-point type."""
         return self.activations.is_float
 
+    @property
+    def why_not_integer(self) -> str:
+        """Why ONNX Runtime has no integer operators for layers of this precision; empty if it has, or needs none."""
+        if {self.activations, self.weights} <= {DataType.INT8, DataType.UINT8, DataType.FLOAT32}:
+            return ""
+        return (
+            f"ONNX Runtime has integer operators for 8-bit types only, not for {self}; use a8w8 or au8w8, beside "
+            "float32 if need be, or the format qdq"
+        )
+
     def __str__(self) -> str:
         return self.activations.code if self.is_float else f"a{self.activations.code}w{self.weights.code}"
 

@@ -102,6 +102,9 @@ __all__ = ["auto"]
     shell_complete=choices_of("biases"),
     help="int32, as-weights or narrow-as-weights.  [default: int32]",
 )
+@click.option(
+    "--format", metavar="FORMAT", shell_complete=choices_of("format"), help="qdq or qoperator.  [default: qdq]"
+)
 @click.option("--dual-pairs", is_flag=True, default=None, help="Keep the wide pair in front of every narrow one.")
 @click.option("--optimize/--no-optimize", default=None, help="Fold constants and batch norms.  [default: optimize]")
 @click.option(

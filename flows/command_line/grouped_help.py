@@ -17,6 +17,7 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {
         "candidates",
         "exclude",
         "keep_wide",
+        "format",
         "biases",
         "dual_pairs",
     ),

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.config import QuantizationConfig
+from quant_core.errors import UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.sessions import Constants
@@ -29,6 +30,7 @@ from quant_core.model.stored_model import (
 )
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
+from quant_core.quantization.qoperator import with_integer_operators
 from quant_core.scoring.evaluation import quantizer_of
 from quant_core.storage.references import Reference, file_digest, made_folder
 from quant_core.storage.tables import EXPORTED, facts, with_facts
@@ -49,17 +51,23 @@ def export(
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
     weights: Sequence[pa.Table] = (),
+    form: str = "qdq",
 ) -> pa.Table:
     """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED).
 
-    `plan` and `tensors` are a PrecisionPlan as dictionaries.
+    `plan` and `tensors` are a PrecisionPlan as dictionaries. With the `form` qoperator the model has integer
+    operators; raises UnsupportedError where ONNX Runtime has none.
     """
     quantizer = quantizer_of(layers, calibration, config, machine, weights)
-    writer = PlanWriter(quantizer, folded=False)
-    written = writer.write(PrecisionPlan.from_dict(plan, tensors))
+    chosen, integer = PrecisionPlan.from_dict(plan, tensors), form == "qoperator"
+    for _, precision in chosen.layers:
+        if integer and precision.why_not_integer:
+            raise UnsupportedError(f"format: {precision.why_not_integer}")
+    writer = PlanWriter(quantizer, folded=False, unfused=integer)
+    written = writer.write(chosen)
     with tempfile.TemporaryDirectory(dir=made_folder(machine.cache)) as temporary:
         scratch = Path(temporary)
-        files = _write(quantizer.graph, written, writer.constants, scratch)
+        files = _write(quantizer.graph, written, writer.constants, scratch, integer)
         rows = [
             {"file": name, "sha256": file_digest(scratch / name), "bytes": (scratch / name).stat().st_size}
             for name in files
@@ -68,11 +76,14 @@ def export(
     return with_facts(pa.Table.from_pylist(rows, schema=EXPORTED), exported=digest)
 
 
-def _write(graph: FloatGraph, written: QuantizedGraph, constants: Constants, folder: Path) -> list[str]:
+def _write(graph: FloatGraph, written: QuantizedGraph, constants: Constants, folder: Path, integer: bool) -> list[str]:
     """Write a model whose constants are in a file beside it where they are large; the names of the files."""
     size = sum(array.nbytes for _, array in _used_constants(graph, written, constants))
+    if size > LARGEST_FILE and integer:
+        raise UnsupportedError("format: qoperator is for models of up to 1 GiB of quantized weights; use qdq")
     if size <= LARGEST_FILE:
         model = quantized_model(graph, written, constants)
+        model = with_integer_operators(model) if integer else model
         onnx.checker.check_model(model, full_check=True)
         write_model(model, folder)
         return [MODEL_FILE]

@@ -46,6 +46,10 @@ class PlanWriter:
 
     With `folded`, weights appear as the float values their codes stand for, and a pair that repeats the one
     before a mover is left out: the numbers are those of the full graph, bit for bit, with less to compute.
+
+    With `unfused` an activation that is fused into the node before it (Relu, Clip) has the pair of its result in front
+    of it too. That changes no number, for such an activation is monotone and 0 has a code; and integer operators
+    end where a pair is.
     """
 
     quantizer: Quantizer
@@ -54,6 +58,8 @@ class PlanWriter:
     """Whether to write the graph for simulation instead of the one that is shipped."""
     unrounded: frozenset[DataType] = frozenset()
     """Activation types whose pairs are left out as well: an approximation, for types so fine that it makes none."""
+    unfused: bool = False
+    """Whether activations have a pair in front."""
     constants: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     """Every constant any plan written so far refers to, by name, beside those of the float graph."""
     _nodes: dict[tuple[object, ...], onnx.NodeProto] = field(default_factory=dict)
@@ -128,10 +134,22 @@ class _Writing:
             return self.layer_constant(position, name)
         if self.graph.is_float_constant(name) and self.topology.takes_constants(self.unit):
             return self.operand(name)
+        if self.writer.unfused and position == 0 and name in self.topology.fused:
+            return self.before_activation(name)
         base = self.types.base.get(name)
         carried = name if base is None else self.carried(name)
         wanted = self.types.demand.get((self.unit, position))
         return carried if wanted in (None, base, DataType.FLOAT32) else self.pair(carried, name, wanted)
+
+    def before_activation(self, name: str) -> str:
+        """A tensor in front of a fused activation, through the pair of what comes out behind."""
+        result = name
+        while result in self.topology.fused:
+            result = self.graph.nodes[self.graph.readers[result][0][0]].output[0]
+        dtype = self.types.base.get(result)
+        if dtype is None or dtype.is_float:
+            return name
+        return self.pair(name, result, dtype, f"{name}/{_edge(dtype)}")
 
     def carried(self, name: str) -> str:
         """The tensor with the type it carries."""

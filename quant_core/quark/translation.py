@@ -48,6 +48,7 @@ class QuantizationConfig:
         if self.fields["include_auto_mp"] and self.fields["specific_tensor_precision"]:
             raise UnsupportedError("specific_tensor_precision beside include_auto_mp is not built; use one of them")
         _check_format(self.fields["quant_format"])
+        self._check_integer()
         check_op_types(self.fields)
         check_providers(self.fields["execution_providers"])
         _check_count("extra_options: CalibDataSize", self.extra["CalibDataSize"])
@@ -81,6 +82,16 @@ class QuantizationConfig:
                 f"use {', '.join(DEFAULT_LAYER_OPS)}, or quant_core with candidates='all'"
             )
 
+    def _check_integer(self) -> None:
+        """Integer operators exist for 8-bit types alone."""
+        if self.fields["quant_format"] is QuantFormat.QOperator:
+            for where in ("activation_type", "weight_type"):
+                if self._type(where) not in (DataType.INT8, DataType.UINT8):
+                    raise UnsupportedError(
+                        f"quant_format=QOperator: ONNX Runtime has integer operators for 8-bit types only, not for "
+                        f"{where}={self._type(where)}; use QDQ"
+                    )
+
     @property
     def searches(self) -> bool:
         """Whether a ranking of layers decides what is narrowed."""
@@ -108,6 +119,7 @@ class QuantizationConfig:
             "equalize": bool(self.fields["include_cle"]),
             "optimize": bool(self.fields["optimize_model"]),
             "providers": tuple(self.fields["execution_providers"]),
+            "format": "qoperator" if self.fields["quant_format"] is QuantFormat.QOperator else "qdq",
             "biases": self._biases(),
             "dual_pairs": bool(self.auto["DualQuantNodes"]),
         }
@@ -236,13 +248,9 @@ def _precision(activations: DataType, weights: DataType) -> str:
 
 
 def _check_format(given: object) -> None:
-    if given is QuantFormat.QOperator:
-        raise UnsupportedError(
-            "quant_format=QOperator is not built; use QDQ, of which ONNX Runtime makes the same kernels itself"
-        )
     if given is VitisQuantFormat.FixNeuron:
         raise UnsupportedError("quant_format=FixNeuron is not built; use QDQ")
-    if given not in (QuantFormat.QDQ, VitisQuantFormat.QDQ):
+    if given not in (*QuantFormat, VitisQuantFormat.QDQ):
         raise InputError(f"quant_format: {given!r} is neither a QuantFormat nor a VitisQuantFormat")
 
 

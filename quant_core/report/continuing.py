@@ -44,6 +44,7 @@ _OPTIONS = (
     "calibrate_weights",
     "round_weights",
     "correct_bias",
+    "format",
     "biases",
     "dual_pairs",
     "optimize",

@@ -242,6 +242,7 @@ class Trials(Generic[Config_co]):
             plan=plan.as_dict(),
             tensors=plan.tensor_types(),
             config=self.request.config.quantization(),
+            form=self.request.config.format,
         )
         return exported_reference(exported, cache)
 

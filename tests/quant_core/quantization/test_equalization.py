@@ -130,6 +130,31 @@ def test_what_a_factor_does_not_pass_is_left_alone(tmp_path, model):
     np.testing.assert_array_equal(weights(equalized_graph(model, tmp_path))["first"], before["first"])
 
 
+def test_names_that_an_equalized_clip_would_take_may_be_taken(tmp_path):
+    model = build(
+        """(float[N,3,6,6] x) => (float[N,2,6,6] y, float[N,4,6,6] z) {
+            [first] a = Conv(x, w1, b1)  [c] r = Clip(a, low, high)  [last] y = Conv(r, w3)
+            [other] t = Conv(x, w4)      [d] s = Sigmoid(t)          [e] z = Mul(s, bound)
+        }""",
+        {
+            **{"w1": skewed("w1", (4, 3, 1, 1)), "b1": (4,), "w3": (2, 4, 1, 1), "w4": (4, 3, 1, 1)},
+            **{"low": np.float32(0), "high": np.float32(1.5), "bound": np.float32(3)},
+        },
+    )
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [{"t": "r/relu", "bound": "r/bound"}.get(name, name) for name in names]
+        node.name = {"other": "c/relu"}.get(node.name, node.name)
+    model.graph.initializer[-1].name = "r/bound"
+    (tmp_path / "plain").mkdir()
+    before, after = equalized_graph(model, tmp_path / "plain", False), equalized_graph(model, tmp_path)
+    assert [node.op_type for node in after.nodes].count("Min") == 1
+    assert len({node.name for node in after.nodes}) == len(after.nodes)
+    feeds = samples(model, 3)
+    for expected, got in zip(outputs(before, feeds), outputs(after, feeds), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_channels_are_alike_on_both_sides(tmp_path):
     found = weights(equalized_graph(depthwise(), tmp_path))
     ranges = [np.abs(found["first"]).max(axis=(1, 2, 3)), np.abs(found["depth"]).max(axis=(1, 2, 3))]

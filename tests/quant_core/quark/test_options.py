@@ -110,9 +110,17 @@ def _methods() -> None:
 @effect("", "quant_format")
 def _formats() -> None:
     assert quantized(quant_format=VitisQuantFormat.QDQ) == quantized(quant_format=QuantFormat.QDQ)
-    for other in (QuantFormat.QOperator, VitisQuantFormat.FixNeuron):
-        with pytest.raises(NotImplementedError, match="quant_format"):
-            QuantizationConfig(quant_format=other)
+    with pytest.raises(NotImplementedError, match="quant_format=FixNeuron is not built; use QDQ"):
+        QuantizationConfig(quant_format=VitisQuantFormat.FixNeuron)
+    integer = quantized(CHAIN, quant_format=QuantFormat.QOperator)
+    assert [node.op_type for node in integer.graph.node].count("QLinearConv") == 3
+    for wide in ({"activation_type": VitisQuantType.QInt16}, {"weight_type": QuantType.QInt4}):
+        with pytest.raises(
+            NotImplementedError, match="quant_format=QOperator: .* 8-bit types only, not for .*_type=int"
+        ):
+            QuantizationConfig(quant_format=QuantFormat.QOperator, **wide)
+    with pytest.raises(NotImplementedError, match="no integer operator for layer 'up' \\(ConvTranspose\\)"):
+        quantized(MODELS["transposed"](), quant_format=QuantFormat.QOperator)
 
 
 @effect("", "activation_type")
