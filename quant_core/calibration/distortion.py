@@ -16,8 +16,10 @@ _THINNEST = 2.0**-10
 """Share of a bin's width that the outermost bins have at least, when cut off at the extremes."""
 
 
-def squared_error(histogram: Histogram, qparams: QParams) -> float:
+def squared_error(histogram: Histogram, qparams: QParams, balanced: bool = False) -> float:
     """Expected sum of (value - dequantize(quantize(value)))**2, values spread evenly inside each bin.
+
+    `balanced` codes saturate at the same magnitude on both sides: int8 at -127.
 
     Exact for bins wider and narrower than a step: with u = value / scale and c the code u is rounded or
     saturated to, the integral of (u - c)**2 from 0 to u is c/12 + (u - c)**3 / 3. (Inside the range it grows by
@@ -28,12 +30,13 @@ def squared_error(histogram: Histogram, qparams: QParams) -> float:
     edges[0], edges[-1] = histogram.low, histogram.high
     ends = np.stack([edges[filled], edges[filled + 1]])
     ends[1] = np.maximum(ends[1], ends[0] + math.ldexp(_THINNEST, histogram.exponent))
-    integral = np.diff(_error_integral(ends / scale, qparams), axis=0)[0]
+    integral = np.diff(_error_integral(ends / scale, qparams, balanced), axis=0)[0]
     return float(np.sum(histogram.counts[filled] * integral / np.diff(ends, axis=0)[0])) * scale**3
 
 
-def _error_integral(steps: NDArray[np.float64], qparams: QParams) -> NDArray[np.float64]:
+def _error_integral(steps: NDArray[np.float64], qparams: QParams, balanced: bool) -> NDArray[np.float64]:
     smallest, largest = (code - int(qparams.zero_point) for code in qparams.dtype.code_range)
+    smallest = -largest if balanced else smallest
     codes = np.minimum(np.maximum(np.rint(steps), smallest), largest)
     error = steps - codes
     return np.asarray(codes / 12 + error * error * error / 3)

@@ -100,9 +100,13 @@ def pow2_nonoverflow(histogram: Histogram, dtype: DataType, symmetric: bool, nea
 
 
 def pow2_minmse(histogram: Histogram, dtype: DataType, symmetric: bool, nearest: bool) -> QParams:
-    """The power-of-two scale of least expected squared error among those near the one of `pow2_nonoverflow`."""
+    """The power-of-two scale of least expected squared error among those near the one of `pow2_nonoverflow`.
+
+    To round as Quark is to choose as Quark, which reckons with -127 as the smallest code of a symmetric int8.
+    """
     start = pow2_nonoverflow(histogram, dtype, symmetric, nearest)
-    return min(multiples(start), key=partial(squared_error, histogram))
+    balanced = nearest and symmetric and dtype.signed
+    return min(multiples(start), key=partial(squared_error, histogram, balanced=balanced))
 
 
 METHODS: Mapping[str, Callable[[QuantizationConfig], RangeMethod]] = {

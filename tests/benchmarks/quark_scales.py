@@ -8,9 +8,10 @@ Power-of-two methods run with PowerOfTwoRounding 'nearest', as Quark rounds; and
 count what saturates on the calibration data. Exit code 1 where a scale of a tensor that both models quantize, or a
 weight code, differs. With --keep FOLDER Quark's models are kept there and used again.
 
-What is known to differ: with power-of-two scales Quark gives what a pool puts out the scale of what it reads (AlignPool,
-for the sake of a device), which --free-pools switches off there; where a scale is rounded down, weights saturate
-at -127 in Quark and at -128 here.
+What is known to differ: Quark gives what an AveragePool puts out the scale of what it reads, as ONNX Runtime's own
+quantizer does, and with power-of-two scales (AlignPool, for the sake of a device) that of every pool, which --free-pools
+switches off; here what was averaged has a range of its own. Where a scale is rounded down, weights saturate at -127
+in Quark and at -128 here.
 """
 
 from __future__ import annotations

@@ -233,6 +233,14 @@ def test_minmse_is_the_best_of_quarks_five(name, dtype, symmetric, rounding):
     assert actual_error(DATA[name], chosen) <= least * 1.02
 
 
+def test_minmse_with_quarks_rounding_does_not_reckon_with_the_code_minus_128():
+    noise = np.random.default_rng(0).uniform(-1, 1, 1000).astype(np.float32)
+    histogram = Histogram.of(np.concatenate([noise, np.full(1000, -2, np.float32)]))
+    chosen = {rounding: method("pow2-minmse", power_of_two_rounding=rounding) for rounding in ("up", "nearest")}
+    scales = {rounding: float(choose(histogram, INT8, True).scale) for rounding, choose in chosen.items()}
+    assert scales == {"up": 2.0**-6, "nearest": 2.0**-5}  # 128 steps of the first
+
+
 QUARK = {
     # AMD Quark 0.13, Int8Spec(scale_type=PowerOf2), on 64 samples of two of our models: -log2 of every scale. Its
     # scale for the pool `d` is left out: there it takes the input's, after calibration.
