@@ -1,6 +1,7 @@
 """What the search finds that the documented rule does not, at the same targets on the same data.
 
 python -m tests.benchmarks.search_gain targets MODEL.onnx DATA.npz HOLDOUT.npz    # against the documented rule
+python -m tests.benchmarks.search_gain budgets MODEL.onnx DATA.npz HOLDOUT.npz    # the same the other way around
 python -m tests.benchmarks.search_gain ladder MODEL.onnx DATA.npz HOLDOUT.npz     # three rungs against two, in bytes
 python -m tests.benchmarks.search_gain frontier MODEL.onnx DATA.npz HOLDOUT.npz   # points, and models picked from it
 
@@ -109,6 +110,22 @@ def targets(bench: Bench, options: argparse.Namespace) -> bool:
     return all(gain >= 0 for gain in gains.values())
 
 
+def budgets(bench: Bench, options: argparse.Namespace) -> bool:
+    """The L2 within shares of the wide model's bit operations, down the documented ranking and by the search."""
+    table, kept = _table("budget", "BOPs", "plans"), True
+    for share in (0.55, 0.6, 0.7, 0.8, 0.9):
+        found = []
+        for search, settings in (("rule", RULE), ("search", {})):
+            outcome = bench.quantized({"metric": "l2"}, max_bops=share, **settings)
+            found.append(outcome.manifest["scores"]["mixed"]["l2"])
+            ratio, plans = outcome.manifest["narrowed"]["bops_ratio"], outcome.manifest["work"]["evaluations"]
+            table.add_row(f"{share:g}, {search}", f"{ratio:.4f}", str(plans), *bench.scored(outcome))
+            kept &= ratio <= share
+        kept &= found[1] <= found[0]
+    Console(width=160).print(table)
+    return kept
+
+
 def ladder(bench: Bench, options: argparse.Namespace) -> bool:
     """Bytes of the model with a8w4 below a8w8, against those without, at the same targets."""
     loosest = bench.quantized({"metric": "l2", "limit": 1e30}, cost="bytes").manifest["scores"]["mixed"]["l2"]
@@ -158,7 +175,7 @@ def main() -> None:
     """Measure what the command line asks for; exit code 1 where the search falls short."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for measure in (targets, ladder, frontier):
+    for measure in (targets, budgets, ladder, frontier):
         command = commands.add_parser(measure.__name__, help=(measure.__doc__ or "").strip())
         command.set_defaults(measure=measure)
         for name in ("model", "data", "holdout"):
