@@ -50,9 +50,12 @@ def publish(outcome: Outcome) -> None:
     )
     place = _place(outcome)
     for name, file in {"model": outcome.model, "report": outcome.report}.items():
-        link = f"{place.rstrip('/')}/{file.name}" if is_remote(place) else Path(place, file.name).resolve().as_uri()
-        text = f"{file.name} in {place}"
-        create_link_artifact(link, text, key=f"narrowcast-{name}", description=f"The {name} of the run")
+        path = f"{place.rstrip('/')}/{file.name}"
+        link, hint = (path, "") if is_remote(place) else (Path(path).as_uri(), _LOCAL)
+        create_link_artifact(link, path, key=f"narrowcast-{name}", description=f"The {name} of the run{hint}")
+
+
+_LOCAL = "; copy the path: from a page, browsers open no file"
 
 
 def publish_looks(folder: object, looks: Sequence[Look]) -> None:
@@ -73,8 +76,9 @@ def publish_looks(folder: object, looks: Sequence[Look]) -> None:
 
 
 def _place(outcome: Outcome) -> str:
-    """The output's folder or URL, without what may be secret."""
-    return shown(str(outcome.manifest["sources"].get("output", outcome.folder)))
+    """The output's URL without what may be secret, or its folder as an absolute path."""
+    place = str(outcome.manifest["sources"].get("output", outcome.folder))
+    return shown(place) if is_remote(place) else str(Path(place).resolve())
 
 
 def _verdict(outcome: Outcome) -> str:

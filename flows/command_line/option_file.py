@@ -34,12 +34,17 @@ class OptionFile:
         """Whether the file names the option, be it without a value."""
         return (name,) in self.lines
 
-    def located(self, mistake: Mistake) -> str:
-        """The mistake with the line it is on."""
+    def line(self, mistake: Mistake) -> int:
+        """The line a mistake is on; 0 for one that is of the whole file."""
         place = mistake.place
         while place and place not in self.lines:
             place = place[:-1]
-        return f"{self.path}:{self.lines[place]}: {mistake}" if place else f"{self.path}: {mistake}"
+        return self.lines.get(place, 0)
+
+    def located(self, mistake: Mistake) -> str:
+        """The mistake with the line it is on."""
+        line = self.line(mistake)
+        return f"{self.path}:{line}: {mistake}" if line else f"{self.path}: {mistake}"
 
 
 def read_option_file(path: str, known: list[str]) -> OptionFile:

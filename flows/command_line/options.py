@@ -73,7 +73,8 @@ def run_options(
     mistakes = [*file.mistakes, *_not_filled_in(inputs, required), *_kind_mistakes(inputs), *wrong]
     if config is None or mistakes:
         in_file = [mistake for mistake in mistakes if file.path and not set(mistake.place[:1]) & given.keys()]
-        raise MistakesError(file.located(mistake) if mistake in in_file else mistake for mistake in mistakes)
+        others = [mistake for mistake in mistakes if mistake not in in_file]
+        raise MistakesError([*others, *map(file.located, sorted(in_file, key=file.line))])
     return inputs, config
 
 

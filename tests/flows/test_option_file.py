@@ -74,8 +74,8 @@ def mistakes(text, **given):
 def test_every_mistake_is_told_with_its_line(here):
     found = mistakes(MISTAKES)
     assert len(found) == len(SAID) == 13
-    for said in SAID:
-        assert len([line for line in found if line.startswith(said)]) == 1, said
+    for line, said in zip(found, SAID):
+        assert line.startswith(said)
 
 
 def test_the_command_line_prints_a_line_a_mistake_and_exits_with_2(here, capfd):
