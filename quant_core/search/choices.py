@@ -13,7 +13,7 @@ __all__ = ["Choices", "choices_of", "in_parts", "sums", "unmeasured"]
 Choices = NDArray[np.int8]
 """The rung of each layer, shape [plans, layers]."""
 
-_PART = 1 << 21
+_PART = 1 << 19
 """Numbers, one a layer of each plan, that are worked on at once."""
 
 

@@ -39,6 +39,9 @@ __all__ = [
 
 _DIGEST, _MAGIC = b"sha256", b"ARROW1"
 
+_LARGE = 1 << 25
+"""Bytes from which on a table is written part by part."""
+
 SCHEMA_VERSION = 4
 """Grows whenever a schema below changes meaning; part of every cache key."""
 
@@ -211,9 +214,17 @@ def to_ipc(table: pa.Table) -> bytes:
     """
     plain = _without_digest(table.combine_chunks())
     metadata = {**(plain.schema.metadata or {}), _DIGEST: content_digest(plain)}
-    sink = pa.BufferOutputStream()
-    _write_ipc(sink, plain.replace_schema_metadata(metadata), "zstd")
-    return bytes(sink.getvalue())
+    sink = io.BytesIO()
+    with pa.PythonFile(sink, "w") as file:
+        _write_ipc(file, plain.replace_schema_metadata(metadata), "zstd")
+        _hand_back(plain)
+        return sink.getvalue()
+
+
+def _hand_back(table: pa.Table) -> None:
+    """Let Arrow give back to the system what a large table took beside itself: the flow goes on for long."""
+    if table.nbytes > _LARGE:
+        pa.default_memory_pool().release_unused()
 
 
 def _without_digest(table: pa.Table) -> pa.Table:
@@ -247,7 +258,12 @@ class _Digest(io.RawIOBase):
 def _write_ipc(sink: Any, table: pa.Table, compression: str | None) -> None:
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table)
+        writer.write_table(table, max_chunksize=_rows_at_once(table) if compression else None)
+
+
+def _rows_at_once(table: pa.Table) -> int | None:
+    """Rows of a large table that are compressed together: the compressor wants as much memory as they have."""
+    return None if table.nbytes <= _LARGE else max(table.num_rows * _LARGE // table.nbytes, 1)
 
 
 def from_ipc(data: bytes) -> pa.Table:
@@ -261,6 +277,7 @@ def from_ipc(data: bytes) -> pa.Table:
         intact = (table.schema.metadata or {}).get(_DIGEST) == content_digest(plain)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InputError(f"not an Arrow file: {error}") from error
+    _hand_back(plain)
     if not intact:
         raise InputError("an Arrow file whose content is not what was written")
     return plain

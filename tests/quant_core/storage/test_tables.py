@@ -7,7 +7,7 @@ import pytest
 
 from quant_core.errors import InputError
 from quant_core.storage import tables
-from quant_core.storage.tables import SCHEMA_VERSION, facts, from_ipc, to_ipc, with_facts
+from quant_core.storage.tables import SCHEMA_VERSION, content_digest, facts, from_ipc, to_ipc, with_facts
 
 SCHEMAS = {name: value for name, value in vars(tables).items() if isinstance(value, pa.Schema)}
 
@@ -85,6 +85,17 @@ def test_another_compression_of_the_same_content_is_read():
     with pa.ipc.new_file(sink, stored.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
         writer.write_table(stored)
     assert from_ipc(bytes(sink.getvalue())).equals(example(), check_metadata=True)
+
+
+def test_a_large_table_is_written_part_by_part_and_is_the_same(monkeypatch):
+    table, whole = example(), content_digest(example())
+    small = to_ipc(table)
+    monkeypatch.setattr("quant_core.storage.tables._LARGE", table.nbytes // 2)
+    data = to_ipc(table)
+    assert pa.ipc.open_file(pa.BufferReader(data)).num_record_batches > 1 and data != small
+    again = from_ipc(data)
+    assert again.equals(from_ipc(small), check_metadata=True) and content_digest(again) == whole
+    assert all(column.num_chunks == 1 for column in again.columns)
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.1, 0.5, 0.9, 0.99])
