@@ -27,6 +27,7 @@ from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.sessions import open_nodes
 from quant_core.precision import Precision
 from quant_core.probing.racing import sample_rounds
+from quant_core.search.plan_search import CURVE
 from quant_core.search.trials import Request
 from quant_core.storage.data import open_dataset
 from quant_core.storage.tables import facts
@@ -96,6 +97,10 @@ def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tu
 
 def _most_plans(config: MixedPrecisionConfig, layers: int) -> int:
     """Plans that are scored after the wide one, at most."""
+    return _most_searched(config, layers) + (max(CURVE, config.evaluations) + 1 if config.frontier else 0)
+
+
+def _most_searched(config: MixedPrecisionConfig, layers: int) -> int:
     if config.budget is not None:  # where the cut is, the costs say
         return {"linear": 1, "bisect": 1, "knapsack": config.evaluations}.get(config.search, 1 + config.evaluations)
     if config.search == "linear":

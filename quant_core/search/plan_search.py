@@ -16,10 +16,10 @@ from quant_core.scoring.metrics import METRICS, additive
 from quant_core.search import STRATEGIES, Choice, Space, Strategy, curve
 from quant_core.search.trials import Trials
 
-__all__ = ["narrowable", "search_curve", "search_plans", "search_space"]
+__all__ = ["CURVE", "narrowable", "search_curve", "search_plans", "search_space"]
 
 
-_CURVE = 16
+CURVE = 16
 """Plans that the frontier takes at least, besides those that the search has tried."""
 
 
@@ -37,7 +37,7 @@ def search_plans(trials: Trials, ranking: pa.Table) -> None:
 def search_curve(trials: Trials, ranking: pa.Table) -> None:
     """Try plans along the whole curve of score against cost, where the ones tried so far leave it open."""
     space = search_space(trials, ranking)
-    _follow(trials, curve(replace(space, evaluations=max(_CURVE, space.evaluations))))
+    _follow(trials, curve(replace(space, evaluations=max(CURVE, space.evaluations))))
 
 
 def _follow(trials: Trials, strategy: Strategy) -> None:

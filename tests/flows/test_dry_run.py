@@ -65,6 +65,11 @@ def test_what_an_earlier_run_did_is_not_to_do(told):
     assert "probe" in stages(other_weights)
 
 
+def test_a_frontier_takes_more_plans(told):
+    assert "at most 12 plans" in told(MIXED, "--dry-run")
+    assert "at most 29 plans" in told(MIXED, "--frontier", "--dry-run")
+
+
 def test_weights_that_are_rounded_on_data_are_not_foretold(told):
     assert "not foretold" in told(MIXED, "--narrow", "a8w8,a8w4", "--dry-run")
 
