@@ -6,6 +6,7 @@ import random
 import resource
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import onnx
 import pytest
@@ -183,3 +184,20 @@ def test_damaged_data_given_from_memory_are_written_again(tmp_path):
     reference = refer_data(arrays, tmp_path)
     next(Path(reference.url).iterdir()).write_bytes(b"damaged")
     assert refer(refer_data(arrays, tmp_path).url).sha256 == reference.sha256
+
+
+def test_a_store_that_fails_for_a_moment_hides_no_weights(tmp_path, monkeypatch):
+    onnx.save(MODELS["chain"](), tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    files = fsspec.filesystem("memory")
+    for name in ("m.onnx", "w.bin"):
+        files.put_file(str(tmp_path / name), f"/{tmp_path.name}/{name}")
+    url, whole, failures = f"memory://{tmp_path.name}/m.onnx", fsspec.open, [ConnectionResetError("reset")]
+
+    def flaky(*arguments, **options):
+        if failures:
+            raise failures.pop()
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr("fsspec.open", flaky)
+    assert refer_model(url).beside == ("w.bin",)
+    assert not failures
