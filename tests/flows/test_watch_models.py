@@ -334,15 +334,15 @@ def test_everything_may_be_in_a_store(watch, folder, tmp_path, monkeypatch):
 
 
 def test_a_metric_is_imported_only_if_the_watch_says_so(look, folder, tmp_path, monkeypatch):
-    (tmp_path / "my_metric.py").write_text(
+    (tmp_path / "watched_metric.py").write_text(
         f"import pathlib\npathlib.Path({str(tmp_path / 'imported')!r}).touch()\ndef score(outputs, labels): return 1.0\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    (folder / "one.yaml").write_text(OPTIONS + "metric: my_metric:score\nmax_metric_drop: 0.1\n")
+    (folder / "one.yaml").write_text(OPTIONS + "metric: watched_metric:score\nmax_metric_drop: 0.1\n")
     assert look() == {"one.onnx": "failed"}
-    assert "my_metric:score: is not among those" in look.looks["one.onnx"].says
+    assert "watched_metric:score: is not among those" in look.looks["one.onnx"].says
     assert not (tmp_path / "imported").exists()
-    assert look(metrics=["my_metric:score"]) == {"one.onnx": "met"}
+    assert look(metrics=["watched_metric:score"]) == {"one.onnx": "met"}
 
 
 def test_hidden_files_are_no_models(folder):

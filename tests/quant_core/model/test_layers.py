@@ -55,7 +55,7 @@ MACS = {
     "depthwise": ("grouped", "depthwise", 4 * 9 * 64),
     "grouped-dilated": ("grouped", "groups", 4 * 2 * 9 * 16),
     "conv-transpose": ("transposed", "up", 4 * 4 * 4 * 16),
-    "grouped-conv-transpose": ("transposed", "groups", 4 * 1 * 64),
+    "grouped-conv-transpose": ("transposed", "groups", 4 * 2 * 64),
     "conv1d": ("conv1d", "wide", 4 * 3 * 3 * 12),
     "conv3d": ("conv3d", "one", 3 * 2 * 27 * 64),
     "matmul": ("two-activations", "query", 5 * 4 * 6),
