@@ -52,6 +52,15 @@ def test_the_demo_meets_its_target_with_a_mix_and_again_from_what_it_knows(tmp_p
     assert json.loads(again.stdout)["output"] == manifest["output"]
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """A shell has what it starts in the background ignore Ctrl-C: these tests perhaps, and what they start in turn."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_ends_a_run_with_one_line_and_it_goes_on_from_there(tmp_path, environment):
     process = subprocess.Popen(
         DEMO,
