@@ -59,7 +59,7 @@ class Prepared:
     def probing(self, workers: int) -> float:
         """Seconds to probe every layer."""
         stages = Stages(Machine(self.machine.cache, workers))
-        _probes(replace(self.trials, stages=stages))
+        _probes(replace(self.trials, stages=stages), [layer.name for layer in layers_from_table(self.layers)])
         return stages.seconds["probe"]
 
     def forwards(self) -> float:
