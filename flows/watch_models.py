@@ -28,9 +28,6 @@ from tasks.workspace import Workspace
 
 __all__ = ["check_places", "watch_models"]
 
-_UPLOAD_SECONDS = 600.0
-"""For so long a model that cannot be read is taken for one that is still on its way."""
-
 
 @flow(name="watch-models", flow_run_name=named_after_the_folder, persist_result=False)
 def watch_models(

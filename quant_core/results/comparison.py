@@ -95,9 +95,7 @@ def _caveats(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, 
 
 def _costs(first: Outcome, second: Outcome) -> list[Difference]:
     both = first.manifest, second.manifest
-    shipped = [
-        next(cost for cost in costs(run.manifest, run.table("layers")) if cost.shipped) for run in (first, second)
-    ]
+    shipped = [_shipped_cost(run) for run in (first, second)]
     cells = {
         "target": [f"{claims(run)}, {'met' if is_met(run) else 'missed'}" for run in both],
         "layers narrowed": [f"{run['narrowed']['layers']} of {run['narrowed']['of']}" for run in both],
