@@ -44,6 +44,15 @@ class _Block:
         return cls(tuple(nodes), frozenset(reads.difference(writes)), writes)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A block that a variant runs."""
+
+    block: _Block
+    outputs: Sequence[str]
+    """What is read of it later: other variants may begin with more."""
+
+
 class IncrementalModel:
     """The wide model and some variants of it, ready to run batch by batch.
 
@@ -70,38 +79,39 @@ class IncrementalModel:
         blocks = _split(base, cuts)
         layers = {quantizer.graph.nodes[index].name for index in quantizer.topology.layer_of}
         parts = _Parts(layers)
-        self._open(blocks, [_steps(blocks, _split(variant, cuts), known, parts) for variant in written])
+        steps = [_steps(blocks, _split(variant, cuts), known, parts) for variant in written]
+        self._open(blocks, list(map(self._useful, steps)))
 
     def _weight_bytes(self, node: onnx.NodeProto) -> int:
         return sum(self._writer.constants[name].nbytes for name in node.input if name in self._writer.constants)
 
-    def _open(self, blocks: Sequence[_Block], variants: Sequence[Sequence[_Block]]) -> None:
-        needed = self._needed(blocks, variants)
-        used = {*(blocks[number] for number in needed), *(block for steps in variants for block in steps)}
-        exported = set(self._graph.outputs).union(*(block.reads for block in used))
-        sessions = {block: self._session(block, exported) for block in used}
-        self._base = [sessions[blocks[number]] for number in sorted(needed)]
-        self._variants = [
-            [(sessions[block], outputs) for block, outputs in zip(steps, self._wanted(steps), strict=True)]
-            for steps in variants
-        ]
-
-    def _wanted(self, steps: Sequence[_Block]) -> list[list[str]]:
-        """What a variant needs of each block it runs: what it reads later, not what others begin with."""
+    def _useful(self, steps: Sequence[_Block]) -> list[_Step]:
+        """What a variant runs that leads to an output."""
         wanted = set(self._graph.outputs)
         found = []
         for block in reversed(steps):
-            found.append([name for name in block.writes if name in wanted])
-            wanted |= block.reads
+            outputs = [name for name in block.writes if name in wanted]
+            if outputs:
+                found.append(_Step(block, outputs))
+                wanted |= block.reads
         return found[::-1]
+
+    def _open(self, blocks: Sequence[_Block], variants: Sequence[Sequence[_Step]]) -> None:
+        changed = [step.block for steps in variants for step in steps]
+        needed = self._needed(blocks, changed)
+        used = {*(blocks[number] for number in needed), *changed}
+        exported = set(self._graph.outputs).union(*(block.reads for block in used))
+        sessions = {block: self._session(block, exported) for block in used}
+        self._base = [sessions[blocks[number]] for number in sorted(needed)]
+        self._variants = [[(sessions[step.block], step.outputs) for step in steps] for steps in variants]
 
     def _session(self, block: _Block, exported: set[str]) -> Session:
         outputs = [name for name in block.writes if name in exported]
         return open_nodes(self._graph, block.nodes, outputs, self._writer.constants, self._numerics)
 
-    def _needed(self, blocks: Sequence[_Block], variants: Sequence[Sequence[_Block]]) -> set[int]:
+    def _needed(self, blocks: Sequence[_Block], changed: Sequence[_Block]) -> set[int]:
         """Numbers of the blocks whose baseline values some variant or the baseline's own output needs."""
-        wanted = set(self._graph.outputs).union(*(block.reads for steps in variants for block in steps))
+        wanted = set(self._graph.outputs).union(*(block.reads for block in changed))
         needed = set()
         for number in range(len(blocks) - 1, -1, -1):
             if not wanted.isdisjoint(blocks[number].writes):

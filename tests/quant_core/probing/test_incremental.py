@@ -79,6 +79,17 @@ def test_what_follows_the_last_variant_is_opened_once(workbench, monkeypatch):
     assert own is not opened._base[0]
 
 
+def test_a_layer_that_leads_nowhere_changes_nothing(tmp_path):
+    text = "(float[N,2] x) => (float[N,2] y) { [a] h = MatMul(x, w) [dead] z = MatMul(h, v) [b] y = MatMul(h, u) }"
+    model = build(text, {"w": (2, 2), "v": (2, 2), "u": (2, 2)})
+    made = bench(model, tmp_path, optimize=False)
+    assert made.names == ["a", "dead", "b"]
+    wide, *probed = IncrementalModel(made.quantizer, made.wide, [made.plan(name) for name in made.names]).run(
+        made.feeds
+    )
+    assert [same(wide, found) for found in probed] == [False, True, False]
+
+
 def test_a_variant_equal_to_the_wide_plan_runs_nothing(workbench, runs):
     made = workbench("chain")
     model = IncrementalModel(made.quantizer, made.wide, [made.wide])
