@@ -141,7 +141,7 @@ MUTATIONS = [
     Mutation(
         "a tensor is narrow where one reader is",
         "quantization/edges.py",
-        "carried = kinds.pop() if len(kinds) == 1 else wide",
+        "carried = kinds.pop() if len(kinds) == 1 and not dual else wide",
         "carried = min(kinds, key=lambda kind: kind.bits)",
     ),
     Mutation("an output of the model is narrow", "quantization/edges.py", "if name in graph.outputs:", "if False:"),
