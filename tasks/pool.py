@@ -47,8 +47,10 @@ _LIVES = 4
 _LOOK_SECONDS = 1.0
 _MISSED_PULSES = 6
 _UNSTARTED_SECONDS = 60.0
-_SILENT_SECONDS = {StateType.RUNNING: 120.0, StateType.PENDING: 600.0}
-"""How long nothing may be heard of a run without a pulse: a container's image may take minutes to come."""
+_SILENT_SECONDS = 120.0
+"""How long nothing may be heard of a run without a pulse."""
+_SILENT_CONTAINER_SECONDS = 600.0
+"""How long a worker may take to start a run that is no process of its own: a container's image may take minutes."""
 _PAGE = 200
 _OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
@@ -61,6 +63,8 @@ class _Sent:
     """The step."""
     run: FlowRun
     """The run as it was last seen."""
+    starting: float
+    """Seconds a worker may take to start it."""
     lives: int = 1
     """How many runs the step has had."""
     silence: float = field(default=0.0)
@@ -81,10 +85,10 @@ class _Sent:
     def is_lost(self) -> bool:
         """Whether too little has been heard of the run. One that waits for a worker may wait."""
         state, pulse = self.run.state, seconds_between(self.run.labels)
-        if state is None or state.type not in _SILENT_SECONDS:
+        if state is None or not (state.is_pending() or state.is_running()):
             return False
-        beating = state.type is StateType.RUNNING and pulse is not None
-        return self.silence > (_MISSED_PULSES * pulse if beating and pulse else _SILENT_SECONDS[state.type])
+        running = _MISSED_PULSES * pulse if pulse else _SILENT_SECONDS
+        return self.silence > (self.starting if state.is_pending() else running)
 
 
 def _news(run: FlowRun) -> tuple[UUID | None, int | None]:
@@ -122,13 +126,16 @@ class _Pool:
     def __init__(self, client: SyncPrefectClient, name: str) -> None:
         self._client, self._name = client, name
         try:
-            self._id = client.read_deployment_by_name(name).id
+            deployment = client.read_deployment_by_name(name)
         except ObjectNotFound as error:
             server = PREFECT_API_URL.value() or "this run's own server"
             raise InputError(
                 f"runner pool: {server} has no deployment {name}; deploy it there (see deployments/README.md) "
                 "and set PREFECT_API_URL"
             ) from error
+        self._id = deployment.id
+        pool = deployment.work_pool_name and client.read_work_pool(deployment.work_pool_name)
+        self._starting = _SILENT_SECONDS if pool and pool.type == "process" else _SILENT_CONTAINER_SECONDS
 
     def send_all(self, steps: Sequence[Step]) -> list[_Sent]:
         """A run for each step: one that is under way, from a run of ours that was stopped, or a new one."""
@@ -136,7 +143,7 @@ class _Pool:
         sent = []
         for step in steps:
             run = under_way.get((step.parameters["key"], step.parameters["workspace"].url))
-            sent.append(_Sent(step, run or self._send(step)))
+            sent.append(_Sent(step, run or self._send(step), self._starting))
         return sent
 
     def _open_runs(self) -> Iterator[FlowRun]:

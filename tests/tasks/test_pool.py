@@ -22,12 +22,15 @@ from tasks.step_key import keyed
 class Api:
     """A server whose runs go through states that a test has written down, one a look; the last one stays."""
 
-    def __init__(self, results, lives):
-        self.results, self.lives = results, [list(states) for states in lives]
+    def __init__(self, results, lives, kind="process"):
+        self.kind, self.results, self.lives = kind, results, [list(states) for states in lives]
         self.runs, self.ended, self.clock = {}, {}, 0.0
 
     def read_deployment_by_name(self, name):
-        return SimpleNamespace(id=uuid4())
+        return SimpleNamespace(id=uuid4(), work_pool_name="pool")
+
+    def read_work_pool(self, name):
+        return SimpleNamespace(type=self.kind)
 
     def submit(self, name, parameters, flow_run_name, timeout):
         run = FlowRun(id=uuid4(), flow_id=uuid4(), name=flow_run_name, parameters=parameters, state=Scheduled())
@@ -61,7 +64,7 @@ class Api:
         pass
 
 
-RUNNING = Running()
+PENDING, RUNNING = Pending(), Running()
 
 
 @pytest.fixture
@@ -71,8 +74,8 @@ def ran(tmp_path, monkeypatch):
     workspace = SimpleNamespace(url=str(tmp_path), results=results)
     warned = []
 
-    def run(*lives, steps=1, under_way=()):
-        api = Api(results, lives)
+    def run(*lives, steps=1, under_way=(), kind="process"):
+        api = Api(results, lives, kind)
         monkeypatch.setattr(pool, "get_client", lambda sync_client: api)
         monkeypatch.setattr(pool, "run_deployment", api.submit)
         monkeypatch.setattr(pool, "warn", warned.append)
@@ -129,6 +132,12 @@ def test_a_run_that_waits_for_a_worker_or_shows_its_pulse_is_not_lost(ran):
     api = ran([*[Scheduled()] * 2000, *beating, Completed()])
     assert api.done == ["probe-0"]
     assert [text for text in api.warned if "again" in text] == []
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("process", 120), ("docker", 600), ("kubernetes", 600)])
+def test_a_container_may_take_longer_to_start_than_a_process(ran, kind, seconds):
+    assert ran([*[PENDING] * seconds, *DONE[2:]], kind=kind).warned == []
+    assert len(ran([*[PENDING] * (seconds + 5), *DONE[2:]], DONE, kind=kind).warned) == 1
 
 
 def test_a_step_is_not_begun_for_ever(ran):
