@@ -20,6 +20,8 @@ import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
+from prefect.settings import Settings
+from prefect.settings.legacy import _get_settings_fields
 
 from flows.watched_folder import FOLDER_OPTIONS
 
@@ -28,6 +30,12 @@ TOP = FOLDER.parent
 DEPLOYMENTS = {one["name"]: one for one in yaml.safe_load((FOLDER / "prefect.yaml").read_text())["deployments"]}
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+IMAGE_ENVIRONMENT = {
+    name: value
+    for line in (FOLDER / "Dockerfile").read_text().splitlines()
+    if line.startswith("ENV ")
+    for name, value in (pair.split("=", 1) for pair in line.split()[1:])
+}
 POOLS = {path.stem: json.loads(path.read_text()) for path in sorted((FOLDER / "pools").glob("*.json"))}
 DEFAULTS = {
     kind: found["default_base_job_configuration"]
@@ -137,6 +145,19 @@ def test_the_image_is_made_of_files_that_are_there():
     assert (TOP / constraints).is_file()
     (command,) = [json.loads(rest) for verb, rest in instructions if verb == "CMD"]
     assert is_command(command[0])
+
+
+def test_the_image_writes_where_its_user_may():
+    lines = (FOLDER / "Dockerfile").read_text().splitlines()
+    (owned,) = [line.rpartition(" ")[2] for line in lines if "install --directory --owner narrowcast" in line]
+    assert IMAGE_ENVIRONMENT["PREFECT_SERVER_UI_STATIC_DIRECTORY"] != owned, "Prefect removes the folder first"
+    folders = [value for name, value in IMAGE_ENVIRONMENT.items() if value.startswith("/") and "URL" not in name]
+    assert len(folders) == 3 and all(Path(folder).is_relative_to(owned) for folder in folders)
+
+
+def test_what_containers_set_is_what_prefect_knows():
+    given = {name for one in SERVICES.values() for name in one.get("environment", {})} | IMAGE_ENVIRONMENT.keys()
+    assert {name for name in given if name.startswith("PREFECT_")} <= _get_settings_fields(Settings).keys()
 
 
 @pytest.mark.parametrize("name", [name for name, one in SERVICES.items() if one["image"] == "narrowcast:latest"])
