@@ -90,6 +90,9 @@ def _probes(trials: Trials, candidates: Sequence[str]) -> list[pa.Table]:
     tables: list[pa.Table] = []
     start = 0
     for stop in sample_rounds(count, request.config.samples):
+        racing = unsettled(gathered(tables)) if tables else racing
+        if not racing:
+            break
         watcher().expects("probe", len(racing) * (stop - start))
         tables += stages.fan_out(
             "probe",
@@ -105,9 +108,7 @@ def _probes(trials: Trials, candidates: Sequence[str]) -> list[pa.Table]:
             batch_size=request.config.batch_size,
             baseline=trials.baseline if request.config.rank == "l2-float" else None,
         )
-        start, racing = stop, unsettled(gathered(tables))
-        if not racing:
-            break
+        start = stop
     return tables
 
 

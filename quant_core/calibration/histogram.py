@@ -22,6 +22,8 @@ __all__ = ["BINS", "Histogram", "histogram_table", "histograms_from_table"]
 BINS = 4096
 """The largest magnitude lies in one of the upper half of this many bins, on its side of zero."""
 
+Counts = NDArray[np.int64 | np.uint32]
+
 # Values that are binned at once, so that what is computed on the way stays in the processor's cache.
 _BLOCK = 1 << 16
 
@@ -38,7 +40,7 @@ class Histogram:
     """Bins are 2**exponent wide."""
     first_bin: int
     """Number of the first bin in `counts`; bin i holds [i, i + 1) * 2**exponent."""
-    counts: NDArray[np.int64]
+    counts: Counts
     """Values in each bin."""
 
     @classmethod
@@ -91,7 +93,8 @@ class Histogram:
     def _coarsened(self, exponent: int) -> Histogram:
         bins = np.arange(self.first_bin, self.first_bin + len(self.counts)) >> min(exponent - self.exponent, 62)
         starts = np.flatnonzero(np.diff(bins, prepend=bins[0] - 1))
-        return Histogram(self.low, self.high, exponent, int(bins[0]), np.add.reduceat(self.counts, starts))
+        counts = np.add.reduceat(self.counts, starts, dtype=np.int64)
+        return Histogram(self.low, self.high, exponent, int(bins[0]), counts)
 
     def quantile(self, share: float) -> float:
         """The value below which that share of values lies: linear inside a bin, never beyond low or high."""
@@ -122,13 +125,19 @@ def histogram_table(found: Mapping[str, Histogram]) -> pa.Table:
         "first_bin": [histogram.first_bin for histogram in found.values()],
         "histogram": _lists([histogram.counts for histogram in found.values()]),
     }
-    return pa.Table.from_pydict(columns, schema=CALIBRATION)
+    place = CALIBRATION.get_field_index("histogram")
+    field = CALIBRATION.field(place).with_type(columns["histogram"].type)
+    return pa.Table.from_pydict(columns, schema=CALIBRATION.set(place, field))
 
 
-def _lists(arrays: Sequence[NDArray[np.int64]]) -> pa.ListArray:
-    """The arrays as a column, in exactly the memory they take: of thousands of tensors it is the largest there is."""
+def _lists(arrays: Sequence[Counts]) -> pa.ListArray:
+    """The arrays as a column, in the least memory: of thousands of tensors it is the largest thing a run holds."""
     ends = np.cumsum([0, *map(len, arrays)], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate([np.zeros(0, np.int64), *arrays])))
+    most = max((int(array.max(initial=0)) for array in arrays), default=0)
+    counts = np.empty(ends[-1], np.uint32 if most <= np.iinfo(np.uint32).max else np.int64)
+    for start, array in zip(ends, arrays, strict=False):
+        counts[start : start + len(array)] = array
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(counts))
 
 
 def histograms_from_table(table: pa.Table) -> dict[str, Histogram]:

@@ -42,7 +42,7 @@ _DIGEST, _MAGIC = b"sha256", b"ARROW1"
 _LARGE = 1 << 25
 """Bytes from which on a table is written part by part."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Grows whenever a schema below changes meaning; part of every cache key."""
 
 
@@ -73,10 +73,10 @@ CALIBRATION = _schema(
     pa.field("count", pa.int64(), nullable=False),
     pa.field("exponent", pa.int32(), nullable=False),
     pa.field("first_bin", pa.int32(), nullable=False),
-    pa.field("histogram", pa.list_(pa.int64()), nullable=False),
+    pa.field("histogram", pa.list_(pa.uint32()), nullable=False),
 )
 """calibrate: one row a tensor. Bin i of the histogram counts values in [i, i+1) * 2**exponent,
-starting at i = first_bin."""
+starting at i = first_bin. Where a bin has more of them than 32 bits can count, the column is of int64."""
 
 WEIGHTS = _schema(
     "weights",

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from quant_core.calibration.histogram import BINS, Histogram, histogram_table, histograms_from_table
-from quant_core.storage.tables import to_ipc
+from quant_core.storage.tables import from_ipc, to_ipc
 
 # Every finite float32, denormals and both zeros among them; ordinary ones too, so that bins are shared.
 numbers = st.floats(width=32, allow_nan=False, allow_infinity=False) | st.floats(-4, 4, width=32)
@@ -132,3 +132,15 @@ def test_a_table_reads_back(found):
     assert list(again) == list(found)
     assert to_ipc(histogram_table(again)) == to_ipc(table)
     assert table.column("count").to_pylist() == [len(values) for values in found.values()]
+
+
+@pytest.mark.parametrize(
+    ("most", "kind"), [(1, "uint32"), (2**32 - 1, "uint32"), (2**32, "int64"), (2**53 + 1, "int64")]
+)
+def test_a_table_counts_exactly_in_as_few_bits_as_that_takes(most, kind):
+    histogram = Histogram(-0.5, 1.0, -2, -2, np.array([3, 0, 1, most]))
+    table = histogram_table({"t": histogram, "other": Histogram.of(array(1.0, 2.0))})
+    assert str(table.schema.field("histogram").type.value_type) == kind
+    again = histograms_from_table(from_ipc(to_ipc(table)))["t"]
+    assert again.counts.tolist() == [3, 0, 1, most]
+    assert again.merge(again).counts.tolist() == [6, 0, 2, 2 * most]
