@@ -99,25 +99,37 @@ class IncrementalModel:
     def _open(self, blocks: Sequence[_Block], variants: Sequence[Sequence[_Step]]) -> None:
         changed = [step.block for steps in variants for step in steps]
         needed = self._needed(blocks, changed)
-        used = {*(blocks[number] for number in needed), *changed}
-        exported = set(self._graph.outputs).union(*(block.reads for block in used))
-        sessions = {block: self._session(block, exported) for block in used}
-        self._base = [sessions[blocks[number]] for number in sorted(needed)]
-        self._variants = [[(sessions[step.block], step.outputs) for step in steps] for steps in variants]
+        exported = set(self._graph.outputs).union(*(block.reads for block in {*needed, *changed}))
+        # A variant has no use for most of what it reads of the baseline, and what a session hands out leaves the
+        # blocked layout, asked for or not.
+        wanted: dict[_Block, set[str]] = {}
+        for step in (step for steps in variants for step in steps):
+            wanted.setdefault(step.block, set()).update(step.outputs)
+        kept: dict[tuple[_Block, tuple[str, ...]], Session] = {}
+        self._base = [self._session(block, exported, kept) for block in needed]
+        self._variants = [
+            [(self._session(step.block, wanted[step.block], kept), step.outputs) for step in steps]
+            for steps in variants
+        ]
 
-    def _session(self, block: _Block, exported: set[str]) -> Session:
-        outputs = [name for name in block.writes if name in exported]
-        return open_nodes(self._graph, block.nodes, outputs, self._writer.constants, self._numerics)
+    def _session(
+        self, block: _Block, exported: set[str], kept: dict[tuple[_Block, tuple[str, ...]], Session]
+    ) -> Session:
+        outputs = tuple(name for name in block.writes if name in exported)
+        if (block, outputs) not in kept:
+            nodes, constants = block.nodes, self._writer.constants
+            kept[block, outputs] = open_nodes(self._graph, nodes, outputs, constants, self._numerics)
+        return kept[block, outputs]
 
-    def _needed(self, blocks: Sequence[_Block], changed: Sequence[_Block]) -> set[int]:
-        """Numbers of the blocks whose baseline values some variant or the baseline's own output needs."""
+    def _needed(self, blocks: Sequence[_Block], changed: Sequence[_Block]) -> list[_Block]:
+        """The blocks whose baseline values some variant or the baseline's own output needs."""
         wanted = set(self._graph.outputs).union(*(block.reads for block in changed))
-        needed = set()
-        for number in range(len(blocks) - 1, -1, -1):
-            if not wanted.isdisjoint(blocks[number].writes):
-                needed.add(number)
-                wanted |= blocks[number].reads
-        return needed
+        needed = []
+        for block in reversed(blocks):
+            if not wanted.isdisjoint(block.writes):
+                needed.append(block)
+                wanted |= block.reads
+        return needed[::-1]
 
     def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> Iterable[dict[str, NDArray[np.generic]]]:
         """The model's outputs on one batch: first the wide model's, then each variant's in turn."""

@@ -110,3 +110,14 @@ def test_batches_do_not_leave_anything_behind(workbench):
     first = list(model.run(made.feeds))
     list(model.run({name: array[::-1] * 2 for name, array in made.feeds.items()}))
     assert all(same(one, other) for one, other in zip(first, model.run(made.feeds), strict=True))
+
+
+def test_a_variant_writes_no_more_than_is_read_of_it(tmp_path):
+    """The wide model hands out what each of its layers reads; a tensor handed out is a tensor reordered."""
+    steps = " ".join(f"[l{i}] x{i + 1} = MatMul(x{i}, w{i})" for i in range(9))
+    made = bench(
+        build(f"(float[N,2] x0) => (float[N,2] x9) {{ {steps} }}", {f"w{i}": (2, 2) for i in range(9)}), tmp_path
+    )
+    opened = IncrementalModel(made.quantizer, made.wide, [made.plan(name) for name in made.names])
+    assert [len(session.outputs) for session in opened._base] == [3, 3, 3]
+    assert {session.outputs for steps in opened._variants for session, _ in steps} == {("x3",), ("x6",), ("x9",)}
