@@ -60,6 +60,7 @@ def auto_mixed_precision(
         request = request_for(model, calibration, evaluation, holdout, config, output)
         place = Workspace.at(workspace)
         place.check()
+        place.clear_leftovers()
         outcome = quantized(request, place, workers, Runner(runner, runner_address))
     tell("met", model, output, **facts_of(outcome.manifest))
     return dict(outcome.manifest)

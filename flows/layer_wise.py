@@ -52,6 +52,7 @@ def layer_wise(
     request = request_for(model, calibration, evaluation or calibration, holdout, settings, output)
     place = Workspace.at(workspace)
     place.check()
+    place.clear_leftovers()
     with PrefectStages(place, workers or available_cores()) as stages:
         outcome = run(request, written.assignment, stages)
     publish(outcome)

@@ -69,6 +69,7 @@ def looks_at(
     for name in names:
         shelf = Shelf(output / name.removesuffix(".onnx"))
         with _caught(watched, name, shelf) as caught:
+            shelf.clear_leftovers()
             job = watched.job(name)
             manifest = shelf.finished(job.version)
             if manifest is None:

@@ -18,6 +18,7 @@ from typing import Any
 from quant_core.errors import InputError
 from quant_core.results.output_place import MANIFEST
 from quant_core.storage.store import Store
+from quant_core.storage.unfinished import clear_leftovers
 
 __all__ = ["Shelf"]
 
@@ -48,6 +49,11 @@ class Shelf:
                 f"{self.output(version)}: its {MANIFEST} is damaged; remove the folder to have it made again"
             ) from None
         return manifest
+
+    def clear_leftovers(self) -> None:
+        """Remove what looks that were killed have left of versions they had not finished."""
+        if self.place.folder is not None:
+            clear_leftovers(self.place.folder)
 
     def make_room(self, version: str) -> None:
         """Remove what is left of a version without a manifest, if somebody has taken that away."""

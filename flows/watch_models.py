@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from prefect import flow
@@ -22,6 +20,7 @@ from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.references import Reference
 from quant_core.storage.store import Store
+from quant_core.storage.unfinished import scratch_folder
 from quant_core.storage.urls import shown
 from tasks.runner import Runner, RunnerKind
 from tasks.workspace import Workspace
@@ -68,6 +67,7 @@ def watch_models(
     check_places(folder, output)
     place = Workspace.at(workspace)
     place.check()
+    place.clear_leftovers()
     watched = WatchedFolder.at(folder, metrics)
     names = watched.models if model is None else [watched.named(model)]
 
@@ -150,6 +150,6 @@ def watched_model(
     """
     tag([*config.narrow, config.target.metric])
     place = Workspace.at(workspace)
-    with TemporaryDirectory(dir=usable_folder(place.cache, "workspace"), prefix="output-") as staging:
-        request = Job(model, calibration, evaluation, holdout, config).request(OutputPlace(Path(staging), output))
+    with scratch_folder(usable_folder(place.cache, "workspace")) as staging:
+        request = Job(model, calibration, evaluation, holdout, config).request(OutputPlace(staging, output))
         return dict(quantized(request, place, workers, Runner(runner, runner_address)).manifest)

@@ -9,6 +9,7 @@ from pathlib import Path
 from quant_core.execution.machine import Machine, default_cache, default_workspace
 from quant_core.execution.preflight import usable_folder
 from quant_core.storage.store import Store
+from quant_core.storage.unfinished import clear_leftovers
 from tasks.result_store import ResultStore
 from tasks.shared_files import SharedFiles
 
@@ -34,6 +35,13 @@ class Workspace:
         if store.folder is None:
             store.check("workspace")
         usable_folder(self.cache, "workspace")
+
+    def clear_leftovers(self) -> None:
+        """Remove what killed runs have left on this machine's disk of files they had not finished."""
+        inner = [place for place in self.cache.iterdir() if place.is_dir()]
+        results = self.results.place.folder
+        for folder in [self.cache, *inner, *([results] if results else [])]:
+            clear_leftovers(folder)
 
     @property
     def results(self) -> ResultStore:

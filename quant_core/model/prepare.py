@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import re
-import tempfile
 from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -34,8 +33,9 @@ from quant_core.model.stored_model import (
     write_model,
 )
 from quant_core.quantization.equalization import equalized
-from quant_core.storage.references import Reference, fetch, made_folder
+from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import facts, with_facts
+from quant_core.storage.unfinished import scratch_folder
 
 __all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
 
@@ -67,16 +67,16 @@ def prepare(
     proto = read_model(path, model.url)
     _refuse_other_floats(proto, model.url)
     load_small_weights(proto, path.parent, model.url)
-    with tempfile.TemporaryDirectory(dir=made_folder(cache)) as scratch:
-        optimized = _optimized(proto, path.parent, Path(scratch), model.url, optimize, pairs)
+    with scratch_folder(cache) as scratch:
+        optimized = _optimized(proto, path.parent, scratch, model.url, optimize, pairs)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
-        inferred = _inferred(optimized, Path(scratch))
+        inferred = _inferred(optimized, scratch)
         if equalize:
-            inferred = _equalized(inferred, Path(scratch), model.url)
+            inferred = _equalized(inferred, scratch, model.url)
         leave_in_float(inferred, exclude)
-        _write(inferred, Path(scratch))
-        digest = published(Path(scratch), cache / _STAGE, [DATA_FILE])
+        _write(inferred, scratch)
+        digest = published(scratch, cache / _STAGE, [DATA_FILE])
     graph = prepared_graph(digest, cache)
     layers = find_layers(graph, layer_ops)
     if not layers:

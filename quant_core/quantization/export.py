@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -32,8 +31,9 @@ from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
 from quant_core.scoring.evaluation import quantizer_of
-from quant_core.storage.references import Reference, file_digest, made_folder
+from quant_core.storage.references import Reference, file_digest
 from quant_core.storage.tables import EXPORTED, facts, with_facts
+from quant_core.storage.unfinished import scratch_folder
 
 __all__ = ["LARGEST_FILE", "export", "exported_folder", "exported_reference", "is_exported", "quantized_model"]
 
@@ -65,8 +65,7 @@ def export(
             raise UnsupportedError(f"format: {precision.why_not_integer}")
     writer = PlanWriter(quantizer, folded=False, unfused=integer)
     written = writer.write(chosen)
-    with tempfile.TemporaryDirectory(dir=made_folder(machine.cache)) as temporary:
-        scratch = Path(temporary)
+    with scratch_folder(machine.cache) as scratch:
         files = _write(quantizer.graph, written, writer.constants, scratch, integer)
         rows = [
             {"file": name, "sha256": file_digest(scratch / name), "bytes": (scratch / name).stat().st_size}

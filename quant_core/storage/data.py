@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
 from quant_core.storage.references import Reference, atomic_folder, fetch, refer
+from quant_core.storage.unfinished import scratch_folder
 
 __all__ = ["LABELS", "DataReader", "DataSource", "Dataset", "open_dataset", "refer_data"]
 
@@ -70,18 +70,17 @@ def refer_data(source: DataSource, cache: Path) -> Reference:
     if isinstance(source, str | Path):
         return refer(source)
     folder = cache / "given"
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as staging:
+    with scratch_folder(folder) as staging:
         count = 0
         for count, chunk in enumerate(_given_chunks(source), start=1):
-            _write_npz(Path(staging, f"{count:08d}.npz"), chunk)
+            _write_npz(staging / f"{count:08d}.npz", chunk)
         if not count:
             raise InputError("the data reader handed out no batch; is it used up?")
         digest = refer(staging).sha256
         if (folder / digest).exists() and refer(folder / digest).sha256 != digest:
             shutil.rmtree(folder / digest)
         with atomic_folder(folder / digest) as final:
-            for file in Path(staging).iterdir():
+            for file in staging.iterdir():
                 file.rename(final / file.name)
     return Reference(url=str(folder / digest), sha256=digest)
 

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO
-from uuid import uuid4
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from quant_core.errors import IncompleteError, InputError
 from quant_core.execution.progress import watcher
 from quant_core.storage.outages import patiently
+from quant_core.storage.unfinished import held, hidden_beside
 from quant_core.storage.urls import shown
 
 __all__ = ["Reference", "atomic_copy", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
@@ -173,9 +173,9 @@ def atomic_copy(source: Path, path: Path) -> None:
 
 @contextmanager
 def _taking_the_place_of(path: Path) -> Iterator[BinaryIO]:
-    temporary = _beside(path)
+    temporary = hidden_beside(path)
     try:
-        with temporary.open("xb") as stream:
+        with temporary.open("xb") as stream, held(temporary):
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -187,23 +187,23 @@ def _taking_the_place_of(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _beside(path: Path) -> Path:
-    """A free name next to a path. Not from tempfile, whose files are for their owner's eyes only."""
-    return made_folder(path.parent) / f".{path.name}.{uuid4().hex}"
-
-
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes its name only when it is complete; one that is already there wins."""
-    temporary = _beside(path)
+    temporary = hidden_beside(path)
     temporary.mkdir()
     try:
-        yield temporary
-        if not path.exists():
-            try:
-                temporary.rename(path)
-            except OSError:
-                if not path.exists():  # else another process was first, with the same content
-                    raise
+        with held(temporary):
+            yield temporary
+            _take_name(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    if not path.exists():
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.exists():  # else another process was first, with the same content
+                raise

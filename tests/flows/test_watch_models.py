@@ -296,6 +296,21 @@ def test_a_kill_while_the_folder_is_filled_leaves_no_version(look, folder, tmp_p
     assert look() == {"one.onnx": "met"}
 
 
+def test_what_killed_looks_have_left_is_removed_by_a_later_one(watch, folder, tmp_path):
+    old, new = (f".{name}.{'0' * 32}" for name in ("old", "new"))
+    for place in ("out/one", "workspace/files", "workspace/files/exported", "workspace/results"):
+        for name in (old, new):
+            (tmp_path / place / name).mkdir(parents=True)
+            (tmp_path / place / name / "model.onnx").write_text("half")
+    for path in tmp_path.rglob(f"{old}/**/*"):
+        an_hour_ago(path)
+    for path in tmp_path.rglob(old):
+        an_hour_ago(path)
+    assert watch() == {"one.onnx": "met"}
+    assert not list(tmp_path.rglob(old))
+    assert len(list(tmp_path.rglob(new))) == 4
+
+
 def test_a_kill_before_the_version_is_current_is_made_good(look, folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Shelf, "point_to", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
