@@ -3,8 +3,8 @@
 A plan is scored round by round on more of the evaluation data. After each round its score on all of them is
 projected: from that of a plan like it, which is known on all of them, and the paired difference of the two on
 the samples seen (a difference estimator with finite population correction; Cochran, Sampling Techniques, 3rd
-edition, chapters 2 and 7). It stops when the limit is four standard errors away. The model that is given out is
-measured on all samples, from its file. With a confidence asked for, a plan may be refused early, when the bound on
+edition, chapters 2 and 7). It stops when the limit is three standard errors away: a plan that was taken for good in
+error is found out, for the model that is given out is measured on all samples, from its file. With a confidence asked for, a plan may be refused early, when the bound on
 all samples is sure to be beyond the limit, but is only accepted on all of them.
 """
 
@@ -26,16 +26,17 @@ from quant_core.scoring.metrics import METRICS, Score
 
 __all__ = ["Projection", "evaluation_rounds", "in_data_order", "project"]
 
-_FEWEST = 64
+_FEWEST = 32
 _FIRST_SHARE = 8
-_STANDARD_ERRORS = 4.0
+_STANDARD_ERRORS = 3.0
 
 
 def evaluation_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int]:
     """The numbers of samples after which each round ends, for a data set of `count`; the last is all of it."""
     if samples == "all" or count < 2 * _FEWEST:
         return [count]
-    return [*doubling(max(count // _FIRST_SHARE, _FEWEST), count // 2), count]
+    stops = [*doubling(max(count // _FIRST_SHARE, _FEWEST), count // 2), count - count // 4, count]
+    return sorted(set(stops))
 
 
 def in_data_order(parts: Sequence[pa.Table], stops: Sequence[int], count: int) -> pa.Table:
