@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quant_core.calibration.histogram import Histogram, histogram_table
 from quant_core.calibration.masked import is_masked, softmax_scores, without_masked
+from quant_core.calibration.moved import merged_histograms, moved_tensors, together
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
@@ -68,20 +69,19 @@ def _collect(
     workers: int,
     providers: Sequence[str],
 ) -> dict[str, Histogram]:
-    wanted = [name for name in tensors if name not in graph.inputs]
-    session = open_nodes(graph, graph.nodes, wanted, {}, providers=providers)
+    scores = softmax_scores(graph)
+    moved = moved_tensors(graph, tensors, apart=scores)
+    looked_at = [name for name in tensors if name not in moved]
+    session = open_nodes(graph, graph.nodes, [n for n in looked_at if n not in graph.inputs], {}, providers=providers)
     watcher().expects("calibrate", data.count)
-    merged: dict[str, Histogram] = {}
-    infinite: set[str] = set()
-    of_batch = partial(_batch_histograms, session, tensors, softmax_scores(graph))
+    counted: dict[str, Histogram | None] = {}
+    of_batch = partial(_batch_histograms, session, looked_at, scores)
     for batch, found in ordered_map(of_batch, batches(graph, data, batch_size), workers):
         for name, histogram in found.items():
-            if histogram is None:
-                infinite.add(name)
-            else:
-                merged[name] = merged[name].merge(histogram) if name in merged else histogram
+            counted[name] = together(counted[name], histogram) if name in counted else histogram
         watcher().advanced("calibrate", batch.count)
-    return {name: merged[name] for name in tensors if name in merged and name not in infinite}
+    whole = merged_histograms(moved, counted)
+    return {name: histogram for name in tensors if (histogram := whole.get(name)) is not None}
 
 
 def _batch_histograms(

@@ -3,9 +3,10 @@
 A plan is scored round by round on more of the evaluation data. After each round its score on all of them is
 projected: from that of a plan like it, which is known on all of them, and the paired difference of the two on
 the samples seen (a difference estimator with finite population correction; Cochran, Sampling Techniques, 3rd
-edition, chapters 2 and 7). It stops when the limit is three standard errors away: a plan that was taken for good in
-error is found out, for the model that is given out is measured on all samples, from its file. With a confidence asked for, a plan may be refused early, when the bound on
-all samples is sure to be beyond the limit, but is only accepted on all of them.
+edition, chapters 2 and 7). It stops when the limit is three standard errors away. A plan that was taken for good in
+error is found out: the model that is given out is measured on all samples, from its file. With a confidence asked
+for, a plan may be refused early, when the bound on all samples is sure to be beyond the limit, but is only accepted
+on all of them.
 """
 
 from __future__ import annotations
