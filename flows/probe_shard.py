@@ -1,8 +1,9 @@
-"""One shard of the probes, as a flow run of its own on any machine with a worker."""
+"""One shard of the probes, or of a plan's evaluation, as a flow run of its own on any machine with a worker."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -10,7 +11,9 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from quant_core.errors import InputError, NarrowcastError
+from quant_core.execution.stages import StageFunction
 from quant_core.probing.probe import layer_sensitivity
+from quant_core.scoring.evaluation import evaluate_plan
 from tasks.plain_arguments import restored
 from tasks.pool import REFUSED
 from tasks.prefect_stages import PrefectStages
@@ -21,31 +24,41 @@ from tasks.workspace import Workspace
 __all__ = ["probe_shard"]
 
 
+Shard = Literal["probe", "evaluate"]
+"""What is done side by side."""
+
+_STAGES: Mapping[Shard, StageFunction] = {"probe": layer_sensitivity, "evaluate": evaluate_plan}
+
+
 @flow(name="probe-shard", persist_result=False)
-def probe_shard(key: str, arguments: dict[str, Any], workspace: str, pulse_seconds: float = 10.0) -> State[None]:
-    """Probe some layers and store their losses in the workspace, for the run that has asked for them.
+def probe_shard(
+    key: str, arguments: dict[str, Any], workspace: str, pulse_seconds: float = 10.0, stage: Shard = "probe"
+) -> State[None]:
+    """Probe some layers, or score a plan on some samples, and store the result for the run that has asked for it.
 
     What cannot be done, and could not be done a second time, ends in a state named Refused.
 
     Args:
         key: what the result is stored under; a worker with another version of the engine comes to another.
-        arguments: those of the engine's `layer_sensitivity`, tables by the keys they are stored under.
+        arguments: those of the stage, `layer_sensitivity` or `evaluate_plan` of the engine; tables by the keys they
+            are stored under.
         workspace: folder or URL of the workspace.
         pulse_seconds: how often this run shows that it is alive; after six times that it is taken for lost.
+        stage: what is to be done.
 
     """
     with pulsing(flow_run.id, pulse_seconds):
         try:
-            _probe(key, arguments, Workspace.at(workspace))
+            _run(stage, key, arguments, Workspace.at(workspace))
         except NarrowcastError as error:
             return Failed(name=REFUSED, message=str(error))
     return Completed()
 
 
-def _probe(key: str, arguments: dict[str, Any], place: Workspace) -> None:
+def _run(stage: Shard, key: str, arguments: dict[str, Any], place: Workspace) -> None:
     place.check()
-    given = restored(layer_sensitivity, arguments, place.results)
-    if step_key("probe", given) != key:
+    given = restored(_STAGES[stage], arguments, place.results)
+    if step_key(stage, given) != key:
         raise InputError("this worker has another version of narrowcast or ONNX Runtime; install the same on all")
     with PrefectStages(place, workers=1) as stages:
-        stages.run("probe", layer_sensitivity, **given)
+        stages.run(stage, _STAGES[stage], **given)

@@ -21,6 +21,7 @@ from quant_core.precision import PrecisionPlan
 from quant_core.probing.probe import layer_sensitivity, probe_shards
 from quant_core.probing.racing import gathered, sample_rounds, unsettled
 from quant_core.probing.ranking import rank
+from quant_core.probing.sampling import in_shards
 from quant_core.results.output import Findings, Outcome, write_output
 from quant_core.search.plan_search import narrowable, search_curve, search_plans
 from quant_core.search.trials import Request, Shipped, Trial, Trials
@@ -112,10 +113,6 @@ def _probes(trials: Trials, candidates: Sequence[str]) -> list[pa.Table]:
     return tables
 
 
-_SAMPLES_A_SHARD = 1024
-"""How many samples a shard probes at most: the more there is to probe, the more machines can help."""
-
-
 def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], start: int, stop: int) -> list[dict[str, Any]]:
     """The racing probes in shards of one precision each, so that another candidate precision disturbs none.
 
@@ -125,10 +122,10 @@ def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], start: i
     for name, precision in racing:
         by_precision.setdefault(precision, set()).add(name)
     return [
-        {"shard": shard, "precision": precision, "start": first, "stop": min(first + _SAMPLES_A_SHARD, stop)}
+        {"shard": shard, "precision": precision, "start": first, "stop": last}
         for precision, names in by_precision.items()
         for shard in probe_shards([layer for layer in layers if layer.name in names])
-        for first in range(start, stop, _SAMPLES_A_SHARD)
+        for first, last in in_shards(start, stop)
     ]
 
 

@@ -163,6 +163,7 @@ class _Pool:
             "key": given["key"],
             "arguments": plain(given["arguments"]),
             "workspace": given["workspace"].url,
+            "stage": step.task.name,
         }
         sent = run_deployment(self._name, parameters=parameters, flow_run_name=given["label"], timeout=0)
         return cast("FlowRun", sent)  # not a coroutine: this is no asynchronous flow

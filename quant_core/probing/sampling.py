@@ -7,7 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["doubling", "visited"]
+__all__ = ["SAMPLES_A_SHARD", "doubling", "in_shards", "visited"]
+
+SAMPLES_A_SHARD = 1024
+"""How many samples a step looks at at most where others can do the same elsewhere: of more samples more machines make
+less work. It does not depend on the machines, so that results are found again on others."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -21,6 +25,12 @@ def visited(count: int, start: int, stop: int) -> NDArray[np.intp]:
     """
     order = np.argsort(np.arange(count) * _GOLDEN % 1, kind="stable")
     return np.sort(order[start:stop])
+
+
+def in_shards(start: int, stop: int) -> list[tuple[int, int]]:
+    """The samples [start, stop) in the order of visits as parts [first, last) of at most SAMPLES_A_SHARD."""
+    firsts = range(start, stop, SAMPLES_A_SHARD)
+    return [(first, min(first + SAMPLES_A_SHARD, stop)) for first in firsts]
 
 
 def doubling(first: int, last: int) -> list[int]:

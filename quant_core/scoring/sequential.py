@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -40,11 +41,11 @@ def evaluation_rounds(count: int, samples: Literal["auto", "all"] | int) -> list
     return sorted(set(stops))
 
 
-def in_data_order(parts: Sequence[pa.Table], stops: Sequence[int], count: int) -> pa.Table:
-    """Scores (schema SCORES) of the rounds that end at `stops`, joined in the order of the data."""
+def in_data_order(parts: Sequence[pa.Table], stops: Sequence[int], count: int, start: int = 0) -> pa.Table:
+    """Scores (schema SCORES) of parts that end at `stops`, the first from `start` on, in the order of the data."""
     if len(parts) == 1:
         return parts[0]
-    rows = [visited(count, start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+    rows = [visited(count, first, last) for first, last in pairwise([start, *stops])]
     return pa.concat_tables(parts).take(np.argsort(np.concatenate(rows), kind="stable"))
 
 

@@ -18,6 +18,7 @@ from quant_core.execution.stages import Stages
 from quant_core.model.layers import layers_from_table
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
+from quant_core.probing.sampling import in_shards
 from quant_core.quantization.export import export, exported_reference, is_exported
 from quant_core.results.output_place import OutputPlace
 from quant_core.scoring.confidence import alpha_of_look, bounds, samples_to_settle
@@ -125,10 +126,10 @@ class Trials(Generic[Config_co]):
         target, count, alpha = self.request.config.target, self.baseline.num_rows, self._alpha()
         one_round = not self.done or target.function is not None
         stops = [count] if one_round else evaluation_rounds(count, self.samples)
-        parts: list[pa.Table] = []
+        rounds: list[pa.Table] = []
         for start, stop in pairwise([0, *stops]):
-            parts.append(self._scored(plan, stage, start, stop))
-            scores = in_data_order(parts, stops[: len(parts)], count)
+            rounds.append(self._scored(plan, stage, start, stop))
+            scores = in_data_order(rounds, stops[: len(rounds)], count)
             if stop < count:
                 projection = project(target.metric, scores, self._nearest_scored(plan).scores)
                 verdict = projection.verdict(target, alpha)
@@ -158,10 +159,14 @@ class Trials(Generic[Config_co]):
         return min(whole, key=lambda trial: len(plan.changed_from(trial.plan)))
 
     def _scored(self, plan: PrecisionPlan, stage: str, start: int, stop: int) -> pa.Table:
+        """The terms of samples [start, stop) in the order of visits, in the order of the data."""
         config = self.request.config
-        return self.stages.run(
+        # A user's metric wants the outputs of all samples at once.
+        shards = in_shards(start, stop) if config.target.function is None else [(start, stop)]
+        scores = self.stages.fan_out(
             stage,
             evaluate_plan,
+            [{"start": first, "stop": last} for first, last in shards],
             layers=self.layers,
             calibration=self.calibration,
             weights=self.weights,
@@ -171,10 +176,9 @@ class Trials(Generic[Config_co]):
             tensors=plan.tensor_types(),
             config=config.quantization(),
             function=config.target.function,
-            start=start,
-            stop=stop,
             batch_size=config.batch_size,
         )
+        return in_data_order(scores, [last for _, last in shards], self.baseline.num_rows, start)
 
     def measured(self, trial: Trial) -> Measured:
         """How a plan did, as the search strategies want to know it."""

@@ -12,6 +12,7 @@ import pytest
 from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.progress import Watcher, watched_by
+from quant_core.probing import sampling
 from quant_core.storage.tables import from_ipc
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import distance, saved
@@ -143,6 +144,13 @@ def test_threads_change_nothing(chain, tmp_path):
     assert found[0].plan == found[1].plan
     for name in ("calibration.arrow", "search.arrow"):
         assert (found[0].folder / name).read_bytes() == (found[1].folder / name).read_bytes()
+
+
+def test_a_plan_scored_in_shards_scores_the_same(chain, tmp_path, monkeypatch):
+    whole = run(chain, tmp_path, config(samples="all"))
+    monkeypatch.setattr(sampling, "SAMPLES_A_SHARD", 3)
+    parts = run(chain, tmp_path, config(samples="all"), name="parts")
+    assert parts.table("search") == whole.table("search") and parts.plan == whole.plan
 
 
 def test_the_ladder_may_have_several_steps(chain, tmp_path):

@@ -33,6 +33,7 @@ class Api:
         return SimpleNamespace(type=self.kind)
 
     def submit(self, name, parameters, flow_run_name, timeout):
+        assert parameters["stage"] == "probe"
         run = FlowRun(id=uuid4(), flow_id=uuid4(), name=flow_run_name, parameters=parameters, state=Scheduled())
         self.runs[run.id] = (run, self.lives.pop(0))
         return run
@@ -86,7 +87,11 @@ def ran(tmp_path, monkeypatch):
             one = FlowRun(id=uuid4(), flow_id=uuid4(), name="earlier", parameters=given, state=Scheduled())
             api.runs[one.id] = (one, list(states))
         asked = [
-            Step(None, {"key": f"probe-{n}", "label": f"probe {n}", "arguments": {}, "workspace": workspace}, False)
+            Step(
+                SimpleNamespace(name="probe"),
+                {"key": f"probe-{n}", "label": f"probe {n}", "arguments": {}, "workspace": workspace},
+                False,
+            )
             for n in range(steps)
         ]
         api.done = None

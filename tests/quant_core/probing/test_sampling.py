@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from quant_core.probing.sampling import doubling, visited
+from quant_core.probing.sampling import SAMPLES_A_SHARD, doubling, in_shards, visited
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 64, 1000])
@@ -28,3 +28,9 @@ def test_a_beginning_is_spread_evenly_over_the_data(seen):
 @pytest.mark.parametrize(("first", "last", "rounds"), [(64, 500, [64, 128, 256]), (64, 64, [64]), (64, 10, [64])])
 def test_rounds_double(first, last, rounds):
     assert doubling(first, last) == rounds
+
+
+def test_many_samples_are_looked_at_in_shards_that_depend_on_nothing_else():
+    most = SAMPLES_A_SHARD
+    assert in_shards(0, most) == [(0, most)]
+    assert in_shards(10, 2 * most + 11) == [(10, most + 10), (most + 10, 2 * most + 10), (2 * most + 10, 2 * most + 11)]

@@ -56,7 +56,10 @@ class Remembered:
     def __init__(self, population, rows):
         self.population, self.rows = population, rows
 
-    def run(self, stage, evaluate, /, *, plan, start, stop, **others):
+    def fan_out(self, stage, evaluate, each, *, plan, **others):
+        return [self._scores(plan, **samples) for samples in each]
+
+    def _scores(self, plan, start, stop):
         seen = visited(len(self.rows), start, stop)
         right = self.population.right(plan, self.rows[seen])
         terms = dict.fromkeys(("l2", "signal", "error", "kl", "cosine"), np.ones(len(seen)))
