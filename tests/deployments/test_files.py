@@ -1,4 +1,4 @@
-"""What the files in deployments/ name must be there: no Docker engine and no cluster runs here to find out."""
+"""What the files in deployments/ name must be there; tests/e2e/compose.py starts them all, where there is an engine."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.schemas.automations import AutomationCore
 from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_settings_fields
 
 from flows.watched_folder import FOLDER_OPTIONS
+from tasks.pool import REFUSED
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 TOP = FOLDER.parent
@@ -93,6 +95,21 @@ def test_schedule_and_trigger_are_what_prefect_understands():
     (trigger,) = [DeploymentEventTrigger.model_validate(one) for one in watch["triggers"]]
     assert trigger.expect == {"narrowcast.model.arrived"}
     assert trigger.parameters.keys() <= inspect.signature(flow_of("watch-models").fn).parameters.keys()
+
+
+def test_lost_runs_are_marked_by_automations_that_setup_makes_and_runs_send_heartbeats():
+    automations = yaml.safe_load((FOLDER / "automations.yaml").read_text())["automations"]
+    setup = (FOLDER / "setup.sh").read_text()
+    heard = {"prefect.flow-run." + name for name in ("Completed", "Failed", "Cancelled", "Crashed", REFUSED)}
+    for automation in map(AutomationCore.model_validate, automations):
+        assert f'"{automation.name}"' in setup
+        assert heard <= automation.trigger.expect
+        assert automation.trigger.match_related["prefect.resource.id"] == ["prefect.tag.narrowcast"]
+    assert "deployments/automations.yaml" in setup
+    assert all("narrowcast" in one["tags"] for one in DEPLOYMENTS.values())
+    for pool in POOLS.values():
+        seconds = int(pool["variables"]["properties"]["env"]["default"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+        assert 2 * seconds < automations[0]["trigger"]["within"]
 
 
 # --- work pools ----------------------------------------------------------------------------------------------------
@@ -201,5 +218,14 @@ def test_the_setup_is_a_program_that_names_files_that_are_there():
 
 def test_the_readme_names_the_files_there_are():
     text = (FOLDER / "README.md").read_text()
-    for name in ("setup.sh", "prefect.yaml", "compose.yaml", "Dockerfile", "pools/", "constraints.txt", FOLDER_OPTIONS):
+    for name in (
+        "setup.sh",
+        "prefect.yaml",
+        "automations.yaml",
+        "compose.yaml",
+        "Dockerfile",
+        "pools/",
+        "constraints.txt",
+        FOLDER_OPTIONS,
+    ):
         assert name in text, name

@@ -128,13 +128,14 @@ def postgresql(folder: Path) -> Iterator[str]:
     shutil.chown(data, "postgres")
     as_owner = ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups"]
     flags = f"-p {port} -k {data} -c listen_addresses=127.0.0.1 -c fsync=off"
-    subprocess.run([*as_owner, binaries / "initdb", "-A", "trust", "-D", data / "db"], check=True, capture_output=True)
+    initdb = [*as_owner, binaries / "initdb", "-A", "trust", "-D", data / "db"]
+    subprocess.run(initdb, cwd=data, check=True, capture_output=True)
     control = [*as_owner, binaries / "pg_ctl", "-D", data / "db", "-l", data / "log", "-w"]
-    subprocess.run([*control, "-o", flags, "start"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*control, "-o", flags, "start"], cwd=data, check=True, stdout=subprocess.DEVNULL)
     try:
         yield f"postgresql+asyncpg://postgres@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*control, "-m", "immediate", "stop"], cwd=data, check=True, stdout=subprocess.DEVNULL)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
