@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from prefect.logging import get_run_logger
 from flows.artifacts import publish_looks
 from flows.auto_mixed_precision import quantized
 from flows.flow_runs import named_after_the_folder, named_after_the_watched, tag
+from flows.known_digests import KnownDigests
 from flows.looks import Look, WatchError, looks_at
 from flows.watched_folder import Job, WatchedFolder
 from quant_core.config import MixedPrecisionConfig
@@ -68,7 +70,8 @@ def watch_models(
     place = Workspace.at(workspace)
     place.check()
     place.clear_leftovers()
-    watched = WatchedFolder.at(folder, metrics)
+    known = KnownDigests(place.cache / "looks" / f"{hashlib.sha256(Store(folder).url.encode()).hexdigest()[:32]}.json")
+    watched = WatchedFolder.at(folder, metrics, known)
     names = watched.models if model is None else [watched.named(model)]
 
     def run(name: str, job: Job, to: str) -> dict[str, Any]:
@@ -79,6 +82,7 @@ def watch_models(
         if not names:
             watcher().noted(f"{watched.place}: holds no model")
         looks = list(looks_at(watched, names, Store(output), run, settle_seconds))
+    known.save()
     publish_looks(watched.place, looks)
     if any(look.code for look in looks):
         raise WatchError(looks)

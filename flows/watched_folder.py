@@ -17,6 +17,7 @@ from typing import Any
 
 from flows.command_line.option_file import OptionFile, parse_options
 from flows.command_line.options import INPUTS, LIMITS, OF_THE_TARGET, run_options
+from flows.known_digests import KnownDigests
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import IncompleteError, InputError, NarrowcastError
 from quant_core.mistakes import Mistake
@@ -84,16 +85,18 @@ class WatchedFolder:
     """The functions (`pkg.mod:fn`) that options in the folder may name: others are not imported."""
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the store tells of each file, by name."""
+    known: KnownDigests = field(default_factory=KnownDigests)
+    """Digests from earlier looks."""
     _data: dict[str, Reference] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, url: str, metrics: Collection[str] = ()) -> WatchedFolder:
+    def at(cls, url: str, metrics: Collection[str] = (), known: KnownDigests | None = None) -> WatchedFolder:
         """Look at the folder of a path or URL; raises InputError when it is not there, or holds no model."""
         place = Store(url)
         if place.folder is not None and not place.folder.is_dir():
             raise InputError(f"{place}: {'is a file' if place.folder.exists() else 'no such folder'}; nothing to watch")
         try:
-            return cls(place, metrics, place.listing(""))
+            return cls(place, metrics, place.listing(""), known or KnownDigests())
         except NarrowcastError:
             raise
         except Exception as error:  # a store's library raises what it likes
@@ -134,7 +137,7 @@ class WatchedFolder:
         options, config = self._options(name)
         holdout = options["holdout"] and self._referred(options["holdout"])
         return Job(
-            refer_model(self._url(name)),
+            self.known.of(self._url(name), refer_model),
             self._referred(options["calibration"]),
             self._referred(options["evaluation"]),
             holdout,
@@ -179,5 +182,5 @@ class WatchedFolder:
     def _referred(self, url: str) -> Reference:
         """Data are read once a look, however many models share them."""
         if url not in self._data:
-            self._data[url] = refer(url)
+            self._data[url] = self.known.of(url, refer)
         return self._data[url]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -51,7 +52,7 @@ def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
     try:
         files, path = url_to_fs(text)
         if _is_local(files):
-            digest = _local_digest(path, tuple(beside), _stamp(Path(path), beside))
+            digest = _stamped_digest(path, tuple(beside))
         else:
             files.invalidate_cache()  # it may have been written since this process looked there
             digest = patiently(partial(_digest, files, path, beside), text)
@@ -131,15 +132,32 @@ def _checked(path: Path, reference: Reference) -> Path:
     return path
 
 
-def _stamp(path: Path, beside: Sequence[str] = ()) -> tuple[tuple[str, int, int], ...]:
-    """Changes whenever the file, or a file of the folder, is written."""
+Stamp = tuple[tuple[str, int, int, int, int], ...]
+
+_RESOLUTION_NS = 2_000_000_000
+"""The coarsest that file systems tell the time of a write in (FAT)."""
+
+
+def _stamp(path: Path, beside: Sequence[str] = ()) -> Stamp:
+    """Changes whenever the file, or a file of the folder, is written, but for two writes close together."""
     files = sorted(path.iterdir()) if path.is_dir() else [path, *(path.with_name(name) for name in beside)]
-    return tuple((file.name, (info := file.stat()).st_mtime_ns, info.st_size) for file in files if file.exists())
+    return tuple(
+        (file.name, (info := file.stat()).st_size, info.st_ino, info.st_mtime_ns, info.st_ctime_ns)
+        for file in files
+        if file.exists()
+    )
+
+
+def _stamped_digest(path: str, beside: tuple[str, ...]) -> str:
+    """Digest of a local file or folder, which is not read again by every step while it is as it was."""
+    stamp = _stamp(Path(path), beside)
+    written_lately = any(time.time_ns() - max(one[-2:]) < _RESOLUTION_NS for one in stamp)
+    return (_local_digest.__wrapped__ if written_lately else _local_digest)(path, beside, stamp)
 
 
 @lru_cache(maxsize=256)
-def _local_digest(path: str, beside: tuple[str, ...], stamp: tuple[tuple[str, int, int], ...]) -> str:
-    # The stamp is part of the key only: an unchanged file is not hashed again by every step.
+def _local_digest(path: str, beside: tuple[str, ...], stamp: Stamp) -> str:
+    # The stamp is part of the key only.
     return _digest(url_to_fs(path)[0], path, beside)
 
 

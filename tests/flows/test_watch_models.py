@@ -13,7 +13,7 @@ import onnx
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows import looks, run_events
+from flows import known_digests, looks, run_events, watched_folder
 from flows.looks import WatchError, looks_at
 from flows.shelf import Shelf
 from flows.watch_models import watch_models
@@ -129,6 +129,21 @@ def test_a_new_model_is_quantized_once(watch, folder, tmp_path, events):
     assert content["payload"]["score"] < 0.5
     assert watch() == {"one.onnx": "done"}
     assert len(events) == 1
+
+
+def test_what_was_not_written_since_is_not_read_again(watch, folder, monkeypatch):
+    read = []
+    for name in ("refer", "refer_model"):
+        plain = getattr(watched_folder, name)
+        monkeypatch.setattr(watched_folder, name, lambda url, plain=plain: read.append(Path(url).name) or plain(url))
+    now = known_digests.time.time
+    monkeypatch.setattr(known_digests.time, "time", lambda: now() + 60)
+    watch()
+    assert sorted(read) == ["calibration.npz", "evaluation.npz", "one.onnx"]
+    assert (watch(), len(read)) == ({"one.onnx": "done"}, 3)
+    with (folder / "one.onnx").open("r+b") as file:
+        file.write(file.read(1))
+    assert (watch(), len(read)) == ({"one.onnx": "done"}, 4)
 
 
 def test_another_machine_does_nothing_again(look, folder, tmp_path):
