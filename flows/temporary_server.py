@@ -6,6 +6,7 @@ which then waits for it in vain.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -125,11 +126,15 @@ def _wait(process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None
 
 def main() -> None:
     """Serve on the port given, until standard input is closed."""
-    import uvicorn
-
     Thread(target=_end_with_the_pipe, daemon=True).start()
-    create_app = "prefect.server.api.server:create_app"
-    uvicorn.run(create_app, factory=True, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical", lifespan="on")
+    # A run waits for the imports, a fifth of which would be looks at objects that are all there to stay.
+    gc.disable()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    gc.freeze()
+    gc.enable()
+    uvicorn.run(create_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="critical", lifespan="on")
 
 
 def _end_with_the_pipe() -> None:

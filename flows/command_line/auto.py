@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from flows.command_line.completion import choices_of
 from flows.command_line.grouped_help import GroupedCommand
 from flows.command_line.options import REQUIRED, options_from_file, run_options
 from flows.command_line.run import quantize
+
+if TYPE_CHECKING:
+    from quant_core.config import MixedPrecisionConfig
 
 __all__ = ["auto"]
 
@@ -145,6 +148,20 @@ def auto(as_json: bool, dry_run: bool, config: str | None, **given: Any) -> None
     With a budget (--max-bops, --max-bytes, --max-latency) the best score within it is looked for; a target beside
     it decides whether that is good enough.
     """
+    from flows.temporary_server import prefect_server
+
+    if dry_run:
+        from flows.command_line.dry_run import print_dry_run
+
+        print_dry_run(*_asked(config, given), as_json)
+        return
+    # Prefect takes its seconds to start, while what is asked for is looked at.
+    with prefect_server() as serving:
+        sys.exit(quantize(*_asked(config, given), as_json, serving))
+
+
+def _asked(config: str | None, given: dict[str, Any]) -> tuple[dict[str, Any], MixedPrecisionConfig]:
+    """What the options and the options file say."""
     from quant_core.config import MixedPrecisionConfig
 
     file = options_from_file(config, MixedPrecisionConfig)
@@ -153,10 +170,4 @@ def auto(as_json: bool, dry_run: bool, config: str | None, **given: Any) -> None
     if missing:
         spelled = ["MODEL" if name == "model" else f"--{name}" for name in missing]
         raise click.UsageError(f"missing {', '.join(spelled)}; see narrowcast auto --help")
-    inputs, configured = run_options(file, chosen, MixedPrecisionConfig)
-    if dry_run:
-        from flows.command_line.dry_run import print_dry_run
-
-        print_dry_run(inputs, configured, as_json)
-        return
-    sys.exit(quantize(inputs, configured, as_json))
+    return run_options(file, chosen, MixedPrecisionConfig)

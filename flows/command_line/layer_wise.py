@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.command_line.options import options_from_file, run_options
 from flows.command_line.run import quantize
+
+if TYPE_CHECKING:
+    from quant_core.config import LayerWiseConfig
 
 __all__ = ["layer_wise"]
 
@@ -66,6 +69,20 @@ def layer_wise(as_json: bool, dry_run: bool, config: str | None, **given: Any) -
     with: edit its plan and give it back. Exit code 0: written, and the target met if there is one, 1: a bug or an
     outage, 2: bad input, 3: target missed.
     """
+    from flows.temporary_server import prefect_server
+
+    if dry_run:
+        from flows.command_line.dry_run import print_dry_run
+
+        print_dry_run(*_asked(config, given), as_json)
+        return
+    # Prefect takes its seconds to start, while what is asked for is looked at.
+    with prefect_server() as serving:
+        sys.exit(quantize(*_asked(config, given), as_json, serving))
+
+
+def _asked(config: str | None, given: dict[str, Any]) -> tuple[dict[str, Any], LayerWiseConfig]:
+    """What the options, the options file and the file of types say."""
     from quant_core.assignments.assignment_file import read_plan
     from quant_core.config import LayerWiseConfig
 
@@ -78,10 +95,4 @@ def layer_wise(as_json: bool, dry_run: bool, config: str | None, **given: Any) -
     plan = chosen.get("tensors") or file.options.get("tensors")
     settings = read_plan(plan).settings if isinstance(plan, str) else {}
     kept = {name: value for name, value in settings.items() if name not in file.options}
-    inputs, configured = run_options(file, kept | chosen, LayerWiseConfig, _INPUTS, _REQUIRED)
-    if dry_run:
-        from flows.command_line.dry_run import print_dry_run
-
-        print_dry_run(inputs, configured, as_json)
-        return
-    sys.exit(quantize(inputs, configured, as_json))
+    return run_options(file, kept | chosen, LayerWiseConfig, _INPUTS, _REQUIRED)

@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["quantize"]
 
 
-def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
+def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: Serving) -> int:
     """Run the flow and show what comes of it; the exit code."""
     from flows.request import request_for
-    from flows.temporary_server import prefect_server
     from flows.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from quant_core.errors import TargetError
     from quant_core.execution.preflight import check_request
@@ -29,7 +28,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = None
-    with watcher.shown(), watched_by(watcher), prefect_server() as serving:
+    with watcher.shown(), watched_by(watcher):
         # Bad input is refused here, while Prefect takes its seconds to start.
         asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
         asked["evaluation"] = asked["evaluation"] or asked["calibration"]
