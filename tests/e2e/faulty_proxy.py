@@ -26,6 +26,8 @@ class FaultyProxy(ThreadingHTTPServer):
         self.port, self.share, self.faults = port, share, Counter[str]()
         self.requests = 0
         """Requests seen, failed ones included."""
+        self.read = Counter[str]()
+        """GETs by path, without its query."""
         self._chance, self._lock = random.Random(seed), Lock()
         self._outage = (0, 0.0)
         self._down_until = 0.0
@@ -64,6 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         fault = self.server.fault()
+        self.server.read[self.path.partition("?")[0]] += self.command == "GET"
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))) if fault != "is down" else b""
         if fault in ("is down", "drops the request"):
             self.close_connection = True

@@ -37,8 +37,8 @@ from tests.bombs import bombs
 from tests.e2e.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.e2e.prefect_server import eventually, free_port
 
-_BUCKET = "narrowcast"
-_KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "t3sting", "AWS_DEFAULT_REGION": "us-east-1"}
+BUCKET = "narrowcast"
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "t3sting", "AWS_DEFAULT_REGION": "us-east-1"}
 _DATA = ("calibration", "evaluation", "holdout")
 
 
@@ -50,7 +50,7 @@ def s3_server(python: str) -> Iterator[int]:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         eventually(lambda: urlopen(f"http://127.0.0.1:{port}/moto-api/").status == 200, 60, "moto answers")
-        urlopen(Request(f"http://127.0.0.1:{port}/{_BUCKET}", method="PUT"))
+        urlopen(Request(f"http://127.0.0.1:{port}/{BUCKET}", method="PUT"))
         yield port
     finally:
         process.kill()
@@ -64,7 +64,7 @@ class ObjectStoreJob:
         self._folder, self.endpoint = folder, f"http://127.0.0.1:{port}"
         paths = write_example(folder)
         self._local = {name: paths[name] for name in ("model", *_DATA)}
-        self._remote = {name: f"s3://{_BUCKET}/given/{Path(path).name}" for name, path in self._local.items()}
+        self._remote = {name: f"s3://{BUCKET}/given/{Path(path).name}" for name, path in self._local.items()}
         for name, path in self._local.items():
             fsspec.filesystem("s3").put_file(path, self._remote[name])
 
@@ -75,7 +75,7 @@ class ObjectStoreJob:
 
     def run(self, name: str, endpoint: str | None = None, workspace: str | None = None) -> tuple[bytes, str]:
         """The model of a run on the store as it answers at an endpoint, and what was said on standard error."""
-        place = f"s3://{_BUCKET}/{name}"
+        place = f"s3://{BUCKET}/{name}"
         out, workspace = f"{place}/out", workspace or f"{place}/workspace"
         said = self._run(self._remote, out, workspace, name, endpoint or self.endpoint)
         return Store(out).read("model.onnx") or b"", said
@@ -95,14 +95,14 @@ class ObjectStoreJob:
         if done.returncode:
             raise RuntimeError(f"{name}: exit code {done.returncode}: {done.stderr[-3000:]}")
         json.loads(done.stdout)
-        if "Traceback" in done.stderr or _KEYS["AWS_SECRET_ACCESS_KEY"] in done.stdout + done.stderr:
+        if "Traceback" in done.stderr or KEYS["AWS_SECRET_ACCESS_KEY"] in done.stdout + done.stderr:
             raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
         return done.stderr
 
 
 def half_written(name: str) -> list[str]:
     """Objects of a finished run that are not what they should be."""
-    place = Store(f"s3://{_BUCKET}/{name}")
+    place = Store(f"s3://{BUCKET}/{name}")
     results, wrong = ResultStore(place / "workspace" / "results"), []
     for key in results.place.names(""):
         found = results.find(key)
@@ -125,7 +125,7 @@ def half_written(name: str) -> list[str]:
 
 def plant(name: str, bomb: bytes) -> int:
     """Put a bomb in the place of every object of a workspace, and where Prefect would keep records; how many."""
-    files, place = fsspec.filesystem("s3"), f"{_BUCKET}/{name}/workspace"
+    files, place = fsspec.filesystem("s3"), f"{BUCKET}/{name}/workspace"
     files.invalidate_cache()
     names = files.find(place)
     for path in names:
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     wrong: list[str] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, s3_server(options.moto_python) as port:
-        os.environ |= {**_KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
+        os.environ |= {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
         job = ObjectStoreJob(Path(name), port)
         expected = job.run_here()
         began = time.monotonic()
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         crater = Path(name) / "crater"
         for number, bomb in enumerate(bombs(crater)):
             count = plant("sound", bomb)
-            model, said = job.run(f"bombed{number}", workspace=f"s3://{_BUCKET}/sound/workspace")
+            model, said = job.run(f"bombed{number}", workspace=f"s3://{BUCKET}/sound/workspace")
             same, mended = model == expected, said.count("damaged")
             print(f"{count} pickle bombs: {'the same model' if same else 'another model'}, {mended} said to be damaged")
             wrong += [] if same else ["another model"]

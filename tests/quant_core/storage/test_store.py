@@ -1,6 +1,7 @@
 """Files at a URL: whole or not there, and asked for again while the store fails."""
 
 import errno
+import sys
 
 import fsspec
 import pytest
@@ -68,6 +69,13 @@ def test_a_usable_store_is_left_as_it_was(store):
 def test_a_store_that_cannot_be_reached_is_refused():
     with pytest.raises(InputError, match="^workspace odd://x: cannot be used: Protocol not known"):
         Store("odd://user:secret@x").check("workspace")
+
+
+@pytest.mark.parametrize(("url", "package"), {"gs://b/steps": "gcsfs", "abfs://b/steps": "adlfs"}.items())
+def test_a_store_whose_package_is_missing_is_refused_by_the_package_s_name(monkeypatch, url, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InputError, match=rf"^workspace {url}: cannot be used: .*[Ii]nstall {package}[^\n]*$"):
+        Store(url).check("workspace")
 
 
 @pytest.fixture
