@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,9 @@ from quant_core.execution.run_frame import begun, calibrated, held_out, prepared
 from quant_core.execution.stages import Stages
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.precision import PrecisionPlan
-from quant_core.probing.probe import layer_sensitivity, probe_shards
+from quant_core.probing.probe import layer_sensitivity, probe_samples, probe_shards
 from quant_core.probing.racing import gathered, sample_rounds, unsettled
 from quant_core.probing.ranking import rank
-from quant_core.probing.sampling import in_shards
 from quant_core.results.output import Findings, Outcome, write_output
 from quant_core.search.plan_search import narrowable, search_curve, search_plans
 from quant_core.search.trials import Request, Shipped, Trial, Trials
@@ -121,12 +121,13 @@ def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], start: i
     by_precision: dict[str, set[str]] = {}
     for name, precision in racing:
         by_precision.setdefault(precision, set()).add(name)
-    return [
-        {"shard": shard, "precision": precision, "start": first, "stop": last}
-        for precision, names in by_precision.items()
-        for shard in probe_shards([layer for layer in layers if layer.name in names])
-        for first, last in in_shards(start, stop)
-    ]
+    found = []
+    for precision, names in by_precision.items():
+        shards = probe_shards([layer for layer in layers if layer.name in names])
+        # All samples of a shard, then the next: tasks that follow each other share its sessions.
+        for shard, (first, last) in product(shards, probe_samples(start, stop, len(shards))):
+            found.append({"shard": shard, "precision": precision, "start": first, "stop": last})
+    return found
 
 
 def _is_undecided(trials: Trials, wide: Trial, candidates: Sequence[str]) -> bool:

@@ -9,9 +9,11 @@ graph's shape, the work is that of the change's descendants.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 import onnx
@@ -53,8 +55,23 @@ class _Step:
     """What is read of it later: other variants may begin with more."""
 
 
+class _Part:
+    """A block's session, opened by whichever thread first runs it."""
+
+    def __init__(self, outputs: tuple[str, ...], open_session: Callable[[], Session]) -> None:
+        self.outputs = outputs
+        self._open = open_session
+        self._opened: Session | None = None
+        self._lock = Lock()
+
+    def run(self, values: Values, outputs: Sequence[str] | None = None) -> Values:
+        with self._lock:
+            session = self._opened = self._opened or self._open()
+        return session.run_values(values, outputs)
+
+
 class IncrementalModel:
-    """The wide model and some variants of it, ready to run batch by batch.
+    """The wide model and some variants of it, to be run batch by batch, by several threads at once if need be.
 
     Types in `unrounded` are computed with as if they were float (see `PlanWriter`).
     """
@@ -78,7 +95,7 @@ class IncrementalModel:
         cuts = _cuts(base, written, known, self._weight_bytes)
         blocks = _split(base, cuts)
         layers = {quantizer.graph.nodes[index].name for index in quantizer.topology.layer_of}
-        parts = _Parts(layers)
+        parts = _Reached(layers)
         steps = [_steps(blocks, _split(variant, cuts), known, parts) for variant in written]
         self._open(blocks, list(map(self._useful, steps)))
 
@@ -105,20 +122,19 @@ class IncrementalModel:
         wanted: dict[_Block, set[str]] = {}
         for step in (step for steps in variants for step in steps):
             wanted.setdefault(step.block, set()).update(step.outputs)
-        kept: dict[tuple[_Block, tuple[str, ...]], Session] = {}
-        self._base = [self._session(block, exported, kept) for block in needed]
+        kept: dict[tuple[_Block, tuple[str, ...]], _Part] = {}
+        self._base = [self._part(block, exported, kept) for block in needed]
         self._variants = [
-            [(self._session(step.block, wanted[step.block], kept), step.outputs) for step in steps]
-            for steps in variants
+            [(self._part(step.block, wanted[step.block], kept), step.outputs) for step in steps] for steps in variants
         ]
+        self.weight_bytes = sum(self._weight_bytes(node) for block, _ in kept for node in block.nodes)
+        """Of the constants of all sessions, once they are open."""
 
-    def _session(
-        self, block: _Block, exported: set[str], kept: dict[tuple[_Block, tuple[str, ...]], Session]
-    ) -> Session:
+    def _part(self, block: _Block, exported: set[str], kept: dict[tuple[_Block, tuple[str, ...]], _Part]) -> _Part:
         outputs = tuple(name for name in block.writes if name in exported)
         if (block, outputs) not in kept:
-            nodes, constants = block.nodes, self._writer.constants
-            kept[block, outputs] = open_nodes(self._graph, nodes, outputs, constants, self._numerics)
+            arguments = self._graph, block.nodes, outputs, self._writer.constants, self._numerics
+            kept[block, outputs] = _Part(outputs, partial(open_nodes, *arguments))
         return kept[block, outputs]
 
     def _needed(self, blocks: Sequence[_Block], changed: Sequence[_Block]) -> list[_Block]:
@@ -131,16 +147,19 @@ class IncrementalModel:
                 wanted |= block.reads
         return needed[::-1]
 
-    def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> Iterable[dict[str, NDArray[np.generic]]]:
-        """The model's outputs on one batch: first the wide model's, then each variant's in turn."""
+    def run(self, feeds: Mapping[str, NDArray[np.generic]], first: int = 0) -> Iterator[dict[str, NDArray[np.generic]]]:
+        """The model's outputs on one batch: the wide model's, then each variant's from `first` on, and round.
+
+        Threads that begin at different variants open different sessions, instead of waiting for each other.
+        """
         base: Values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
-        for session in self._base:
-            base.update(session.run_values(base))
+        for part in self._base:
+            base.update(part.run(base))
         yield self._outputs(base)
-        for steps in self._variants:
+        for steps in [*self._variants[first:], *self._variants[:first]]:
             values = dict(base)
-            for session, outputs in steps:
-                values.update(session.run_values(values, outputs))
+            for part, outputs in steps:
+                values.update(part.run(values, outputs))
             yield self._outputs(values)
 
     def _outputs(self, values: Values) -> dict[str, NDArray[np.generic]]:
@@ -190,7 +209,7 @@ def _split(graph: QuantizedGraph, cuts: Sequence[int]) -> list[_Block]:
 
 
 @dataclass
-class _Parts:
+class _Reached:
     """What is run of blocks that a change reaches in part: one block for one choice of nodes."""
 
     layers: set[str]
@@ -205,7 +224,7 @@ class _Parts:
         return self._made.setdefault(tuple(chosen), _Block.of(reached))
 
 
-def _steps(blocks: Sequence[_Block], variant: Sequence[_Block], known: set[int], parts: _Parts) -> list[_Block]:
+def _steps(blocks: Sequence[_Block], variant: Sequence[_Block], known: set[int], parts: _Reached) -> list[_Block]:
     """What a variant runs: of each block, its new nodes and those that read what a new node changes.
 
     `known` are the ids of the base's nodes: a writer makes one object for one content.

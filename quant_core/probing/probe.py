@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from threading import Lock
 from time import perf_counter
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +20,15 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
-from quant_core.probing.sampling import visited
+from quant_core.probing.sampling import GOLDEN, SAMPLES_A_SHARD, visited
+from quant_core.quantization.quantizer import Quantizer
 from quant_core.scoring.evaluation import compared_outputs, per_sample, quantizer_of, reference_arrays
 from quant_core.scoring.metrics import divergence
 from quant_core.storage.data import open_dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import PROBES
 
-__all__ = ["LOSSES", "layer_sensitivity", "probe_shards", "unrounded_types"]
+__all__ = ["LOSSES", "layer_sensitivity", "probe_samples", "probe_shards", "unrounded_types"]
 
 Outputs = Sequence[NDArray[np.generic]]
 
@@ -61,11 +64,12 @@ def probe_shards(layers: Sequence[Layer]) -> list[list[str]]:
     """Split the layers into runs of consecutive ones that take about equally long to probe.
 
     The split depends on the model alone, so that results are found again whatever the number of workers.
-    About sqrt(N) / 3 shards: each repeats one forward pass a batch, against N/2 for the probes themselves.
+    Each shard repeats one forward pass a batch, against N/2 for the probes themselves: one shard up to 75 layers,
+    whose samples are shared out instead (`probe_samples`), then N / 50, and about sqrt(N) / 3 beyond 300.
     """
     forward = [layer.macs + _MACS_PER_ELEMENT * layer.activation_elements for layer in reversed(layers)]
     costs = np.cumsum(forward, dtype=np.float64)[::-1]
-    count = min(2 * max(round(math.sqrt(len(layers)) / 6), 1), len(layers))
+    count = 2 * round(min(len(layers) / 100, math.sqrt(len(layers)) / 6)) or 1
     middle = np.cumsum(costs) - costs / 2
     numbers = (
         np.minimum((middle * count / costs.sum()).astype(int), count - 1) if costs.sum() else np.zeros(len(layers))
@@ -74,6 +78,20 @@ def probe_shards(layers: Sequence[Layer]) -> list[list[str]]:
     for layer, number in zip(layers, numbers, strict=True):
         shards[int(number)].append(layer.name)
     return [shard for shard in shards if shard]
+
+
+_PARTS, _GRANULE = 4, 4
+
+
+def probe_samples(start: int, stop: int, shards: int) -> list[tuple[int, int]]:
+    """Split samples [start, stop) into ranges for shards to probe, of equal length but for the last.
+
+    Together with the shards they make at least four tasks, so that as many workers have something to do, unless that
+    leaves fewer than 4 samples a range; and a range has SAMPLES_A_SHARD samples at most.
+    """
+    parts = max(math.ceil(_PARTS / shards), 1)
+    step = min(math.ceil(math.ceil((stop - start) / parts) / _GRANULE) * _GRANULE, SAMPLES_A_SHARD)
+    return [(first, min(first + step, stop)) for first in range(start, stop, step)]
 
 
 def layer_sensitivity(
@@ -100,17 +118,15 @@ def layer_sensitivity(
     """
     quantizer = quantizer_of(layers, calibration, config, machine, weights)
     dataset = open_dataset(data, machine.cache)
-    wide = PrecisionPlan.uniform([layer.name for layer in layers_from_table(layers)], config.wide)
-    narrow = Precision.parse(precision)
-    variants = [wide.narrowed({name: narrow}) for name in shard]
-    model = IncrementalModel(quantizer, wide, variants, Numerics.FAST, unrounded_types(config.wide, narrow))
+    model = _models.of(quantizer, tuple(layer.name for layer in layers_from_table(layers)), tuple(shard), precision)
     names = compared_outputs(quantizer.graph, output)
     floats = None if baseline is None else reference_arrays(baseline)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
     seconds = np.zeros(len(shard))
+    first = int(len(shard) * (start * GOLDEN % 1))
     for batch in batches(quantizer.graph, dataset, batch_size, visited(dataset.count, start, stop)):
         reference = None if floats is None else [floats[name][batch.rows] for name in names]
-        _probe_batch(model, batch, names, LOSSES[loss], reference, losses, seconds)
+        _probe_batch(model, batch, names, LOSSES[loss], reference, first, losses, seconds)
     columns = {
         "layer": list(shard),
         "precision": [precision] * len(shard),
@@ -118,6 +134,38 @@ def layer_sensitivity(
         "seconds": seconds,
     }
     return pa.Table.from_pydict(columns, schema=PROBES)
+
+
+_KEPT_BYTES = 256 << 20
+"""Weights in the sessions of a shard beyond which they are closed once nobody runs them."""
+
+
+class _Models:
+    """The sessions of a shard: the tasks that probe it on other samples share them, at once or one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._used: WeakValueDictionary[Hashable, IncrementalModel] = WeakValueDictionary()
+        self._last: IncrementalModel | None = None
+
+    def of(
+        self, quantizer: Quantizer, layers: tuple[str, ...], shard: tuple[str, ...], precision: str
+    ) -> IncrementalModel:
+        """The wide model, and for each layer of the shard the one with it alone narrowed."""
+        key = quantizer, layers, shard, precision
+        with self._lock:
+            model = self._used.get(key)
+            if model is None:
+                self._last = None
+                plan, narrow = PrecisionPlan.uniform(layers, quantizer.config.wide), Precision.parse(precision)
+                variants = [plan.narrowed({name: narrow}) for name in shard]
+                unrounded = unrounded_types(quantizer.config.wide, narrow)
+                model = self._used[key] = IncrementalModel(quantizer, plan, variants, Numerics.FAST, unrounded)
+                self._last = model if model.weight_bytes <= _KEPT_BYTES else None
+        return model
+
+
+_models = _Models()
 
 
 def unrounded_types(wide: Precision, narrow: Precision) -> frozenset[DataType]:
@@ -138,15 +186,16 @@ def _probe_batch(
     names: Sequence[str],
     loss: Callable[[Outputs, Outputs], NDArray[np.float64]],
     reference: Outputs | None,
+    variant: int,
     losses: Sequence[list[NDArray[np.float64]]],
     seconds: NDArray[np.float64],
 ) -> None:
-    runs = iter(model.run(batch.feeds))
-    first = next(runs)
-    against = reference or [per_sample(first[name], name, batch) for name in names]
-    for number, kept in enumerate(losses):
+    runs = model.run(batch.feeds, variant)
+    wide = next(runs)
+    against = reference or [per_sample(wide[name], name, batch) for name in names]
+    for number in [*range(variant, len(losses)), *range(variant)]:
         began = perf_counter()
         found = next(runs)
-        kept.append(loss(against, [per_sample(found[name], name, batch) for name in names]))
+        losses[number].append(loss(against, [per_sample(found[name], name, batch) for name in names]))
         seconds[number] += perf_counter() - began
         watcher().advanced("probe", batch.count)

@@ -7,13 +7,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SAMPLES_A_SHARD", "doubling", "in_shards", "visited"]
+__all__ = ["GOLDEN", "SAMPLES_A_SHARD", "doubling", "in_shards", "visited"]
 
 SAMPLES_A_SHARD = 1024
 """How many samples a step looks at at most where others can do the same elsewhere: of more samples more machines make
 less work. It does not depend on the machines, so that results are found again on others."""
 
-_GOLDEN = (math.sqrt(5) - 1) / 2
+GOLDEN = (math.sqrt(5) - 1) / 2
+"""Its multiples, modulo 1, are spread evenly however many there are."""
 
 
 def visited(count: int, start: int, stop: int) -> NDArray[np.intp]:
@@ -23,7 +24,7 @@ def visited(count: int, start: int, stop: int) -> NDArray[np.intp]:
     at the rank of i times the golden ratio, modulo 1 (the three-gap theorem; Knuth, The Art of Computer
     Programming, volume 3, section 6.4, theorem S).
     """
-    order = np.argsort(np.arange(count) * _GOLDEN % 1, kind="stable")
+    order = np.argsort(np.arange(count) * GOLDEN % 1, kind="stable")
     return np.sort(order[start:stop])
 
 
