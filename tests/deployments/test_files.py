@@ -104,8 +104,12 @@ def test_lost_runs_are_marked_by_automations_that_setup_makes_and_runs_send_hear
     for automation in map(AutomationCore.model_validate, automations):
         assert f'"{automation.name}"' in setup
         assert heard <= automation.trigger.expect
-        assert automation.trigger.match_related["prefect.resource.id"] == ["prefect.tag.narrowcast"]
     assert "deployments/automations.yaml" in setup
+    related = [automation["trigger"]["match_related"] for automation in automations]
+    modules = (import_module(f"flows.{path.stem}") for path in (TOP / "flows").glob("*.py") if path.stem != "__init__")
+    flows = {found.name for module in modules for found in vars(module).values() if isinstance(found, Flow)}
+    assert {*related[0]["prefect.resource.name"]} == flows > DEPLOYMENTS.keys()
+    assert related[1]["prefect.resource.id"] == "prefect.tag.narrowcast"
     assert all("narrowcast" in one["tags"] for one in DEPLOYMENTS.values())
     for pool in POOLS.values():
         seconds = int(pool["variables"]["properties"]["env"]["default"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
