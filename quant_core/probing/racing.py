@@ -9,10 +9,11 @@ where that is more. Which layers go on depends on the losses alone, so that a ne
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import numpy as np
@@ -57,14 +58,28 @@ def sample_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int
 
 def gathered(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
     """Losses of all rounds by probe; tables of schema PROBES, earlier rounds first."""
-    parts: dict[Probe, list[NDArray[np.float64]]] = {}
+    lengths = Counter[Probe]()
     for table in tables:
-        names, precisions = (table.column(name).to_pylist() for name in ("layer", "precision"))
-        losses = table.column("losses").combine_chunks()
-        values, ends = losses.flatten().to_numpy(), losses.offsets.to_numpy() - losses.offsets[0].as_py()
-        for name, precision, (start, end) in zip(names, precisions, pairwise(ends), strict=True):
-            parts.setdefault((name, precision), []).append(values[start:end])
-    return {probe: np.concatenate(arrays) for probe, arrays in parts.items()}
+        for probe, losses in _rows(table):
+            lengths[probe] += len(losses)
+    # One array for all of them, which the system has back as soon as they are of no more use.
+    whole = np.empty(lengths.total())
+    starts = dict(zip(lengths, accumulate(lengths.values(), initial=0), strict=False))
+    ends = dict(starts)
+    for table in tables:
+        for probe, losses in _rows(table):
+            whole[ends[probe] : ends[probe] + len(losses)] = losses
+            ends[probe] += len(losses)
+    return {probe: whole[start : ends[probe]] for probe, start in starts.items()}
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Probe, NDArray[np.float64]]]:
+    """The losses of each probe of a table."""
+    names, precisions = (table.column(name).to_pylist() for name in ("layer", "precision"))
+    losses = table.column("losses").combine_chunks()
+    values, ends = losses.flatten().to_numpy(), losses.offsets.to_numpy() - losses.offsets[0].as_py()
+    for probe, (start, end) in zip(zip(names, precisions, strict=True), pairwise(ends), strict=True):
+        yield probe, values[start:end]
 
 
 def unsettled(losses: Losses) -> list[Probe]:
