@@ -54,6 +54,7 @@ class Stages:
         began, before = time.perf_counter(), self.computed
         watcher().started(name)
         yield
+        pa.default_memory_pool().release_unused()  # what tables that are gone had: the run goes on for long
         took = time.perf_counter() - began
         self.seconds[name] = self.seconds.get(name, 0.0) + took
         watcher().finished(name, took, cached=self.computed == before)
