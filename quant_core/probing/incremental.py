@@ -9,7 +9,7 @@ graph's shape, the work is that of the change's descendants.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -90,14 +90,12 @@ class IncrementalModel:
         self._writer = PlanWriter(quantizer, folded=not large, unrounded=unrounded)
         self._graph = quantizer.graph
         base = self._writer.write(wide)
-        written = [self._writer.write(plan) for plan in variants]
         known = {id(node) for node in base.nodes}
-        cuts = _cuts(base, written, known, self._weight_bytes)
-        blocks = _split(base, cuts)
+        rewritten = [self._writer.rewritten(base, plan, plan.changed_from(wide)) for plan in variants]
+        changes = [_differing(nodes, known) for nodes in rewritten]
         layers = {quantizer.graph.nodes[index].name for index in quantizer.topology.layer_of}
-        parts = _Reached(layers)
-        steps = [_steps(blocks, _split(variant, cuts), known, parts) for variant in written]
-        self._open(blocks, list(map(self._useful, steps)))
+        cut = _Cut.at(_cuts(base, changes, self._weight_bytes), base, known, layers)
+        self._open(cut.blocks, [self._useful(cut.steps(change)) for change in changes])
 
     def _weight_bytes(self, node: onnx.NodeProto) -> int:
         return sum(self._writer.constants[name].nbytes for name in node.input if name in self._writer.constants)
@@ -174,15 +172,22 @@ _BLOCK_BYTES = 16 * 2**20
 """Weights of a block beyond which it ends: what is opened once more for each of its layers stays small."""
 
 
-def _cuts(
-    base: QuantizedGraph, variants: Sequence[QuantizedGraph], known: set[int], size_of: Callable[[onnx.NodeProto], int]
-) -> list[int]:
+Change = Mapping[int, Sequence[onnx.NodeProto]]
+"""A variant's nodes by the float node they are written for, ascending, where they are not all the base's."""
+
+
+def _differing(nodes: Change, known: set[int]) -> Change:
+    """`known` are the ids of the base's nodes: a writer makes one object for one content."""
+    return {unit: own for unit, own in nodes.items() if any(id(node) not in known for node in own)}
+
+
+def _cuts(base: QuantizedGraph, changes: Sequence[Change], size_of: Callable[[onnx.NodeProto], int]) -> list[int]:
     """Units at which a block begins, of those at which some variant begins to differ, and the one after them all.
 
     Between blocks tensors leave ONNX Runtime's blocked layout and nothing fuses, so small blocks are slow; but all of
     its block that follows a layer is opened once more for the layer. Blocks of about sqrt(N) layers balance the two.
     """
-    changed = [units for variant in variants if (units := _new_units(variant, known))]
+    changed = [list(change) for change in changes if change]
     starts = sorted({0, *(units[0] for units in changed)})
     points = [*starts, *({max(units[-1] for units in changed) + 1} if changed else ())]
     sizes = np.zeros(len(points), np.int64)
@@ -196,49 +201,74 @@ def _cuts(
     return cuts
 
 
-def _new_units(variant: QuantizedGraph, known: set[int]) -> list[int]:
-    """The units with nodes that the base does not have, ascending."""
-    return [unit for node, unit in zip(variant.nodes, variant.units, strict=True) if id(node) not in known]
-
-
-def _split(graph: QuantizedGraph, cuts: Sequence[int]) -> list[_Block]:
-    """The graph's nodes by block."""
-    numbers = np.searchsorted(cuts, graph.units, side="right") - 1
-    bounds = np.searchsorted(numbers, range(len(cuts) + 1))
-    return [_Block.of(graph.nodes[start:stop]) for start, stop in pairwise(bounds)]
-
-
 @dataclass
-class _Reached:
-    """What is run of blocks that a change reaches in part: one block for one choice of nodes."""
+class _Cut:
+    """The wide model in blocks, and what variants of it run of each."""
 
+    blocks: Sequence[_Block]
+    units: Sequence[Sequence[int]]
+    """Of the nodes of each block, the float nodes they are written for."""
+    known: set[int]
+    """Ids of the blocks' nodes."""
     layers: set[str]
     """Names of the nodes that are worth leaving out."""
     _made: dict[tuple[int, ...], _Block] = field(default_factory=dict)
+    _reached: dict[tuple[_Block, frozenset[str]], tuple[_Block | None, frozenset[str]]] = field(default_factory=dict)
 
-    def of(self, block: _Block, reached: Sequence[onnx.NodeProto]) -> _Block:
-        """The block itself where only trifles are not reached: each weight is then in memory once."""
+    @classmethod
+    def at(cls, cuts: Sequence[int], base: QuantizedGraph, known: set[int], layers: set[str]) -> _Cut:
+        """Blocks that begin at the float nodes `cuts`."""
+        numbers = np.searchsorted(cuts, base.units, side="right") - 1
+        bounds = [slice(*pair) for pair in pairwise(np.searchsorted(numbers, range(len(cuts) + 1)))]
+        return cls(
+            [_Block.of(base.nodes[part]) for part in bounds], [base.units[part] for part in bounds], known, layers
+        )
+
+    def steps(self, change: Change) -> list[_Block]:
+        """What a variant runs: of each block, its new nodes and those that read what a new node changes."""
+        dirty: set[str] = set()
+        steps = []
+        for block, units in zip(self.blocks, self.units, strict=True):
+            inside = [unit for unit in change if units and units[0] <= unit <= units[-1]]
+            if inside:
+                nodes, changed = self._reach(_with(block.nodes, units, {unit: change[unit] for unit in inside}), dirty)
+                steps.append(_Block.of(nodes))
+            else:
+                own, changed = self._reach_whole(block, block.reads & dirty)
+                steps += [own] if own else []
+            dirty.update(changed)
+        return steps
+
+    def _reach(self, nodes: Sequence[onnx.NodeProto], before: Set[str]) -> tuple[list[onnx.NodeProto], frozenset[str]]:
+        """The nodes that are new or read what has changed before, and what they change."""
+        dirty, reached = set(before), []
+        for node in nodes:
+            if id(node) not in self.known or not dirty.isdisjoint(_read(node)):
+                dirty.update(node.output)
+                reached.append(node)
+        return reached, frozenset(dirty)
+
+    def _reach_whole(self, block: _Block, before: frozenset[str]) -> tuple[_Block | None, frozenset[str]]:
+        """What is run of a block with no new node; found once for all variants that reach it alike.
+
+        It is the block itself where only trifles are not reached: each weight is then in memory once.
+        """
+        if (block, before) not in self._reached:
+            reached, dirty = self._reach(block.nodes, before)
+            self._reached[block, before] = self._part(block, reached) if reached else None, dirty
+        return self._reached[block, before]
+
+    def _part(self, block: _Block, reached: Sequence[onnx.NodeProto]) -> _Block:
         chosen = {id(node): node for node in reached}
         if all(id(node) in chosen for node in block.nodes if node.name in self.layers):
             return block
         return self._made.setdefault(tuple(chosen), _Block.of(reached))
 
 
-def _steps(blocks: Sequence[_Block], variant: Sequence[_Block], known: set[int], parts: _Reached) -> list[_Block]:
-    """What a variant runs: of each block, its new nodes and those that read what a new node changes.
-
-    `known` are the ids of the base's nodes: a writer makes one object for one content.
-    """
-    dirty: set[str] = set()
-    steps = []
-    for block, own in zip(blocks, variant, strict=True):
-        reached = []
-        for node in own.nodes:
-            if id(node) not in known or not dirty.isdisjoint(_read(node)):
-                dirty.update(node.output)
-                reached.append(node)
-        if any(id(node) not in known for node in reached):
-            steps.append(_Block.of(reached))
-        elif reached:
-            steps.append(parts.of(block, reached))
-    return steps
+def _with(nodes: Sequence[onnx.NodeProto], units: Sequence[int], change: Change) -> list[onnx.NodeProto]:
+    """A block's nodes, those of some units replaced."""
+    kept = {unit: list(own) for unit, own in change.items()}
+    found: dict[int, list[onnx.NodeProto]] = {}
+    for node, unit in zip(nodes, units, strict=True):
+        found.setdefault(unit, kept.get(unit, [])).extend([] if unit in kept else [node])
+    return [node for own in found.values() for node in own]

@@ -19,8 +19,10 @@ The rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
@@ -28,7 +30,7 @@ from quant_core.model.operators import Role, is_activation, moving_inputs, role_
 from quant_core.model.selection import is_left_in_float
 from quant_core.precision import DataType, Precision, PrecisionPlan
 
-__all__ = ["EdgeTypes", "Topology", "edge_types"]
+__all__ = ["EdgeTypes", "Topology", "edge_types", "retyped"]
 
 
 @dataclass(frozen=True)
@@ -138,17 +140,70 @@ def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision, dual: b
         for name in graph.nodes[index].output:
             written_by_quantized = topology.roles[index] is not Role.FLOAT
             _settle(topology, name, written_by_quantized, wide.activations, named, base, demand, dual)
-        for position in topology.quantized_inputs(index):
-            own = named.get(graph.nodes[index].input[position])
-            if own is not None and not _has_weight(topology, index):
-                demand[index, position] = own
-                continue
-            wanted = _demand_of(topology, index, precisions, wide.activations, named, base)
-            if wanted is not None:
-                demand[index, position] = wanted
+        demand.update(_demands(topology, index, precisions, wide.activations, named, base))
     for name in graph.inputs:
         _settle(topology, name, False, wide.activations, named, base, demand, dual)
     return EdgeTypes(base, demand)
+
+
+def retyped(
+    topology: Topology, before: EdgeTypes, plan: PrecisionPlan, wide: Precision, dual: bool, layers: Collection[str]
+) -> tuple[EdgeTypes, set[int]]:
+    """The types of a plan with some layers narrowed, and the nodes that may have to be written anew for it.
+
+    `before` are the types of the plan with all other layers as they are. Neither plan names tensors, and none of the
+    narrowed layers is in float32, so that no tensor loses its type. The work is that of these layers and of the
+    movers in front of them.
+    """
+    graph, precisions = topology.graph, dict(plan.layers)
+    base: ChainMap[str, DataType] = ChainMap({}, dict(before.base))
+    demand: ChainMap[tuple[int, int], DataType] = ChainMap({}, dict(before.demand))
+    waiting = [-index for index, name in topology.layer_of.items() if name in layers]
+    found, done = {-index for index in waiting}, set[int]()
+    heapify(waiting)
+    while waiting:
+        index = -heappop(waiting)
+        if index in done:
+            continue
+        done.add(index)
+        for name in graph.nodes[index].output:
+            _settle(topology, name, topology.roles[index] is not Role.FLOAT, wide.activations, {}, base, demand, dual)
+        for place, wanted in _demands(topology, index, precisions, wide.activations, {}, base).items():
+            if demand.get(place) is not wanted:
+                demand[place] = wanted
+                found.add(index)
+                source = graph.producer.get(graph.nodes[index].input[place[1]])
+                if source is not None:
+                    heappush(waiting, -source)
+    for name in graph.inputs:
+        _settle(topology, name, False, wide.activations, {}, base, demand, dual)
+    for name, kind in base.maps[0].items():
+        if before.base.get(name) is not kind:
+            found |= {index for index, _ in graph.readers.get(name, ())}
+            found |= {graph.producer[name]} if name in graph.producer else set()
+    moved = [name for index in found if topology.roles[index] is Role.MOVER for name in graph.nodes[index].output]
+    return EdgeTypes(base, demand), found | {index for name in moved for index, _ in graph.readers.get(name, ())}
+
+
+def _demands(
+    topology: Topology,
+    index: int,
+    precisions: Mapping[str, Precision],
+    wide: DataType,
+    named: Mapping[str, DataType],
+    base: Mapping[str, DataType],
+) -> dict[tuple[int, int], DataType]:
+    """What a node demands of its inputs, once it is known what its outputs carry."""
+    found = {}
+    for position in topology.quantized_inputs(index):
+        own = named.get(topology.graph.nodes[index].input[position])
+        if own is not None and not _has_weight(topology, index):
+            found[index, position] = own
+            continue
+        wanted = _demand_of(topology, index, precisions, wide, named, base)
+        if wanted is not None:
+            found[index, position] = wanted
+    return found
 
 
 def _has_weight(topology: Topology, index: int) -> bool:
@@ -181,8 +236,8 @@ def _settle(
     written_by_quantized: bool,
     wide: DataType,
     named: Mapping[str, DataType],
-    base: dict[str, DataType],
-    demand: dict[tuple[int, int], DataType],
+    base: MutableMapping[str, DataType],
+    demand: Mapping[tuple[int, int], DataType],
     dual: bool,
 ) -> None:
     """Decide what a tensor carries, once all its readers' demands are known."""

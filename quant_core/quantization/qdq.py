@@ -11,8 +11,9 @@ plans differ exactly where their names do, and what is built for one serves the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from quant_core.errors import UnsupportedError
 from quant_core.model.operators import Role, moving_inputs
 from quant_core.model.opset import opset_of, pair_domain
 from quant_core.precision import DataType, PrecisionPlan
-from quant_core.quantization.edges import EdgeTypes, edge_types
+from quant_core.quantization.edges import EdgeTypes, edge_types, retyped
 from quant_core.quantization.numerics import QParams, dequantize
 from quant_core.quantization.quantizer import Quantizer
 
@@ -38,6 +39,18 @@ class QuantizedGraph:
     """Float nodes and Q/DQ pairs."""
     units: tuple[int, ...]
     """For each node, the index of the float node it was written for: ascending."""
+    types: EdgeTypes
+    """Of its edges."""
+    askers: Mapping[str, Sequence[int]]
+    """Float nodes that read what is written once, by its name, ascending: it is written for the first."""
+
+    @cached_property
+    def asked(self) -> Mapping[int, Sequence[str]]:
+        """What is written for each float node and read by others too."""
+        found: dict[int, list[str]] = {}
+        for name, units in self.askers.items():
+            found.setdefault(units[0], []).append(name)
+        return found
 
 
 @dataclass
@@ -66,7 +79,35 @@ class PlanWriter:
 
     def write(self, plan: PrecisionPlan) -> QuantizedGraph:
         """The graph of a plan."""
-        return _Writing(self, plan).run()
+        config = self.quantizer.config
+        types = edge_types(self.quantizer.topology, plan, config.wide, config.dual_pairs)
+        writing = _Writing(self, plan, types)
+        for index in range(len(self.quantizer.graph.nodes)):
+            writing.write(index)
+        return QuantizedGraph(tuple(writing.nodes), tuple(writing.units), types, writing.askers)
+
+    def rewritten(
+        self, before: QuantizedGraph, plan: PrecisionPlan, layers: Collection[str]
+    ) -> dict[int, list[onnx.NodeProto]]:
+        """The nodes of a plan by the float node they are written for, ascending, where they may differ from `before`.
+
+        That is the graph of a plan that differs in `layers` alone. The work is that of those layers and what is around
+        them, unless one of the plans names tensors or one of the layers is in float32.
+        """
+        precisions, config = dict(plan.layers), self.quantizer.config
+        if plan.tensors or any(precisions[name].activations is DataType.FLOAT32 for name in layers):
+            whole = self.write(plan)
+            return _by_unit(whole.nodes, whole.units)
+        types, found = retyped(self.quantizer.topology, before.types, plan, config.wide, config.dual_pairs, layers)
+        missed = found
+        writing = _Writing(self, plan, types)
+        while missed:
+            found = _with_askers(before, found | missed)
+            writing = _Rewriting(self, plan, types, before, found)
+            for index in sorted(found):
+                writing.write(index)
+            missed = writing.missed
+        return _by_unit(writing.nodes, writing.units)
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
         """A Q, DQ, Cast or Identity node; the same object whenever the arguments are the same."""
@@ -94,30 +135,35 @@ class PlanWriter:
 class _Writing:
     """One pass over the graph for one plan."""
 
-    def __init__(self, writer: PlanWriter, plan: PrecisionPlan) -> None:
+    def __init__(self, writer: PlanWriter, plan: PrecisionPlan, types: EdgeTypes) -> None:
         self.writer = writer
         self.quantizer = writer.quantizer
         self.graph = writer.quantizer.graph
         self.topology = writer.quantizer.topology
         self.precisions = dict(plan.layers)
         self.named = dict(plan.tensors)
-        config = writer.quantizer.config
-        self.types: EdgeTypes = edge_types(self.topology, plan, config.wide, config.dual_pairs)
+        self.types = types
         self.nodes: list[onnx.NodeProto] = []
         self.units: list[int] = []
-        self.written: set[str] = set()
+        self.askers: dict[str, list[int]] = {}
         self.unit = 0
 
-    def run(self) -> QuantizedGraph:
-        for index, node in enumerate(self.graph.nodes):
-            self.unit = index
-            inputs = [self.input(position, name) for position, name in enumerate(node.input)]
-            outputs = [self.raw(name) for name in node.output]
-            self.append(self.writer.rewired(self.unit, inputs, outputs))
-            for name in node.output:
-                if name in self.graph.named_outside and name in self.types.base:
-                    self.carried(name)
-        return QuantizedGraph(tuple(self.nodes), tuple(self.units))
+    def write(self, index: int) -> None:
+        """Write a float node and what it reads that is not written yet."""
+        self.unit = index
+        node = self.graph.nodes[index]
+        inputs = [self.input(position, name) for position, name in enumerate(node.input)]
+        outputs = [self.raw(name) for name in node.output]
+        self.append(self.writer.rewired(self.unit, inputs, outputs))
+        for name in node.output:
+            if name in self.graph.named_outside and name in self.types.base:
+                self.carried(name)
+
+    def is_written(self, result: str) -> bool:
+        """Whether what is written once has been; if not, it is now."""
+        units = self.askers.setdefault(result, [])
+        units.append(self.unit)
+        return len(units) > 1
 
     def append(self, node: onnx.NodeProto) -> None:
         self.nodes.append(node)
@@ -176,9 +222,8 @@ class _Writing:
         if dtype in self.writer.unrounded and final is None:
             return source
         result = final or f"{tensor}/{_edge(dtype)}"
-        if result in self.written:
+        if self.is_written(result):
             return result
-        self.written.add(result)
         if dtype in self.writer.unrounded:
             self.append(self.writer.node("Identity", [source], [result]))
         elif dtype.is_float:
@@ -243,8 +288,7 @@ class _Writing:
         if self.writer.folded:
             if result not in self.writer.constants:
                 self.writer.constants[result] = self.quantizer.rounded(name, dtype).astype(np.float32)
-        elif result not in self.written:
-            self.written.add(result)
+        elif not self.is_written(result):
             self.writer.constants[f"{result}/rounded"] = self.quantizer.rounded(name, self.castable(dtype))
             self.cast_back(f"{result}/rounded", result)
         return result
@@ -254,8 +298,7 @@ class _Writing:
         if self.writer.folded:
             if result not in self.writer.constants:
                 self.writer.constants[result] = dequantize(codes, qparams, axis)
-        elif result not in self.written:
-            self.written.add(result)
+        elif not self.is_written(result):
             self.writer.constants[f"{result}/codes"] = codes
             scale, zero = self.qparams(result, qparams)
             attributes = {} if axis is None else {"axis": axis}
@@ -271,6 +314,42 @@ class _Writing:
             self.writer.constants[scale] = qparams.scale
             self.writer.constants[zero] = qparams.zero_point.astype(qparams.dtype.numpy_type)
         return scale, zero
+
+
+class _Rewriting(_Writing):
+    """Writes some nodes of a graph, with all others as they were written before."""
+
+    def __init__(
+        self, writer: PlanWriter, plan: PrecisionPlan, types: EdgeTypes, before: QuantizedGraph, units: set[int]
+    ) -> None:
+        super().__init__(writer, plan, types)
+        self.before = before
+        self.rewritten = units
+        self.missed: set[int] = set()
+        """Nodes that would write a second time what one of these now writes before them."""
+
+    def is_written(self, result: str) -> bool:
+        first = self.before.askers.get(result, (self.unit,))[0]
+        if first not in self.rewritten and first > self.unit:
+            self.missed.add(first)
+        return super().is_written(result) or (first not in self.rewritten and first < self.unit)
+
+
+def _by_unit(nodes: Sequence[onnx.NodeProto], units: Sequence[int]) -> dict[int, list[onnx.NodeProto]]:
+    found: dict[int, list[onnx.NodeProto]] = {}
+    for node, unit in zip(nodes, units, strict=True):
+        found.setdefault(unit, []).append(node)
+    return found
+
+
+def _with_askers(graph: QuantizedGraph, units: set[int]) -> set[int]:
+    """With all that read what was written for one of them: it may be written for another now, or not at all."""
+    found, waiting = set(units), list(units)
+    while waiting:
+        more = {unit for name in graph.asked.get(waiting.pop(), ()) for unit in graph.askers[name]} - found
+        found |= more
+        waiting.extend(more)
+    return found
 
 
 _BFLOAT16_OPSET = 13

@@ -214,6 +214,24 @@ def test_narrowing_a_superset_touches_no_layer_outside_it(workbench, name, drawn
         assert "INT8" not in traced.types(tensor), tensor
 
 
+@pytest.mark.parametrize("folded", [False, True])
+@models
+def test_what_a_change_rewrites_is_all_that_a_plan_writes_differently(workbench, name, folded):
+    """So a probe costs what it changes, not another look at the whole graph."""
+    made = workbench(name)
+    writer = PlanWriter(made.quantizer, folded)
+    before = writer.write(made.wide)
+    for precision in ("a8w8", "a16w4"):
+        for plan in made.plans(precision):
+            whole = writer.write(plan)
+            written = {unit: [] for unit in before.units}
+            for node, unit in zip(before.nodes, before.units, strict=True):
+                written[unit].append(node)
+            written |= writer.rewritten(before, plan, plan.changed_from(made.wide))
+            nodes = [node for unit in sorted(written) for node in written[unit]]
+            assert [id(node) for node in nodes] == [id(node) for node in whole.nodes], plan
+
+
 @models
 @some_subsets
 @given(drawn=st.data())
