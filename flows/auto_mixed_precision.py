@@ -50,7 +50,7 @@ def auto_mixed_precision(
         holdout: path or URL of data that only the finished model is measured on; the search never sees it.
         workers: threads or processes that compute at once; all cores by default.
         workspace: folder or URL where step results are kept, so that no step is ever computed twice.
-        runner: what runs probes side by side: threads or processes here, a Dask or Ray cluster, or a work pool.
+        runner: what probes and scores side by side: threads or processes here, a Dask or Ray cluster, or a work pool.
         runner_address: where the cluster is, by default here for the time of the run; of a pool, the deployment
             that probes, by default probe-shard/probe-shard.
 

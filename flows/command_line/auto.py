@@ -123,7 +123,9 @@ __all__ = ["auto"]
     "--workers", type=click.IntRange(min=1), metavar="N", help="Threads or processes at once.  [default: all cores]"
 )
 @click.option(
-    "--runner", metavar="RUNNER", help="What runs probes: thread, process, dask, ray or pool.  [default: thread]"
+    "--runner",
+    metavar="RUNNER",
+    help="What shares the work: thread, process, dask, ray or pool.  [default: thread]",
 )
 @click.option("--runner-address", metavar="ADDRESS", help="The Dask or Ray cluster, or a pool's deployment.")
 @click.option(

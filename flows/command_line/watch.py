@@ -33,7 +33,7 @@ __all__ = ["watch"]
     "--workers", type=click.IntRange(min=1), metavar="N", help="Threads or processes at once.  [default: all cores]"
 )
 @click.option(
-    "--runner", metavar="RUNNER", help="What runs probes: thread, process, dask, ray or pool.  [default: thread]"
+    "--runner", metavar="RUNNER", help="What shares the work: thread, process, dask, ray or pool.  [default: thread]"
 )
 @click.option("--runner-address", metavar="ADDRESS", help="The Dask or Ray cluster, or a pool's deployment.")
 @click.option("--workspace", metavar="URL", type=click.Path(), help="Where step results are kept.")
