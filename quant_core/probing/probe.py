@@ -34,8 +34,10 @@ Outputs = Sequence[NDArray[np.generic]]
 
 
 def _mean_square(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
-    parts = [(np.asarray(b, np.float64) - np.asarray(a, np.float64)) ** 2 for a, b in zip(wide, narrow, strict=True)]
-    return np.asarray(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1).mean(axis=1))
+    parts = [np.subtract(b, a, dtype=np.float64) for a, b in zip(wide, narrow, strict=True)]
+    flat = [part.reshape(len(part), -1) for part in parts]
+    errors = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+    return np.asarray(np.square(errors, out=errors).mean(axis=1))
 
 
 def _divergence(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
