@@ -51,7 +51,7 @@ def calibrate(
     dataset = open_dataset(data, machine.cache)
     check_inputs(graph, dataset)
     tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
-    return histogram_table(_collect(graph, dataset, tensors, batch_size, machine.workers, providers))
+    return histogram_table(_collect(graph, dataset, tensors, batch_size, machine, providers))
 
 
 def observed_tensors(topology: Topology) -> list[str]:
@@ -66,7 +66,7 @@ def _collect(
     data: Dataset,
     tensors: list[str],
     batch_size: int | None,
-    workers: int,
+    machine: Machine,
     providers: Sequence[str],
 ) -> dict[str, Histogram]:
     scores = softmax_scores(graph)
@@ -76,7 +76,8 @@ def _collect(
     watcher().expects("calibrate", data.count)
     counted: dict[str, Histogram | None] = {}
     of_batch = partial(_batch_histograms, session, looked_at, scores)
-    for batch, found in ordered_map(of_batch, batches(graph, data, batch_size), workers):
+    every = batches(graph, data, batch_size, memory=machine.memory)
+    for batch, found in ordered_map(of_batch, every, machine.workers):
         for name, histogram in found.items():
             counted[name] = together(counted[name], histogram) if name in counted else histogram
         watcher().advanced("calibrate", batch.count)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from quant_core.config import RunConfig
 from quant_core.errors import InputError
+from quant_core.execution.machine import memory_budget
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import check_inputs, check_labels
 from quant_core.model.model_file import read_model
@@ -20,10 +21,11 @@ __all__ = ["check_data", "check_request", "usable_folder"]
 
 
 def check_request(request: Request[RunConfig], cache: Path) -> None:
-    """Raise InputError for a model, data, metric or folder that cannot be used.
+    """Raise InputError for a model, data, metric, folder or memory budget that cannot be used.
 
     Data are unpacked into the cache on the way. The output folder is made last, when all else is well.
     """
+    memory_budget()
     if request.config.target.function:
         load_function(request.config.target.function)
     path = fetch(request.model, usable_folder(cache, "workspace"))

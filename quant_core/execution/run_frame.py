@@ -12,6 +12,7 @@ import pyarrow as pa
 from quant_core.calibration.collect import calibrate
 from quant_core.config import Config, RunConfig
 from quant_core.execution.preflight import check_data, check_request
+from quant_core.execution.progress import watcher
 from quant_core.execution.stages import Stages
 from quant_core.latency import (
     LATENCY,
@@ -23,6 +24,7 @@ from quant_core.latency import (
     processor_name,
     read_device_costs,
 )
+from quant_core.model.inputs import BATCH_BYTES
 from quant_core.model.layers import layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.prepare import is_prepared, prepare, prepared_graph
@@ -66,6 +68,11 @@ def prepared_layers(request: Request[RunConfig], stages: Stages) -> pa.Table:
     """The layer table, once all input has been looked at: unusable data is refused before any work on it."""
     cache = stages.machine.cache
     check_request(request, cache)
+    if request.config.batch_size is None and stages.machine.memory < 2 * BATCH_BYTES:
+        watcher().warned(
+            f"there are {stages.machine.memory >> 20} MiB for each of {stages.machine.workers} workers: batches may be "
+            "smaller than elsewhere, and the last bit of a number another"
+        )
     layers = stages.run(
         "prepare",
         prepare,

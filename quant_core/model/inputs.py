@@ -14,9 +14,11 @@ from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph
 from quant_core.storage.data import Dataset
 
-__all__ = ["LARGEST_BATCH", "Batch", "batches", "check_inputs", "check_labels"]
+__all__ = ["BATCH_BYTES", "LARGEST_BATCH", "Batch", "batches", "check_inputs", "check_labels"]
 
-_BATCH_BYTES = 128 << 20
+BATCH_BYTES = 128 << 20
+"""What the activations of a batch take at most, unless the user says otherwise."""
+
 LARGEST_BATCH = 32
 """Samples a forward pass takes at once, unless they need too much memory or the user says otherwise."""
 
@@ -86,23 +88,32 @@ def fixed_batch(graph: FloatGraph) -> int | None:
     return next((dim for dim in firsts if dim is not None), None)
 
 
-def default_batch(graph: FloatGraph) -> int:
+def default_batch(graph: FloatGraph, memory: int | None = None) -> int:
     """As many samples as keep all activations of a batch within about 128 MiB, 32 at the most.
 
-    It depends on the model alone: another batch may add up in another order, and results are to be the same on a
-    machine with more memory. Larger batches are slower, for their activations leave the processor's cache.
+    Unless half of a thread's `memory` is less than that, it depends on the model alone: another batch may add up in
+    another order, and results are to be the same on a machine with more memory. Larger batches are slower, for their
+    activations leave the processor's cache.
     """
+    most = BATCH_BYTES if memory is None else min(BATCH_BYTES, memory // 2)
     shapes = (graph.shape(name) or () for node in graph.nodes for name in node.output if name)
     elements = sum(math.prod(dim or 1 for dim in shape) for shape in shapes)
-    return min(max(_BATCH_BYTES // max(4 * elements, 1), 1), LARGEST_BATCH)
+    return min(max(most // max(4 * elements, 1), 1), LARGEST_BATCH)
 
 
 def batches(
-    graph: FloatGraph, data: Dataset, size: int | None = None, rows: NDArray[np.intp] | None = None
+    graph: FloatGraph,
+    data: Dataset,
+    size: int | None = None,
+    rows: NDArray[np.intp] | None = None,
+    memory: int | None = None,
 ) -> Iterator[Batch]:
-    """The samples `rows` (all) in batches of `size` (what suits memory), or of what the model is fixed to."""
+    """The samples `rows` (all) in batches of `size` (the default), or of what the model is fixed to.
+
+    `memory` is what a thread may fill (see `default_batch`).
+    """
     fixed = fixed_batch(graph)
-    step, rows = fixed or size or default_batch(graph), np.arange(data.count) if rows is None else rows
+    step, rows = fixed or size or default_batch(graph, memory), np.arange(data.count) if rows is None else rows
     for first in range(0, len(rows), step):
         part = rows[first : first + step]
         feeds = data.batch(part)

@@ -58,8 +58,9 @@ class _Step:
 class _Part:
     """A block's session, opened by whichever thread first runs it."""
 
-    def __init__(self, outputs: tuple[str, ...], open_session: Callable[[], Session]) -> None:
+    def __init__(self, outputs: tuple[str, ...], weight_bytes: int, open_session: Callable[[], Session]) -> None:
         self.outputs = outputs
+        self.weight_bytes = weight_bytes
         self._open = open_session
         self._opened: Session | None = None
         self._lock = Lock()
@@ -68,6 +69,11 @@ class _Part:
         with self._lock:
             session = self._opened = self._opened or self._open()
         return session.run_values(values, outputs)
+
+    def close(self) -> None:
+        """Let go of the session; it is opened again when it is needed again."""
+        with self._lock:
+            self._opened = None
 
 
 class IncrementalModel:
@@ -125,14 +131,15 @@ class IncrementalModel:
         self._variants = [
             [(self._part(step.block, wanted[step.block], kept), step.outputs) for step in steps] for steps in variants
         ]
-        self.weight_bytes = sum(self._weight_bytes(node) for block, _ in kept for node in block.nodes)
+        self.weight_bytes = sum(part.weight_bytes for part in kept.values())
         """Of the constants of all sessions, once they are open."""
 
     def _part(self, block: _Block, exported: set[str], kept: dict[tuple[_Block, tuple[str, ...]], _Part]) -> _Part:
         outputs = tuple(name for name in block.writes if name in exported)
         if (block, outputs) not in kept:
             arguments = self._graph, block.nodes, outputs, self._writer.constants, self._numerics
-            kept[block, outputs] = _Part(outputs, partial(open_nodes, *arguments))
+            size = sum(map(self._weight_bytes, block.nodes))
+            kept[block, outputs] = _Part(outputs, size, partial(open_nodes, *arguments))
         return kept[block, outputs]
 
     def _needed(self, blocks: Sequence[_Block], changed: Sequence[_Block]) -> list[_Block]:
@@ -145,18 +152,41 @@ class IncrementalModel:
                 wanted |= block.reads
         return needed[::-1]
 
-    def run(self, feeds: Mapping[str, NDArray[np.generic]], first: int = 0) -> Iterator[dict[str, NDArray[np.generic]]]:
-        """The model's outputs on one batch: the wide model's, then each variant's from `first` on, and round.
+    def groups(self, weight_bytes: int) -> list[list[int]]:
+        """Numbers of the variants in groups of which each, with the baseline, has at most that much in its sessions.
 
-        Threads that begin at different variants open different sessions, instead of waiting for each other.
+        One variant is a group, however much it has.
         """
+        found: list[list[int]] = []
+        open_parts: set[_Part] = set()
+        for number in range(len(self._variants)):
+            parts = self._parts(number)
+            if not found or sum(part.weight_bytes for part in open_parts | parts) > weight_bytes:
+                found.append([])
+                open_parts = set(self._base)
+            found[-1].append(number)
+            open_parts |= parts
+        return found
+
+    def _parts(self, variant: int) -> set[_Part]:
+        return {part for part, _ in self._variants[variant]}
+
+    def close(self, variants: Sequence[int]) -> None:
+        """Close the sessions that the variants have open and the baseline has not."""
+        for part in set().union(*map(self._parts, variants)).difference(self._base):
+            part.close()
+
+    def run(
+        self, feeds: Mapping[str, NDArray[np.generic]], variants: Sequence[int] | None = None
+    ) -> Iterator[dict[str, NDArray[np.generic]]]:
+        """The model's outputs on one batch: the wide model's, then those of the variants (all), in the order given."""
         base: Values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
         for part in self._base:
             base.update(part.run(base))
         yield self._outputs(base)
-        for steps in [*self._variants[first:], *self._variants[:first]]:
+        for number in range(len(self._variants)) if variants is None else variants:
             values = dict(base)
-            for part, outputs in steps:
+            for part, outputs in self._variants[number]:
                 values.update(part.run(values, outputs))
             yield self._outputs(values)
 

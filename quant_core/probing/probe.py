@@ -125,10 +125,17 @@ def layer_sensitivity(
     floats = None if baseline is None else reference_arrays(baseline)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
     seconds = np.zeros(len(shard))
-    first = int(len(shard) * (start * GOLDEN % 1))
-    for batch in batches(quantizer.graph, dataset, batch_size, visited(dataset.count, start, stop)):
-        reference = None if floats is None else [floats[name][batch.rows] for name in names]
-        _probe_batch(model, batch, names, LOSSES[loss], reference, first, losses, seconds)
+    rows = visited(dataset.count, start, stop)
+    groups = model.groups(machine.memory // 2 // _COPIES)
+    for group in groups:
+        # Threads that begin at different variants open different sessions, instead of waiting for each other.
+        first = int(len(group) * (start * GOLDEN % 1))
+        order = [*group[first:], *group[:first]]
+        for batch in batches(quantizer.graph, dataset, batch_size, rows, machine.memory):
+            reference = None if floats is None else [floats[name][batch.rows] for name in names]
+            _probe_batch(model, batch, names, LOSSES[loss], reference, order, losses, seconds)
+        if len(groups) > 1:
+            model.close(group)
     columns = {
         "layer": list(shard),
         "precision": [precision] * len(shard),
@@ -137,6 +144,9 @@ def layer_sensitivity(
     }
     return pa.Table.from_pydict(columns, schema=PROBES)
 
+
+_COPIES = 2
+"""Of the weights in a session: as they are given, and as its kernels want them."""
 
 _KEPT_BYTES = 256 << 20
 """Weights in the sessions of a shard beyond which they are closed once nobody runs them."""
@@ -188,14 +198,14 @@ def _probe_batch(
     names: Sequence[str],
     loss: Callable[[Outputs, Outputs], NDArray[np.float64]],
     reference: Outputs | None,
-    variant: int,
+    variants: Sequence[int],
     losses: Sequence[list[NDArray[np.float64]]],
     seconds: NDArray[np.float64],
 ) -> None:
-    runs = model.run(batch.feeds, variant)
+    runs = model.run(batch.feeds, variants)
     wide = next(runs)
     against = reference or [per_sample(wide[name], name, batch) for name in names]
-    for number in [*range(variant, len(losses)), *range(variant)]:
+    for number in variants:
         began = perf_counter()
         found = next(runs)
         losses[number].append(loss(against, [per_sample(found[name], name, batch) for name in names]))

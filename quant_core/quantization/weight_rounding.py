@@ -84,7 +84,7 @@ def rounded_weights(
     # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
     with _ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
         for group in _groups(wanted):
-            inputs = _collected(graph, dataset, group, batch_size, machine.workers)
+            inputs = _collected(graph, dataset, group, batch_size, machine)
             pairs = zip(group, inputs, strict=True)
             for name, weight in ordered_map(partial(_chosen, graph, dtype, config), pairs, machine.workers):
                 chosen[name] = weight
@@ -108,14 +108,14 @@ def _groups(unfolded: Sequence[Unfolding]) -> Iterator[list[Unfolding]]:
 
 
 def _collected(
-    graph: FloatGraph, data: Dataset, group: Sequence[Unfolding], batch_size: int | None, workers: int
+    graph: FloatGraph, data: Dataset, group: Sequence[Unfolding], batch_size: int | None, machine: Machine
 ) -> list[_Inputs]:
     read = dict.fromkeys(graph.nodes[index].input[0] for unfolding in group for index in unfolding.layer.nodes)
     computed = [name for name in read if name not in graph.inputs]
     session = open_nodes(graph, _nodes_for(graph, computed), computed, {}) if computed else None
     summed: list[_Inputs] | None = None
     of_batch = partial(_of_batch, graph, session, group, data.count)
-    for found in ordered_map(of_batch, batches(graph, data, batch_size), workers):
+    for found in ordered_map(of_batch, batches(graph, data, batch_size, memory=machine.memory), machine.workers):
         summed = found if summed is None else [one + other for one, other in zip(summed, found, strict=True)]
     assert summed is not None  # data sets are never empty
     return summed

@@ -70,7 +70,7 @@ def float_outputs(
     numerics = Numerics.SHIPPED if graph.is_large else Numerics.FAST
     session = open_file(fetch(model, machine.cache), numerics)
     rows = np.arange(dataset.count)
-    parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "baseline")]
+    parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine, "baseline")]
     whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
     for name, array in whole.items():
         if not array.size:
@@ -203,7 +203,7 @@ def _score(
     names = tuple(baseline.column_names)
     reference = reference_arrays(baseline)
     terms, kept = [], []
-    for batch, found in _run(session, graph, dataset, rows, names, batch_size, machine.workers, "evaluate"):
+    for batch, found in _run(session, graph, dataset, rows, names, batch_size, machine, "evaluate"):
         labels = None if dataset.labels is None else dataset.labels[batch.rows]
         terms.append(sample_terms([reference[name][batch.rows] for name in names], list(found.values()), labels))
         if function is not None:
@@ -230,7 +230,7 @@ def _run(
     rows: NDArray[np.intp],
     names: Sequence[str],
     batch_size: int | None,
-    workers: int,
+    machine: Machine,
     stage: str,
 ) -> list[tuple[Batch, Outputs]]:
     """Each batch with the named outputs, rows that only fill up a fixed batch cut off."""
@@ -241,7 +241,7 @@ def _run(
         watcher().advanced(stage, batch.count)
         return batch, {name: per_sample(found[name], name, batch) for name in names}
 
-    return list(ordered_map(outputs_of, batches(graph, data, batch_size, rows), workers))
+    return list(ordered_map(outputs_of, batches(graph, data, batch_size, rows, machine.memory), machine.workers))
 
 
 def per_sample(array: NDArray[np.generic], name: str, batch: Batch) -> NDArray[np.generic]:

@@ -237,6 +237,12 @@ def test_a_metric_that_fails_is_one_line_and_exit_code_2(auto, here, monkeypatch
 # --- what else may happen ------------------------------------------------------------------------------------------
 
 
+def test_a_memory_budget_that_is_no_size_is_one_line_and_exit_code_2(auto, here, monkeypatch):
+    monkeypatch.setenv("NARROWCAST_MEMORY", "lots")
+    code, _, errors = auto()
+    assert (code, errors) == (2, "narrowcast: NARROWCAST_MEMORY is 'lots'; it must be a size, such as 2GiB or 500MB\n")
+
+
 def test_a_target_met_is_exit_code_0_and_silent_on_standard_error(auto, here):
     code, output, errors = auto(wide="a16w16", max_l2="0.005", holdout="holdout.npz")
     assert (code, errors) == (0, "")

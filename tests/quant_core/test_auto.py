@@ -146,6 +146,24 @@ def test_threads_change_nothing(chain, tmp_path):
         assert (found[0].folder / name).read_bytes() == (found[1].folder / name).read_bytes()
 
 
+def test_a_run_with_little_memory_says_that_its_batches_may_be_smaller(chain, tmp_path, monkeypatch):
+    class Heard(Watcher):
+        def __init__(self):
+            self.warnings = []
+
+        def warned(self, message):
+            self.warnings.append(message)
+
+    quiet, told = Heard(), Heard()
+    with watched_by(quiet):
+        plenty = run(chain, tmp_path)
+    monkeypatch.setenv("NARROWCAST_MEMORY", "1MiB")
+    with watched_by(told):
+        little = run(chain, tmp_path, name="little")
+    assert not quiet.warnings and len(told.warnings) == 1 and "batches may be smaller" in told.warnings[0]
+    assert little.plan == plenty.plan
+
+
 def test_a_plan_scored_in_shards_scores_the_same(chain, tmp_path, monkeypatch):
     whole = run(chain, tmp_path, config(samples="all"))
     monkeypatch.setattr(sampling, "SAMPLES_A_SHARD", 3)

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from quant_core.execution.machine import Machine, available_cores, default_workspace
+from quant_core.errors import InputError
+from quant_core.execution import machine
+from quant_core.execution.machine import Machine, available_cores, default_workspace, memory_budget
 
 
 @pytest.fixture
@@ -56,6 +58,44 @@ def test_default_workspace(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert default_workspace() == expected
+
+
+@pytest.mark.parametrize(
+    ("installed", "group", "given", "expected"),
+    [
+        pytest.param(16, None, None, 4 << 30, id="a quarter of the machine"),
+        pytest.param(16, "max\n", None, 4 << 30, id="a group without a limit"),
+        pytest.param(16, f"{8 << 30}\n", None, 2 << 30, id="a quarter of the group's limit"),
+        pytest.param(16, f"{8 << 30}\n", "3GiB", 3 << 30, id="what the user says"),
+        pytest.param(16, None, "500MB", 500_000_000, id="in megabytes"),
+    ],
+)
+def test_memory_budget(monkeypatch, installed, group, given, expected):
+    def read(path):
+        assert str(path) == "/sys/fs/cgroup/memory.max"
+        if group is None:
+            raise FileNotFoundError
+        return group
+
+    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": installed << 18, "SC_PAGE_SIZE": 4096}.get, raising=False)
+    monkeypatch.delenv("NARROWCAST_MEMORY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("NARROWCAST_MEMORY", given)
+    assert memory_budget() == expected
+
+
+@pytest.mark.parametrize("given", ["lots", "", "0", "-2GiB"])
+def test_a_memory_budget_that_is_no_size_is_refused(monkeypatch, given):
+    monkeypatch.setenv("NARROWCAST_MEMORY", given)
+    with pytest.raises(InputError, match=f"NARROWCAST_MEMORY is '{given}'; it must be a size, such as 2GiB"):
+        memory_budget()
+
+
+def test_threads_have_equal_parts_of_the_memory(monkeypatch, tmp_path):
+    monkeypatch.setenv("NARROWCAST_MEMORY", "8GiB")
+    monkeypatch.setattr(machine, "available_cores", lambda: 4)
+    assert [Machine(tmp_path, workers).memory for workers in (1, 4, 8)] == [2 << 30, 2 << 30, 1 << 30]
 
 
 def test_a_machine_computes_on_one_thread_unless_told(tmp_path):

@@ -132,3 +132,10 @@ def test_fixed_batch(tmp_path):
 def test_the_default_batch_is_smaller_for_a_larger_model(width, expected, tmp_path):
     body = f"(float[N,{width}] x) => (float[N,{width}] y) {{ y = Relu(x) }}"
     assert default_batch(graph(body, tmp_path)) == expected
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(1 << 40, 8), (256 << 20, 8), (128 << 20, 4), (1, 1)])
+def test_the_default_batch_is_smaller_where_memory_is_short(memory, expected, tmp_path):
+    width = 4 << 20
+    body = f"(float[N,{width}] x) => (float[N,{width}] y) {{ y = Relu(x) }}"
+    assert default_batch(graph(body, tmp_path), memory) == expected

@@ -112,6 +112,23 @@ def test_batches_do_not_leave_anything_behind(workbench):
     assert all(same(one, other) for one, other in zip(first, model.run(made.feeds), strict=True))
 
 
+def test_sessions_that_memory_does_not_suffice_for_are_opened_in_groups(workbench):
+    made = workbench("residual")
+    model = IncrementalModel(made.quantizer, made.wide, [made.plan(name) for name in made.names])
+    everything = list(range(len(made.names)))
+    assert model.groups(model.weight_bytes) == [everything]
+    assert model.groups(0) == [[number] for number in everything]
+    between = model.groups(model.weight_bytes * 3 // 4)
+    assert 1 < len(between) < len(everything) and [number for group in between for number in group] == everything
+    wide, *whole = model.run(made.feeds)
+    for group in between:
+        again, *found = model.run(made.feeds, group)
+        assert same(again, wide) and all(same(one, whole[number]) for one, number in zip(found, group, strict=True))
+        model.close(group)
+        assert not any(part._opened for part in set().union(*map(model._parts, group)).difference(model._base))
+    assert all(part._opened for part in model._base)
+
+
 def test_a_variant_writes_no_more_than_is_read_of_it(tmp_path):
     """The wide model hands out what each of its layers reads; a tensor handed out is a tensor reordered."""
     steps = " ".join(f"[l{i}] x{i + 1} = MatMul(x{i}, w{i})" for i in range(9))

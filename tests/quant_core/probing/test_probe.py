@@ -96,6 +96,16 @@ def shard(workbench, monkeypatch):
     return probed
 
 
+def test_little_memory_opens_fewer_sessions_at_once_and_changes_no_loss(shard, monkeypatch):
+    closed = []
+    monkeypatch.setattr(IncrementalModel, "close", lambda self, variants: closed.append(variants))
+    whole = shard(0, 16)
+    assert not closed
+    monkeypatch.setenv("NARROWCAST_MEMORY", "1")
+    assert shard(0, 16) == whole
+    assert closed == [[number] for number in range(len(whole))]
+
+
 def test_tasks_on_other_samples_share_the_sessions(shard, monkeypatch):
     opened, original = [], incremental.open_nodes
     monkeypatch.setattr(incremental, "open_nodes", lambda *given: opened.append(given) or original(*given))
