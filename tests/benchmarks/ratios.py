@@ -160,13 +160,18 @@ def chain_of(layers: int, channels: int = 8, size: int = 16) -> onnx.ModelProto:
     )
 
 
+CHAIN_SAMPLES = 256
+"""Enough that opening a session a probe, which no suffix explains, is not what is measured."""
+
+
 def chains(options: argparse.Namespace, folder: Path) -> None:
     """Seconds of each stage by the number of layers, and of a layer's probe by the layers that follow it."""
     for count in options.layers:
         place = folder / str(count)
         place.mkdir()
         onnx.save(chain_of(count), place / "chain.onnx")
-        np.savez(place / "data.npz", x=np.random.default_rng(1).standard_normal((64, 8, 16, 16), np.float32))
+        shape = (CHAIN_SAMPLES, 8, 16, 16)
+        np.savez(place / "data.npz", x=np.random.default_rng(1).standard_normal(shape, np.float32))
         request = str(place / "chain.onnx"), str(place / "data.npz")
 
         def searched(limit: float, output: Path, request: tuple[str, str] = request) -> Outcome:
@@ -180,7 +185,7 @@ def chains(options: argparse.Namespace, folder: Path) -> None:
         seconds, tried = made.manifest["seconds"], made.manifest["work"]["evaluations"]
         suffixes = count * (count + 1) / 2
         stages = ", ".join(f"{name} {1000 * took / count:.2f}" for name, took in seconds.items() if name != "probe")
-        probe = 1e6 * seconds.get("probe", float("nan")) / (64 * suffixes)
+        probe = 1e6 * seconds.get("probe", float("nan")) / (CHAIN_SAMPLES * suffixes)
         print(
             f"{count} layers: probes {probe:.2f} us a layer of a suffix and sample; ms a layer: {stages} ({tried} tried)"
         )
