@@ -10,7 +10,7 @@ from quant_core.config import Target
 from quant_core.probing.sampling import visited
 from quant_core.scoring.confidence import bounds
 from quant_core.scoring.metrics import METRICS
-from quant_core.scoring.sequential import evaluation_rounds, project
+from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
 from quant_core.storage.tables import SCORES
 
 
@@ -41,6 +41,13 @@ def scores(l2, top1=None, float_top1=None):
 
 def seen(table, count):
     return table.take(visited(table.num_rows, 0, count))
+
+
+@pytest.mark.parametrize(("start", "stops"), [(0, [7, 20]), (7, [11, 20]), (7, [20])], ids=str)
+def test_parts_of_a_round_are_joined_in_the_order_of_the_data(start, stops):
+    whole = scores(np.arange(20.0))
+    parts = [whole.take(visited(20, first, last)) for first, last in zip([start, *stops], stops, strict=False)]
+    assert in_data_order(parts, stops, 20, start) == whole.take(visited(20, start, 20))
 
 
 def random_scores(seed):
