@@ -6,19 +6,19 @@ from typing import Any
 
 from prefect import flow
 
-from flows.artifacts import probing_shown, publish
-from flows.flow_runs import named_after_the_job, tag
 from flows.request import request_for
-from flows.run_events import facts_of, failure_told, tell
-from quant_core.auto import run
+from flows.ui.artifacts import probing_shown, publish
+from flows.ui.flow_runs import named_after_the_job, tag
+from flows.ui.run_events import facts_of, failure_told, tell
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import TargetError
 from quant_core.execution.machine import available_cores
+from quant_core.pipeline.auto import run
+from quant_core.pipeline.study import Request
 from quant_core.results.outcome import Outcome
-from quant_core.search.trials import Request
-from tasks.prefect_stages import PrefectStages
-from tasks.runner import Runner, RunnerKind
-from tasks.workspace import Workspace
+from tasks.cache.workspace import Workspace
+from tasks.executors.choice import Runner, RunnerKind
+from tasks.prefect_runner import PrefectStages
 
 __all__ = ["auto_mixed_precision", "quantized"]
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from prefect import flow
 
-from flows.artifacts import publish
-from flows.flow_runs import named_after_the_model, tag
 from flows.request import request_for
+from flows.ui.artifacts import publish
+from flows.ui.flow_runs import named_after_the_model, tag
 from quant_core.config import LayerWiseConfig, validated
 from quant_core.execution.machine import available_cores
-from quant_core.layer_wise import run, written_plan
-from tasks.prefect_stages import PrefectStages
-from tasks.workspace import Workspace
+from quant_core.pipeline.layer_wise import run, written_plan
+from tasks.cache.workspace import Workspace
+from tasks.prefect_runner import PrefectStages
 
 __all__ = ["layer_wise"]
 

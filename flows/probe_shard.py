@@ -11,15 +11,15 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from quant_core.errors import InputError, NarrowcastError
-from quant_core.execution.stages import StageFunction
+from quant_core.execution.runner import StageFunction
 from quant_core.probing.probe import layer_sensitivity
 from quant_core.scoring.evaluation import evaluate_plan
-from tasks.plain_arguments import restored
-from tasks.pool import REFUSED
-from tasks.prefect_stages import PrefectStages
-from tasks.pulse import pulsing
-from tasks.step_key import step_key
-from tasks.workspace import Workspace
+from tasks.cache.keys import step_key
+from tasks.cache.workspace import Workspace
+from tasks.executors.heartbeat import pulsing
+from tasks.executors.plain_arguments import restored
+from tasks.executors.pool import REFUSED
+from tasks.prefect_runner import PrefectStages
 
 __all__ = ["probe_shard"]
 

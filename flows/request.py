@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quant_core.config import Config
 from quant_core.model.model_file import refer_model
+from quant_core.pipeline.study import Request
 from quant_core.results.output_place import OutputPlace
-from quant_core.search.trials import Request
 from quant_core.storage.references import refer
 
 __all__ = ["request_for"]

@@ -9,23 +9,23 @@ from typing import Any
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from flows.artifacts import publish_looks
 from flows.auto_mixed_precision import quantized
-from flows.flow_runs import named_after_the_folder, named_after_the_watched, tag
-from flows.known_digests import KnownDigests
-from flows.looks import Look, WatchError, looks_at
-from flows.watched_folder import Job, WatchedFolder
+from flows.ui.artifacts import publish_looks
+from flows.ui.flow_runs import named_after_the_folder, named_after_the_watched, tag
+from flows.watch.digest_cache import KnownDigests
+from flows.watch.scan import Look, WatchError, looks_at
+from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
-from quant_core.execution.preflight import usable_folder
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
+from quant_core.pipeline.preflight import usable_folder
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.references import Reference
+from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.store import Store
-from quant_core.storage.unfinished import scratch_folder
-from quant_core.storage.urls import shown
-from tasks.runner import Runner, RunnerKind
-from tasks.workspace import Workspace
+from quant_core.urls import shown
+from tasks.cache.workspace import Workspace
+from tasks.executors.choice import Runner, RunnerKind
 
 __all__ = ["check_places", "watch_models"]
 

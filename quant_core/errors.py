@@ -1,6 +1,6 @@
 """The ways a run can end that are the user's to mend."""
 
-from quant_core.storage.urls import shown
+from quant_core.urls import shown
 
 __all__ = ["IncompleteError", "InputError", "NarrowcastError", "OutageError", "TargetError", "UnsupportedError"]
 

@@ -1,7 +1,7 @@
 """Outputs of the float model."""
 
 from quant_core.scoring.evaluation import float_outputs
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["baseline"]
 

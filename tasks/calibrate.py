@@ -1,7 +1,7 @@
 """Histograms of the float model's tensors."""
 
 from quant_core.calibration.collect import calibrate as tensor_histograms
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["calibrate"]
 

@@ -11,18 +11,18 @@ from typing import cast
 import pyarrow as pa
 
 from quant_core.assignments.assignment import Assignment
-from quant_core.auto import run as run_auto
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, RunConfig
 from quant_core.errors import TargetError
-from quant_core.execution.forecast import Forecast, forecast
-from quant_core.execution.stages import Call, Stages
-from quant_core.layer_wise import run as run_layer_wise
+from quant_core.execution.runner import Call, Stages
+from quant_core.pipeline.auto import run as run_auto
+from quant_core.pipeline.forecast import Forecast, forecast
+from quant_core.pipeline.layer_wise import run as run_layer_wise
+from quant_core.pipeline.study import Request
 from quant_core.results.output_place import OutputPlace
-from quant_core.search.trials import Request
 from quant_core.storage.tables import from_ipc
-from tasks.prefect_stages import TASKS
-from tasks.step_key import step_key
-from tasks.workspace import Workspace
+from tasks.cache.keys import step_key
+from tasks.cache.workspace import Workspace
+from tasks.prefect_runner import TASKS
 
 __all__ = ["DryRun", "dry_run"]
 

@@ -1,7 +1,7 @@
 """Score of one plan: the wide model, and each step of the search."""
 
 from quant_core.scoring.evaluation import evaluate_plan
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["evaluate"]
 

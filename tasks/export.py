@@ -1,7 +1,7 @@
 """The quantized model file of a plan."""
 
 from quant_core.quantization.export import export as quantized_file
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["export"]
 

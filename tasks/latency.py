@@ -1,7 +1,7 @@
 """Times the layers of a model."""
 
 from quant_core.latency import layer_times
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["latency"]
 

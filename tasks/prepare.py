@@ -1,7 +1,7 @@
 """Make the float model ready and list its layers."""
 
 from quant_core.model.prepare import prepare as prepare_model
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["prepare"]
 

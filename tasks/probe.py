@@ -1,7 +1,7 @@
 """Loss of each layer of a shard when it alone is narrowed."""
 
 from quant_core.probing.probe import layer_sensitivity
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["probe"]
 

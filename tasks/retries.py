@@ -1,6 +1,6 @@
 """Which failures of a step are tried again, and when.
 
-A store that fails is asked again where it is asked (`quant_core.storage.outages`), and a step whose process died is
+A store that fails is asked again where it is asked (`quant_core.storage.retry`), and a step whose process died is
 begun again by the fleet that lost it. What is left is input and output that failed otherwise: a network file system,
 say.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quant_core.model.inputs import LARGEST_BATCH
-from quant_core.storage.outages import may_pass
+from quant_core.storage.retry import may_pass
 
 __all__ = ["ATTEMPTS", "can_pass", "is_worth_another_try", "smaller_batches"]
 

@@ -1,7 +1,7 @@
 """Chooses weights with the calibration data in view."""
 
 from quant_core.quantization.weight_rounding import rounded_weights
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["round_weights"]
 

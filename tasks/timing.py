@@ -1,7 +1,7 @@
 """Times model files."""
 
 from quant_core.latency import model_times
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["timing"]
 

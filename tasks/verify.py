@@ -1,7 +1,7 @@
 """Score of the model file as it is shipped."""
 
 from quant_core.scoring.evaluation import score_file
-from tasks.stage_task import stage_task
+from tasks.stages import stage_task
 
 __all__ = ["verify"]
 

@@ -20,7 +20,9 @@ from pathlib import Path
 _ROOT = Path(__file__).parents[1]
 
 _TESTS = [
-    *(f"tests/quant_core/quantization/test_{name}.py" for name in ("numerics", "edges", "quantizer", "qdq")),
+    "tests/quant_core/test_numerics.py",
+    "tests/quant_core/model/test_topology.py",
+    *(f"tests/quant_core/quantization/test_{name}.py" for name in ("quantizer", "qdq")),
     *(f"tests/quant_core/calibration/test_{name}.py" for name in ("histogram", "ranges", "range_methods")),
     "tests/quant_core/model/test_layers.py",
     "tests/quant_core/test_types.py",
@@ -46,34 +48,32 @@ class Mutation:
 MUTATIONS = [
     Mutation(
         "truncate instead of round",
-        "quantization/numerics.py",
+        "numerics.py",
         "np.rint(codes, out=codes)",
         "np.trunc(codes, out=codes)",
     ),
     Mutation(
         "halves up instead of to even",
-        "quantization/numerics.py",
+        "numerics.py",
         "np.rint(codes, out=codes)",
         "np.floor(codes + 0.5, out=codes)",
     ),
     Mutation(
         "wrap around instead of saturate",
-        "quantization/numerics.py",
+        "numerics.py",
         "np.clip(codes, smallest, largest, out=codes)",
         "codes.astype(np.int64)",
     ),
     Mutation(
         "symmetric scale over 128",
-        "quantization/numerics.py",
+        "numerics.py",
         "np.maximum(-low, high) / largest)",
         "np.maximum(-low, high) / -smallest)",
     ),
-    Mutation(
-        "zero point rounded down", "quantization/numerics.py", "np.rint(smallest - low", "np.floor(smallest - low"
-    ),
+    Mutation("zero point rounded down", "numerics.py", "np.rint(smallest - low", "np.floor(smallest - low"),
     Mutation(
         "a range that does not hold zero",
-        "quantization/numerics.py",
+        "numerics.py",
         "np.minimum(np.asarray(low, np.float64), 0)",
         "np.asarray(low, np.float64)",
     ),
@@ -99,7 +99,7 @@ MUTATIONS = [
         "return Weight(quantize(values, qparams, axis), qparams, axis)",
         """
         if precision != self.config.wide:
-            from quant_core.quantization.numerics import dequantize
+            from quant_core.numerics import dequantize
             wide = self.weight(layer.name, self.config.wide)
             values = dequantize(wide.codes, wide.qparams, wide.axis)
         return Weight(quantize(values, qparams, axis), qparams, axis)""",
@@ -140,26 +140,26 @@ MUTATIONS = [
     ),
     Mutation(
         "a tensor is narrow where one reader is",
-        "quantization/edges.py",
+        "model/topology.py",
         "carried = kinds.pop() if len(kinds) == 1 and not dual else wide",
         "carried = min(kinds, key=lambda kind: kind.bits)",
     ),
-    Mutation("an output of the model is narrow", "quantization/edges.py", "if name in graph.outputs:", "if False:"),
+    Mutation("an output of the model is narrow", "model/topology.py", "if name in graph.outputs:", "if False:"),
     Mutation(
         "second operand of a product stays wide",
-        "quantization/edges.py",
+        "model/topology.py",
         "range(2 if role is Role.LAYER",
         "range(1 if role is Role.LAYER",
     ),
     Mutation(
         "a computation follows the layer before it",
-        "quantization/edges.py",
+        "model/topology.py",
         "return wide if wanted is None else wanted.activations",
         "return min(precisions.values(), key=lambda one: one.activations.bits).activations",
     ),
     Mutation(
         "a mover moves wide values",
-        "quantization/edges.py",
+        "model/topology.py",
         "return carried.pop() if len(carried) == 1 else wide",
         "return wide",
     ),

@@ -9,8 +9,8 @@ import click
 
 from flows.command_line.completion import choices_of
 from flows.command_line.grouped_help import GroupedCommand
-from flows.command_line.options import REQUIRED, options_from_file, run_options
 from flows.command_line.run import quantize
+from flows.options.run_options import REQUIRED, options_from_file, run_options
 
 if TYPE_CHECKING:
     from quant_core.config import MixedPrecisionConfig

@@ -27,7 +27,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))
     else:
-        from flows.comparison_tables import print_comparison
-        from flows.terminal import console
+        from flows.command_line.comparison_tables import print_comparison
+        from flows.command_line.terminal import console
 
         print_comparison(console(), found)

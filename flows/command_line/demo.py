@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from flows.command_line.options import INPUTS, configuration
 from flows.command_line.run import quantize
+from flows.options.run_options import INPUTS, configuration
 
 __all__ = ["demo"]
 
@@ -30,7 +30,7 @@ def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) ->
     """
     from flows.demo import DEMO_OPTIONS, write_example
     from flows.temporary_server import prefect_server
-    from quant_core.execution.preflight import usable_folder
+    from quant_core.pipeline.preflight import usable_folder
 
     with prefect_server() as serving:
         paths = write_example(usable_folder(Path(out), "output folder"))

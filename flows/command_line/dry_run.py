@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from flows.progress_lines import duration
+from flows.command_line.progress_lines import duration
 from flows.request import request_for
 from quant_core.config import RunConfig
 from quant_core.execution.machine import available_cores
-from quant_core.layer_wise import written_plan
+from quant_core.pipeline.layer_wise import written_plan
+from tasks.cache.workspace import Workspace
 from tasks.dry_run import DryRun, dry_run
-from tasks.workspace import Workspace
 
 __all__ = ["print_dry_run"]
 

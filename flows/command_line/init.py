@@ -24,7 +24,7 @@ def init(model: str | None, schema: bool, **places: str | None) -> None:
     narrowcast auto --config quant.yaml
     narrowcast init --schema > narrowcast.schema.json
     """
-    from flows.command_line.option_template import option_schema, option_template
+    from flows.options.template import option_schema, option_template
 
     if schema:
         click.echo(json.dumps(option_schema(), indent=2))

@@ -19,12 +19,12 @@ def inspect(model: str, as_json: bool) -> None:
     narrowcast inspect model.onnx
     narrowcast inspect model.onnx --json | jq '.layers | sort_by(-.macs) | .[:5]'
     """
-    from quant_core.model.inspection import inspect_model
+    from quant_core.pipeline.inspection import inspect_model
 
     found = inspect_model(model)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        from flows.terminal import console, print_inspection
+        from flows.command_line.terminal import console, print_inspection
 
         print_inspection(console(), found)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.command_line.options import options_from_file, run_options
 from flows.command_line.run import quantize
+from flows.options.run_options import options_from_file, run_options
 
 if TYPE_CHECKING:
     from quant_core.config import LayerWiseConfig

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from flows.command_line.options import LIMITS
+from flows.options.run_options import LIMITS
 
 __all__ = ["pick"]
 
@@ -59,10 +59,10 @@ def pick(
         raise click.UsageError("--metric says what is best within a budget alone; a target names its own")
     from quant_core.errors import TargetError
     from quant_core.execution.machine import Machine, available_cores
-    from quant_core.pick import pick as picked
+    from quant_core.pipeline.pick import pick as picked
     from quant_core.results.outcome import open_outcome
     from quant_core.results.output_place import OutputPlace
-    from tasks.workspace import Workspace
+    from tasks.cache.workspace import Workspace
 
     place = Workspace.at(workspace)
     place.check()

@@ -9,21 +9,21 @@ import click
 if TYPE_CHECKING:
     from flows.temporary_server import Serving
     from quant_core.config import RunConfig
-    from quant_core.results.output import Outcome
+    from quant_core.pipeline.output import Outcome
 
 __all__ = ["quantize"]
 
 
 def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: Serving) -> int:
     """Run the flow and show what comes of it; the exit code."""
+    from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from flows.request import request_for
-    from flows.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from quant_core.errors import TargetError
-    from quant_core.execution.preflight import check_request
     from quant_core.execution.progress import watched_by
+    from quant_core.pipeline.preflight import check_request
     from quant_core.report.verdict import is_met
     from quant_core.results.manifest_file import manifest_json
-    from tasks.workspace import Workspace
+    from tasks.cache.workspace import Workspace
 
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flows.looks import Look
+    from flows.watch.scan import Look
 
 __all__ = ["watch"]
 
@@ -52,9 +52,9 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
     One look, unless --every is given; schedules are Prefect's part (deployments/README.md). Exit code 0: nothing is
     left to do, 1: a bug or an outage with one of the models, 2: bad input of one, 3: one misses its target.
     """
-    from flows.command_line.options import check_kinds
+    from flows.command_line.terminal import NoteWatcher, WarningWatcher
+    from flows.options.run_options import check_kinds
     from flows.temporary_server import prefect_server
-    from flows.terminal import NoteWatcher, WarningWatcher
     from quant_core.execution.progress import watched_by
 
     given["runner"] = given["runner"] or "thread"
@@ -75,7 +75,7 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
 
 def _look(given: dict[str, Any], as_json: bool) -> int:
     """Look once; the exit code."""
-    from flows.looks import WatchError
+    from flows.watch.scan import WatchError
     from flows.watch_models import watch_models
     from quant_core.errors import OutageError
 

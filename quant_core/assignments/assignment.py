@@ -27,8 +27,8 @@ from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
 from quant_core.model.operators import Role
+from quant_core.model.topology import Topology
 from quant_core.precision import ACTIVATION_TYPES, WEIGHT_TYPES, DataType, Precision, PrecisionPlan
-from quant_core.quantization.edges import Topology
 
 __all__ = ["Assignment"]
 

@@ -17,8 +17,8 @@ from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
 from quant_core.precision import PrecisionPlan
 from quant_core.results.manifest_file import was_changed
-from quant_core.storage.outages import patiently
-from quant_core.storage.urls import shown
+from quant_core.storage.retry import patiently
+from quant_core.urls import shown
 
 __all__ = ["WrittenPlan", "read_plan"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quant_core.calibration.data_movement import merged_histograms, moved_tensors, together
 from quant_core.calibration.histogram import Histogram, histogram_table
-from quant_core.calibration.masked import is_masked, softmax_scores, without_masked
-from quant_core.calibration.moved import merged_histograms, moved_tensors, together
+from quant_core.calibration.masked_softmax import is_masked, softmax_scores, without_masked
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
@@ -22,7 +22,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.operators import Role
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import CPU, Session, check_providers, open_nodes
-from quant_core.quantization.edges import Topology
+from quant_core.model.topology import Topology
 from quant_core.storage.data import Dataset, open_dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import facts

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.calibration.histogram import Histogram
-from quant_core.quantization.numerics import QParams
+from quant_core.numerics import QParams
 
 __all__ = ["divergence", "squared_error"]
 

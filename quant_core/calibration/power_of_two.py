@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.quantization.numerics import QParams
+from quant_core.numerics import QParams
 
 __all__ = ["multiples", "power_of_two", "round_up"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quant_core.model.operators import Role, moving_inputs
-from quant_core.quantization.edges import Topology
+from quant_core.model.topology import Topology
 
 __all__ = ["range_groups"]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from quant_core.calibration.power_of_two import multiples, power_of_two
 from quant_core.config import QuantizationConfig
+from quant_core.numerics import QParams, choose_qparams, dequantize, quantize
 from quant_core.precision import DataType
-from quant_core.quantization.numerics import QParams, choose_qparams, dequantize, quantize
 
 __all__ = ["constant_qparams"]
 

@@ -13,7 +13,7 @@ from quant_core.errors import InputError
 from quant_core.model.layers import Layer
 from quant_core.precision import Precision
 from quant_core.storage.references import fetch, refer
-from quant_core.storage.urls import shown
+from quant_core.urls import shown
 
 __all__ = ["DeviceCosts", "read_device_costs"]
 

@@ -17,9 +17,9 @@ from onnx.external_data_helper import uses_external_data
 from quant_core.errors import IncompleteError, InputError
 from quant_core.model.graph import inner_graphs
 from quant_core.model.stored_model import INLINE_BYTES
-from quant_core.storage.outages import patiently
 from quant_core.storage.references import Reference, refer
-from quant_core.storage.urls import is_remote
+from quant_core.storage.retry import patiently
+from quant_core.urls import is_remote
 
 __all__ = ["load_small_weights", "read_model", "refer_model"]
 

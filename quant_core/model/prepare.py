@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
+from quant_core.model.equalization import equalized
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import load_small_weights, read_model
@@ -32,10 +33,9 @@ from quant_core.model.stored_model import (
     published,
     write_model,
 )
-from quant_core.quantization.equalization import equalized
 from quant_core.storage.references import Reference, fetch
+from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.tables import facts, with_facts
-from quant_core.storage.unfinished import scratch_folder
 
 __all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
 

@@ -20,10 +20,10 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
-from quant_core.probing.sampling import GOLDEN, SAMPLES_A_SHARD, visited
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.scoring.evaluation import compared_outputs, per_sample, quantizer_of, reference_arrays
 from quant_core.scoring.metrics import divergence
+from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, visited
 from quant_core.storage.data import open_dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import PROBES

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.probing.sampling import doubling
+from quant_core.scoring.sampling import doubling
 
 __all__ = ["LossEstimate", "gathered", "loss_estimates", "sample_rounds", "unsettled"]
 

@@ -32,8 +32,8 @@ from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
 from quant_core.scoring.evaluation import quantizer_of
 from quant_core.storage.references import Reference, file_digest
+from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.tables import EXPORTED, facts, with_facts
-from quant_core.storage.unfinished import scratch_folder
 
 __all__ = ["LARGEST_FILE", "export", "exported_folder", "exported_reference", "is_exported", "quantized_model"]
 

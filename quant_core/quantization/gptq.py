@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.quantization.numerics import QParams
+from quant_core.numerics import QParams
 
 __all__ = ["second_order_codes"]
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from quant_core.errors import UnsupportedError
 from quant_core.model.operators import Role, moving_inputs
 from quant_core.model.opset import opset_of, pair_domain
+from quant_core.model.topology import EdgeTypes, edge_types, retyped
+from quant_core.numerics import QParams, dequantize
 from quant_core.precision import DataType, PrecisionPlan
-from quant_core.quantization.edges import EdgeTypes, edge_types, retyped
-from quant_core.quantization.numerics import QParams, dequantize
 from quant_core.quantization.quantizer import Quantizer
 
 __all__ = ["PlanWriter", "QuantizedGraph"]

@@ -20,9 +20,9 @@ from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer, find_layers
 from quant_core.model.opset import OPSET, opset_of, pair_domain
+from quant_core.model.topology import Topology
+from quant_core.numerics import QParams, quantize
 from quant_core.precision import DataType, Precision
-from quant_core.quantization.edges import Topology
-from quant_core.quantization.numerics import QParams, quantize
 from quant_core.quantization.weights import Weight, has_blocks, weight_qparams, weights_from_tables
 
 __all__ = ["Bias", "Quantizer"]

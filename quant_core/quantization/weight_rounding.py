@@ -28,9 +28,9 @@ from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Session, open_nodes
+from quant_core.numerics import QParams, dequantize, quantize, spread_along
 from quant_core.precision import DataType
 from quant_core.quantization.gptq import second_order_codes
-from quant_core.quantization.numerics import QParams, dequantize, quantize, spread_along
 from quant_core.quantization.unfolding import Unfolding, unfolding_of
 from quant_core.quantization.weights import Weight, weight_qparams, weights_table
 from quant_core.storage.data import Dataset, open_dataset

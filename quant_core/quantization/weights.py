@@ -14,8 +14,8 @@ from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer
+from quant_core.numerics import QParams
 from quant_core.precision import DataType
-from quant_core.quantization.numerics import QParams
 from quant_core.storage.tables import WEIGHTS
 
 __all__ = [

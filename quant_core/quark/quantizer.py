@@ -12,13 +12,13 @@ from typing import Any
 
 import onnx
 
-from quant_core.auto import auto_mixed_precision
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
-from quant_core.layer_wise import layer_wise
 from quant_core.model.layers import layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.pipeline.auto import auto_mixed_precision
+from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.quark.accuracy import evaluating
 from quant_core.quark.readers import Items, first_samples, read_items, read_path, replayed, size
 from quant_core.quark.selection import left_in_float

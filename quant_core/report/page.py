@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
-from quant_core.report.continuing import command, next_step, picking
 from quant_core.report.frontier import frontier_chart
 from quant_core.report.limits import LISTED, ROWS, foremost, short
+from quant_core.report.reproduce import command, next_step, picking
 from quant_core.report.summary import summary
 from quant_core.report.templates import rendered
 from quant_core.report.verdict import LayerRow, costs, layer_rows, score_rows

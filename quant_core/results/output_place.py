@@ -12,7 +12,7 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import default_cache
 from quant_core.storage.references import atomic_copy, atomic_folder
 from quant_core.storage.store import Store
-from quant_core.storage.urls import is_remote, shown
+from quant_core.urls import is_remote, shown
 
 __all__ = ["MANIFEST", "OutputPlace"]
 

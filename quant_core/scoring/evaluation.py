@@ -24,10 +24,10 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, Session, open_file, open_nodes
 from quant_core.precision import PrecisionPlan
-from quant_core.probing.sampling import visited
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.scoring.metrics import load_function, sample_terms, terms_table
+from quant_core.scoring.sampling import visited
 from quant_core.storage.data import Dataset, open_dataset
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import content_digest, facts, with_facts

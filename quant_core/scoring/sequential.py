@@ -22,9 +22,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.config import Criterion
-from quant_core.probing.sampling import doubling, visited
 from quant_core.scoring.confidence import margin
 from quant_core.scoring.metrics import METRICS, Score
+from quant_core.scoring.sampling import doubling, visited
 
 __all__ = ["Projection", "evaluation_rounds", "in_data_order", "project"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from quant_core.search.bisection import bisect
-from quant_core.search.curve import curve, non_dominated
-from quant_core.search.going_on import go_on
+from quant_core.search.greedy import go_on
 from quant_core.search.improvement import knapsack
 from quant_core.search.linear import linear
+from quant_core.search.pareto import curve, non_dominated
 from quant_core.search.space import Choice, Measured, Move, Space, Strategy, within
 
 __all__ = [

@@ -14,11 +14,11 @@ from collections.abc import Generator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.choices import sums, unmeasured
+from quant_core.search.candidates import sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.neighbourhood import neighbours
-from quant_core.search.prediction import Predictor
 from quant_core.search.space import Choice, Measured, Space, Strategy
+from quant_core.search.surrogate import Predictor
 from quant_core.search.within_budget import best_within_budget
 
 __all__ = ["improve", "knapsack"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.choices import Choices
+from quant_core.search.candidates import Choices
 
 __all__ = ["cheapest_plans"]
 

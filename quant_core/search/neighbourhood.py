@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.choices import Choices, choices_of
+from quant_core.search.candidates import Choices, choices_of
 from quant_core.search.space import Choice, Space
 
 __all__ = ["neighbours"]

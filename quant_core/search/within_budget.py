@@ -15,11 +15,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.choices import Choices, choices_of, sums, unmeasured
+from quant_core.search.candidates import Choices, choices_of, sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.neighbourhood import neighbours
-from quant_core.search.prediction import Predictor
 from quant_core.search.space import Choice, Measured, Space, within
+from quant_core.search.surrogate import Predictor
 
 __all__ = ["best_within_budget", "least_losses"]
 

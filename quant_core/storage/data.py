@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
 from quant_core.storage.references import Reference, atomic_folder, fetch, refer
-from quant_core.storage.unfinished import scratch_folder
+from quant_core.storage.scratch import scratch_folder
 
 __all__ = ["LABELS", "DataReader", "DataSource", "Dataset", "open_dataset", "refer_data"]
 

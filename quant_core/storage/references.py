@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 from quant_core.errors import IncompleteError, InputError
 from quant_core.execution.progress import watcher
-from quant_core.storage.outages import patiently
-from quant_core.storage.unfinished import held, hidden_beside
-from quant_core.storage.urls import shown
+from quant_core.storage.retry import patiently
+from quant_core.storage.scratch import held, hidden_beside
+from quant_core.urls import shown
 
 __all__ = ["Reference", "atomic_copy", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
 

@@ -17,9 +17,9 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from quant_core.errors import InputError, NarrowcastError
-from quant_core.storage.outages import patiently
 from quant_core.storage.references import atomic_folder, atomic_write, made_folder
-from quant_core.storage.urls import is_remote, shown
+from quant_core.storage.retry import patiently
+from quant_core.urls import is_remote, shown
 
 __all__ = ["Store"]
 

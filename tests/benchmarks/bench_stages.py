@@ -12,22 +12,22 @@ import numpy as np
 import onnx
 import pytest
 
-from quant_core.auto import _probes
 from quant_core.calibration.collect import calibrate
 from quant_core.config import MixedPrecisionConfig
 from quant_core.execution.machine import Machine
-from quant_core.execution.run_frame import begun, calibrated, prepared_layers, request_of
-from quant_core.execution.stages import Stages
+from quant_core.execution.runner import Stages
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare
+from quant_core.pipeline.auto import _probes
+from quant_core.pipeline.output import Findings, write_output
+from quant_core.pipeline.plan_search import search_plans
+from quant_core.pipeline.steps import begun, calibrated, prepared_layers, request_of
+from quant_core.pipeline.study import Trials
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import rank
 from quant_core.quantization.export import export, exported_reference
 from quant_core.quantization.weight_rounding import rounded_weights
-from quant_core.results.output import Findings, write_output
 from quant_core.scoring.evaluation import score_file
-from quant_core.search.plan_search import search_plans
-from quant_core.search.trials import Trials
 from tests.benchmarks.ratios import chain_of
 
 _LAYERS, _SAMPLES = 24, 256

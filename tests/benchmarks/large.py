@@ -49,7 +49,7 @@ def large_model(folder: Path, size: int) -> Path:
 
 
 def inspected(folder: Path) -> None:
-    from quant_core.model.inspection import inspect_model
+    from quant_core.pipeline.inspection import inspect_model
 
     found = inspect_model(folder / "model.onnx")
     print(f"    {len(found['layers'])} layers, {found['total']['weight_bytes'] / _GIB:.2f} GiB", flush=True)

@@ -21,17 +21,17 @@ import numpy as np
 import onnx
 import pyarrow as pa
 
-from quant_core.auto import _probes, auto_mixed_precision
 from quant_core.config import MixedPrecisionConfig, Target
 from quant_core.execution.machine import Machine
-from quant_core.execution.run_frame import begun, calibrated, prepared_layers, request_of
-from quant_core.execution.stages import Stages
+from quant_core.execution.runner import Stages
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
+from quant_core.pipeline.auto import _probes, auto_mixed_precision
+from quant_core.pipeline.steps import begun, calibrated, prepared_layers, request_of
+from quant_core.pipeline.study import Trials
 from quant_core.results.outcome import Outcome
 from quant_core.scoring.evaluation import float_outputs
-from quant_core.search.trials import Trials
 from quant_core.storage.tables import facts
 from tests.benchmarks.processes import measured
 from tests.models import build

@@ -29,21 +29,21 @@ import numpy as np
 import onnx
 import pyarrow as pa
 
-from quant_core import auto
 from quant_core.calibration.collect import observed_tensors
 from quant_core.calibration.histogram import Histogram, histogram_table
 from quant_core.config import MixedPrecisionConfig, config_from
-from quant_core.execution import run_frame
 from quant_core.execution.machine import Machine
-from quant_core.execution.stages import Stages
+from quant_core.execution.runner import Stages
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.topology import Topology
+from quant_core.pipeline import auto
+from quant_core.pipeline import steps as run_frame
+from quant_core.pipeline import study as trials
 from quant_core.probing.racing import sample_rounds
-from quant_core.probing.sampling import visited
-from quant_core.quantization.edges import Topology
 from quant_core.quantization.export import export
 from quant_core.scoring.metrics import sample_terms, terms_table
-from quant_core.search import trials
+from quant_core.scoring.sampling import visited
 from quant_core.storage.tables import PROBES, facts, with_facts
 from tests.benchmarks.ratios import chain_of
 
@@ -135,8 +135,8 @@ def made_up(clock: Clock) -> Iterator[None]:
         "export": (trials, export, "export"),
     }
     with patch.object(auto, "unsettled", list):
-        from tasks.prefect_stages import TASKS
-        from tasks.stage_task import stage_task
+        from tasks.prefect_runner import TASKS
+        from tasks.stages import stage_task
 
         patches = [patch.object(auto, "write_output", clock.timed(auto.write_output))]
         for name, (module, stage, task) in replaced.items():
@@ -204,10 +204,10 @@ def shards(options: argparse.Namespace) -> int:
     from prefect import flow
 
     from flows.temporary_server import prefect_server
-    from tasks.prefect_stages import TASKS, PrefectStages
-    from tasks.runner import Runner
-    from tasks.stage_task import stage_task
-    from tasks.workspace import Workspace
+    from tasks.cache.workspace import Workspace
+    from tasks.executors.choice import Runner
+    from tasks.prefect_runner import TASKS, PrefectStages
+    from tasks.stages import stage_task
 
     each = [{"shard": [f"c{number}"], "precision": "a8w8"} for number in range(options.shards)]
     layers = pa.table({"layer": [f"c{number}" for number in range(options.shards)]})

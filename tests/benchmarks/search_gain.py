@@ -29,15 +29,15 @@ from rich.console import Console
 from rich.table import Table
 
 from quant_core import Outcome, TargetError
-from quant_core.auto import run
 from quant_core.config import config_from
 from quant_core.execution.machine import Machine, available_cores
-from quant_core.execution.run_frame import request_of
-from quant_core.execution.stages import Call, Stages
-from quant_core.pick import pick
+from quant_core.execution.runner import Call, Stages
+from quant_core.pipeline.auto import run
+from quant_core.pipeline.pick import pick
+from quant_core.pipeline.steps import request_of
 from quant_core.storage.tables import from_ipc, to_ipc
-from tasks.prefect_stages import TASKS
-from tasks.step_key import keyed, step_key
+from tasks.cache.keys import keyed, step_key
+from tasks.prefect_runner import TASKS
 from tests.benchmarks.score import outputs
 
 RULE = {"search": "linear", "rank": "l2-float"}

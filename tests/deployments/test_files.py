@@ -24,8 +24,8 @@ from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_settings_fields
 
-from flows.watched_folder import FOLDER_OPTIONS
-from tasks.pool import REFUSED
+from flows.watch.watched_folder import FOLDER_OPTIONS
+from tasks.executors.pool import REFUSED
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 TOP = FOLDER.parent

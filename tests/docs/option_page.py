@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from flows.command_line.catalogue import RunOption, run_options_listed
+from flows.options.catalogue import RunOption, run_options_listed
 
 __all__ = ["option_page"]
 

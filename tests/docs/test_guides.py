@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.command_line.catalogue import run_options_listed
 from flows.demo import write_example
+from flows.options.catalogue import run_options_listed
 from tests.docs.blocks import blocks_of, run
 from tests.docs.option_page import option_page
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from flows.demo import write_example
-from flows.watched_folder import FOLDER_OPTIONS
+from flows.watch.watched_folder import FOLDER_OPTIONS
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from tests.e2e.prefect_server import PrefectServer, eventually

@@ -32,7 +32,7 @@ from quant_core.errors import NarrowcastError
 from quant_core.results.outcome import FRONTIER_TABLES, TABLES, open_outcome
 from quant_core.storage.references import refer
 from quant_core.storage.store import Store
-from tasks.result_store import ResultStore
+from tasks.cache.result_store import ResultStore
 from tests.bombs import bombs
 from tests.e2e.faulty_proxy import FaultyProxy, faulty_proxy
 from tests.e2e.prefect_server import eventually, free_port

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from flows import command_line
-from flows.progress_lines import ProgressLines
-from flows.terminal import console
+from flows.command_line.progress_lines import ProgressLines
+from flows.command_line.terminal import console
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.report import report_page

@@ -14,14 +14,14 @@ import yaml
 
 import flows
 from flows import command_line
-from flows.command_line.catalogue import run_options_listed
-from flows.command_line.option_file import read_option_file
-from flows.command_line.option_template import option_schema, option_template
-from flows.command_line.options import INPUTS, OF_THE_TARGET, configuration, options_from_file, run_options
+from flows.options.catalogue import run_options_listed
+from flows.options.option_file import read_option_file
+from flows.options.run_options import INPUTS, OF_THE_TARGET, configuration, options_from_file, run_options
+from flows.options.template import option_schema, option_template
 from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
-from quant_core.mistakes import MistakesError
+from quant_core.validation import MistakesError
 from tests.models import MODELS
 
 MISTAKES = """\

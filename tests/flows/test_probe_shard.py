@@ -7,10 +7,10 @@ import json
 import pytest
 
 from flows.probe_shard import probe_shard
-from tasks import prefect_stages
-from tasks.plain_arguments import plain, restored
-from tasks.pool import REFUSED
-from tasks.workspace import Workspace
+from tasks import prefect_runner as prefect_stages
+from tasks.cache.workspace import Workspace
+from tasks.executors.plain_arguments import plain, restored
+from tasks.executors.pool import REFUSED
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from quant_core.errors import InputError
 from quant_core.storage.tables import from_ipc
-from tasks import fleet
-from tasks.runner import Runner
+from tasks.executors import executor as fleet
+from tasks.executors.choice import Runner
 
 
 def installed(package):

@@ -13,13 +13,16 @@ import onnx
 import pytest
 from prefect.client.orchestration import get_client
 
-from flows import known_digests, looks, run_events, watched_folder
-from flows.looks import WatchError, looks_at
-from flows.shelf import Shelf
+from flows.ui import run_events
+from flows.watch import digest_cache as known_digests
+from flows.watch import scan as looks
+from flows.watch import watched_folder
+from flows.watch.model_versions import Shelf
+from flows.watch.scan import WatchError, looks_at
+from flows.watch.watched_folder import WatchedFolder
 from flows.watch_models import watch_models
-from flows.watched_folder import WatchedFolder
 from quant_core.errors import InputError, OutageError, TargetError
-from quant_core.execution.preflight import check_request
+from quant_core.pipeline.preflight import check_request
 from quant_core.precision import PrecisionPlan
 from quant_core.results import output_place
 from quant_core.results.outcome import Outcome

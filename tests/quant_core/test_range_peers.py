@@ -11,8 +11,8 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibra
 from quant_core.calibration.histogram import Histogram
 from quant_core.calibration.range_methods import range_method
 from quant_core.config import QuantizationConfig
+from quant_core.numerics import choose_qparams
 from quant_core.precision import DataType
-from quant_core.quantization.numerics import choose_qparams
 from tests.models import build
 
 MINMAX = range_method(QuantizationConfig(calibrate="minmax"))

@@ -11,10 +11,10 @@ import pytest
 
 from quant_core.config import config_from
 from quant_core.errors import InputError, UnsupportedError
+from quant_core.model.topology import edge_types
+from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.probing.ranking import rank
-from quant_core.quantization.edges import edge_types
-from quant_core.quantization.numerics import QParams, dequantize, quantize
 from quant_core.quantization.weights import reduction_axis
 from quant_core.search.cost import counted_cost
 from quant_core.storage.tables import PROBES

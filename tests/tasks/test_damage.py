@@ -19,23 +19,23 @@ import onnx
 import pyarrow as pa
 import pytest
 
-from quant_core.auto import run as run_pipeline
 from quant_core.config import config_from
 from quant_core.errors import InputError
 from quant_core.execution.progress import watched_by
-from quant_core.execution.run_frame import request_of
-from quant_core.execution.stages import Stages
+from quant_core.execution.runner import Stages
 from quant_core.model.prepare import is_prepared
+from quant_core.pipeline.auto import run as run_pipeline
+from quant_core.pipeline.steps import request_of
 from quant_core.quantization.export import is_exported
 from quant_core.results.outcome import FRONTIER_TABLES, TABLES, open_outcome
 from quant_core.storage.data import open_dataset, refer_data
 from quant_core.storage.references import fetch, refer
 from quant_core.storage.store import Store
 from quant_core.storage.tables import facts, from_ipc
-from tasks.prefect_stages import TASKS
-from tasks.shared_files import SharedFiles
-from tasks.step_key import keyed, step_key
-from tasks.workspace import Workspace
+from tasks.cache.keys import keyed, step_key
+from tasks.cache.shared_files import SharedFiles
+from tasks.cache.workspace import Workspace
+from tasks.prefect_runner import TASKS
 from tests.models import build, samples
 from tests.watching import Said
 

@@ -12,7 +12,7 @@ from quant_core.execution.progress import Watcher, watched_by
 from quant_core.model.layers import layers_from_table
 from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.prepare import prepare, prepared_graph
-from quant_core.quantization.edges import Topology
+from quant_core.model.topology import Topology
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer
 from quant_core.storage.tables import CALIBRATION, facts, to_ipc

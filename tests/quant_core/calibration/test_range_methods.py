@@ -22,8 +22,8 @@ from quant_core.calibration.power_of_two import multiples, power_of_two, round_u
 from quant_core.calibration.range_methods import METHODS, range_method
 from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config import QuantizationConfig
+from quant_core.numerics import QParams, choose_qparams, dequantize, quantize
 from quant_core.precision import DataType
-from quant_core.quantization.numerics import QParams, choose_qparams, dequantize, quantize
 from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import bench
 

@@ -6,7 +6,7 @@ import pytest
 from quant_core.calibration.ranges import range_groups
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import find_layers
-from quant_core.quantization.edges import Topology
+from quant_core.model.topology import Topology
 from tests.models import build
 
 

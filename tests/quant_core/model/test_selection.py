@@ -12,7 +12,7 @@ from quant_core.model.layers import find_layers
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.selection import is_left_in_float, names_meant
-from quant_core.quantization.edges import Topology
+from quant_core.model.topology import Topology
 from quant_core.storage.references import refer
 from quant_core.storage.tables import facts
 from tests.models import MODELS

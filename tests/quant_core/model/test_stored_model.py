@@ -11,9 +11,9 @@ import pytest
 from quant_core import auto_mixed_precision
 from quant_core.config import MixedPrecisionConfig
 from quant_core.model import graph as graph_module
-from quant_core.model.inspection import inspect_model
 from quant_core.model.model_file import refer_model
 from quant_core.model.stored_model import DATA_FILE, MODEL_FILE, add_constants, write_model
+from quant_core.pipeline.inspection import inspect_model
 from quant_core.probing import probe
 from quant_core.probing.probe import layer_sensitivity
 from quant_core.quantization import export as export_module

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from quant_core.calibration.histogram import Histogram, histogram_table, histograms_from_table
+from quant_core.numerics import dequantize
 from quant_core.precision import DataType, Precision
-from quant_core.quantization.numerics import dequantize
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.weights import weight_axis
 from tests.models import MODELS, build

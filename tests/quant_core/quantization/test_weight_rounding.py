@@ -8,8 +8,8 @@ import pytest
 from quant_core.config import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.model.sessions import open_nodes
+from quant_core.numerics import dequantize
 from quant_core.precision import Precision
-from quant_core.quantization.numerics import dequantize
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.unfolding import unfolding_of
 from quant_core.quantization.weight_rounding import rounded_weights

@@ -7,7 +7,6 @@ import pytest
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.inputs import batches
-from quant_core.probing.sampling import visited
 from quant_core.quantization.export import export, exported_reference
 from quant_core.scoring.evaluation import (
     compared_outputs,
@@ -17,6 +16,7 @@ from quant_core.scoring.evaluation import (
     reference_arrays,
     score_file,
 )
+from quant_core.scoring.sampling import visited
 from quant_core.scoring.sequential import in_data_order
 from quant_core.storage.data import open_dataset, refer_data
 from quant_core.storage.references import refer

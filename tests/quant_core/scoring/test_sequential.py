@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 from quant_core.config import Target
-from quant_core.probing.sampling import visited
 from quant_core.scoring.confidence import bounds
 from quant_core.scoring.metrics import METRICS
+from quant_core.scoring.sampling import visited
 from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
 from quant_core.storage.tables import SCORES
 

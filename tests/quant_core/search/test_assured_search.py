@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from quant_core.config import config_from
 from quant_core.model.layers import Layer
+from quant_core.pipeline.plan_search import search_plans
+from quant_core.pipeline.study import Request, Trials
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.probing.sampling import visited
 from quant_core.scoring.metrics import terms_table
+from quant_core.scoring.sampling import visited
 from quant_core.search.cost import counted_cost
-from quant_core.search.plan_search import search_plans
-from quant_core.search.trials import Request, Trials
 from quant_core.storage.tables import SENSITIVITY
 
 LIMIT, SAMPLES, LAYERS = 0.005, 8000, 12

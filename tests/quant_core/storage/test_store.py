@@ -8,8 +8,8 @@ import pytest
 
 from quant_core.errors import InputError, OutageError
 from quant_core.execution.progress import watched_by
-from quant_core.storage import outages
-from quant_core.storage.outages import may_pass, patiently
+from quant_core.storage import retry as outages
+from quant_core.storage.retry import may_pass, patiently
 from quant_core.storage.store import Store
 from tests.watching import Said
 

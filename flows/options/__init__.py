@@ -1,0 +1,1 @@
+"""Options of a run: their names, files of them, and what they are turned into."""

@@ -1,0 +1,215 @@
+"""Options of a run, from flags and from a file, as the engine's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flows.options.option_file import OptionFile
+    from quant_core.config import Config, MixedPrecisionConfig, RunConfig
+    from quant_core.validation import Mistake
+
+__all__ = [
+    "INPUTS",
+    "LIMITS",
+    "OF_THE_TARGET",
+    "REQUIRED",
+    "check_kinds",
+    "configuration",
+    "joined",
+    "options_from_file",
+    "run_options",
+]
+
+LIMITS = {
+    "max_top1_drop": "top1_drop",
+    "max_l2": "l2",
+    "min_sqnr": "sqnr_db",
+    "max_kl": "kl",
+    "max_metric_drop": "metric_drop",
+}
+OF_THE_TARGET = ("metric", "confidence")
+"""What goes with a limit; with a budget alone, `metric` says what is to be best."""
+INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "workspace", "runner", "runner_address")
+REQUIRED = ("model", "calibration", "evaluation", "out")
+
+
+def options_from_file(path: str | None, kind: type[RunConfig], inputs: Sequence[str] = INPUTS) -> OptionFile:
+    """Options from a YAML file, by their long names with underscores, and what is wrong with those names."""
+    from flows.options.option_file import OptionFile, read_option_file
+
+    known = [*inputs, *LIMITS, *OF_THE_TARGET, *kind.model_fields]
+    return OptionFile("") if path is None else read_option_file(path, known)
+
+
+def joined(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a file with those of the command line over them. A target or a budget there replaces the one here."""
+    from quant_core.budget import BUDGETS
+
+    kept = dict(file)
+    if given.keys() & LIMITS.keys():
+        kept = {name: value for name, value in kept.items() if name not in (*LIMITS, "target")}
+        if "max_metric_drop" not in given:
+            kept.pop("metric", None)
+    if given.keys() & BUDGETS.keys():
+        kept = {name: value for name, value in kept.items() if name not in BUDGETS}
+    return kept | dict(given)
+
+
+def run_options(
+    file: OptionFile,
+    given: Mapping[str, Any],
+    kind: type[Config],
+    names: Sequence[str] = INPUTS,
+    required: Sequence[str] = REQUIRED,
+) -> tuple[dict[str, Any], Config]:
+    """Inputs and configuration of a run; raises MistakesError with all that is wrong, with lines of the file."""
+    from quant_core.validation import MistakesError
+
+    options = joined(file.options, given)
+    inputs = {name: options.pop(name, None) for name in names}
+    config, wrong = _configuration(options, kind)
+    mistakes = [*file.mistakes, *_not_filled_in(inputs, required), *_kind_mistakes(inputs), *wrong]
+    if config is None or mistakes:
+        in_file = [mistake for mistake in mistakes if file.path and not set(mistake.place[:1]) & given.keys()]
+        others = [mistake for mistake in mistakes if mistake not in in_file]
+        raise MistakesError([*others, *map(file.located, sorted(in_file, key=file.line))])
+    return inputs, config
+
+
+def check_kinds(inputs: dict[str, Any]) -> None:
+    """A file may hold anything, the command line has checked its own; raises MistakesError."""
+    from quant_core.validation import MistakesError
+
+    if mistakes := _kind_mistakes(inputs):
+        raise MistakesError(mistakes)
+
+
+def _not_filled_in(inputs: dict[str, Any], required: Sequence[str]) -> list[Mistake]:
+    from quant_core.validation import Mistake
+
+    what = {name: "the path of a model" if name == "model" else "the path of a file or folder" for name in required}
+    return [Mistake((name,), f"is not filled in; give {what[name]}") for name in required if not inputs[name]]
+
+
+def _kind_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
+    from quant_core.validation import Mistake
+
+    found = []
+    for name, value in inputs.items():
+        if name == "workers":
+            if value is not None and (type(value) is not int or value < 1):
+                found.append(Mistake((name,), f"must be a number of threads, not {value!r}"))
+        elif value is not None and not isinstance(value, str):
+            found.append(Mistake((name,), f"must be a path, not {value!r}"))
+    return found or _runner_mistakes(inputs)
+
+
+def _runner_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
+    from quant_core.errors import InputError
+    from quant_core.validation import Mistake
+    from tasks.executors.choice import Runner
+
+    try:
+        Runner(inputs.get("runner") or "thread", inputs.get("runner_address"))
+    except InputError as error:
+        return [Mistake(("runner",), str(error).removeprefix("runner: "))]
+    return []
+
+
+def configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
+    """The run's configuration from flat options; raises MistakesError with all that is wrong."""
+    from quant_core.config import MixedPrecisionConfig
+    from quant_core.validation import MistakesError
+
+    config, mistakes = _configuration(options, MixedPrecisionConfig)
+    if config is None:
+        raise MistakesError(mistakes)
+    return config
+
+
+def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config | None, list[Mistake]]:
+    from quant_core.budget import BUDGETS
+    from quant_core.validation import Mistake, mistakes_in
+
+    chosen = [flag for flag in LIMITS if options.get(flag) is not None]
+    nested = {name: value for name, value in options.items() if name not in (*LIMITS, "metric", "confidence")}
+    found = _target_mistakes(options, chosen, kind.model_fields["target"].is_required())
+    best = _best_by(options, chosen)
+    if chosen:
+        limit, function = options[chosen[0]], options.get("metric") if chosen[0] == "max_metric_drop" else None
+        nested["target"] = {
+            "metric": LIMITS[chosen[0]],
+            "limit": limit,
+            "function": function,
+            "confidence": options.get("confidence"),
+        }
+        if chosen[0] == "max_metric_drop" and any(mistake.place != () for mistake in found):
+            nested["target"]["function"] = "a:b"  # what is wrong with it has been said
+    elif best is not None:
+        nested["target"] = best
+    elif "target" not in nested and found:
+        nested["target"] = _STAND_IN
+    for name in _LISTS:
+        if isinstance(nested.get(name), str):
+            nested[name] = [part.strip() for part in nested[name].split(",")]
+    if str(nested.get("samples", "")).isdecimal():
+        nested["samples"] = int(nested["samples"])
+    for mistake in mistakes_in(kind, nested, {"target": _STAND_IN} | dict.fromkeys(BUDGETS, 1.0)):
+        found.append(Mistake(_flat(mistake.place, chosen or ["metric"] * (best is not None)), mistake.message))
+    return None if found else kind.model_validate(nested), found
+
+
+def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, ...]:
+    """Where a mistake is in the flat options: a target's limit is that of --max-l2, say."""
+    if not chosen or place[:1] != ("target",):
+        return place
+    return {"function": ("metric",), "confidence": ("confidence",)}.get(str(place[-1]), (chosen[0],))
+
+
+def _best_by(options: Mapping[str, Any], chosen: list[str]) -> dict[str, Any] | None:
+    """The target without a limit that `metric` beside a budget alone asks for; None where there is none."""
+    metric = options.get("metric")
+    if chosen or "target" in options or metric is None or not _has_budget(options):
+        return None
+    return {"metric": "metric_drop", "function": metric} if ":" in str(metric) else {"metric": metric}
+
+
+def _has_budget(options: Mapping[str, Any]) -> bool:
+    from quant_core.budget import BUDGETS
+
+    return any(options.get(name) is not None for name in BUDGETS)
+
+
+_LISTS = ("narrow", "exclude", "keep_wide", "providers")
+"""Options that the command line has as one text, by commas."""
+
+_STAND_IN = {"metric": "l2", "limit": 1.0}
+
+
+def _target_mistakes(options: Mapping[str, Any], chosen: list[str], required: bool) -> list[Mistake]:
+    """What is wrong with how a target is asked for."""
+    from quant_core.budget import BUDGETS
+    from quant_core.validation import Mistake
+
+    found, budget = [], _has_budget(options)
+    flags = ", ".join("--" + flag.replace("_", "-") for flag in LIMITS)
+    if len(chosen) > 1 or (chosen and "target" in options):
+        found.append(Mistake((chosen[-1],), f"give one target: {flags} (not {len(chosen)} of them)"))
+    elif required and not chosen and "target" not in options and not budget:
+        budgets = ", ".join("--" + name.replace("_", "-") for name in BUDGETS)
+        found.append(Mistake((), f"give one target: {flags}; or a budget: {budgets}"))
+    if "target" in options and options.get("confidence") is not None:
+        found.append(Mistake(("confidence",), "write it inside target, where the target is written out"))
+    elif budget and not chosen and "target" not in options and options.get("confidence") is not None:
+        found.append(Mistake(("confidence",), f"is that of meeting a target; give one: {flags}"))
+    function = options.get("metric")
+    if budget and not chosen and "target" not in options:
+        return found  # there it says what is to be best
+    if (function is None) == ("max_metric_drop" in chosen):
+        place = ("max_metric_drop",) if function is None else ("metric",)
+        found.append(Mistake(place, "--max-metric-drop and --metric pkg.mod:fn go together"))
+    elif isinstance(function, str) and ":" not in function:
+        found.append(Mistake(("metric",), f"--metric {function}: write it as pkg.mod:fn, the module and the function"))
+    return found

@@ -1,0 +1,100 @@
+"""A commented file of options for a model, and the JSON Schema that editors check it by."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from itertools import combinations, groupby
+from typing import Any
+
+from flows.options.catalogue import RunOption, run_options_listed
+from flows.options.run_options import LIMITS
+from quant_core.budget import BUDGETS
+from quant_core.config import MixedPrecisionConfig
+from quant_core.pipeline.inspection import inspect_model
+from quant_core.report.text import bytes_text, count_text
+
+__all__ = ["option_schema", "option_template"]
+
+_EXAMPLES = {"holdout": "test.npz", "max_top1_drop": "0.005", "max_l2": "0.5", "max_kl": "0.01"}
+_EXAMPLES |= {"max_bops": "0.4", "max_bytes": "300kB", "max_latency": "2.5ms"}
+_EXAMPLES |= {"max_metric_drop": "0.01", "metric": "my_metrics:accuracy"}
+_CHOSEN = {"out": "quantized", "min_sqnr": "20"}
+"""What a file begins with: 20 dB is an error of a tenth of the signal, a target that makes sense for any model."""
+_WIDTH = 112
+
+
+def option_template(model: str, places: Mapping[str, str]) -> str:
+    """The text of a YAML file with some files and folders filled in, by option name.
+
+    Raises InputError for what is no float model.
+    """
+    lines = [*_preamble(model, inspect_model(model))]
+    for heading, options in groupby(run_options_listed(), key=lambda option: option.heading):
+        lines += ["", "", f"# --- {heading} ---"]
+        for option in options:
+            lines += ["", *_entry(option, {**places, "model": model})]
+    return "\n".join(lines) + "\n"
+
+
+def _preamble(model: str, found: Mapping[str, Any]) -> Iterator[str]:
+    total = found["total"]
+    yield "# Options of a run:  narrowcast auto --config THIS_FILE"
+    yield "# What is commented out is at its default; what must be filled in says so. The command line wins over this."
+    yield "# Editors check this file as you type after:  narrowcast init --schema > narrowcast.schema.json"
+    yield "# yaml-language-server: $schema=narrowcast.schema.json"
+    yield "#"
+    yield (
+        f"# {model}: {len(found['layers'])} layers, {count_text(total['macs'])} MACs a sample, "
+        f"{bytes_text(total['weight_bytes'])} of weights"
+    )
+    for place, tensor in enumerate(found["outputs"]):
+        yield f"#   output {place}: {tensor['name']} {_shape(tensor)}"
+    yield "# Data files hold an array for each input, one entry a sample, preprocessed; and `labels` for top-1:"
+    for tensor in found["inputs"]:
+        yield f"#   {tensor['name']} {_shape(tensor)}"
+
+
+def _shape(tensor: Mapping[str, Any]) -> str:
+    return (
+        "[?]"
+        if tensor["shape"] is None
+        else f"[{', '.join('N' if dim is None else str(dim) for dim in tensor['shape'])}]"
+    )
+
+
+def _entry(option: RunOption, places: Mapping[str, str]) -> Iterator[str]:
+    text = option.description
+    if option.choices and not all(choice in text for choice in option.choices):
+        text += f" One of: {', '.join(option.choices)}."
+    if not option.default_is_value:
+        text += f" By default: {option.default}."
+    yield from textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+    if option.name in places:
+        yield f"{option.name}: {json.dumps(places[option.name], ensure_ascii=False)}"
+    elif option.name in _CHOSEN:
+        yield f"{option.name}: {_CHOSEN[option.name]}"
+    elif option.name in ("calibration", "evaluation"):
+        yield f"{option.name}:   # FILL IN: a path or URL"
+    else:
+        default = option.default if option.default_is_value else ""
+        yield f"# {option.name}: {_EXAMPLES.get(option.name, default)}".rstrip()
+
+
+def option_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a file of options."""
+    config = MixedPrecisionConfig.model_json_schema()
+    properties = {option.name: option.schema for option in run_options_listed()}
+    targets = [*(name for name in LIMITS if name in properties), "target"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Options of narrowcast auto",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {**properties, "target": config["properties"]["target"]},
+        "not": {"anyOf": [{"required": list(pair)} for some in (targets, BUDGETS) for pair in combinations(some, 2)]},
+        "dependentRequired": {"max_metric_drop": ["metric"]},
+        "dependentSchemas": {"metric": {"anyOf": [{"required": [name]} for name in ("max_metric_drop", *BUDGETS)]}},
+        "$defs": config["$defs"],
+    }

@@ -1,0 +1,193 @@
+"""What a run shows in Prefect's UI.
+
+It is the flow that makes it, not its tasks: so a run that finds everything computed shows it too.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows.watch.scan import Look
+from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
+from quant_core.report.limits import short
+from quant_core.report.summary import summary
+from quant_core.report.verdict import score_rows
+from quant_core.results.outcome import Outcome
+from quant_core.urls import is_remote, shown
+
+__all__ = ["probing_shown", "publish", "publish_looks"]
+
+_ROWS = 500
+"""Rows of the sensitivity table: the UI draws them all at once."""
+_SECONDS = 2.0
+"""Between two updates of the progress."""
+
+
+def publish(outcome: Outcome) -> None:
+    """The verdict, the sensitivity table, and links to the model and the report."""
+    create_markdown_artifact(_verdict(outcome), key="narrowcast-verdict", description="What came of the run")
+    rows = _sensitivity(outcome)
+    create_table_artifact(
+        rows[:_ROWS],
+        key="narrowcast-sensitivity",
+        description="What narrowing each layer alone costs, from the least on"
+        + (f"; the first {_ROWS} of {len(rows)}" if len(rows) > _ROWS else ""),
+    )
+    place = _place(outcome)
+    for name, file in {"model": outcome.model, "report": outcome.report}.items():
+        path = f"{place.rstrip('/')}/{file.name}"
+        link, hint = (path, "") if is_remote(place) else (Path(path).as_uri(), _LOCAL)
+        create_link_artifact(link, path, key=f"narrowcast-{name}", description=f"The {name} of the run{hint}")
+
+
+_LOCAL = "; copy the path: from a page, browsers open no file"
+
+
+def publish_looks(folder: object, looks: Sequence[Look]) -> None:
+    """What a look at a watched folder found, one line a model; the ones to see to first."""
+    first = sorted(looks, key=lambda look: not look.code)
+    rows = [f"| {_plain(look.name)} | {_bold(look.state, look.code > 0)} | {_plain(look.says)} |" for look in first]
+    wrong = sum(look.code > 0 for look in looks)
+    text = "\n".join(
+        [
+            f"**{len(looks)} models in {_plain(str(folder))}, {wrong or 'none'} of them to be seen to.**",
+            "",
+            "| model | state | what came of it |",
+            "| --- | --- | --- |",
+            *rows,
+        ]
+    )
+    create_markdown_artifact(text, key="narrowcast-watch", description="What a look at a watched folder found")
+
+
+def _place(outcome: Outcome) -> str:
+    """The output's URL without what may be secret, or its folder as an absolute path."""
+    place = str(outcome.manifest["sources"].get("output", outcome.folder))
+    return shown(place) if is_remote(place) else str(Path(place).resolve())
+
+
+def _verdict(outcome: Outcome) -> str:
+    manifest, said = outcome.manifest, summary(outcome.manifest)
+    columns = ["metric", "float", f"all {manifest['wide']}", "mixed", "held-out"]
+    rows = [[_bold(row.name, row.target), *map(_cell, row.cells, row.margins)] for row in score_rows(manifest)]
+    width = len(rows[0])
+    return "\n".join(
+        [
+            f"**{said.headline}.** {_plain(said.verdict)}",
+            *(["", f"> {said.doubt}"] if said.doubt else []),
+            *(line for sentence in said.details for line in ("", _plain(sentence))),
+            "",
+            f"| {' | '.join(columns[:width])} |",
+            f"| {' | '.join(['---'] + ['---:'] * (width - 1))} |",
+            *(f"| {' | '.join(row)} |" for row in rows),
+            "",
+            "Behind ±: half of the 95% interval over samples. Mixed is the model as shipped, on the evaluation data; "
+            "held-out, the same on data the search never saw.",
+            "",
+            f"Model, tables and report: `{_place(outcome)}`",
+        ]
+    )
+
+
+def _plain(text: str) -> str:
+    """Text with what Markdown would take for markup made harmless."""
+    return "".join(f"\\{letter}" if letter in "\\`*_<>[]|#" else letter for letter in text)
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold else text
+
+
+def _cell(cell: tuple[str, str], margin: str) -> str:
+    """A score with its margin: the UI cuts off what is wider than the page, and a whole interval would be."""
+    return f"{cell[0]} ± {margin}" if margin else cell[0]
+
+
+def _sensitivity(outcome: Outcome) -> list[dict[str, Any]]:
+    """The probes, in the order of the ranking; the UI's table knows no infinity and no NaN."""
+    plan = outcome.manifest["plan"]
+    return [
+        {
+            "layer": short(row["layer"]),
+            "narrowed to": row["precision"],
+            "loss": _finite(row["loss"]),
+            "standard error": _finite(row["standard_error"]),
+            "samples": row["samples"],
+            "shipped as": plan.get(row["layer"], ""),
+        }
+        for row in outcome.table("sensitivity").to_pylist()
+    ]
+
+
+def _finite(value: float) -> float | str:
+    return float(f"{value:.4g}") if math.isfinite(value) else str(value)
+
+
+@contextmanager
+def probing_shown() -> Iterator[None]:
+    """Show how far probing is, as a progress artifact, while the block runs; whoever watches still hears all."""
+    progress = ProbingProgress(watcher())
+    with watched_by(progress):
+        yield
+    progress.complete()
+
+
+class ProbingProgress(Relay):
+    """Keeps a progress artifact of the probes."""
+
+    def __init__(self, listener: Watcher, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(listener)
+        self._clock = clock
+        self._artifact: UUID | None = None
+        self._done = self._total = 0
+        self._told = -math.inf
+        self._lock = Lock()
+
+    def started(self, stage: str) -> None:
+        """Make the artifact when probing begins."""
+        if stage == "probe" and self._artifact is None:
+            text = "How far probing the layers is"
+            self._artifact = cast("UUID", create_progress_artifact(0.0, key="narrowcast-probing", description=text))
+        super().started(stage)
+
+    def expects(self, stage: str, units: int) -> None:
+        """Probing is so much longer."""
+        self._total += units if stage == "probe" else 0
+        super().expects(stage, units)
+
+    def advanced(self, stage: str, units: int) -> None:
+        """Tell how far it is, if that was not told just now."""
+        super().advanced(stage, units)
+        if stage == "probe" and self._is_time(units):
+            self._update(min(self._done / max(self._total, 1), 1.0))
+
+    def _is_time(self, units: int) -> bool:
+        with self._lock:
+            self._done += units
+            now = self._clock()
+            due = self._artifact is not None and now - self._told >= _SECONDS
+            self._told = now if due else self._told
+        return due
+
+    def complete(self) -> None:
+        """Nothing is left to probe: all of it was done, now or by an earlier run."""
+        self._update(1.0)
+
+    def _update(self, share: float) -> None:
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, round(100 * share, 1))

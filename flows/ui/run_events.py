@@ -1,0 +1,72 @@
+"""The events that tell other programs what came of a run: `narrowcast.run.met`, `.missed` and `.failed`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from prefect.events import emit_event
+
+from quant_core.errors import NarrowcastError, TargetError
+from quant_core.results.outcome import Outcome
+from quant_core.urls import shown
+
+__all__ = ["Ending", "facts_of", "failure_told", "reason_of", "tell"]
+
+Ending = Literal["met", "missed", "failed"]
+"""How a run may end: with its target met, with a target that cannot be met, or not at all."""
+
+
+def tell(ending: Ending, model: str, output: str, **payload: Any) -> None:
+    """Emit the event about a model; Prefect adds the flow run, its deployment and its work pool to what it is about."""
+    place = shown(model)
+    emit_event(
+        f"narrowcast.run.{ending}",
+        resource={
+            "prefect.resource.id": f"narrowcast.model.{place}",
+            "prefect.resource.name": PurePosixPath(place).name,
+        },
+        related=[
+            {
+                "prefect.resource.id": f"narrowcast.output.{shown(output)}",
+                "prefect.resource.role": "narrowcast-output",
+            }
+        ],
+        payload={"model": place, "output": shown(output), **payload},
+    )
+
+
+@contextmanager
+def failure_told(model: str, output: str) -> Iterator[None]:
+    """Emit the event about a run that misses its target, or fails, in the block."""
+    try:
+        yield
+    except TargetError as missed:
+        facts = facts_of(missed.outcome.manifest) if isinstance(missed.outcome, Outcome) else {}
+        tell("missed", model, output, reason=reason_of(missed), **facts)
+        raise
+    except Exception as error:
+        tell("failed", model, output, reason=reason_of(error))
+        raise
+
+
+def reason_of(error: Exception) -> str:
+    """Why a run failed, in a line, without what may be secret."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, NarrowcastError) else shown(f"{type(error).__name__}: {text}")
+
+
+def facts_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What an event says of a finished run."""
+    metric = manifest["target"]["metric"]
+    score = manifest["scores"]["mixed"].get(metric)
+    return {
+        "metric": metric,
+        "limit": manifest["target"]["limit"],
+        "score": score if isinstance(score, float) and abs(score) < float("inf") else None,
+        "layers_narrowed": manifest["narrowed"]["layers"],
+        "layers": manifest["narrowed"]["of"],
+        "model_sha256": manifest["output"]["sha256"],
+    }

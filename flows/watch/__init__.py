@@ -1,0 +1,1 @@
+"""The parts of `flows.watch_models`: a watched folder and what is published of it."""

@@ -1,0 +1,78 @@
+"""Where finished models are put: a version of a model is there whole or not at all.
+
+    NAME/VERSION/      a run's output folder, named by the digest of model, data and options
+    NAME/current.json  the newest version that meets its target, and where its model is
+
+Nothing of a version is changed once it is there, and `current.json` is written last, in one go: so whoever follows it
+never meets a half-written model, nor a mix of two.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quant_core.errors import InputError
+from quant_core.results.output_place import MANIFEST
+from quant_core.storage.scratch import clear_leftovers
+from quant_core.storage.store import Store
+
+__all__ = ["Shelf"]
+
+_CURRENT = "current.json"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The versions of one model."""
+
+    place: Store
+    """The folder that has the model's name."""
+
+    def output(self, version: str) -> Store:
+        """The output folder of a version."""
+        return self.place / version
+
+    def finished(self, version: str) -> Mapping[str, Any] | None:
+        """The manifest of a version that is there; None when it is to be made."""
+        content = self.output(version).read(MANIFEST)
+        if content is None:
+            return None
+        try:
+            manifest: Mapping[str, Any] = json.loads(content)
+            _ = manifest["target"]["met"], manifest["input"]["sha256"], manifest["output"]["sha256"]
+        except (ValueError, TypeError, KeyError):
+            raise InputError(
+                f"{self.output(version)}: its {MANIFEST} is damaged; remove the folder to have it made again"
+            ) from None
+        return manifest
+
+    def clear_leftovers(self) -> None:
+        """Remove what looks that were killed have left of versions they had not finished."""
+        if self.place.folder is not None:
+            clear_leftovers(self.place.folder)
+
+    def make_room(self, version: str) -> None:
+        """Remove what is left of a version without a manifest, if somebody has taken that away."""
+        folder = self.output(version).folder
+        if folder is not None and folder.exists():
+            shutil.rmtree(folder)
+
+    def point_to(self, version: str, manifest: Mapping[str, Any]) -> bool:
+        """Make a version the current one if it meets its target; whether that is news."""
+        if not manifest["target"]["met"]:
+            return False
+        current = {
+            "version": version,
+            "model": f"{version}/model.onnx",
+            "sha256": manifest["output"]["sha256"],
+            "input_sha256": manifest["input"]["sha256"],
+        }
+        content = json.dumps(current, indent=2).encode()
+        if self.place.read(_CURRENT) == content:
+            return False
+        self.place.write(_CURRENT, content)
+        return True

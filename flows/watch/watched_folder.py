@@ -1,0 +1,186 @@
+"""A folder of float models, each with the options it is to be quantized by.
+
+The options of `resnet20.onnx` are in `resnet20.yaml` beside it; where there is none, in the folder's `narrowcast.yaml`.
+Paths in such a file are relative to the folder it is in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.options.option_file import OptionFile, parse_options
+from flows.options.run_options import INPUTS, LIMITS, OF_THE_TARGET, run_options
+from flows.watch.digest_cache import KnownDigests
+from quant_core.config import MixedPrecisionConfig
+from quant_core.errors import IncompleteError, InputError, NarrowcastError
+from quant_core.model.model_file import refer_model
+from quant_core.pipeline.study import Request
+from quant_core.results.output_place import OutputPlace
+from quant_core.storage.references import Reference, refer
+from quant_core.storage.store import Store
+from quant_core.urls import shown
+from quant_core.validation import Mistake
+from tasks.cache.keys import source_digest
+
+__all__ = ["FOLDER_OPTIONS", "Job", "WatchedFolder"]
+
+FOLDER_OPTIONS = "narrowcast.yaml"
+"""Options of the models that have no file of their own."""
+
+_DATA = ("calibration", "evaluation", "holdout")
+_REQUIRED = ("calibration", "evaluation")
+_PATHS = (*_DATA, "device_costs")
+_OF_THE_WATCH = tuple(name for name in INPUTS if name not in _DATA)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model, and all that decides what becomes of it."""
+
+    model: Reference
+    """The float model."""
+    calibration: Reference
+    """Data that ranges are chosen from."""
+    evaluation: Reference
+    """Data that layers are ranked and plans accepted on."""
+    holdout: Reference | None
+    """Data that only the finished model is measured on."""
+    config: MixedPrecisionConfig
+    """Its options."""
+
+    @property
+    def version(self) -> str:
+        """Digest of model, data and options: what has this name need not be done again."""
+        files = {name: reference and reference.sha256 for name, reference in self._data().items()}
+        if self.config.device_costs:
+            files["device_costs"] = refer(self.config.device_costs).sha256
+        if self.config.target.function:
+            files["function"] = source_digest(self.config.target.function)
+        options = self.config.model_dump(mode="json", exclude={"device_costs"})
+        content = json.dumps([self.model.sha256, files, options], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def request(self, output: OutputPlace) -> Request:
+        """The run that does the job."""
+        return Request(self.model, self.calibration, self.evaluation, self.holdout, self.config, output)
+
+    def _data(self) -> dict[str, Reference | None]:
+        return {"calibration": self.calibration, "evaluation": self.evaluation, "holdout": self.holdout}
+
+
+@dataclass(frozen=True)
+class WatchedFolder:
+    """The folder as it is at one look."""
+
+    place: Store
+    """Where it is."""
+    metrics: Collection[str] = ()
+    """The functions (`pkg.mod:fn`) that options in the folder may name: others are not imported."""
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the store tells of each file, by name."""
+    known: KnownDigests = field(default_factory=KnownDigests)
+    """Digests from earlier looks."""
+    _data: dict[str, Reference] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, url: str, metrics: Collection[str] = (), known: KnownDigests | None = None) -> WatchedFolder:
+        """Look at the folder of a path or URL; raises InputError when it is not there, or holds no model."""
+        place = Store(url)
+        if place.folder is not None and not place.folder.is_dir():
+            raise InputError(f"{place}: {'is a file' if place.folder.exists() else 'no such folder'}; nothing to watch")
+        try:
+            return cls(place, metrics, place.listing(""), known or KnownDigests())
+        except NarrowcastError:
+            raise
+        except Exception as error:  # a store's library raises what it likes
+            raise InputError(f"{place}: cannot be read: {shown(' '.join(str(error).split()))}") from None
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models in the folder and the folders in it; of none that begins with a dot."""
+        return [name for name in self.files if name.endswith(".onnx") and not f"/{name}".count("/.")]
+
+    def named(self, model: str) -> str:
+        """The name of a model that is given by its name or its URL; raises InputError when it is not there."""
+        name = model.removeprefix(f"{self.place.url.rstrip('/')}/")
+        if name not in self.models:
+            raise InputError(f"{shown(model)}: no such model in {self.place}")
+        return name
+
+    def stamp(self, name: str) -> str:
+        """Changes whenever the model, its options, or a file that its weights may be in is written."""
+        folder = posixpath.dirname(name)
+        near = [other for other in self.files if posixpath.dirname(other) == folder and not other.endswith(".onnx")]
+        return repr([(other, sorted(self.files.get(other, {}).items())) for other in [name, FOLDER_OPTIONS, *near]])
+
+    def is_young(self, name: str, seconds: float) -> bool:
+        """Whether a model was written less than so many seconds ago; not where the store does not tell."""
+        facts = self.files.get(name, {})
+        when = next((facts[key] for key in ("mtime", "LastModified", "last_modified", "created") if key in facts), 0.0)
+        if isinstance(when, datetime):
+            when = when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+        return isinstance(when, float | int) and time.time() - when < seconds
+
+    def job(self, name: str) -> Job:
+        """What is to be done with a model.
+
+        Raises IncompleteError when something of it seems to be missing yet, and InputError when its options or its
+        data cannot be used.
+        """
+        options, config = self._options(name)
+        holdout = options["holdout"] and self._referred(options["holdout"])
+        return Job(
+            self.known.of(self._url(name), refer_model),
+            self._referred(options["calibration"]),
+            self._referred(options["evaluation"]),
+            holdout,
+            config,
+        )
+
+    def _options(self, name: str) -> tuple[dict[str, Any], MixedPrecisionConfig]:
+        own = f"{name.removesuffix('.onnx')}.yaml"
+        chosen = next((file for file in (own, FOLDER_OPTIONS) if file in self.files), None)
+        content = None if chosen is None else self.place.read(chosen)
+        if chosen is None or content is None:
+            raise IncompleteError(f"{self.place / name}: has no options: there is no {own} and no {FOLDER_OPTIONS}")
+        known = [*INPUTS, *LIMITS, *OF_THE_TARGET, *MixedPrecisionConfig.model_fields]
+        file = self._checked(parse_options(str(self.place / chosen), content, known))
+        inputs, config = run_options(file, {}, MixedPrecisionConfig, _DATA, _REQUIRED)
+        function = config.target.function
+        if function and function not in self.metrics:
+            raise InputError(f"{file.path}: metric {function}: is not among those that this watch may import")
+        folder = posixpath.dirname(chosen)
+        if config.device_costs:
+            config = config.model_copy(update={"device_costs": self._url(config.device_costs, folder)})
+        return {part: inputs[part] and self._url(inputs[part], folder) for part in _DATA}, config
+
+    @staticmethod
+    def _checked(file: OptionFile) -> OptionFile:
+        """The file with what it may not say among its mistakes."""
+        found = [
+            Mistake((name,), "is for the watch to say, not for a file in its folder; take the line out")
+            for name in _OF_THE_WATCH
+            if name in file.options
+        ]
+        kept = {name: value for name, value in file.options.items() if name not in _OF_THE_WATCH}
+        return OptionFile(file.path, kept, file.lines, (*file.mistakes, *found))
+
+    def _url(self, path: str, folder: str = "") -> str:
+        """A path as the folder's files mean it."""
+        if "://" in path or path.startswith("/"):
+            return path
+        scheme, separator, top = self.place.url.rpartition("://")
+        return f"{scheme}{separator}{posixpath.normpath(posixpath.join(top, folder, path))}"
+
+    def _referred(self, url: str) -> Reference:
+        """Data are read once a look, however many models share them."""
+        if url not in self._data:
+            self._data[url] = self.known.of(url, refer)
+        return self._data[url]

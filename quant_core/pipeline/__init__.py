@@ -1,0 +1,1 @@
+"""The pipeline: the jobs, their stages, and what calls what."""

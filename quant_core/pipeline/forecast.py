@@ -1,0 +1,154 @@
+"""About how long the stages of a run take, before any of it is done.
+
+Every stage is so many passes of a model over so many samples. What one pass takes is measured on a few of the
+evaluation samples; a model with its numbers quantized in simulation takes about three times as long as the float
+one, and a probe runs on average half of it again (on a chain of layers it is half).
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from quant_core.assignments.assignment import Assignment
+from quant_core.config import MixedPrecisionConfig, RunConfig
+from quant_core.execution.machine import Machine
+from quant_core.model.graph import FloatGraph
+from quant_core.model.inputs import batches
+from quant_core.model.layers import layers_from_table
+from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.sessions import open_nodes
+from quant_core.pipeline.plan_search import CURVE
+from quant_core.pipeline.study import Request
+from quant_core.precision import Precision
+from quant_core.probing.racing import sample_rounds
+from quant_core.storage.data import open_dataset
+from quant_core.storage.tables import facts
+
+__all__ = ["Forecast", "forecast"]
+
+_SAMPLES, _SIMULATED, _SUFFIX = 8, 3.0, 0.5
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a stage is expected to take."""
+
+    stage: str
+    """Its name."""
+    work: str
+    """What it does."""
+    seconds: float | None
+    """Wall time; about, and at most, where the stage may stop early. None where nothing foretells it."""
+
+
+def forecast(
+    request: Request[RunConfig], cache: Path, workers: int, assignment: Assignment | None = None
+) -> list[Forecast]:
+    """Every stage of a run that begins with nothing; raises InputError for unusable input.
+
+    `assignment` is the plan of a run whose plan is not searched for, which probes nothing.
+    """
+    config, pace = request.config, _pace(request, cache, workers, assignment)
+    counts = [open_dataset(data, cache).count for data in (request.calibration, request.evaluation)]
+    held_out = open_dataset(request.holdout, cache).count if request.holdout else 0
+    calibration, evaluation = counts
+    return [
+        Forecast("prepare", f"{pace.layers} layers", pace.prepare),
+        Forecast("calibrate", f"{calibration:,} samples", calibration * pace.plain),
+        *(Forecast(stage, work, None) for stage, work in _not_foretold(config, pace.ladder)),
+        Forecast("baseline", f"{evaluation:,} samples, float and wide", evaluation * (pace.plain + pace.simulated)),
+        *(_searched(config, pace, evaluation) if isinstance(config, MixedPrecisionConfig) else ()),
+        Forecast("export", "the quantized model", pace.prepare),
+        Forecast(
+            "verify",
+            f"{evaluation + held_out:,} samples",
+            (evaluation + held_out) * pace.simulated + held_out * pace.plain,
+        ),
+        *(Forecast("timing", "whole models, in ONNX Runtime", None) for _ in range(config.times_models)),
+    ]
+
+
+def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Iterator[Forecast]:
+    """The stages that find a plan."""
+    probes, probed = pace.layers * len(config.narrow), sample_rounds(evaluation, config.samples)
+    plans = _most_plans(config, pace.layers)
+    yield Forecast(
+        "probe",
+        f"{probes:,} probes on {' to '.join(map(str, dict.fromkeys((probed[0], probed[-1]))))} samples",
+        probes * probed[-1] * pace.simulated * _SUFFIX,
+    )
+    yield Forecast("search", f"at most {plans} plans on {evaluation:,} samples", plans * evaluation * pace.simulated)
+
+
+def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tuple[str, str]]:
+    if any(config.chooses_weights(precision.weights) for precision in ladder):
+        yield "round", "weights, for what layers put out"
+    if config.cost == "latency" and config.device_costs is None:
+        yield "latency", "layers, timed in ONNX Runtime"
+
+
+def _most_plans(config: MixedPrecisionConfig, layers: int) -> int:
+    """Plans that are scored after the wide one, at most."""
+    return _most_searched(config, layers) + (max(CURVE, config.evaluations) + 1 if config.frontier else 0)
+
+
+def _most_searched(config: MixedPrecisionConfig, layers: int) -> int:
+    if config.budget is not None:  # where the cut is, the costs say
+        return {"linear": 1, "bisect": 1, "knapsack": config.evaluations}.get(config.search, 1 + config.evaluations)
+    if config.search == "linear":
+        return layers * len(config.narrow)
+    cut = math.ceil(math.log2(layers * len(config.narrow) + 1)) + 1
+    return cut if config.search == "bisect" else cut + config.evaluations
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """What was measured."""
+
+    layers: int
+    ladder: tuple[Precision, ...]
+    """Precisions that layers may have, the wide one first."""
+    prepare: float
+    """Seconds to prepare the model."""
+    plain: float
+    """Seconds a sample of the float model, all workers at work."""
+
+    @property
+    def simulated(self) -> float:
+        """Seconds a sample of a quantized model."""
+        return _SIMULATED * self.plain
+
+
+def _pace(request: Request[RunConfig], cache: Path, workers: int, assignment: Assignment | None) -> _Pace:
+    """Prepare the model in a folder that is thrown away, and run it on a few samples."""
+    with tempfile.TemporaryDirectory() as scratch:
+        machine, config = Machine(Path(scratch), 1), request.config
+        began = time.perf_counter()
+        table = prepare(model=request.model, machine=machine, **config.preparation())
+        prepared = time.perf_counter() - began
+        graph, data = prepared_graph(facts(table)["prepared"], machine.cache), open_dataset(request.evaluation, cache)
+        session = open_nodes(graph, graph.nodes, [value.name for value in graph.model.graph.output], {})
+        few = list(batches(graph, data, config.batch_size, np.arange(min(_SAMPLES, data.count))))
+        began = time.perf_counter()
+        for batch in few:
+            session(batch.feeds)
+        ran = sum(len(next(iter(batch.feeds.values()))) for batch in few)
+        plain = (time.perf_counter() - began) / ran / workers
+        return _Pace(table.num_rows, _ladder(config, assignment, graph, table), prepared, plain)
+
+
+def _ladder(
+    config: RunConfig, assignment: Assignment | None, graph: FloatGraph, layers: pa.Table
+) -> tuple[Precision, ...]:
+    if assignment is None:
+        return (config.wide, *(config.narrow if isinstance(config, MixedPrecisionConfig) else ()))
+    plan = assignment.plan(graph, layers_from_table(layers), config.wide)
+    return (config.wide, *(precision for _, precision in plan.layers))

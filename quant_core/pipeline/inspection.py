@@ -1,0 +1,116 @@
+"""What a model holds, before anything is decided: its layers, their costs, and what is left alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from quant_core.calibration.collect import observed_tensors
+from quant_core.execution.machine import Machine
+from quant_core.model.graph import FloatGraph, inner_graphs
+from quant_core.model.layers import layers_from_table
+from quant_core.model.model_file import refer_model
+from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
+from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.topology import Topology
+from quant_core.storage.tables import facts
+
+__all__ = ["inspect_model"]
+
+
+def inspect_model(model: str | os.PathLike[str], layer_ops: Sequence[str] = DEFAULT_LAYER_OPS) -> dict[str, Any]:
+    """Layers, inputs, outputs, tensors, totals and operators left in float, as plain values.
+
+    Counts and bytes are for one sample; a dynamic dimension counts as 1.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder)
+        table = prepare(refer_model(model), tuple(layer_ops), Machine(cache))
+        graph = prepared_graph(facts(table)["prepared"], cache)
+        layers = table.to_pylist()
+        topology = Topology.of(graph, layers_from_table(table))
+        return {
+            "inputs": [_declared(graph, name) for name in graph.inputs],
+            "outputs": [_declared(graph, name) for name in graph.outputs],
+            "layers": layers,
+            "tensors": _tensors(topology),
+            "total": {key: sum(layer[key] for layer in layers) for key in ("macs", "weight_bytes")},
+            "left_alone": _left_alone(topology),
+        }
+
+
+def _declared(graph: FloatGraph, name: str) -> dict[str, Any]:
+    shape = graph.shape(name)
+    return {
+        "name": name,
+        "type": onnx.TensorProto.DataType.Name(graph.element_type(name)).lower(),
+        "shape": None if shape is None else list(shape),
+    }
+
+
+def _tensors(topology: Topology) -> list[dict[str, Any]]:
+    """Everything that is no constant, in graph order: what will carry a type, and why the rest will not."""
+    graph, observed = topology.graph, frozenset(observed_tensors(topology))
+    return [
+        _declared(graph, name)
+        | {
+            "bytes": _bytes(graph, name),
+            "quantized": name in observed,
+            "why": None if name in observed else _unquantized(topology, name),
+        }
+        for name in [*graph.inputs, *graph.producer]
+    ]
+
+
+def _bytes(graph: FloatGraph, name: str) -> int | None:
+    shape, kind = graph.shape(name), graph.element_type(name)
+    if shape is None or kind in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        return None
+    return math.prod(dim or 1 for dim in shape[1:]) * int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
+
+
+def _unquantized(topology: Topology, name: str) -> str:
+    if name in topology.fused:
+        return "is computed together with the activation that reads it"
+    if not topology.graph.is_float_activation(name):
+        return "does not hold float32"
+    return "only operators that are left alone touch it"
+
+
+def _left_alone(topology: Topology) -> list[dict[str, Any]]:
+    """Operators that stay in float, counted by type, with the reason; those inside bodies beside their owner."""
+    nodes = zip(topology.graph.nodes, topology.roles, strict=True)
+    found: Counter[tuple[str, str]] = Counter()
+    for node, role in nodes:
+        if role is Role.FLOAT:
+            found[_spelled(node), _reason(topology, node)] += 1
+        for inner in _nodes_inside(node):
+            found[_spelled(inner), f"is in the body of {node.op_type} {node.name!r}, which is left as it is"] += 1
+    return [{"op": op, "nodes": count, "why": why} for (op, why), count in found.items()]
+
+
+def _spelled(node: onnx.NodeProto) -> str:
+    return f"{node.domain}:{node.op_type}" if node.domain else str(node.op_type)
+
+
+def _nodes_inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of a node's bodies (If, Loop, Scan), and of bodies in those."""
+    for inner in inner_graphs(node):
+        for nested in inner.node:
+            yield nested
+            yield from _nodes_inside(nested)
+
+
+def _reason(topology: Topology, node: onnx.NodeProto) -> str:
+    if node.domain not in ("", "ai.onnx"):
+        return "an operator of another domain"
+    if not any(topology.graph.is_float_activation(name) for name in [*node.input, *node.output]):
+        return "does not touch float data"
+    return "an operator without a quantized form here"

@@ -1,0 +1,231 @@
+"""Chooses a plan of a finished run's frontier, and writes its model without searching again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.budget import BUDGETS
+from quant_core.config import MixedPrecisionConfig, config_from
+from quant_core.errors import InputError, TargetError
+from quant_core.execution.machine import Machine
+from quant_core.model.layers import layers_from_table
+from quant_core.model.model_file import refer_model
+from quant_core.model.prepare import is_prepared, prepare
+from quant_core.pipeline.frontier import METRIC_COLUMNS
+from quant_core.pipeline.output import budget_kept, calibration_shown, narrowed, output_file, write_folder
+from quant_core.precision import PrecisionPlan
+from quant_core.probing.ranking import macs_share
+from quant_core.quantization.export import export, exported_reference
+from quant_core.results.outcome import Outcome
+from quant_core.results.output_place import OutputPlace
+from quant_core.search import within
+from quant_core.search.cost import COUNTED, cost_summary, counted_cost
+from quant_core.storage.references import fetch
+from quant_core.storage.tables import SEARCH, facts
+from quant_core.urls import is_remote
+
+__all__ = ["pick", "picked_plan"]
+
+Row = Mapping[str, Any]
+"""A plan of the frontier (schema FRONTIER)."""
+
+
+def pick(
+    run: Outcome,
+    metric: str | None,
+    limit: float | None,
+    output: str | os.PathLike[str],
+    machine: Machine,
+    budget: Mapping[str, object] | None = None,
+) -> Outcome:
+    """Write the result folder of the plan on a run's frontier that fits another target, budget, or both.
+
+    Without a budget that is the cheapest plan that meets the target; within one, such as `{"max_bops": 0.4}`, the
+    best by the metric (by default the run's). Its scores are those the run measured of this very plan. Raises
+    InputError where the run kept no frontier, did not measure the metric, or its model is gone; TargetError where no
+    plan on the frontier is within the budget and meets the target.
+    """
+    place = OutputPlace.at(output)
+    if place.folder.resolve() == run.folder.resolve():
+        raise InputError(f"{place}: holds the run that is picked from; give another folder")
+    frontier = _frontier(run)
+    asked = _asked(MixedPrecisionConfig.model_validate(run.manifest["config"]), frontier, metric, limit, budget or {})
+    row = picked_plan(frontier, asked, run.manifest["costs"][asked.cost]["wide"])
+    plan, layers = PrecisionPlan.from_dict(json.loads(row["precisions"])), _prepared(run, asked, machine)
+    exported = export(
+        layers=layers,
+        calibration=run.table("calibration"),
+        plan=plan.as_dict(),
+        config=asked.quantization(),
+        weights=[run.table("weights")],
+        form=asked.format,
+        machine=machine,
+    )
+    file = exported_reference(exported, machine.cache)
+    manifest = {
+        **run.manifest,
+        **_of_the_plan(run, layers, asked, plan, row),
+        "job": "pick",
+        "output": output_file(fetch(file, machine.cache), file.beside),
+        "sources": {**run.manifest["sources"], "run": _name(run), "output": str(place)},
+    }
+    tables = {
+        "layers": layers,
+        "calibration": calibration_shown(run.table("calibration"), layers, plan, asked, machine.cache),
+        "sensitivity": run.table("sensitivity"),
+        "search": _chosen_among(frontier, layers, asked, manifest["budget"]),
+        "frontier": frontier,
+        "weights": run.table("weights"),
+    }
+    return write_folder(place, manifest, tables, file, machine.cache)
+
+
+def picked_plan(frontier: pa.Table, asked: MixedPrecisionConfig, wide: float) -> Row:
+    """The cheapest row of the frontier that meets the target or, within a budget, the best; `wide` is all-wide's cost.
+
+    With a confidence the bounds of the run are held against the limit; they hold for all its plans together, so that
+    it does not matter that one is chosen among them.
+    """
+    target, column = asked.target, _column(asked)
+    known: list[Row] = [row for row in frontier.to_pylist() if row[column] is not None]
+    if not known:
+        measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in frontier.to_pylist())]
+        raise InputError(f"the run did not measure {target.metric}, but {', '.join(measured)}")
+    rows = known if asked.budget is None else [row for row in known if within(row["cost"], asked.budget.of(wide))]
+    inside = "" if asked.budget is None else f" within {asked.budget_text}"
+    if not rows:
+        least = f"{known[0]['cost']:.6g}, {known[0]['cost_ratio']:.6g} of the wide model's"
+        raise TargetError(f"no plan on the frontier is{inside}: the cheapest is at {least}")
+    sign = -1.0 if target.higher_is_better else 1.0
+    met = [row for row in rows if target.met_by(row[column])]
+    if not met:
+        nearest = sign * min(sign * row[column] for row in rows)
+        raise TargetError(f"no plan on the frontier{inside} meets {target}: the best is at {nearest:.6g}")
+    return met[0] if asked.budget is None else min(met, key=lambda row: float(sign * row[target.metric]))
+
+
+def _column(asked: MixedPrecisionConfig) -> str:
+    """What is held against the limit."""
+    return asked.target.metric if asked.target.confidence is None else "bound"
+
+
+def _frontier(run: Outcome) -> pa.Table:
+    if not (run.folder / "frontier.arrow").exists():
+        raise InputError(f"{run.folder}: kept no frontier to pick from; run `narrowcast auto` with --frontier")
+    return run.table("frontier")
+
+
+def _name(run: Outcome) -> str:
+    """Where the run is, for whoever wants to pick again."""
+    output = run.manifest["sources"].get("output", "")
+    return output if is_remote(output) else str(run.folder)
+
+
+def _asked(
+    config: MixedPrecisionConfig,
+    frontier: pa.Table,
+    metric: str | None,
+    limit: float | None,
+    budget: Mapping[str, object],
+) -> MixedPrecisionConfig:
+    """The run's configuration with another target and budget.
+
+    The run's confidence stays where that was of the same metric: its bounds are known.
+    """
+    metric, function = metric or config.target.metric, facts(frontier)["function"]
+    if limit is not None and not math.isfinite(limit):
+        raise InputError(f"the limit must be a finite number, not {limit}")
+    if limit is None and not budget:
+        raise InputError("give a target or a budget to pick by")
+    if metric == "metric_drop" and function is None:
+        raise InputError("the run measured no metric of yours; give the limit of another")
+    wrong = [name for name in budget if BUDGETS[name] != config.cost]
+    if wrong:
+        raise InputError(f"{wrong[0]}: the run's frontier is of the cost {config.cost!r}, not of {BUDGETS[wrong[0]]!r}")
+    sure = config.target.confidence if config.target.metric == metric and limit is not None else None
+    own = function if metric == "metric_drop" else None
+    target = {"metric": metric, "limit": limit, "function": own, "confidence": sure}
+    kept = {name: value for name, value in config.model_dump(mode="json").items() if name not in BUDGETS}
+    return config_from(**{**kept, **budget, "target": target})
+
+
+def _prepared(run: Outcome, config: MixedPrecisionConfig, machine: Machine) -> pa.Table:
+    """The layer table; its prepared model is made again where the workspace has lost it."""
+    layers = run.table("layers")
+    if is_prepared(layers, machine.cache):
+        return layers
+    source = run.manifest["sources"].get("model")
+    if source is None:
+        raise InputError("the run's model was given in memory, and the workspace no longer has it")
+    model = refer_model(source)
+    if model.sha256 != run.manifest["input"]["sha256"]:
+        raise InputError(f"{source}: is no longer the model of the run in {run.folder}; run again")
+    return prepare(model=model, machine=machine, **config.preparation())
+
+
+def _of_the_plan(
+    run: Outcome,
+    layers: pa.Table,
+    config: MixedPrecisionConfig,
+    plan: PrecisionPlan,
+    row: Row,
+) -> dict[str, Any]:
+    """What the manifest says of this plan in place of the run's; nobody has measured it on held-out data."""
+    listed, target = layers_from_table(layers), config.target
+    wide = PrecisionPlan.uniform([layer.name for layer in listed], config.wide)
+    ladder = (config.wide, *config.narrow)
+    costs = {name: counted_cost(name, listed, ladder) for name in COUNTED}
+    mixed = {name: row[name] for name in ("top1", *METRIC_COLUMNS) if row[name] is not None}
+    before = run.manifest["costs"][config.cost]
+    sure = {"confidence": target.confidence}
+    if target.confidence is not None:
+        looks = run.manifest["target"].get("looks")
+        sure |= {"bound": row["bound"], "looks": looks, "holdout": None, "undecided": None}
+    errors = run.manifest["standard_errors"]
+    return {
+        "target": {"metric": target.metric, "limit": target.limit, "function": target.function, "met": True, **sure},
+        "budget": budget_kept(config, before["unit"], row["cost"], before["wide"]),
+        "scores": {**run.manifest["scores"], "mixed": mixed, "holdout": {}},
+        "standard_errors": {part: errors[part] for part in ("float", "wide")},
+        "samples": {"evaluation": row["samples"], "holdout": None},
+        "plan": plan.as_dict(),
+        "tensors": {},
+        "narrowed": narrowed(listed, plan, wide, config.wide, costs["bops"]),
+        "costs": {**cost_summary(costs.values(), plan, wide), **_objective(run, config.cost, row)},
+        "latency": None,
+        "picked_from": run.manifest["output"]["sha256"],
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _objective(run: Outcome, name: str, row: Row) -> dict[str, Any]:
+    """The cost that the run saved, which may have been measured: as the frontier has it."""
+    before = run.manifest["costs"][name]
+    return {"objective": name, name: {**before, "mixed": row["cost"], "saved": 1 - row["cost_ratio"]}}
+
+
+def _chosen_among(
+    frontier: pa.Table, layers: pa.Table, asked: MixedPrecisionConfig, budget: Mapping[str, Any] | None
+) -> pa.Table:
+    """The plans of the frontier as a search would have tried them, the dearest first (schema SEARCH)."""
+    listed, column, target = layers_from_table(layers), _column(asked), asked.target
+    known = [row for row in reversed(frontier.to_pylist()) if row[column] is not None]
+    rows = [
+        {
+            **{name: row[name] for name in ("plan", "layers_narrowed", "cost", "samples", "precisions")},
+            "step": step,
+            "macs_share": macs_share(listed, PrecisionPlan.from_dict(json.loads(row["precisions"])), asked.wide),
+            "score": row[target.metric],
+            "standard_error": None,
+            "bound": row[column],
+            "accepted": target.met_by(row[column]) and (budget is None or within(row["cost"], budget["limit"])),
+        }
+        for step, row in enumerate(known)
+    ]
+    return pa.Table.from_pylist(rows, schema=SEARCH)

@@ -1,0 +1,1 @@
+"""Keys of steps, and the store of their results."""

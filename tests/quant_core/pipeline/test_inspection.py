@@ -1,0 +1,67 @@
+"""What `inspect_model` tells of a model."""
+
+from __future__ import annotations
+
+import pytest
+
+from quant_core.pipeline.inspection import inspect_model
+from tests.models import MODELS, build
+from tests.quant_core.workbench import saved
+
+
+@pytest.fixture
+def inspected(tmp_path):
+    return lambda model: inspect_model(saved(model, tmp_path))
+
+
+def test_layers_with_their_costs(inspected):
+    found = inspected(MODELS["chain"]())
+    assert [layer["layer"] for layer in found["layers"]] == ["c1", "c2", "c3", "fc"]
+    assert found["layers"][0]["macs"] == 8 * 8 * 4 * 27
+    assert found["total"] == {
+        "macs": sum(layer["macs"] for layer in found["layers"]),
+        "weight_bytes": 4 * (4 * 27 + 4 * 36 + 6 * 36 + 4 * 6),
+    }
+    assert found["left_alone"] == []
+
+
+def test_inputs_and_outputs_have_type_and_shape(inspected):
+    found = inspected(MODELS["transformer"]())
+    assert found["inputs"] == [{"name": "ids", "type": "int64", "shape": [None, None]}]
+    assert found["outputs"] == [{"name": "y", "type": "float", "shape": [None, None, 3]}]
+
+
+def test_every_tensor_is_listed_with_its_size_and_why_it_is_not_quantized(inspected):
+    found = {tensor["name"]: tensor for tensor in inspected(MODELS["chain"]())["tensors"]}
+    assert found["x"]["quantized"] and found["x"]["bytes"] == 4 * 3 * 8 * 8
+    assert found["a1"] == {
+        **{"name": "a1", "type": "float", "shape": [None, 4, 8, 8], "bytes": 4 * 4 * 8 * 8},
+        **{"quantized": True, "why": None},
+    }
+    assert not found["a"]["quantized"] and "activation that reads it" in found["a"]["why"]
+    ids = inspected(MODELS["transformer"]())["tensors"][0]
+    assert (ids["name"], ids["quantized"], ids["why"]) == ("ids", False, "does not hold float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "why"),
+    [
+        ("lstm", "LSTM", "an operator without a quantized form here"),
+        ("custom-domain", "com.microsoft:QuickGelu", "an operator of another domain"),
+        ("if-body", "If", "an operator without a quantized form here"),
+        ("if-body", "Mul", "is in the body of If"),
+        ("loop-body", "MatMul", "is in the body of Loop"),
+        ("scan-body", "Sin", "is in the body of Scan"),
+        ("dynamic-dims", "Shape", "an operator without a quantized form here"),
+    ],
+)
+def test_what_is_left_alone_is_said_with_the_reason(inspected, name, op, why):
+    found = inspected(MODELS[name]())["left_alone"]
+    assert next(entry["why"] for entry in found if entry["op"] == op and entry["nodes"] == 1).startswith(why)
+
+
+def test_nodes_left_alone_are_counted(inspected):
+    model = build("(float[N,4] x) => (float[N,4] y) { a = Sin(x)  b = Sin(a)  y = MatMul(b, w) }", {"w": (4, 4)})
+    assert inspected(model)["left_alone"] == [
+        {"op": "Sin", "nodes": 2, "why": "an operator without a quantized form here"}
+    ]

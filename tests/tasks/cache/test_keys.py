@@ -1,0 +1,77 @@
+"""What changes a step's key, and what must not."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from quant_core.config import QuantizationConfig, config_from
+from quant_core.storage.references import Reference
+from quant_core.storage.tables import with_facts
+from tasks.cache import keys as module
+from tasks.cache.keys import keyed, step_key
+
+
+def arguments(**changed):
+    quantization = config_from(target={"metric": "l2", "limit": 1.0}).quantization()
+    table = keyed(pa.table({"a": [1]}), "prepare-1")
+    data = Reference(url="here.npz", sha256="d")
+    plain = {"layers": table, "data": data, "plan": {"a": "a8w8", "b": "a16w8"}, "config": quantization, "start": 0}
+    return plain | changed
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data": Reference(url="here.npz", sha256="e")},
+        {"layers": keyed(pa.table({"a": [1]}), "prepare-2")},
+        {"plan": {"a": "a8w8", "b": "a8w8"}},
+        {"config": QuantizationConfig(per_channel=True)},
+        {"start": 1},
+        {"function": "json:loads"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_key_changes_on(changed):
+    assert step_key("probe", arguments(**changed)) != step_key("probe", arguments())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data": Reference(url="s3://bucket/there.npz", sha256="d")},
+        {"layers": with_facts(keyed(pa.table({"a": [2]}), "prepare-1"), seconds=3)},
+    ],
+    ids=["where the data is", "what is not an input"],
+)
+def test_key_does_not_change_on(changed):
+    assert step_key("probe", arguments(**changed)) == step_key("probe", arguments())
+
+
+def test_key_does_not_depend_on_the_order_of_arguments():
+    given = arguments()
+    assert step_key("probe", dict(reversed(given.items()))) == step_key("probe", given)
+
+
+def test_key_changes_on_the_step():
+    assert step_key("probe", arguments()) != step_key("evaluate", arguments())
+
+
+@pytest.mark.parametrize("what", ["engine_digest", "SCHEMA_VERSION"])
+def test_key_changes_on_another_engine(monkeypatch, what):
+    before = step_key("probe", arguments())
+    monkeypatch.setattr(module, what, (lambda: "other") if what == "engine_digest" else 99)
+    assert step_key("probe", arguments()) != before
+
+
+def test_an_edited_metric_is_another_metric(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_metric.py").write_text("def score(outputs, labels): return 1.0\n")
+    before = step_key("verify", arguments(function="my_metric:score"))
+    (tmp_path / "my_metric.py").write_text("def score(outputs, labels): return 2.0\n")
+    assert step_key("verify", arguments(function="my_metric:score")) != before
+
+
+def test_keys_are_file_names_that_begin_with_the_step():
+    key = step_key("probe", arguments())
+    assert key.startswith("probe-") and key.replace("-", "").isalnum()
