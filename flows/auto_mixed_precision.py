@@ -6,24 +6,25 @@ from typing import Any
 
 from prefect import flow
 
-from flows.request import request_for
-from flows.ui.artifacts import probing_shown, publish
 from flows.ui.flow_runs import named_after_the_job, tag
-from flows.ui.run_events import facts_of, failure_told, tell
+from flows.ui.run_events import facts_of, failure_events, tell
+from flows.ui.shown_run import published, shown_run
 from quant_core.config import MixedPrecisionConfig
-from quant_core.errors import TargetError
-from quant_core.execution.machine import available_cores
-from quant_core.pipeline.auto import run
-from quant_core.pipeline.study import Request
-from quant_core.results.outcome import Outcome
-from tasks.cache.workspace import Workspace
-from tasks.executors.choice import Runner, RunnerKind
-from tasks.prefect_runner import PrefectStages
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.steps import baseline, calibrate, export, prepare, probe, rank, report, search, verify
+from tasks.executors.choice import ExecutorKind
+from tasks.executors.flow_executor import BY_PARAMETERS
+from tasks.flow_runner import runner_of_flow
 
-__all__ = ["auto_mixed_precision", "quantized"]
+__all__ = ["auto_mixed_precision"]
 
 
-@flow(name="auto-mixed-precision", flow_run_name=named_after_the_job, persist_result=False)
+@flow(
+    name="auto-mixed-precision",
+    flow_run_name=named_after_the_job,
+    persist_result=False,
+    task_runner=BY_PARAMETERS,
+)
 def auto_mixed_precision(
     model: str,
     calibration: str,
@@ -33,7 +34,7 @@ def auto_mixed_precision(
     holdout: str | None = None,
     workers: int | None = None,
     workspace: str | None = None,
-    runner: RunnerKind = "thread",
+    runner: ExecutorKind | None = None,
     runner_address: str | None = None,
 ) -> dict[str, Any]:
     """Quantize a float ONNX model to the narrowest mix of precisions that meets a target, or the best in a budget.
@@ -50,30 +51,22 @@ def auto_mixed_precision(
         holdout: path or URL of data that only the finished model is measured on; the search never sees it.
         workers: threads or processes that compute at once; all cores by default.
         workspace: folder or URL where step results are kept, so that no step is ever computed twice.
-        runner: what probes and scores side by side: threads or processes here, a Dask or Ray cluster, or a work pool.
+        runner: what probes and scores side by side: threads or processes here, a Dask or Ray cluster, or a work pool;
+            by default the flow's own task runner, where one was given, or threads.
         runner_address: where the cluster is, by default here for the time of the run; of a pool, the deployment
             that probes, by default probe-shard/probe-shard.
 
     """
     tag([*config.narrow, config.target.metric])
-    with failure_told(model, output):
-        request = request_for(model, calibration, evaluation, holdout, config, output)
-        place = Workspace.at(workspace)
-        place.check()
-        place.clear_leftovers()
-        outcome = quantized(request, place, workers, Runner(runner, runner_address))
-    tell("met", model, output, **facts_of(outcome.manifest))
-    return dict(outcome.manifest)
-
-
-def quantized(request: Request, place: Workspace, workers: int | None, runner: Runner) -> Outcome:
-    """Run, and show what came of it in Prefect's UI, also where the target cannot be met."""
-    try:
-        with PrefectStages(place, workers or available_cores(), runner) as stages, probing_shown():
-            outcome = run(request, stages)
-    except TargetError as missed:
-        if isinstance(missed.outcome, Outcome):
-            publish(missed.outcome)
-        raise
-    publish(outcome)
-    return outcome
+    with failure_events(model, output), runner_of_flow(workspace, workers, runner, runner_address) as on, shown_run():
+        job = QuantizationJob.of(model, calibration, evaluation, holdout, config, output, on.machine.cache)
+        layers = prepare(job, on)
+        histograms = calibrate(job, layers, on)
+        study = baseline(job, layers, histograms, on)
+        losses = probe(study, on)
+        ranking = rank(study, losses, on)
+        decision = search(study, ranking, on)
+        outcome = report(verify(export(decision, on), on), on)
+        manifest = published(outcome)
+    tell("met", model, output, **facts_of(manifest))
+    return manifest

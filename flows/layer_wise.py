@@ -6,19 +6,24 @@ from typing import Any
 
 from prefect import flow
 
-from flows.request import request_for
-from flows.ui.artifacts import publish
 from flows.ui.flow_runs import named_after_the_model, tag
+from flows.ui.shown_run import published
 from quant_core.config import LayerWiseConfig, validated
-from quant_core.execution.machine import available_cores
-from quant_core.pipeline.layer_wise import run, written_plan
-from tasks.cache.workspace import Workspace
-from tasks.prefect_runner import PrefectStages
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.layer_wise import written_plan
+from quant_core.pipeline.steps import assign, baseline, calibrate, chosen, export, prepare, report, verify
+from tasks.executors.flow_executor import BY_PARAMETERS
+from tasks.flow_runner import runner_of_flow
 
 __all__ = ["layer_wise"]
 
 
-@flow(name="layer-wise", flow_run_name=named_after_the_model, persist_result=False)
+@flow(
+    name="layer-wise",
+    flow_run_name=named_after_the_model,
+    persist_result=False,
+    task_runner=BY_PARAMETERS,
+)
 def layer_wise(
     model: str,
     tensors: str | dict[str, list[str]],
@@ -49,11 +54,11 @@ def layer_wise(
     tag(["layer-wise"])
     written = written_plan(tensors)
     settings = config or validated(LayerWiseConfig, written.settings)
-    request = request_for(model, calibration, evaluation or calibration, holdout, settings, output)
-    place = Workspace.at(workspace)
-    place.check()
-    place.clear_leftovers()
-    with PrefectStages(place, workers or available_cores()) as stages:
-        outcome = run(request, written.assignment, stages)
-    publish(outcome)
-    return dict(outcome.manifest)
+    data = (calibration, evaluation or calibration, holdout)
+    with runner_of_flow(workspace, workers) as on:
+        job = QuantizationJob.of(model, *data, settings, output, on.machine.cache, written.assignment)
+        layers = prepare(job, on)
+        plan = assign(job, layers, on)
+        histograms = calibrate(job, layers, on)
+        study = baseline(job, layers, histograms, on, plan)
+        return published(report(verify(export(chosen(study, plan), on), on), on))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from prefect import flow
@@ -11,23 +10,19 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from quant_core.errors import InputError, NarrowcastError
-from quant_core.execution.runner import StageFunction
-from quant_core.probing.probe import layer_sensitivity
-from quant_core.scoring.evaluation import evaluate_plan
+from quant_core.pipeline.stages import STAGES
 from tasks.cache.keys import step_key
 from tasks.cache.workspace import Workspace
 from tasks.executors.heartbeat import pulsing
 from tasks.executors.plain_arguments import restored
 from tasks.executors.pool import REFUSED
-from tasks.prefect_runner import PrefectStages
+from tasks.prefect_runner import PrefectRunner
 
 __all__ = ["probe_shard"]
 
 
 Shard = Literal["probe", "evaluate"]
 """What is done side by side."""
-
-_STAGES: Mapping[Shard, StageFunction] = {"probe": layer_sensitivity, "evaluate": evaluate_plan}
 
 
 @flow(name="probe-shard", persist_result=False)
@@ -57,8 +52,8 @@ def probe_shard(
 
 def _run(stage: Shard, key: str, arguments: dict[str, Any], place: Workspace) -> None:
     place.check()
-    given = restored(_STAGES[stage], arguments, place.results)
-    if step_key(stage, given) != key:
+    given = restored(STAGES[stage].function, arguments, place.results)
+    if step_key(STAGES[stage], given) != key:
         raise InputError("this worker has another version of narrowcast or ONNX Runtime; install the same on all")
-    with PrefectStages(place, workers=1) as stages:
-        stages.run(stage, _STAGES[stage], **given)
+    with PrefectRunner(place, workers=1) as on:
+        on.run(STAGES[stage], **given)

@@ -9,28 +9,37 @@ from typing import Any
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from flows.auto_mixed_precision import quantized
 from flows.ui.artifacts import publish_looks
 from flows.ui.flow_runs import named_after_the_folder, named_after_the_watched, tag
+from flows.ui.shown_run import published, shown_run
 from flows.watch.digest_cache import KnownDigests
 from flows.watch.scan import Look, WatchError, looks_at
 from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
-from quant_core.pipeline.preflight import usable_folder
+from quant_core.pipeline.auto import run_auto
+from quant_core.pipeline.job import QuantizationJob
 from quant_core.results.output_place import OutputPlace
+from quant_core.storage.folders import usable_folder
 from quant_core.storage.references import Reference
 from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.store import Store
 from quant_core.urls import shown
 from tasks.cache.workspace import Workspace
-from tasks.executors.choice import Runner, RunnerKind
+from tasks.executors.choice import ExecutorKind
+from tasks.executors.flow_executor import BY_PARAMETERS, refuse_task_runner
+from tasks.flow_runner import runner_of_flow
 
 __all__ = ["check_places", "watch_models"]
 
 
-@flow(name="watch-models", flow_run_name=named_after_the_folder, persist_result=False)
+@flow(
+    name="watch-models",
+    flow_run_name=named_after_the_folder,
+    persist_result=False,
+    task_runner=BY_PARAMETERS,
+)
 def watch_models(
     folder: str,
     output: str,
@@ -38,7 +47,7 @@ def watch_models(
     metrics: Sequence[str] = (),
     workers: int | None = None,
     workspace: str | None = None,
-    runner: RunnerKind = "thread",
+    runner: ExecutorKind | None = None,
     runner_address: str | None = None,
     settle_seconds: float = 2.0,
 ) -> list[Look]:
@@ -66,6 +75,7 @@ def watch_models(
 
     """
     tag(["watch"])
+    refuse_task_runner()
     check_places(folder, output)
     place = Workspace.at(workspace)
     place.check()
@@ -122,7 +132,12 @@ class _Logged(Relay):
         super().noted(message)
 
 
-@flow(name="watched-model", flow_run_name=named_after_the_watched, persist_result=False)
+@flow(
+    name="watched-model",
+    flow_run_name=named_after_the_watched,
+    persist_result=False,
+    task_runner=BY_PARAMETERS,
+)
 def watched_model(
     name: str,
     model: Reference,
@@ -133,7 +148,7 @@ def watched_model(
     output: str,
     workspace: str,
     workers: int | None,
-    runner: RunnerKind,
+    runner: ExecutorKind | None,
     runner_address: str | None,
 ) -> dict[str, Any]:
     """Quantize one model of a watched folder; the manifest. The output folder is there whole or not at all.
@@ -153,7 +168,10 @@ def watched_model(
 
     """
     tag([*config.narrow, config.target.metric])
-    place = Workspace.at(workspace)
-    with scratch_folder(usable_folder(place.cache, "workspace")) as staging:
-        request = Job(model, calibration, evaluation, holdout, config).request(OutputPlace(staging, output))
-        return dict(quantized(request, place, workers, Runner(runner, runner_address)).manifest)
+    with (
+        runner_of_flow(workspace, workers, runner, runner_address) as on,
+        scratch_folder(usable_folder(on.machine.cache, "workspace")) as staging,
+        shown_run(),
+    ):
+        data = (calibration, evaluation, holdout)
+        return published(run_auto(QuantizationJob(model, *data, config, OutputPlace(staging, output)), on))

@@ -245,6 +245,11 @@ class RunConfig(QuantizationConfig):
         return self
 
     @property
+    def ladder(self) -> tuple[Precision, ...]:
+        """The precisions that layers may have, the wide one first."""
+        return (self.wide,)
+
+    @property
     def budget(self) -> Amount | None:
         """The most that a plan may cost, by the cost that counts; None where there is no such limit."""
         return next((amount for name in BUDGETS if (amount := getattr(self, name, None)) is not None), None)
@@ -369,6 +374,11 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
     """The configuration of one automatic mixed-precision run."""
 
     target: Target = Field(description="What the model that comes out must meet; within a budget, what is to be best.")
+
+    @property
+    def ladder(self) -> tuple[Precision, ...]:
+        """The precisions that layers may have, the wide one first."""
+        return (self.wide, *self.narrow)
 
     @model_validator(mode="before")
     @classmethod

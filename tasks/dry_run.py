@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
-from quant_core.assignments.assignment import Assignment
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, RunConfig
 from quant_core.errors import TargetError
-from quant_core.execution.runner import Call, Stages
-from quant_core.pipeline.auto import run as run_auto
+from quant_core.execution.runner import Arguments, Runner, Stage
+from quant_core.pipeline.auto import run_auto
 from quant_core.pipeline.forecast import Forecast, forecast
-from quant_core.pipeline.layer_wise import run as run_layer_wise
-from quant_core.pipeline.study import Request
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.layer_wise import run_layer_wise
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.tables import from_ipc
 from tasks.cache.keys import step_key
 from tasks.cache.workspace import Workspace
-from tasks.prefect_runner import TASKS
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -46,31 +43,28 @@ class DryRun:
         return sum(stage.seconds or 0.0 for stage in self.ahead)
 
 
-def dry_run(
-    request: Request[RunConfig], workspace: Workspace, workers: int, assignment: Assignment | None = None
-) -> DryRun:
-    """Look how far a run could go without computing anything: no step is stored, and no result written.
+def dry_run(job: QuantizationJob[RunConfig], workspace: Workspace, workers: int) -> DryRun:
+    """Follow a run along the results that are stored: no step is stored, and no result written.
 
-    With an `assignment` it is a layer-wise run. Time is foretold from a pass of the float model over a few samples.
-    Raises InputError for unusable input.
+    Time is foretold from a pass of the float model over a few samples. Raises InputError for unusable input.
     """
-    stages = _Followed(workspace)
+    on = _StoredResults(workspace)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            _follow(replace(request, output=OutputPlace.at(scratch)), assignment, stages)
+            _follow(replace(job, output=OutputPlace.at(scratch)), on)
     except TargetError:
         pass  # which is an end as well: the wide model was measured, and is stored
     except _NotStoredError as found:
-        stages_of_all = forecast(request, workspace.cache, workers, assignment)
-        return DryRun(stages.found, found.stage, found.steps, _ahead(stages_of_all, stages.found, found.stage))
-    return DryRun(stages.found, None, 0)
+        stages_of_all = forecast(job, workspace.cache, workers)
+        return DryRun(on.found, found.step, found.calls, _ahead(stages_of_all, on.found, found.step))
+    return DryRun(on.found, None, 0)
 
 
-def _follow(request: Request[RunConfig], assignment: Assignment | None, stages: Stages) -> None:
-    if assignment is None:
-        run_auto(cast("Request[MixedPrecisionConfig]", request), stages)
+def _follow(job: QuantizationJob[RunConfig], on: Runner) -> None:
+    if job.assignment is None:
+        run_auto(cast("QuantizationJob[MixedPrecisionConfig]", job), on)
     else:
-        run_layer_wise(cast("Request[LayerWiseConfig]", request), assignment, stages)
+        run_layer_wise(cast("QuantizationJob[LayerWiseConfig]", job), on)
 
 
 def _ahead(stages: Sequence[Forecast], found: Collection[str], missing: str) -> tuple[Forecast, ...]:
@@ -87,12 +81,12 @@ _LAST = ("export", "verify", "timing")
 class _NotStoredError(Exception):
     """The run gets no further without computing."""
 
-    stage: str
-    steps: int
+    step: str
+    calls: int
 
 
 @dataclass
-class _Followed(Stages):
+class _StoredResults(Runner):
     """Takes results from the workspace, and stops where there is none."""
 
     workspace: Workspace
@@ -101,27 +95,25 @@ class _Followed(Stages):
     def __post_init__(self) -> None:
         super().__init__(self.workspace.machine(1))
 
-    @contextmanager
-    def _accounted(self, name: str) -> Iterator[None]:
-        self._stage = name
-        yield
-
-    def _call(self, calls: Sequence[Call], valid: Callable[[pa.Table], bool] | None = None) -> list[pa.Table]:
-        stored = [self._stored(call, valid) for call in calls]
+    def fan_out(
+        self, stage: Stage, each: Sequence[Arguments], /, step: str = "", title: str = "", **common: Any
+    ) -> list[pa.Table]:
+        step = step or stage.name
+        stored = [self._stored(stage, {**common, **arguments}) for arguments in each]
         tables = [table for table in stored if table is not None]
         if tables:
-            self.found[self._stage] = self.found.get(self._stage, 0) + len(tables)
-        if len(tables) < len(calls):
-            raise _NotStoredError(self._stage, len(calls) - len(tables))
+            self.found[step] = self.found.get(step, 0) + len(tables)
+        if len(tables) < len(stored):
+            raise _NotStoredError(step, len(stored) - len(tables))
         return tables
 
-    def _stored(self, call: Call, valid: Callable[[pa.Table], bool] | None) -> pa.Table | None:
-        """The result of a call, if it is there with the file that it names."""
-        function, arguments = call
-        payload = self.workspace.results.find(step_key(TASKS[function].name, arguments)).payload
+    def _stored(self, stage: Stage, arguments: Arguments) -> pa.Table | None:
+        """Return the result of a call, if it is there with the file that it names."""
+        payload = self.workspace.results.find(step_key(stage, arguments)).payload
         if payload is None:
             return None
         table = from_ipc(payload)
-        if valid is not None:
-            self.workspace.files.bring(table)
-        return table if valid is None or valid(table) else None
+        if stage.has_file is None:
+            return table
+        self.workspace.files.bring(table)
+        return table if stage.has_file(table, self.machine.cache) else None

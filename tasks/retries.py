@@ -1,7 +1,7 @@
 """Which failures of a step are tried again, and when.
 
 A store that fails is asked again where it is asked (`quant_core.storage.retry`), and a step whose process died is
-begun again by the fleet that lost it. What is left is input and output that failed otherwise: a network file system,
+begun again by the executor that lost it. What is left is input and output that failed otherwise: a network file system,
 say.
 """
 
@@ -13,10 +13,7 @@ from typing import Any
 from quant_core.model.inputs import LARGEST_BATCH
 from quant_core.storage.retry import may_pass
 
-__all__ = ["ATTEMPTS", "can_pass", "is_worth_another_try", "smaller_batches"]
-
-ATTEMPTS = 4
-"""How often a step is tried at most."""
+__all__ = ["can_pass", "is_worth_another_try", "smaller_batches"]
 
 
 def can_pass(error: object) -> bool:

@@ -30,7 +30,7 @@ def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) ->
     """
     from flows.demo import DEMO_OPTIONS, write_example
     from flows.temporary_server import prefect_server
-    from quant_core.pipeline.preflight import usable_folder
+    from quant_core.storage.folders import usable_folder
 
     with prefect_server() as serving:
         paths = write_example(usable_folder(Path(out), "output folder"))

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from flows.command_line.progress_lines import duration
-from flows.request import request_for
 from quant_core.config import RunConfig
 from quant_core.execution.machine import available_cores
+from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.layer_wise import written_plan
 from tasks.cache.workspace import Workspace
 from tasks.dry_run import DryRun, dry_run
@@ -26,8 +26,8 @@ def print_dry_run(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> N
     assignment = written_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
     workspace = Workspace.at(inputs["workspace"])
     workspace.check()
-    request = request_for(**asked, config=config, output=inputs["out"])
-    found = dry_run(request, workspace, inputs["workers"] or available_cores(), assignment)
+    job = QuantizationJob.of(**asked, config=config, output=inputs["out"], cache=workspace.cache, assignment=assignment)
+    found = dry_run(job, workspace, inputs["workers"] or available_cores())
     click.echo(json.dumps(asdict(found) | {"seconds": found.seconds}, indent=2) if as_json else _told(found))
 
 

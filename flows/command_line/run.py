@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -9,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from flows.temporary_server import Serving
     from quant_core.config import RunConfig
-    from quant_core.pipeline.output import Outcome
+    from quant_core.results.outcome import Outcome
 
 __all__ = ["quantize"]
 
@@ -17,10 +19,10 @@ __all__ = ["quantize"]
 def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: Serving) -> int:
     """Run the flow and show what comes of it; the exit code."""
     from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
-    from flows.request import request_for
     from quant_core.errors import TargetError
     from quant_core.execution.progress import watched_by
-    from quant_core.pipeline.preflight import check_request
+    from quant_core.pipeline.job import QuantizationJob
+    from quant_core.pipeline.preflight import check_job
     from quant_core.report.verdict import is_met
     from quant_core.results.manifest_file import manifest_json
     from tasks.cache.workspace import Workspace
@@ -34,9 +36,12 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: 
         asked["evaluation"] = asked["evaluation"] or asked["calibration"]
         workspace = Workspace.at(inputs["workspace"])
         workspace.check()
-        check_request(request_for(**asked, config=config, output=inputs["out"]), workspace.cache)
+        job = QuantizationJob.of(**asked, config=config, output=inputs["out"], cache=workspace.cache)
+        check_job(job, workspace.cache)
         try:
-            manifest = _run_flow(inputs, config, serving)
+            call = _flow_call(inputs, config)
+            with serving():
+                manifest = call()
         except TargetError as error:
             missed, manifest = str(error), dict(cast("Outcome", error.outcome).manifest)
     if as_json:
@@ -49,8 +54,8 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: 
     return 0 if is_met(manifest) else 3
 
 
-def _run_flow(inputs: dict[str, Any], config: RunConfig, serving: Serving) -> dict[str, Any]:
-    """Run the flow that the configuration is of, as soon as Prefect's server answers."""
+def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[str, Any]]:
+    """Return the call of the flow that the configuration is of, with its parameters."""
     # What takes long to import is imported while the server starts; Prefect needs the encoders for every run.
     import fastapi.encoders  # noqa: F401
 
@@ -58,10 +63,8 @@ def _run_flow(inputs: dict[str, Any], config: RunConfig, serving: Serving) -> di
     from flows.layer_wise import layer_wise
     from quant_core.config import LayerWiseConfig
 
-    shared = ("model", "calibration", "evaluation", "holdout", "workers", "workspace")
-    given: dict[str, Any] = {"config": config, "output": inputs["out"], **{name: inputs[name] for name in shared}}
-    with serving():
-        if isinstance(config, LayerWiseConfig):
-            return cast("dict[str, Any]", layer_wise(tensors=inputs["tensors"], **given))
-        runner, address = inputs["runner"] or "thread", inputs["runner_address"]
-        return cast("dict[str, Any]", auto_mixed_precision(runner=runner, runner_address=address, **given))
+    names = ["model", "calibration", "evaluation", "holdout", "workers", "workspace"]
+    layer_wise_job = isinstance(config, LayerWiseConfig)
+    names += ["tensors"] if layer_wise_job else ["runner", "runner_address"]
+    given = {name: inputs[name] for name in names}
+    return partial(layer_wise if layer_wise_job else auto_mixed_precision, config=config, output=inputs["out"], **given)

@@ -57,7 +57,6 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
     from flows.temporary_server import prefect_server
     from quant_core.execution.progress import watched_by
 
-    given["runner"] = given["runner"] or "thread"
     given["metrics"] = list(given["metrics"])
     check_kinds({name: given[name] for name in ("workers", "runner", "runner_address")})
     watcher = WarningWatcher() if as_json else NoteWatcher()

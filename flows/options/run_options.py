@@ -109,10 +109,10 @@ def _kind_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
 def _runner_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
     from quant_core.errors import InputError
     from quant_core.validation import Mistake
-    from tasks.executors.choice import Runner
+    from tasks.executors.choice import ExecutorChoice
 
     try:
-        Runner(inputs.get("runner") or "thread", inputs.get("runner_address"))
+        ExecutorChoice(inputs.get("runner") or "thread", inputs.get("runner_address"))
     except InputError as error:
         return [Mistake(("runner",), str(error).removeprefix("runner: "))]
     return []

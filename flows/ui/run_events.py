@@ -13,7 +13,7 @@ from quant_core.errors import NarrowcastError, TargetError
 from quant_core.results.outcome import Outcome
 from quant_core.urls import shown
 
-__all__ = ["Ending", "facts_of", "failure_told", "reason_of", "tell"]
+__all__ = ["Ending", "facts_of", "failure_events", "reason_of", "tell"]
 
 Ending = Literal["met", "missed", "failed"]
 """How a run may end: with its target met, with a target that cannot be met, or not at all."""
@@ -39,7 +39,7 @@ def tell(ending: Ending, model: str, output: str, **payload: Any) -> None:
 
 
 @contextmanager
-def failure_told(model: str, output: str) -> Iterator[None]:
+def failure_events(model: str, output: str) -> Iterator[None]:
     """Emit the event about a run that misses its target, or fails, in the block."""
     try:
         yield

@@ -20,7 +20,7 @@ from fsspec.core import url_to_fs
 
 from quant_core.storage.references import Reference, atomic_write
 from quant_core.urls import is_remote
-from tasks.cache.keys import engine_digest
+from tasks.cache.sources import code_digest
 
 __all__ = ["KnownDigests"]
 
@@ -61,7 +61,7 @@ class KnownDigests:
         """Keep them for the next look."""
         if self.file is not None:
             latest = dict(list(self._known.items())[-_MOST:])
-            content = {"version": _VERSION, "engine": engine_digest(), "known": latest}
+            content = {"version": _VERSION, "engine": code_digest("quant_core.model.model_file"), "known": latest}
             with suppress(OSError):  # of a full disk, say: then all is read again
                 atomic_write(self.file, json.dumps(content).encode())
 
@@ -75,7 +75,7 @@ class KnownDigests:
 
 
 def _is_ours(content: Mapping[str, Any]) -> bool:
-    return content.get("version") == _VERSION and content.get("engine") == engine_digest()
+    return content.get("version") == _VERSION and content.get("engine") == code_digest("quant_core.model.model_file")
 
 
 def _is_entry(known: Mapping[str, Any]) -> bool:

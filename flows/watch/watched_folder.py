@@ -21,8 +21,6 @@ from flows.watch.digest_cache import KnownDigests
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import IncompleteError, InputError, NarrowcastError
 from quant_core.model.model_file import refer_model
-from quant_core.pipeline.study import Request
-from quant_core.results.output_place import OutputPlace
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.store import Store
 from quant_core.urls import shown
@@ -66,10 +64,6 @@ class Job:
         options = self.config.model_dump(mode="json", exclude={"device_costs"})
         content = json.dumps([self.model.sha256, files, options], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-    def request(self, output: OutputPlace) -> Request:
-        """The run that does the job."""
-        return Request(self.model, self.calibration, self.evaluation, self.holdout, self.config, output)
 
     def _data(self) -> dict[str, Reference | None]:
         return {"calibration": self.calibration, "evaluation": self.evaluation, "holdout": self.holdout}

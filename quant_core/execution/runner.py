@@ -1,11 +1,13 @@
-"""How the pipeline calls its stages: here one after the other in this process, nothing kept between runs."""
+"""How the pipeline calls its stages: here one after the other in this process, with nothing kept between runs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,57 +16,85 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 
-__all__ = ["StageFunction", "Stages"]
+__all__ = ["Arguments", "Runner", "Stage", "StageFunction"]
 
 StageFunction = Callable[..., pa.Table]
-"""A stage: keyword arguments (references, tables, settings) and a Machine to a table."""
+"""Takes keyword arguments (references, tables, settings) and a Machine; returns a table."""
 
-Call = tuple[StageFunction, Mapping[str, Any]]
-"""A stage and its arguments, all but the machine."""
+Arguments = Mapping[str, Any]
+"""Arguments of a stage by name, without the machine."""
 
 
-class Stages:
+def _no_detail(arguments: Arguments) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of step: a function whose result is a table that can be stored and found again."""
+
+    name: str
+    """The name in keys, in Prefect's UI, in progress and in the manifest."""
+    function: StageFunction
+    """The function."""
+    schema: pa.Schema | None
+    """The schema of its result; None where the columns depend on the model."""
+    sharded_by: tuple[str, ...] = ()
+    """Arguments that differ between the calls of a fan-out; empty for a stage that is called once."""
+    detail: Callable[[Arguments], str] = _no_detail
+    """Says what a call works on, for the name of its task run."""
+    retries: int = 3
+    """How often a call that failed on input or output is tried again."""
+    has_file: Callable[[pa.Table, Path], bool] | None = None
+    """Tells whether the model file that a result names is in a cache folder; None for a result without a file."""
+
+    def __call__(self, arguments: Arguments, machine: Machine) -> pa.Table:
+        """Compute the result; raises RuntimeError where it is not of the declared schema."""
+        table = self.function(**arguments, machine=machine)
+        if self.schema is not None and not table.schema.equals(self.schema, check_metadata=False):
+            raise RuntimeError(f"stage {self.name}: expected {self.schema}, got {table.schema}")
+        return table
+
+
+class Runner:
     """Calls stages and keeps account of the work. Subclasses decide where they run and what is remembered."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.seconds: dict[str, float] = {}
-        """Wall time by stage name."""
+        """Wall time by step of the pipeline."""
         self.computed = 0
-        """Steps that were computed."""
+        """Calls that were computed."""
         self.cached = 0
-        """Steps whose result was there from an earlier run."""
+        """Calls whose result was there from an earlier run."""
 
-    def run(
-        self, name: str, function: StageFunction, /, valid: Callable[[pa.Table], bool] | None = None, **arguments: Any
-    ) -> pa.Table:
-        """Run one stage. `valid` tells whether a remembered result's files are still there."""
-        with self._accounted(name):
-            return self._call([(function, arguments)], valid)[0]
+    def run(self, stage: Stage, /, step: str = "", title: str = "", **arguments: Any) -> pa.Table:
+        """Call a stage once; see `fan_out`."""
+        return self.fan_out(stage, [arguments], step=step, title=title)[0]
 
     def fan_out(
-        self, name: str, function: StageFunction, /, each: Sequence[Mapping[str, Any]], **common: Any
+        self, stage: Stage, each: Sequence[Arguments], /, step: str = "", title: str = "", **common: Any
     ) -> list[pa.Table]:
-        """Run a stage once for each set of arguments, as many at a time as there are workers."""
-        with self._accounted(name):
-            return self._call([(function, {**common, **arguments}) for arguments in each])
+        """Call a stage once for each set of arguments, as many at a time as there are workers; results in order.
+
+        `step` is the step of the pipeline that asks for it, and `title` the name of the calls where they are listed;
+        by default both are the stage's name. `common` are arguments of all calls.
+        """
+        calls = [{**common, **arguments} for arguments in each]
+        with self._accounted(step or stage.name):
+            self.computed += len(calls)
+            return list(ordered_map(partial(stage, machine=self._share(calls)), calls, self.machine.workers))
 
     @contextmanager
-    def _accounted(self, name: str) -> Iterator[None]:
+    def _accounted(self, step: str) -> Iterator[None]:
         began, before = time.perf_counter(), self.computed
-        watcher().started(name)
+        watcher().started(step)
         yield
-        pa.default_memory_pool().release_unused()  # what tables that are gone had: the run goes on for long
+        pa.default_memory_pool().release_unused()  # the memory of tables that are gone: a run goes on for long
         took = time.perf_counter() - began
-        self.seconds[name] = self.seconds.get(name, 0.0) + took
-        watcher().finished(name, took, cached=self.computed == before)
+        self.seconds[step] = self.seconds.get(step, 0.0) + took
+        watcher().finished(step, took, cached=self.computed == before)
 
-    def _call(self, calls: Sequence[Call], valid: Callable[[pa.Table], bool] | None = None) -> list[pa.Table]:
-        """Results in the order of the calls."""
-        machine = self._share(calls)
-        self.computed += len(calls)
-        return list(ordered_map(lambda call: partial(call[0], **call[1])(machine=machine), calls, self.machine.workers))
-
-    def _share(self, calls: Sequence[Call]) -> Machine:
-        """What each of the calls may use: one alone has all the workers, several have one each."""
+    def _share(self, calls: Sequence[Arguments]) -> Machine:
+        """Return what each of the calls may use: one alone has all the workers, several have one each."""
         return self.machine if len(calls) == 1 else Machine(self.machine.cache, workers=1)

@@ -31,7 +31,7 @@ from quant_core.model.sessions import Numerics, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
-from quant_core.scoring.evaluation import quantizer_of
+from quant_core.quantization.quantizer_cache import quantizer_of
 from quant_core.storage.data import open_dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import TIMES

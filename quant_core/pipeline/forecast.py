@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from quant_core.assignments.assignment import Assignment
 from quant_core.config import MixedPrecisionConfig, RunConfig
 from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
@@ -25,8 +24,8 @@ from quant_core.model.inputs import batches
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.sessions import open_nodes
+from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plan_search import CURVE
-from quant_core.pipeline.study import Request
 from quant_core.precision import Precision
 from quant_core.probing.racing import sample_rounds
 from quant_core.storage.data import open_dataset
@@ -49,16 +48,11 @@ class Forecast:
     """Wall time; about, and at most, where the stage may stop early. None where nothing foretells it."""
 
 
-def forecast(
-    request: Request[RunConfig], cache: Path, workers: int, assignment: Assignment | None = None
-) -> list[Forecast]:
-    """Every stage of a run that begins with nothing; raises InputError for unusable input.
-
-    `assignment` is the plan of a run whose plan is not searched for, which probes nothing.
-    """
-    config, pace = request.config, _pace(request, cache, workers, assignment)
-    counts = [open_dataset(data, cache).count for data in (request.calibration, request.evaluation)]
-    held_out = open_dataset(request.holdout, cache).count if request.holdout else 0
+def forecast(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> list[Forecast]:
+    """Foretell every step of a run that begins with nothing; raises InputError for unusable input."""
+    config, pace = job.config, _pace(job, cache, workers)
+    counts = [open_dataset(data, cache).count for data in (job.calibration, job.evaluation)]
+    held_out = open_dataset(job.holdout, cache).count if job.holdout else 0
     calibration, evaluation = counts
     return [
         Forecast("prepare", f"{pace.layers} layers", pace.prepare),
@@ -127,14 +121,14 @@ class _Pace:
         return _SIMULATED * self.plain
 
 
-def _pace(request: Request[RunConfig], cache: Path, workers: int, assignment: Assignment | None) -> _Pace:
+def _pace(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> _Pace:
     """Prepare the model in a folder that is thrown away, and run it on a few samples."""
     with tempfile.TemporaryDirectory() as scratch:
-        machine, config = Machine(Path(scratch), 1), request.config
+        machine, config = Machine(Path(scratch), 1), job.config
         began = time.perf_counter()
-        table = prepare(model=request.model, machine=machine, **config.preparation())
+        table = prepare(model=job.model, machine=machine, **config.preparation())
         prepared = time.perf_counter() - began
-        graph, data = prepared_graph(facts(table)["prepared"], machine.cache), open_dataset(request.evaluation, cache)
+        graph, data = prepared_graph(facts(table)["prepared"], machine.cache), open_dataset(job.evaluation, cache)
         session = open_nodes(graph, graph.nodes, [value.name for value in graph.model.graph.output], {})
         few = list(batches(graph, data, config.batch_size, np.arange(min(_SAMPLES, data.count))))
         began = time.perf_counter()
@@ -142,13 +136,11 @@ def _pace(request: Request[RunConfig], cache: Path, workers: int, assignment: As
             session(batch.feeds)
         ran = sum(len(next(iter(batch.feeds.values()))) for batch in few)
         plain = (time.perf_counter() - began) / ran / workers
-        return _Pace(table.num_rows, _ladder(config, assignment, graph, table), prepared, plain)
+        return _Pace(table.num_rows, _ladder(job, graph, table), prepared, plain)
 
 
-def _ladder(
-    config: RunConfig, assignment: Assignment | None, graph: FloatGraph, layers: pa.Table
-) -> tuple[Precision, ...]:
-    if assignment is None:
-        return (config.wide, *(config.narrow if isinstance(config, MixedPrecisionConfig) else ()))
-    plan = assignment.plan(graph, layers_from_table(layers), config.wide)
-    return (config.wide, *(precision for _, precision in plan.layers))
+def _ladder(job: QuantizationJob[RunConfig], graph: FloatGraph, layers: pa.Table) -> tuple[Precision, ...]:
+    if job.assignment is None:
+        return job.config.ladder
+    plan = job.assignment.plan(graph, layers_from_table(layers), job.config.wide)
+    return (job.config.wide, *(precision for _, precision in plan.layers))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from quant_core.pipeline.study import Trial, Trials, target_score
+from quant_core.pipeline.study import Study, Trial, target_score
 from quant_core.scoring.metrics import scores_of
 from quant_core.search import non_dominated
 from quant_core.storage.tables import FRONTIER, with_facts
@@ -19,12 +19,12 @@ METRIC_COLUMNS = ("l2", "sqnr_db", "kl", "cosine", "top1_drop", "metric_drop")
 """Columns of the frontier that hold scores, null where the data does not allow them."""
 
 
-def frontier_table(trials: Trials) -> pa.Table:
+def frontier_table(study: Study) -> pa.Table:
     """Of the plans that were scored on all samples, those on the frontier by at least one metric (schema FRONTIER).
 
     By ascending cost. The facts hold which `cost` that is and the target's `metric`.
     """
-    rows = [_row(trials, trial) for trial in trials.done if trial.scores.num_rows == trials.baseline.num_rows]
+    rows = [_row(study, trial) for trial in study.trials if trial.scores.num_rows == study.baseline.num_rows]
     costs = [row["cost"] for row in rows]
     kept: set[int] = set()
     for metric in METRIC_COLUMNS:
@@ -33,21 +33,21 @@ def frontier_table(trials: Trials) -> pa.Table:
             kept |= set(non_dominated(costs, [sign * row[metric] for row in rows]))
     ordered = sorted(kept, key=lambda place: (costs[place], place))
     table = pa.Table.from_pylist([rows[place] for place in ordered], schema=FRONTIER)
-    config = trials.request.config
+    config = study.job.config
     return with_facts(table, cost=config.cost, metric=config.target.metric, function=config.target.function)
 
 
-def _row(trials: Trials, trial: Trial) -> dict[str, Any]:
-    target, wide = trials.request.config.target, trials.done[0].plan
+def _row(study: Study, trial: Trial) -> dict[str, Any]:
+    target, wide = study.job.config.target, study.wide.plan
     scores: dict[str, float | None] = dict.fromkeys(METRIC_COLUMNS)
     scores |= {name: value for name, value in scores_of(trial.scores).items() if name in scores}
     if target.function is not None:
-        scores["metric_drop"] = target_score(target, trial.scores, trials.baseline).value
+        scores["metric_drop"] = target_score(target, trial.scores, study.baseline).value
     return {
         "plan": trial.plan.digest,
         "layers_narrowed": len(trial.plan.changed_from(wide)),
-        "cost": trials.cost.total(trial.plan),
-        "cost_ratio": trials.cost.ratio(trial.plan, wide),
+        "cost": study.cost.total(trial.plan),
+        "cost_ratio": study.cost.ratio(trial.plan, wide),
         "bound": trial.bound if math.isfinite(trial.bound) else None,
         "top1": scores_of(trial.scores).get("top1"),
         "samples": trial.scores.num_rows,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,16 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.config import RunConfig, SearchConfig
+from quant_core.execution.runner import Runner
 from quant_core.latency import times_summary
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.stored_model import DATA_FILE, MODEL_FILE
 from quant_core.pipeline.assurance import assurance
+from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.frontier import frontier_table
-from quant_core.pipeline.study import Request, Shipped, Trials, target_score
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.study import Study, target_score
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.report import report_page
@@ -36,8 +38,6 @@ from quant_core.storage.tables import WEIGHTS, facts, to_ipc
 from quant_core.urls import shown
 
 __all__ = [
-    "Findings",
-    "HeldOut",
     "Outcome",
     "budget_kept",
     "calibration_shown",
@@ -49,46 +49,20 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """How the shipped model does on data the search never saw."""
-
-    baseline: pa.Table
-    """Outputs of the float model."""
-    scores: pa.Table
-    """Terms of the shipped file (schema SCORES)."""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Everything a finished run knows."""
-
-    trials: Trials[RunConfig]
-    """What was asked, the tables it began with, and every plan evaluated."""
-    ranking: pa.Table
-    """Schema SENSITIVITY; empty where no layer was probed."""
-    shipped: Shipped
-    """The model that is given out."""
-    held_out: HeldOut | None
-    """Its scores on held-out data, where the user gave any."""
-    times: pa.Table | None = None
-    """How long models take (schema MODEL_TIMES), where that was asked for."""
-
-
-def write_output(findings: Findings) -> Outcome:
+def write_output(findings: Findings[RunConfig], on: Runner) -> Outcome:
     """Write the output folder of a run."""
-    trials, shipped = findings.trials, findings.shipped
-    manifest = _manifest(findings)
+    study, shipped = findings.study, findings.shipped
+    manifest = _manifest(findings, on)
     tables = {
-        "layers": trials.layers,
+        "layers": study.layers,
         "calibration": calibration_shown(
-            trials.calibration, trials.layers, shipped.plan, trials.request.config, trials.stages.machine.cache
+            study.calibration, study.layers, shipped.plan, study.job.config, on.machine.cache
         ),
         "sensitivity": findings.ranking,
-        "search": findings.trials.table(),
-        **_frontier(trials),
+        "search": study.table(),
+        **_frontier(study),
     }
-    return write_folder(trials.request.output, manifest, tables, shipped.file, trials.stages.machine.cache)
+    return write_folder(study.job.output, manifest, tables, shipped.file, on.machine.cache)
 
 
 def write_folder(
@@ -112,12 +86,12 @@ def write_folder(
     return Outcome(folder, PrecisionPlan.from_dict(manifest["plan"], manifest["tensors"]), is_met(manifest), manifest)
 
 
-def _frontier(trials: Trials[RunConfig]) -> dict[str, pa.Table]:
+def _frontier(study: Study[RunConfig]) -> dict[str, pa.Table]:
     """What `pick` needs of a run that kept its frontier: the plans, and the weights they were measured with."""
-    config = trials.request.config
+    config = study.job.config
     if not isinstance(config, SearchConfig) or not config.frontier:
         return {}
-    return {"frontier": frontier_table(trials), "weights": pa.concat_tables([WEIGHTS.empty_table(), *trials.weights])}
+    return {"frontier": frontier_table(study), "weights": pa.concat_tables([WEIGHTS.empty_table(), *study.weights])}
 
 
 def _copy_model(path: Path, file: Reference, folder: Path) -> None:
@@ -128,18 +102,13 @@ def _copy_model(path: Path, file: Reference, folder: Path) -> None:
         atomic_copy(path.with_name(name), folder / name)
 
 
-def _manifest(findings: Findings) -> dict[str, Any]:
-    request, stages, trials, shipped = (
-        findings.trials.request,
-        findings.trials.stages,
-        findings.trials,
-        findings.shipped,
-    )
-    config, file = request.config, fetch(shipped.file, stages.machine.cache)
+def _manifest(findings: Findings[RunConfig], on: Runner) -> dict[str, Any]:
+    job, study, shipped = findings.study.job, findings.study, findings.shipped
+    config, file = job.config, fetch(shipped.file, on.machine.cache)
     return {
         "narrowcast": engine_version(),
         "job": "auto" if isinstance(config, SearchConfig) else "layer-wise",
-        "input": {"sha256": request.model.sha256},
+        "input": {"sha256": job.model.sha256},
         "output": output_file(file, shipped.file.beside),
         "wide": str(config.wide),
         "narrow": [str(precision) for precision in _narrow(config, shipped.plan)],
@@ -148,10 +117,10 @@ def _manifest(findings: Findings) -> dict[str, Any]:
             "limit": config.target.limit,
             "function": config.target.function,
             "met": shipped.met,
-            **assurance(trials, shipped, findings.held_out and findings.held_out.scores),
+            **assurance(study, shipped, findings.held_out and findings.held_out.scores),
         },
         "budget": budget_kept(
-            config, trials.cost.unit, *(trials.cost.total(plan) for plan in (shipped.plan, trials.done[0].plan))
+            config, study.cost.unit, *(study.cost.total(plan) for plan in (shipped.plan, study.wide.plan))
         ),
         "scores": _scores(findings),
         "standard_errors": _standard_errors(findings),
@@ -164,23 +133,23 @@ def _manifest(findings: Findings) -> dict[str, Any]:
         "narrowed": _narrowed(findings),
         "costs": {
             "objective": config.cost,
-            **cost_summary(trials.costs.values(), shipped.plan, trials.done[0].plan),
+            **cost_summary(study.costs.values(), shipped.plan, study.wide.plan),
         },
         "latency": None if findings.times is None else times_summary(findings.times),
         "work": {
             "probes": findings.ranking.num_rows,
             "probe_samples": sum(findings.ranking.column("samples").to_pylist()),
-            "evaluations": len(trials.done),
-            "cached_steps": stages.cached,
-            "computed_steps": stages.computed,
+            "evaluations": len(study.trials),
+            "cached_steps": on.cached,
+            "computed_steps": on.computed,
         },
-        "seconds": {name: round(seconds, 3) for name, seconds in stages.seconds.items()},
+        "seconds": {name: round(seconds, 3) for name, seconds in on.seconds.items()},
         "data": {
-            "calibration": request.calibration.sha256,
-            "evaluation": request.evaluation.sha256,
-            "holdout": request.holdout and request.holdout.sha256,
+            "calibration": job.calibration.sha256,
+            "evaluation": job.evaluation.sha256,
+            "holdout": job.holdout and job.holdout.sha256,
         },
-        "sources": _sources(request, stages.machine.cache),
+        "sources": _sources(job, on.machine.cache),
         "config": config.model_dump(mode="json"),
         "environment": _environment(),
     }
@@ -217,9 +186,9 @@ def _narrow(config: RunConfig, plan: PrecisionPlan) -> Sequence[Precision]:
     return sorted(chosen, key=lambda precision: -precision.bit_product)
 
 
-def _scores(findings: Findings) -> dict[str, Any]:
-    target, trials = findings.trials.request.config.target, findings.trials
-    wide = trials.done[0]
+def _scores(findings: Findings[RunConfig]) -> dict[str, Any]:
+    target, study = findings.study.job.config.target, findings.study
+    wide = study.wide
 
     def listed(scores: pa.Table, baseline: pa.Table) -> dict[str, float]:
         drop = {"metric_drop": target_score(target, scores, baseline).value} if target.function else {}
@@ -227,21 +196,21 @@ def _scores(findings: Findings) -> dict[str, Any]:
 
     float_scores = {"top1": _float_top1(wide.scores)} if wide.scores.column("top1").null_count == 0 else {}
     if target.function:
-        float_scores["metric"] = facts(trials.baseline)["metric"]
+        float_scores["metric"] = facts(study.baseline)["metric"]
     held_out = findings.held_out
     return {
         "float": float_scores,
-        "wide": listed(wide.scores, trials.baseline),
-        "mixed": listed(findings.shipped.scores, trials.baseline),
+        "wide": listed(wide.scores, study.baseline),
+        "mixed": listed(findings.shipped.scores, study.baseline),
         "holdout": {} if held_out is None else listed(held_out.scores, held_out.baseline),
     }
 
 
-def _standard_errors(findings: Findings) -> dict[str, dict[str, float]]:
+def _standard_errors(findings: Findings[RunConfig]) -> dict[str, dict[str, float]]:
     """Of the scores, over samples, by the same names; a user's own metric has none."""
     held_out = findings.held_out
     parts = {
-        "wide": findings.trials.done[0].scores,
+        "wide": findings.study.wide.scores,
         "mixed": findings.shipped.scores,
         **({"holdout": held_out.scores} if held_out else {}),
     }
@@ -259,13 +228,13 @@ def _standard_errors(findings: Findings) -> dict[str, dict[str, float]]:
     return {"float": {} if error is None else {"top1": error}} | found
 
 
-def _sources(request: Request[RunConfig], cache: Path) -> dict[str, str]:
+def _sources(job: QuantizationJob[RunConfig], cache: Path) -> dict[str, str]:
     """Where things were, as the user wrote it, without what may be secret; nothing for data given in memory."""
-    given = {"model": request.model, "calibration": request.calibration, "evaluation": request.evaluation}
-    if request.holdout:
-        given["holdout"] = request.holdout
+    given = {"model": job.model, "calibration": job.calibration, "evaluation": job.evaluation}
+    if job.holdout:
+        given["holdout"] = job.holdout
     places = {name: reference.url for name, reference in given.items() if not reference.url.startswith(str(cache))}
-    return {name: shown(url) for name, url in places.items()} | {"output": str(request.output)}
+    return {name: shown(url) for name, url in places.items()} | {"output": str(job.output)}
 
 
 def calibration_shown(
@@ -283,10 +252,10 @@ def _float_top1(scores: pa.Table) -> float:
     return float(values.sum()) / len(values)
 
 
-def _narrowed(findings: Findings) -> dict[str, Any]:
-    trials, plan = findings.trials, findings.shipped.plan
-    listed = layers_from_table(trials.layers)
-    return narrowed(listed, plan, trials.done[0].plan, trials.request.config.wide, trials.costs["bops"])
+def _narrowed(findings: Findings[RunConfig]) -> dict[str, Any]:
+    study, plan = findings.study, findings.shipped.plan
+    listed = layers_from_table(study.layers)
+    return narrowed(listed, plan, study.wide.plan, study.job.config.wide, study.costs["bops"])
 
 
 def narrowed(

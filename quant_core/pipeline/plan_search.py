@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,58 +11,114 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.config import SearchConfig
+from quant_core.execution.progress import watcher
 from quant_core.model.selection import names_meant
-from quant_core.pipeline.study import Trials
+from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import METRICS, additive
 from quant_core.search import STRATEGIES, Choice, Space, Strategy, curve
 
-__all__ = ["CURVE", "narrowable", "search_curve", "search_plans", "search_space"]
+__all__ = ["CURVE", "is_open", "narrowable", "search_curve", "search_plans", "search_space", "try_ends"]
 
 
 CURVE = 16
 """Plans that the frontier takes at least, besides those that the search has tried."""
 
 
-def narrowable(config: SearchConfig, names: list[str]) -> list[str]:
-    """The layers that a plan may narrow; raises InputError for a name in `keep_wide` that is no layer's."""
+def narrowable(config: SearchConfig, names: Sequence[str]) -> list[str]:
+    """Return the layers that a plan may narrow; raises InputError for a name in `keep_wide` that is no layer's."""
     kept = names_meant(names, config.keep_wide, "keep_wide", "layer")
     return [name for name in names if name not in kept]
 
 
-def search_plans(trials: Trials, ranking: pa.Table) -> None:
+def try_ends(evaluator: PlanEvaluator) -> None:
+    """Try the plans that may end the search before it begins: with all layers narrow, and the cheapest there is."""
+    study = evaluator.study
+    if study.budget is not None:
+        _try_cheapest_within_budget(evaluator)
+    elif study.wide.met and study.job.config.search != "linear" and study.job.config.most_layers is None:
+        # The linear rule goes step by step and never looks ahead; and where only so many may be narrow, not all may.
+        _try_all_narrow(evaluator)
+
+
+def _try_cheapest_within_budget(evaluator: PlanEvaluator) -> None:
+    study = evaluator.study
+    if study.affordable(study.wide.plan):
+        watcher().noted("the wide model is within the budget: no layer needs to be narrowed")
+    elif not study.affordable(_cheapest(study)):
+        evaluator.evaluate(_cheapest(study))
+
+
+def _try_all_narrow(evaluator: PlanEvaluator) -> None:
+    """Go down the ladder with all candidates at once, while the target is met, and on to the cheapest plan."""
+    study, narrow = evaluator.study, evaluator.study.job.config.narrow
+    for rung, precision in enumerate(narrow, start=1):
+        if not evaluator.evaluate(study.wide.plan.narrowed(dict.fromkeys(_candidates(study), precision))).met:
+            return
+        further = f"on to {narrow[rung]}" if rung < len(narrow) else "there is no narrower one to choose"
+        watcher().noted(f"all layers at {precision} meet the target at once; {further}")
+    # Not every layer need be cheapest at the narrowest precision.
+    if all(trial.plan != _cheapest(study) for trial in study.trials):
+        evaluator.evaluate(_cheapest(study))
+
+
+def is_open(study: Study) -> bool:
+    """Return whether a search has something to find out, once the ends were tried."""
+    cheapest = _cheapest(study)
+    if study.budget is not None:
+        return not study.affordable(study.wide.plan) and study.affordable(cheapest)
+    return study.wide.met and not any(trial.met and trial.plan == cheapest for trial in study.trials)
+
+
+def _candidates(study: Study) -> list[str]:
+    return narrowable(study.job.config, [name for name, _ in study.wide.plan.layers])
+
+
+def _cheapest(study: Study) -> PrecisionPlan:
+    """Return the plan that costs least; of precisions that cost the same, a layer has the narrowest."""
+    ladder = (study.job.config.wide, *study.job.config.narrow)
+    prices = study.cost.prices
+    return study.wide.plan.narrowed(
+        {name: min(reversed(ladder), key=lambda one: prices[name, one]) for name in _candidates(study)}
+    )
+
+
+def search_plans(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
     """Let the strategy of the configuration try plans until it has settled."""
-    _follow(trials, STRATEGIES[trials.request.config.search](search_space(trials, ranking)))
+    strategy = STRATEGIES[evaluator.study.job.config.search]
+    _follow(evaluator, strategy(search_space(evaluator.study, ranking)))
 
 
-def search_curve(trials: Trials, ranking: pa.Table) -> None:
+def search_curve(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
     """Try plans along the whole curve of score against cost, where the ones tried so far leave it open."""
-    space = search_space(trials, ranking)
-    _follow(trials, curve(replace(space, evaluations=max(CURVE, space.evaluations))))
+    space = search_space(evaluator.study, ranking)
+    _follow(evaluator, curve(replace(space, evaluations=max(CURVE, space.evaluations))))
 
 
-def _follow(trials: Trials, strategy: Strategy) -> None:
+def _follow(evaluator: PlanEvaluator, strategy: Strategy) -> None:
     """Measure what a strategy asks for."""
+    study = evaluator.study
     try:
         choice = next(strategy)
         while True:
-            choice = strategy.send(trials.measured(trials.evaluate(_plan_of(trials, choice), "search")))
+            choice = strategy.send(study.measured(evaluator.evaluate(_plan_of(study, choice))))
     except StopIteration:
         return
 
 
-def search_space(trials: Trials, ranking: pa.Table) -> Space:
+def search_space(study: Study, ranking: pa.Table) -> Space:
     """What the strategies are to know of a model: its layers' losses and costs, and the plans tried so far."""
-    config = trials.request.config
+    config = study.job.config
     ladder = (config.wide, *config.narrow)
-    names = [name for name, _ in trials.done[0].plan.layers]
+    names = [name for name, _ in study.wide.plan.layers]
     losses, moves = _losses(ranking, names, ladder)
     if config.rank == "l2-float":  # what a layer adds, on the scale on which that adds up
-        wide = METRICS["l2"](trials.done[0].scores).value
+        wide = METRICS["l2"](study.wide.scores).value
         losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - wide**2, 0.0)
-    known = {_choice_of(trials, trial.plan): trials.measured(trial) for trial in trials.done}
+    known = {_choice_of(study, trial.plan): study.measured(trial) for trial in study.trials}
     limit = config.target.limit
-    costs = np.array([[trials.cost.prices[name, precision] for precision in ladder] for name in names])
+    costs = np.array([[study.cost.prices[name, precision] for precision in ladder] for name in names])
     free = narrowable(config, names)
     fixed = [index for index, name in enumerate(names) if name not in free]
     costs[fixed] = costs[fixed, :1]  # nothing is to be had there
@@ -73,7 +130,7 @@ def search_space(trials: Trials, ranking: pa.Table) -> Space:
         limit=max(found.error for found in known.values()) if limit is None else additive(config.target.metric, limit),
         known=known,
         evaluations=config.evaluations,
-        budget=None if trials.budget is None else trials.budget - trials.cost.fixed,
+        budget=None if study.budget is None else study.budget - study.cost.fixed,
         fixed=frozenset(fixed),
     )
 
@@ -100,12 +157,12 @@ def _of_first_layers(moves: list[tuple[int, int]], most: int | None) -> list[tup
     return [move for move in moves if move[0] in first]
 
 
-def _plan_of(trials: Trials, choice: Choice) -> PrecisionPlan:
-    ladder = (trials.request.config.wide, *trials.request.config.narrow)
-    names = [name for name, _ in trials.done[0].plan.layers]
+def _plan_of(study: Study, choice: Choice) -> PrecisionPlan:
+    ladder = (study.job.config.wide, *study.job.config.narrow)
+    names = [name for name, _ in study.wide.plan.layers]
     return PrecisionPlan(tuple((name, ladder[rung]) for name, rung in zip(names, choice, strict=True)))
 
 
-def _choice_of(trials: Trials, plan: PrecisionPlan) -> Choice:
-    ladder = (trials.request.config.wide, *trials.request.config.narrow)
+def _choice_of(study: Study, plan: PrecisionPlan) -> Choice:
+    ladder = (study.job.config.wide, *study.job.config.narrow)
     return tuple(ladder.index(precision) for _, precision in plan.layers)

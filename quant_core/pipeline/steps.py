@@ -1,177 +1,194 @@
-"""What every run begins and ends with, whatever it is that chooses the plan in between."""
+"""The steps of the pipeline, one function each; a job's body calls them one after the other.
+
+`on` is the Runner that calls the stages: in this process, or as Prefect's tasks.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Generic, Literal
 
 import pyarrow as pa
 
-from quant_core.calibration.collect import calibrate
-from quant_core.config import Config, RunConfig
+from quant_core.config import Config, LayerWiseConfig, MixedPrecisionConfig, RunConfig
+from quant_core.errors import InputError, TargetError
 from quant_core.execution.progress import watcher
-from quant_core.execution.runner import Stages
-from quant_core.latency import (
-    LATENCY,
-    DeviceCosts,
-    device_cost,
-    layer_times,
-    measured_cost,
-    model_times,
-    processor_name,
-    read_device_costs,
-)
+from quant_core.execution.runner import Runner
+from quant_core.latency import processor_name
+from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import BATCH_BYTES
 from quant_core.model.layers import layers_from_table
-from quant_core.model.model_file import refer_model
-from quant_core.model.prepare import is_prepared, prepare, prepared_graph
-from quant_core.pipeline.output import HeldOut
-from quant_core.pipeline.preflight import check_data, check_request
-from quant_core.pipeline.study import Request, Shipped, Trials
-from quant_core.precision import Precision
-from quant_core.quantization.weight_rounding import rounded_weights
-from quant_core.results.output_place import OutputPlace
-from quant_core.scoring.evaluation import float_outputs
-from quant_core.search.cost import COUNTED, CostModel, counted_cost
-from quant_core.storage.data import DataSource, refer_data
+from quant_core.model.prepare import prepared_graph
+from quant_core.pipeline.costs import cost_models, device_costs
+from quant_core.pipeline.findings import Findings, HeldOut, Shipped
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.output import write_output
+from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plan_search import is_open, narrowable, search_curve, search_plans, try_ends
+from quant_core.pipeline.preflight import check_data, check_job
+from quant_core.pipeline.probe_rounds import probe_rounds
+from quant_core.pipeline.stages import BASELINE, CALIBRATE, PREPARE, RANK, ROUND, TIMING
+from quant_core.pipeline.study import Config_co, Study
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.report.shortfall import missed_budget, missed_target, unsure_of_target
+from quant_core.results.outcome import Outcome
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts
+from quant_core.storage.tables import SENSITIVITY, facts
 
-__all__ = ["begun", "calibrated", "held_out", "prepared_layers", "request_of", "timed_models"]
-
-
-def request_of(
-    model: str | os.PathLike[str],
-    calibration: DataSource,
-    evaluation: DataSource,
-    holdout: DataSource | None,
-    config: Config,
-    output: str | os.PathLike[str],
-    cache: Path,
-) -> Request[Config]:
-    """What a Python caller asks for, by reference; data that are only in memory are written to the cache."""
-    first = refer_data(calibration, cache)
-    return Request(
-        model=refer_model(model),
-        calibration=first,
-        # A reader hands out its batches once.
-        evaluation=first if evaluation is calibration else refer_data(evaluation, cache),
-        holdout=None if holdout is None else refer_data(holdout, cache),
-        config=config,
-        output=OutputPlace.at(output),
-    )
+__all__ = [
+    "Decision",
+    "Exported",
+    "assign",
+    "baseline",
+    "calibrate",
+    "chosen",
+    "export",
+    "prepare",
+    "probe",
+    "rank",
+    "report",
+    "search",
+    "verify",
+]
 
 
-def prepared_layers(request: Request[RunConfig], stages: Stages) -> pa.Table:
-    """The layer table, once all input has been looked at: unusable data is refused before any work on it."""
-    cache = stages.machine.cache
-    check_request(request, cache)
-    if request.config.batch_size is None and stages.machine.memory < 2 * BATCH_BYTES:
+@dataclass(frozen=True)
+class Finalist:
+    """A plan that may be shipped."""
+
+    plan: PrecisionPlan
+    """The plan."""
+    alpha: float | None
+    """The error probability that its bound may spend; None without a confidence."""
+    met: bool
+    """Whether it met the target in simulation."""
+
+
+@dataclass(frozen=True)
+class Decision(Generic[Config_co]):
+    """What came of a search: the plan to write, and those to go on to if its file misses what the plan met."""
+
+    study: Study[Config_co]
+    """Everything that was tried."""
+    ranking: pa.Table
+    """The losses of single layers (schema SENSITIVITY); empty where none was probed."""
+    finalists: tuple[Finalist, ...]
+    """The best plan first; at least one."""
+
+
+@dataclass(frozen=True)
+class Exported(Generic[Config_co]):
+    """The file of the first finalist."""
+
+    decision: Decision[Config_co]
+    """What it was decided on."""
+    file: Reference
+    """The model file."""
+
+
+def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
+    """Check all input, then fold and name the model's nodes; the layer table (schema LAYERS).
+
+    Raises InputError for a model, data or options that cannot be used, before any work is done on them.
+    """
+    cache = on.machine.cache
+    check_job(job, cache)
+    if job.config.batch_size is None and on.machine.memory < 2 * BATCH_BYTES:
         watcher().warned(
-            f"there are {stages.machine.memory >> 20} MiB for each of {stages.machine.workers} workers: batches may be "
+            f"there are {on.machine.memory >> 20} MiB for each of {on.machine.workers} workers: batches may be "
             "smaller than elsewhere, and the last bit of a number another"
         )
-    layers = stages.run(
-        "prepare",
-        prepare,
-        valid=lambda table: is_prepared(table, cache),
-        model=request.model,
-        **request.config.preparation(),
-    )
+    layers = on.run(PREPARE, model=job.model, **job.config.preparation())
     # Once more: the prepared model knows the shapes that the file leaves open.
-    check_data(prepared_graph(facts(layers)["prepared"], cache), request, cache)
-    _device_costs(request, layers, cache)
+    check_data(prepared_graph(facts(layers)["prepared"], cache), job, cache)
+    device_costs(job, layers, cache)
+    if isinstance(job.config, MixedPrecisionConfig):
+        narrowable(job.config, [layer.name for layer in layers_from_table(layers)])
     return layers
 
 
-def calibrated(request: Request[RunConfig], stages: Stages, layers: pa.Table) -> pa.Table:
-    """Histograms of the prepared model's tensors."""
-    return stages.run(
-        "calibrate",
-        calibrate,
+def calibrate(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) -> pa.Table:
+    """Run the float model on the calibration data; a histogram of each tensor (schema CALIBRATION)."""
+    return on.run(
+        CALIBRATE,
         layers=layers,
-        data=request.calibration,
-        batch_size=request.config.batch_size,
-        providers=request.config.providers,
+        data=job.calibration,
+        batch_size=job.config.batch_size,
+        providers=job.config.providers,
     )
 
 
-def begun(
-    request: Request[Config],
-    stages: Stages,
-    layers: pa.Table,
-    calibration: pa.Table,
-    precisions: Iterable[Precision],
-    samples: Literal["auto", "all"] | int = "all",
-) -> Trials[Config]:
-    """Trials with nothing tried yet, of plans made of some precisions, once the float model has been run."""
-    listed, ladder = layers_from_table(layers), tuple(dict.fromkeys(precisions))
-    weights = _rounded(request, stages, layers, ladder)
-    baseline = _float_outputs(request, stages, layers, request.evaluation)
-    costs = {name: counted_cost(name, listed, ladder) for name in COUNTED}
-    if request.config.cost == LATENCY:
-        costs[LATENCY] = _latency(request, stages, layers, calibration, ladder)
-    return Trials(request, stages, layers, calibration, weights, baseline, costs, samples)
+def assign(job: QuantizationJob[LayerWiseConfig], layers: pa.Table, on: Runner) -> PrecisionPlan:
+    """Return the plan that the user has chosen; raises InputError for a name that is no layer and no tensor."""
+    if job.assignment is None:
+        raise InputError("give the plan: types with the names of layers and tensors")
+    graph = prepared_graph(facts(layers)["prepared"], on.machine.cache)
+    return job.assignment.plan(graph, layers_from_table(layers), job.config.wide)
 
 
-def _latency(
-    request: Request[RunConfig],
-    stages: Stages,
+def baseline(
+    job: QuantizationJob[Config],
     layers: pa.Table,
     calibration: pa.Table,
-    precisions: tuple[Precision, ...],
-) -> CostModel:
-    """What layers take: on the user's device if they say so, or else here."""
-    given = _device_costs(request, layers, stages.machine.cache)
-    if given is not None:
-        return device_cost(given, layers_from_table(layers), precisions)
-    times = stages.run(
-        "latency",
-        layer_times,
+    on: Runner,
+    plan: PrecisionPlan | None = None,
+) -> Study[Config]:
+    """Score the float model and the wide plan, and build the cost models: a study with one trial.
+
+    `plan` is the one that the user has chosen, if so.
+    """
+    if plan is not None:
+        _check_ranges(plan, prepared_graph(facts(layers)["prepared"], on.machine.cache), calibration)
+    ladder = _ladder(job, plan)
+    names = [layer.name for layer in layers_from_table(layers)]
+    study = Study(
+        job=job,
         layers=layers,
         calibration=calibration,
-        data=request.calibration,
-        precisions=[str(precision) for precision in precisions],
-        config=request.config.quantization(),
-        processor=processor_name(),
+        weights=_rounded(job, layers, ladder, on),
+        baseline=_float_outputs(job, layers, job.evaluation, on),
+        costs=cost_models(job, layers, calibration, ladder, on),
+        samples=_plan_samples(job.config),
     )
-    return measured_cost(times)
+    PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, job.config.wide))
+    return study
 
 
-def _device_costs(request: Request[RunConfig], layers: pa.Table, cache: Path) -> DeviceCosts | None:
-    given = request.config.device_costs
-    return None if given is None else read_device_costs(given, layers_from_table(layers), cache)
+def _ladder(job: QuantizationJob[RunConfig], plan: PrecisionPlan | None) -> tuple[Precision, ...]:
+    """Return every precision that a layer may have, the wide one first."""
+    chosen = job.config.ladder if plan is None else (job.config.wide, *(precision for _, precision in plan.layers))
+    return tuple(dict.fromkeys(chosen))
 
 
-def timed_models(trials: Trials[RunConfig], shipped: Shipped) -> pa.Table | None:
-    """How long the float, the wide and the shipped model take, where that is asked for."""
-    request = trials.request
-    if not request.config.times_models:
-        return None
-    wide = trials.exported(trials.done[0].plan)
-    return trials.stages.run(
-        "timing",
-        model_times,
-        layers=trials.layers,
-        models={"float": request.model, "wide": wide, "mixed": shipped.file},
-        data=request.calibration,
-        processor=processor_name(),
-    )
+def _plan_samples(config: RunConfig) -> Literal["auto", "all"] | int:
+    """Return on how many samples a plan is scored.
+
+    A plan of the frontier is given out as it was scored, and which plan is the best shows on the same samples only.
+    """
+    if isinstance(config, MixedPrecisionConfig) and not config.frontier and config.budget is None:
+        return config.samples
+    return "all"
+
+
+def _check_ranges(plan: PrecisionPlan, graph: FloatGraph, calibration: pa.Table) -> None:
+    """Refuse to name a type for a tensor that no scale can be chosen for: it would stay float all the same."""
+    observed = set(calibration.column("tensor").to_pylist())
+    for name, kind in plan.tensors:
+        if graph.is_float_activation(name) and name not in observed:
+            raise InputError(f"tensor {name!r} cannot be {kind}: in calibration it was empty, or infinite")
 
 
 def _rounded(
-    request: Request[RunConfig], stages: Stages, layers: pa.Table, precisions: Iterable[Precision]
+    job: QuantizationJob[RunConfig], layers: pa.Table, precisions: Iterable[Precision], on: Runner
 ) -> list[pa.Table]:
-    """Weights that are chosen with the calibration data in view, one table a type."""
-    config = request.config
+    """Round weights with the calibration data in view, one table a type (schema WEIGHTS)."""
+    config = job.config
     return [
-        stages.run(
-            "round",
-            rounded_weights,
+        on.run(
+            ROUND,
             layers=layers,
-            data=request.calibration,
+            data=job.calibration,
             weights=kind.code,
             config=config.quantization(),
             batch_size=config.batch_size,
@@ -181,23 +198,122 @@ def _rounded(
     ]
 
 
-def held_out(trials: Trials[RunConfig], shipped: Shipped) -> HeldOut | None:
-    """How the shipped file does on held-out data, where there are any."""
-    data = trials.request.holdout
-    if data is None:
-        return None
-    baseline = _float_outputs(trials.request, trials.stages, trials.layers, data)
-    return HeldOut(baseline, trials.verify(shipped.file, baseline, data))
-
-
-def _float_outputs(request: Request[RunConfig], stages: Stages, layers: pa.Table, data: Reference) -> pa.Table:
-    return stages.run(
-        "baseline",
-        float_outputs,
-        model=request.model,
+def _float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, data: Reference, on: Runner) -> pa.Table:
+    return on.run(
+        BASELINE,
+        model=job.model,
         layers=layers,
         data=data,
-        output=request.config.output,
-        function=request.config.target.function,
-        batch_size=request.config.batch_size,
+        output=job.config.output,
+        function=job.config.target.function,
+        batch_size=job.config.batch_size,
     )
+
+
+def probe(study: Study, on: Runner) -> list[pa.Table]:
+    """Narrow each layer alone and measure its loss, where that is needed to find a plan (schema PROBES).
+
+    First the plans are tried that may need no search: all layers narrow, and the cheapest.
+    """
+    candidates = narrowable(study.job.config, [name for name, _ in study.wide.plan.layers])
+    if not candidates:
+        return []
+    try_ends(PlanEvaluator(study, on))
+    return probe_rounds(study, candidates, on) if is_open(study) or study.job.config.frontier else []
+
+
+def rank(study: Study, losses: list[pa.Table], on: Runner) -> pa.Table:
+    """Sort the probes by ascending loss (schema SENSITIVITY)."""
+    return on.run(RANK, layers=study.layers, probes=losses, wide=str(study.job.config.wide))
+
+
+def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
+    """Find the plan to write: round by round, each of which scores one plan."""
+    evaluator = PlanEvaluator(study, on)
+    if ranking.num_rows and is_open(study):
+        search_plans(evaluator, ranking)
+    if ranking.num_rows and study.job.config.frontier:
+        search_curve(evaluator, ranking)
+    best = study.best_first() or [study.wide]
+    return Decision(study, ranking, tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in best))
+
+
+def chosen(study: Study[LayerWiseConfig], plan: PrecisionPlan) -> Decision[LayerWiseConfig]:
+    """Decide on the plan that the user has chosen."""
+    confidence = study.job.config.target.confidence
+    alpha = None if confidence is None else 1 - confidence
+    return Decision(study, SENSITIVITY.empty_table(), (Finalist(plan, alpha, met=False),))
+
+
+def export(decision: Decision[Config], on: Runner) -> Exported[Config]:
+    """Write the model file of the first finalist."""
+    return Exported(decision, PlanEvaluator(decision.study, on).export(decision.finalists[0].plan))
+
+
+def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
+    """Measure the model file as it is shipped, on evaluation and held-out data.
+
+    While a file misses what its plan met, the next finalist is written and measured.
+    """
+    decision = exported.decision
+    shipped = _shipped(exported, on)
+    while not shipped.met and decision.finalists[0].met and len(decision.finalists) > 1:
+        decision = replace(decision, finalists=decision.finalists[1:])
+        shipped = _shipped(export(decision, on), on)
+    held_out, times = _held_out(decision.study, shipped, on), _model_times(decision.study, shipped, on)
+    return Findings(decision.study, decision.ranking, shipped, held_out, times)
+
+
+def _shipped(exported: Exported[RunConfig], on: Runner) -> Shipped:
+    """Score a file; from now on that is what its plan scores."""
+    study, finalist = exported.decision.study, exported.decision.finalists[0]
+    scores = PlanEvaluator(study, on).score_file(exported.file, study.baseline, study.job.evaluation)
+    trial = study.trial_of(finalist.plan, scores, finalist.alpha)
+    study.add_or_replace(trial)
+    return Shipped(finalist.plan, exported.file, scores, trial.bound, trial.met)
+
+
+def _held_out(study: Study[RunConfig], shipped: Shipped, on: Runner) -> HeldOut | None:
+    """Score the shipped file on held-out data, where there are any."""
+    data = study.job.holdout
+    if data is None:
+        return None
+    outputs = _float_outputs(study.job, study.layers, data, on)
+    return HeldOut(outputs, PlanEvaluator(study, on).score_file(shipped.file, outputs, data))
+
+
+def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Table | None:
+    """Time the float, the wide and the shipped model, where that is asked for (schema MODEL_TIMES)."""
+    if not study.job.config.times_models:
+        return None
+    wide = PlanEvaluator(study, on).export(study.wide.plan)
+    return on.run(
+        TIMING,
+        layers=study.layers,
+        models={"float": study.job.model, "wide": wide, "mixed": shipped.file},
+        data=study.job.calibration,
+        processor=processor_name(),
+    )
+
+
+def report(findings: Findings[RunConfig], on: Runner) -> Outcome:
+    """Write the output folder: model, manifest, tables and report.
+
+    Raises TargetError where a plan was searched for and none is within the target and the budget.
+    """
+    outcome = write_output(findings, on)
+    if not outcome.met and findings.study.job.assignment is None:
+        raise TargetError(_shortfall(findings.study), outcome)
+    return outcome
+
+
+def _shortfall(study: Study[RunConfig]) -> str:
+    """Say in one line what is missed, and by how much."""
+    config, best = study.job.config, (study.best_first() or study.trials)[0]
+    if not study.affordable(best.plan):
+        cost = study.cost
+        return missed_budget(config, cost.total(best.plan), cost.unit, cost.ratio(best.plan, study.wide.plan))
+    score = best.score.value
+    if best.alpha is None or not config.target.met_by(score):
+        return missed_target(config, score)
+    return unsure_of_target(config, score, best.bound, study.samples_to_settle(best))

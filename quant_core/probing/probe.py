@@ -21,7 +21,8 @@ from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
 from quant_core.quantization.quantizer import Quantizer
-from quant_core.scoring.evaluation import compared_outputs, per_sample, quantizer_of, reference_arrays
+from quant_core.quantization.quantizer_cache import quantizer_of
+from quant_core.scoring.evaluation import compared_outputs, per_sample, reference_arrays
 from quant_core.scoring.metrics import divergence
 from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, visited
 from quant_core.storage.data import open_dataset

@@ -9,16 +9,22 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.execution.machine import Machine
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.racing import gathered, loss_estimates
 from quant_core.storage.tables import SENSITIVITY
 
-__all__ = ["macs_share", "plan_after", "rank"]
+__all__ = ["macs_share", "plan_after", "rank", "ranked_losses"]
+
+
+def ranked_losses(layers: pa.Table, probes: Sequence[pa.Table], wide: str, machine: Machine) -> pa.Table:
+    """Rank all probes as `rank` does; a stage of the pipeline, with the wide precision as text."""
+    return rank(layers, probes, Precision.parse(wide))
 
 
 def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Table:
-    """All probes, ascending by mean loss; ties in the order of the graph (schema SENSITIVITY).
+    """Sort all probes by ascending mean loss; ties are in the order of the graph (schema SENSITIVITY).
 
     `probes` are tables of schema PROBES; a probe in several of them was given more samples in later rounds.
     """

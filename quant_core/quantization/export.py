@@ -30,7 +30,7 @@ from quant_core.model.stored_model import (
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
-from quant_core.scoring.evaluation import quantizer_of
+from quant_core.quantization.quantizer_cache import quantizer_of
 from quant_core.storage.references import Reference, file_digest
 from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.tables import EXPORTED, facts, with_facts

@@ -5,8 +5,6 @@ from __future__ import annotations
 import reprlib
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,19 +18,18 @@ from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import Batch, batches, check_inputs
-from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, Session, open_file, open_nodes
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
-from quant_core.quantization.quantizer import Quantizer
+from quant_core.quantization.quantizer_cache import quantizer_of
 from quant_core.scoring.metrics import load_function, sample_terms, terms_table
 from quant_core.scoring.sampling import visited
 from quant_core.storage.data import Dataset, open_dataset
 from quant_core.storage.references import Reference, fetch
-from quant_core.storage.tables import content_digest, facts, with_facts
+from quant_core.storage.tables import facts, with_facts
 
-__all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "quantizer_of", "score_file"]
+__all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "score_file"]
 
 Outputs = dict[str, NDArray[np.generic]]
 
@@ -103,45 +100,6 @@ def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.gene
     if not np.isfinite(value):
         raise InputError(f"{function}: returned {value}; it must return a finite number")
     return value
-
-
-def quantizer_of(
-    layers: pa.Table,
-    calibration: pa.Table,
-    config: QuantizationConfig,
-    machine: Machine,
-    weights: Sequence[pa.Table] = (),
-) -> Quantizer:
-    """The quantizer that the results of prepare, calibrate and round describe; the same one for a run's steps."""
-    digests = tuple(_identity(table) for table in (layers, calibration, *weights))
-    settings = config.model_dump_json()
-    return _quantizer(_Recipe(digests, settings, machine.cache, layers, calibration, config, tuple(weights)))
-
-
-def _identity(table: pa.Table) -> bytes:
-    """What tells a step's result from others: the key it is stored under, if it is; else its content."""
-    key = facts(table).get("key")
-    return content_digest(table) if key is None else str(key).encode()
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """What a quantizer is made of, compared by content, and where the weights it maps are."""
-
-    digests: tuple[bytes, ...]
-    settings: str
-    cache: Path
-    layers: pa.Table = field(compare=False)
-    calibration: pa.Table = field(compare=False)
-    config: QuantizationConfig = field(compare=False)
-    weights: tuple[pa.Table, ...] = field(compare=False)
-
-
-# Its ranges and codes are the same for every shard of probes and every plan.
-@lru_cache(maxsize=1)
-def _quantizer(recipe: _Recipe) -> Quantizer:
-    graph = prepared_graph(facts(recipe.layers)["prepared"], recipe.cache)
-    return Quantizer(graph, layers_from_table(recipe.layers), recipe.calibration, recipe.config, recipe.weights)
 
 
 def evaluate_plan(

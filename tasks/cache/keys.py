@@ -1,8 +1,8 @@
 """What a step's result depends on, and the key it is stored under.
 
-The key is a sha256 over the step, the versions of the engine and of ONNX Runtime, and the step's arguments:
-models and data by their digests, tables by the key they were themselves stored under, settings by value. A
-step is given just the settings it reads, so nothing else can invalidate it.
+The key is a sha256 over the stage, the code of the engine that the stage can import, the version of ONNX Runtime, and
+the step's arguments: models and data by their digests, tables by the key they were themselves stored under, settings by
+value. A step is given just the settings it reads, so nothing else can invalidate it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,12 @@ from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
-import quant_core
+from quant_core.execution.runner import Stage
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import SCHEMA_VERSION, facts, with_facts
+from tasks.cache.sources import code_digest
 
-__all__ = ["GivenKey", "engine_digest", "keyed", "source_digest", "step_key"]
+__all__ = ["GivenKey", "keyed", "source_digest", "step_key"]
 
 
 @dataclass
@@ -41,16 +41,16 @@ class GivenKey(CachePolicy):
         return None if key is None else str(key)
 
 
-def step_key(step: str, arguments: Mapping[str, Any]) -> str:
-    """The key of a step: its name, a dash and a sha256."""
+def step_key(stage: Stage, arguments: Mapping[str, Any]) -> str:
+    """Return the key of a step: the stage's name, a dash and a sha256."""
     content = {
-        "step": step,
+        "step": stage.name,
         "schemas": SCHEMA_VERSION,
-        "engine": engine_digest(),
+        "engine": code_digest(stage.function.__module__),
         "onnxruntime": onnxruntime.__version__,
         "arguments": {name: _content(name, value) for name, value in sorted(arguments.items())},
     }
-    return f"{step}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
+    return f"{stage.name}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
 def keyed(table: pa.Table, key: str) -> pa.Table:
@@ -83,13 +83,3 @@ def source_digest(function: str) -> str:
     spec = importlib.util.find_spec(function.partition(":")[0])
     source = Path(spec.origin).read_bytes() if spec and spec.origin else b""
     return hashlib.sha256(source).hexdigest()
-
-
-@lru_cache(maxsize=1)
-def engine_digest() -> str:
-    """Digest of the engine's source: results of another version are never taken for this one's."""
-    folder = Path(quant_core.__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
-        digest.update(f"{file.relative_to(folder)}\0".encode() + file.read_bytes())
-    return digest.hexdigest()

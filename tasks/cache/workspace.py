@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quant_core.execution.machine import Machine, default_cache, default_workspace
-from quant_core.pipeline.preflight import usable_folder
+from quant_core.storage.folders import usable_folder
 from quant_core.storage.scratch import clear_leftovers
 from quant_core.storage.store import Store
 from tasks.cache.result_store import ResultStore

@@ -1,4 +1,4 @@
-"""Which kind of runner a fan-out is given to."""
+"""Which kind of executor a fan-out is given to."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Literal, get_args
 
 from quant_core.errors import InputError
 
-__all__ = ["THREADS", "Runner", "RunnerKind"]
+__all__ = ["THREADS", "ExecutorChoice", "ExecutorKind"]
 
-RunnerKind = Literal["thread", "process", "dask", "ray", "pool"]
+ExecutorKind = Literal["thread", "process", "dask", "ray", "pool"]
 
 _WITH_ADDRESS = ("dask", "ray", "pool")
 _PROBE_SHARD = "probe-shard/probe-shard"
 
 
 @dataclass(frozen=True)
-class Runner:
+class ExecutorChoice:
     """What runs the calls of a fan-out. No result depends on it."""
 
-    kind: RunnerKind = "thread"
+    kind: ExecutorKind = "thread"
     """`thread` and `process` run on this machine, `dask` and `ray` on a cluster, `pool` on a Prefect work pool."""
     address: str | None = None
-    """The cluster's, by default that of one of this machine's own for the time of the run; of a pool, the deployment
+    """The cluster's, by default that of a cluster on this machine for the time of the run; of a pool, the deployment
     whose flow runs do the work, probe-shard/probe-shard by default."""
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(RunnerKind):
-            raise InputError(f"runner {self.kind!r} is not known; there are {', '.join(get_args(RunnerKind))}")
+        if self.kind not in get_args(ExecutorKind):
+            raise InputError(f"runner {self.kind!r} is not known; there are {', '.join(get_args(ExecutorKind))}")
         if self.address is not None and self.kind not in _WITH_ADDRESS:
             raise InputError(
                 f"runner-address {self.address}: the runner {self.kind} is on this machine and has none; "
@@ -45,5 +45,5 @@ class Runner:
         return self.address or _PROBE_SHARD
 
 
-THREADS = Runner()
+THREADS = ExecutorChoice()
 """Threads of this process."""

@@ -14,11 +14,11 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
-from tasks.executors.choice import Runner, RunnerKind
+from tasks.executors.choice import ExecutorChoice, ExecutorKind
 from tasks.executors.processes import Processes
 from tasks.stages import StageTask
 
-__all__ = ["Done", "Fleet", "Step", "TaskFleet", "fleet_of", "warn"]
+__all__ = ["Executor", "Step", "StepResult", "TaskExecutor", "executor_of", "warn"]
 
 _LIVES = 3
 """How often a step is begun at most when what runs it dies."""
@@ -37,7 +37,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Done:
+class StepResult:
     """What came of a step."""
 
     table: pa.Table
@@ -46,32 +46,36 @@ class Done:
     """Whether it was there from an earlier run."""
 
 
-class Fleet(Protocol):
+class Executor(Protocol):
     """Runs steps that do not depend on each other."""
 
-    def run(self, steps: Sequence[Step]) -> list[Done]:
-        """What came of them, in their order."""
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether steps may run on machines that have none of our files."""
+
+    def run(self, steps: Sequence[Step]) -> list[StepResult]:
+        """Return what came of them, in their order."""
 
     def close(self) -> None:
         """Let go of threads, processes and connections."""
 
 
-def fleet_of(runner: Runner, workers: int) -> Fleet:
-    """What runs at most `workers` steps at once, unless the runner is a cluster of its own size.
+def executor_of(choice: ExecutorChoice, workers: int) -> Executor:
+    """Return what runs at most `workers` steps at once, unless the choice is a cluster of its own size.
 
-    Raises InputError when the package that a runner needs is not installed.
+    Raises InputError when a package that it needs is not installed.
     """
-    if runner.kind == "pool":
-        from tasks.executors.pool import PoolFleet
+    if choice.kind == "pool":
+        from tasks.executors.pool import PoolExecutor
 
-        return PoolFleet(runner.deployment)
-    makers: Mapping[RunnerKind, Callable[[], Callable[[], TaskRunner[Any]]]] = {
+        return PoolExecutor(choice.deployment)
+    makers: Mapping[ExecutorKind, Callable[[], Callable[[], TaskRunner[Any]]]] = {
         "thread": lambda: lambda: ThreadPoolTaskRunner(max_workers=workers),
         "process": lambda: lambda: Processes(max_workers=workers),
-        "dask": lambda: _dask(runner.address, workers),
-        "ray": lambda: _ray(runner.address, workers),
+        "dask": lambda: _dask(choice.address, workers),
+        "ray": lambda: _ray(choice.address, workers),
     }
-    return TaskFleet(makers[runner.kind]())
+    return TaskExecutor(makers[choice.kind](), choice.is_elsewhere)
 
 
 def _dask(address: str | None, workers: int) -> Callable[[], TaskRunner[Any]]:
@@ -97,30 +101,29 @@ def _not_installed(extra: str) -> InputError:
     return InputError(f"runner {extra}: prefect-{extra} is not installed; pip install 'narrowcast[{extra}]'")
 
 
-class TaskFleet:
+class TaskExecutor:
     """Runs steps by one of Prefect's task runners, which is started when it is first needed."""
 
-    def __init__(self, make: Callable[[], TaskRunner[Any]]) -> None:
+    def __init__(self, make: Callable[[], TaskRunner[Any]], is_elsewhere: bool = False) -> None:
         self._make = make
         self._runner: TaskRunner[Any] | None = None
+        self.is_elsewhere = is_elsewhere
+        """Whether steps may run on machines that have none of our files."""
 
-    def run(self, steps: Sequence[Step]) -> list[Done]:
-        """What came of the steps, in their order; steps that a process took with it when it died run again."""
-        for _ in range(_LIVES - 1):
+    def run(self, steps: Sequence[Step]) -> list[StepResult]:
+        """Return what came of the steps, in their order; steps that a process took with it when it died run again."""
+        for lives in reversed(range(_LIVES if steps else 0)):
             try:
-                return self._run(steps)
+                futures = [self._started().submit(step.task, dict(step.parameters)) for step in steps]
+                tables = [future.result() for future in futures]
+                cached = [future.state.name == "Cached" for future in futures]
+                return [StepResult(table, found) for table, found in zip(tables, cached, strict=True)]
             except BrokenProcessPool:
+                if not lives:
+                    raise
                 warn("a worker process died; what it had not finished is run again")
                 self.close()
-        return self._run(steps)
-
-    def _run(self, steps: Sequence[Step]) -> list[Done]:
-        if not steps:
-            return []
-        runner = self._started()
-        futures = [runner.submit(step.task, dict(step.parameters)) for step in steps]
-        tables = [future.result() for future in futures]
-        return [Done(table, future.state.name == "Cached") for table, future in zip(tables, futures, strict=True)]
+        return []
 
     def _started(self) -> TaskRunner[Any]:
         if self._runner is None:

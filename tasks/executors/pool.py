@@ -33,11 +33,11 @@ from prefect.states import Cancelled, Crashed
 
 from quant_core.errors import InputError
 from quant_core.storage.tables import from_ipc
-from tasks.executors.executor import Done, Step, warn
+from tasks.executors.executor import Step, StepResult, warn
 from tasks.executors.heartbeat import pulse_of, seconds_between
 from tasks.executors.plain_arguments import plain
 
-__all__ = ["REFUSED", "PoolFleet"]
+__all__ = ["REFUSED", "PoolExecutor"]
 
 REFUSED = "Refused"
 """Name of the state of a run that would fail again: its message is for the user."""
@@ -95,13 +95,16 @@ def _news(run: FlowRun) -> tuple[UUID | None, int | None]:
     return (run.state.id if run.state else None, pulse_of(run.labels))
 
 
-class PoolFleet:
+class PoolExecutor:
     """Runs steps as flow runs of a deployment."""
+
+    is_elsewhere = True
+    """Its workers may have none of our files."""
 
     def __init__(self, deployment: str) -> None:
         self._name = deployment
 
-    def run(self, steps: Sequence[Step]) -> list[Done]:
+    def run(self, steps: Sequence[Step]) -> list[StepResult]:
         """What came of the steps, in their order.
 
         A run that crashes, is cancelled or is not heard of any more is replaced, a few times. Raises InputError for
@@ -114,7 +117,7 @@ class PoolFleet:
             sent = pool.send_all(steps)
             with pool.cancelled_on_error(sent):
                 tables = pool.wait_for(sent)
-        return [Done(tables[str(step.parameters["key"])], cached=False) for step in steps]
+        return [StepResult(tables[str(step.parameters["key"])], cached=False) for step in steps]
 
     def close(self) -> None:
         """Nothing is held between calls."""

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from flows.probe_shard import probe_shard
-from tasks import prefect_runner as prefect_stages
+from quant_core.pipeline.stages import STAGES
+from tasks import prefect_runner
 from tasks.cache.workspace import Workspace
 from tasks.executors.plain_arguments import plain, restored
 from tasks.executors.pool import REFUSED
@@ -17,14 +18,14 @@ from tasks.executors.pool import REFUSED
 def steps(run, monkeypatch, tmp_path):
     """The parameters of the probes and evaluations that a run asks for, and the workspace it has left."""
     asked = []
-    made = prefect_stages.PrefectStages._step
+    made = prefect_runner.PrefectRunner._step
 
-    def noted(self, call, label, machine, refresh=False):
-        step = made(self, call, label, machine, refresh)
+    def noted(self, stage, arguments, label, machine, refresh):
+        step = made(self, stage, arguments, label, machine, refresh)
         asked.append(step.parameters | {"stage": step.task.name})
         return step
 
-    monkeypatch.setattr(prefect_stages.PrefectStages, "_step", noted)
+    monkeypatch.setattr(prefect_runner.PrefectRunner, "_step", noted)
     run()
     return [parameters for parameters in asked if parameters["stage"] in ("probe", "evaluate")]
 
@@ -61,9 +62,8 @@ def test_a_shard_without_its_tables_refuses(steps, tmp_path):
 
 
 def test_arguments_are_the_same_after_the_journey(steps):
-    stages = {stage.name: function for function, stage in prefect_stages.TASKS.items()}
     for step in steps:
         given, results = step["arguments"], Workspace.at(step["workspace"].url).results
-        again = restored(stages[step["stage"]], json.loads(json.dumps(plain(given))), results)
+        again = restored(STAGES[step["stage"]].function, json.loads(json.dumps(plain(given))), results)
         assert again == given
         assert [type(again[name]) for name in given] == [type(value) for value in given.values()]

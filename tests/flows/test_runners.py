@@ -15,8 +15,8 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from quant_core.errors import InputError
 from quant_core.storage.tables import from_ipc
-from tasks.executors import executor as fleet
-from tasks.executors.choice import Runner
+from tasks.executors.choice import ExecutorChoice
+from tasks.executors.executor import executor_of
 
 
 def installed(package):
@@ -80,10 +80,10 @@ def test_processes_write_what_threads_do_and_one_that_dies_is_replaced(run, fini
 )
 def test_a_runner_there_is_not_is_refused(kind, address, said):
     with pytest.raises(InputError, match=said):
-        Runner(kind, address)
+        ExecutorChoice(kind, address)
 
 
 def test_a_runner_whose_package_is_missing_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "prefect_dask.task_runners", None)
     with pytest.raises(InputError, match=r"pip install 'narrowcast\[dask\]'"):
-        fleet.fleet_of(Runner("dask"), 1)
+        executor_of(ExecutorChoice("dask"), 1)

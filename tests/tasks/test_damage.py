@@ -22,10 +22,11 @@ import pytest
 from quant_core.config import config_from
 from quant_core.errors import InputError
 from quant_core.execution.progress import watched_by
-from quant_core.execution.runner import Stages
+from quant_core.execution.runner import Runner
 from quant_core.model.prepare import is_prepared
-from quant_core.pipeline.auto import run as run_pipeline
-from quant_core.pipeline.steps import request_of
+from quant_core.pipeline.auto import run_auto
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.stages import STAGES
 from quant_core.quantization.export import is_exported
 from quant_core.results.outcome import FRONTIER_TABLES, TABLES, open_outcome
 from quant_core.storage.data import open_dataset, refer_data
@@ -35,7 +36,6 @@ from quant_core.storage.tables import facts, from_ipc
 from tasks.cache.keys import keyed, step_key
 from tasks.cache.shared_files import SharedFiles
 from tasks.cache.workspace import Workspace
-from tasks.prefect_runner import TASKS
 from tests.models import build, samples
 from tests.watching import Said
 
@@ -94,17 +94,17 @@ def put(path: Path, data: bytes) -> None:
     os.utime(path, ns=(next(_moments) * 10**9,) * 2)
 
 
-class StoredStages(Stages):
+class StoringRunner(Runner):
     """Keeps results in the workspace as the tasks do, without Prefect."""
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace.machine(1))
         self.workspace = workspace
 
-    def _call(self, calls, valid=None):
-        tables = super()._call(calls, valid)
-        for number, (function, arguments) in enumerate(calls):
-            key = step_key(TASKS[function].name, arguments)
+    def fan_out(self, stage, each, /, step="", title="", **common):
+        tables = super().fan_out(stage, each, step=step, title=title, **common)
+        for number, arguments in enumerate(each):
+            key = step_key(stage, {**common, **arguments})
             tables[number] = keyed(tables[number], key)
             self.workspace.results.put(key, tables[number])
         return tables
@@ -133,9 +133,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = config_from(
         target={"metric": "l2", "limit": 0.05}, narrow=["a8w8", "a8w4"], cost="latency", time_models=True, frontier=True
     )
-    stages = StoredStages(Workspace.at(str(folder / "workspace")))
-    cache = stages.machine.cache
-    request = request_of(folder / "model.onnx", data, data, held_out, config, folder / "out", cache)
+    on = StoringRunner(Workspace.at(str(folder / "workspace")))
+    cache = on.machine.cache
+    job = QuantizationJob.of(folder / "model.onnx", data, data, held_out, config, folder / "out", cache)
     with pytest.MonkeyPatch.context() as patch:
         for module, seconds in (
             ("layer_times", "_LAYER_SECONDS"),
@@ -143,7 +143,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("model_times", "_SECONDS"),
         ):
             patch.setattr(import_module(f"quant_core.latency.{module}"), seconds, 0.001)
-        run_pipeline(request, stages)
+        run_auto(job, on)
     return folder
 
 
@@ -159,7 +159,7 @@ def results(folder: Path, step: str) -> Path:
 
 def test_a_run_has_stored_every_kind_of_result(finished):
     stored = {path.name.rpartition("-")[0] for path in (finished / "workspace" / "results").iterdir()}
-    assert stored == {task.name for task in TASKS.values()}
+    assert stored == set(STAGES)
     assert {path.name for path in (finished / "workspace" / "files").iterdir()} == {
         "columns",
         "exported",
@@ -168,7 +168,7 @@ def test_a_run_has_stored_every_kind_of_result(finished):
     }
 
 
-@pytest.mark.parametrize("step", sorted(task.name for task in TASKS.values()))
+@pytest.mark.parametrize("step", sorted(STAGES))
 def test_a_result_is_what_the_step_left_or_none(folder, step):
     store, path = Workspace.at(str(folder / "workspace")).results, results(folder, step)
     whole, others = path.read_bytes(), [other.read_bytes() for other in path.parent.iterdir() if other != path]

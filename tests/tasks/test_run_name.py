@@ -3,6 +3,7 @@
 import pyarrow as pa
 import pytest
 
+from quant_core.pipeline.stages import STAGES
 from quant_core.storage.references import Reference
 from tasks.run_name import run_name
 
@@ -35,9 +36,21 @@ def probe(*places):
         ("prepare", {"model": Reference(url="/models/net.onnx", sha256="0" * 64)}, (1, 1), "prepare net.onnx"),
         ("evaluate", {"plan": PLAN, "start": 0, "stop": 50}, (1, 1), "evaluate 2 a8w8 + 1 a16w8 · samples 0-50"),
         ("export", {"plan": PLAN}, (1, 1), "export 2 a8w8 + 1 a16w8"),
+        ("rank", {"layers": LAYERS}, (1, 1), "rank 40 layers"),
         ("verify", {"data": DATA}, (1, 1), "verify the written file on images.npz"),
-        ("another", {}, (2, 3), "another shard 2/3"),
     ],
 )
 def test_a_name_says_what_is_done_on_what(stage, arguments, place, name):
-    assert run_name(stage, arguments, *place) == name
+    assert run_name(stage, STAGES[stage].detail(arguments), *place) == name
+
+
+@pytest.mark.parametrize(
+    ("title", "detail", "place", "name"),
+    [
+        ("another", "", (2, 3), "another shard 2/3"),
+        ("search round 2", "9 a8w8", (1, 1), "search round 2 · 9 a8w8"),
+        ("search round 2", "9 a8w8", (1, 3), "search round 2 shard 1/3 · 9 a8w8"),
+    ],
+)
+def test_a_name_begins_with_its_title(title, detail, place, name):
+    assert run_name(title, detail, *place) == name

@@ -11,9 +11,9 @@ from quant_core.model.sessions import open_nodes
 from quant_core.numerics import dequantize
 from quant_core.precision import Precision
 from quant_core.quantization.quantizer import Quantizer
+from quant_core.quantization.quantizer_cache import quantizer_of
 from quant_core.quantization.unfolding import unfolding_of
 from quant_core.quantization.weight_rounding import rounded_weights
-from quant_core.scoring.evaluation import quantizer_of
 from quant_core.storage.data import refer_data
 from quant_core.storage.tables import content_digest
 from tests.models import MODELS, samples

@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from quant_core.config import config_from
 from quant_core.model.layers import Layer
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plan_search import search_plans
-from quant_core.pipeline.study import Request, Trials
+from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import terms_table
 from quant_core.scoring.sampling import visited
@@ -50,13 +52,13 @@ class Population:
         )
 
 
-class Remembered:
-    """Stages that look plans up."""
+class LookUp:
+    """A runner that looks the scores of plans up."""
 
     def __init__(self, population, rows):
         self.population, self.rows = population, rows
 
-    def fan_out(self, stage, evaluate, each, *, plan, **others):
+    def fan_out(self, stage, each, *, plan, **others):
         return [self._scores(plan, **samples) for samples in each]
 
     def _scores(self, plan, start, stop):
@@ -72,13 +74,14 @@ def searched(population, rows, confidence):
     target = {"metric": "top1_drop", "limit": LIMIT, "confidence": confidence}
     config = config_from(target=target, evaluations=4)
     costs = {"bops": counted_cost("bops", population.layers, (WIDE, NARROW))}
-    request = Request(None, None, None, None, config, None)
+    job = QuantizationJob(None, None, None, None, config, None)
     baseline = pa.table({"y": np.zeros(len(rows))})
-    trials = Trials(request, Remembered(population, rows), None, None, [], baseline, costs, "auto")
-    trials.evaluate(PrecisionPlan.uniform([layer.name for layer in population.layers], WIDE), "baseline")
-    search_plans(trials, population.ranking())
-    best = trials.best_first()
-    assert len(trials.done) <= 1 + (1 + 3 * 4) + config.evaluations
+    study = Study(job, None, None, [], baseline, costs, "auto")
+    evaluator = PlanEvaluator(study, LookUp(population, rows))
+    evaluator.evaluate(PrecisionPlan.uniform([layer.name for layer in population.layers], WIDE))
+    search_plans(evaluator, population.ranking())
+    best = study.best_first()
+    assert len(study.trials) <= 1 + (1 + 3 * 4) + config.evaluations
     return best[0].plan.as_dict() if best else None
 
 

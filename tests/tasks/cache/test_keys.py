@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from quant_core.config import QuantizationConfig, config_from
+from quant_core.pipeline.stages import EVALUATE, PROBE, VERIFY
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import with_facts
 from tasks.cache import keys as module
@@ -33,7 +34,7 @@ def arguments(**changed):
     ids=lambda changed: next(iter(changed)),
 )
 def test_key_changes_on(changed):
-    assert step_key("probe", arguments(**changed)) != step_key("probe", arguments())
+    assert step_key(PROBE, arguments(**changed)) != step_key(PROBE, arguments())
 
 
 @pytest.mark.parametrize(
@@ -45,33 +46,33 @@ def test_key_changes_on(changed):
     ids=["where the data is", "what is not an input"],
 )
 def test_key_does_not_change_on(changed):
-    assert step_key("probe", arguments(**changed)) == step_key("probe", arguments())
+    assert step_key(PROBE, arguments(**changed)) == step_key(PROBE, arguments())
 
 
 def test_key_does_not_depend_on_the_order_of_arguments():
     given = arguments()
-    assert step_key("probe", dict(reversed(given.items()))) == step_key("probe", given)
+    assert step_key(PROBE, dict(reversed(given.items()))) == step_key(PROBE, given)
 
 
 def test_key_changes_on_the_step():
-    assert step_key("probe", arguments()) != step_key("evaluate", arguments())
+    assert step_key(PROBE, arguments()) != step_key(EVALUATE, arguments())
 
 
-@pytest.mark.parametrize("what", ["engine_digest", "SCHEMA_VERSION"])
+@pytest.mark.parametrize("what", ["code_digest", "SCHEMA_VERSION"])
 def test_key_changes_on_another_engine(monkeypatch, what):
-    before = step_key("probe", arguments())
-    monkeypatch.setattr(module, what, (lambda: "other") if what == "engine_digest" else 99)
-    assert step_key("probe", arguments()) != before
+    before = step_key(PROBE, arguments())
+    monkeypatch.setattr(module, what, (lambda module: "other") if what == "code_digest" else 99)
+    assert step_key(PROBE, arguments()) != before
 
 
 def test_an_edited_metric_is_another_metric(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "my_metric.py").write_text("def score(outputs, labels): return 1.0\n")
-    before = step_key("verify", arguments(function="my_metric:score"))
+    before = step_key(VERIFY, arguments(function="my_metric:score"))
     (tmp_path / "my_metric.py").write_text("def score(outputs, labels): return 2.0\n")
-    assert step_key("verify", arguments(function="my_metric:score")) != before
+    assert step_key(VERIFY, arguments(function="my_metric:score")) != before
 
 
 def test_keys_are_file_names_that_begin_with_the_step():
-    key = step_key("probe", arguments())
+    key = step_key(PROBE, arguments())
     assert key.startswith("probe-") and key.replace("-", "").isalnum()

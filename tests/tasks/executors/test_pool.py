@@ -96,7 +96,7 @@ def ran(tmp_path, monkeypatch):
         ]
         api.done = None
         try:
-            api.done = [done.table["of"][0].as_py() for done in pool.PoolFleet("a/b").run(asked)]
+            api.done = [done.table["of"][0].as_py() for done in pool.PoolExecutor("a/b").run(asked)]
         except Exception as error:
             api.error = error
         api.warned = warned
@@ -177,7 +177,7 @@ def test_no_deployment_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(pool, "get_client", lambda sync_client: Without(None, []))
     with pytest.raises(InputError, match=r"has no deployment a/b; deploy it there .* set PREFECT_API_URL"):
-        pool.PoolFleet("a/b").run([Step(None, {}, False)])
+        pool.PoolExecutor("a/b").run([Step(None, {}, False)])
 
 
 def test_nobody_who_takes_the_runs_is_said_once(ran):

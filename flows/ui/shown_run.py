@@ -1,0 +1,31 @@
+"""What is shown and told of a run, in Prefect's UI and by events, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from flows.ui.artifacts import probing_shown, publish
+from quant_core.errors import TargetError
+from quant_core.results.outcome import Outcome
+
+__all__ = ["published", "shown_run"]
+
+
+@contextmanager
+def shown_run() -> Iterator[None]:
+    """Show the progress of probing while the block runs, and the best model found where its target cannot be met."""
+    try:
+        with probing_shown():
+            yield
+    except TargetError as missed:
+        if isinstance(missed.outcome, Outcome):
+            publish(missed.outcome)
+        raise
+
+
+def published(outcome: Outcome) -> dict[str, Any]:
+    """Show what came of a run in Prefect's UI; return its manifest as plain JSON values."""
+    publish(outcome)
+    return dict(outcome.manifest)

@@ -1,0 +1,63 @@
+"""Builds the cost models of a run: counted from the layer table, timed here, or read from the user's device costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from quant_core.config import RunConfig
+from quant_core.execution.runner import Runner
+from quant_core.latency import LATENCY, DeviceCosts, device_cost, measured_cost, processor_name, read_device_costs
+from quant_core.model.layers import layers_from_table
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.stages import LATENCY as LATENCY_STAGE
+from quant_core.precision import Precision
+from quant_core.search.cost import COUNTED, CostModel, counted_cost
+
+__all__ = ["cost_models", "device_costs"]
+
+
+def cost_models(
+    job: QuantizationJob[RunConfig],
+    layers: pa.Table,
+    calibration: pa.Table,
+    precisions: tuple[Precision, ...],
+    on: Runner,
+) -> Mapping[str, CostModel]:
+    """Return cost models of plans made of some precisions, by name: all that are counted, and latency if it counts."""
+    listed = layers_from_table(layers)
+    costs = {name: counted_cost(name, listed, precisions) for name in COUNTED}
+    if job.config.cost == LATENCY:
+        costs[LATENCY] = _latency(job, layers, calibration, precisions, on)
+    return costs
+
+
+def _latency(
+    job: QuantizationJob[RunConfig],
+    layers: pa.Table,
+    calibration: pa.Table,
+    precisions: tuple[Precision, ...],
+    on: Runner,
+) -> CostModel:
+    """Return what layers take: on the user's device if they say so, or else here."""
+    given = device_costs(job, layers, on.machine.cache)
+    if given is not None:
+        return device_cost(given, layers_from_table(layers), precisions)
+    times = on.run(
+        LATENCY_STAGE,
+        layers=layers,
+        calibration=calibration,
+        data=job.calibration,
+        precisions=[str(precision) for precision in precisions],
+        config=job.config.quantization(),
+        processor=processor_name(),
+    )
+    return measured_cost(times)
+
+
+def device_costs(job: QuantizationJob[RunConfig], layers: pa.Table, cache: Path) -> DeviceCosts | None:
+    """Read the user's device costs; None without any. Raises InputError for a file that cannot be used."""
+    given = job.config.device_costs
+    return None if given is None else read_device_costs(given, layers_from_table(layers), cache)

@@ -1,0 +1,102 @@
+"""Calls the stages that score plans and write their files, and adds what they find to a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Generic
+
+import pyarrow as pa
+
+from quant_core.execution.runner import Runner
+from quant_core.pipeline.stages import EVALUATE, EXPORT, VERIFY
+from quant_core.pipeline.study import Config_co, Study, Trial
+from quant_core.precision import PrecisionPlan
+from quant_core.quantization.export import exported_reference
+from quant_core.scoring.sampling import in_shards
+from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
+from quant_core.storage.references import Reference
+
+__all__ = ["PlanEvaluator"]
+
+
+@dataclass(frozen=True)
+class PlanEvaluator(Generic[Config_co]):
+    """Scores plans of a study, in simulation or from their files."""
+
+    study: Study[Config_co]
+    """Where trials are added."""
+    on: Runner
+    """What calls the stages."""
+
+    def evaluate(self, plan: PrecisionPlan) -> Trial:
+        """Score a plan and add it to the study: the first one, all wide, on all samples; each later one is a round."""
+        return self.study.add(self._trial(plan))
+
+    def _trial(self, plan: PrecisionPlan) -> Trial:
+        study, alpha = self.study, self.study.next_alpha()
+        target, count = study.job.config.target, study.baseline.num_rows
+        one_round = not study.trials or target.function is not None
+        stops = [count] if one_round else evaluation_rounds(count, study.samples)
+        rounds: list[pa.Table] = []
+        for start, stop in pairwise([0, *stops]):
+            rounds.append(self._scores(plan, start, stop))
+            scores = in_data_order(rounds, stops[: len(rounds)], count)
+            if stop < count:
+                projection = project(target.metric, scores, study.nearest_trial(plan).scores)
+                verdict = projection.verdict(target, alpha)
+                if verdict is not None:
+                    bound = projection.bound(target, alpha)
+                    return Trial(plan, scores, projection.score, verdict, bound, alpha)
+        return study.trial_of(plan, scores, alpha)
+
+    def _scores(self, plan: PrecisionPlan, start: int, stop: int) -> pa.Table:
+        """Return the terms of samples [start, stop) in the order of visits, in the order of the data."""
+        study, config = self.study, self.study.job.config
+        # A user's metric wants the outputs of all samples at once.
+        shards = in_shards(start, stop) if config.target.function is None else [(start, stop)]
+        scores = self.on.fan_out(
+            EVALUATE,
+            [{"start": first, "stop": last} for first, last in shards],
+            step="search" if study.trials else "baseline",
+            title=f"search round {len(study.trials)}" if study.trials else "baseline",
+            layers=study.layers,
+            calibration=study.calibration,
+            weights=study.weights,
+            baseline=study.baseline,
+            data=study.job.evaluation,
+            plan=plan.as_dict(),
+            tensors=plan.tensor_types(),
+            config=config.quantization(),
+            function=config.target.function,
+            batch_size=config.batch_size,
+        )
+        return in_data_order(scores, [last for _, last in shards], study.baseline.num_rows, start)
+
+    def export(self, plan: PrecisionPlan) -> Reference:
+        """Write the model file of a plan."""
+        study, config = self.study, self.study.job.config
+        exported = self.on.run(
+            EXPORT,
+            layers=study.layers,
+            calibration=study.calibration,
+            weights=study.weights,
+            plan=plan.as_dict(),
+            tensors=plan.tensor_types(),
+            config=config.quantization(),
+            form=config.format,
+        )
+        return exported_reference(exported, self.on.machine.cache)
+
+    def score_file(self, file: Reference, baseline: pa.Table, data: Reference) -> pa.Table:
+        """Score a model file on a data set whose float outputs are in `baseline` (schema SCORES)."""
+        config = self.study.job.config
+        return self.on.run(
+            VERIFY,
+            exported=file,
+            layers=self.study.layers,
+            baseline=baseline,
+            data=data,
+            function=config.target.function,
+            batch_size=config.batch_size,
+        )

@@ -1,0 +1,67 @@
+"""The race for samples: every round probes the layers whose place in the ranking is not settled yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import pyarrow as pa
+
+from quant_core.execution.progress import watcher
+from quant_core.execution.runner import Arguments, Runner
+from quant_core.model.layers import Layer, layers_from_table
+from quant_core.pipeline.stages import PROBE
+from quant_core.pipeline.study import Study
+from quant_core.probing.probe import probe_samples, probe_shards
+from quant_core.probing.racing import gathered, sample_rounds, unsettled
+
+__all__ = ["probe_rounds"]
+
+
+def probe_rounds(study: Study, candidates: Sequence[str], on: Runner) -> list[pa.Table]:
+    """Probe candidate layers at every narrow precision, round by round; one table a shard (schema PROBES)."""
+    config, listed = study.job.config, layers_from_table(study.layers)
+    racing = [(name, str(precision)) for precision in config.narrow for name in candidates]
+    tables: list[pa.Table] = []
+    start = 0
+    for stop in sample_rounds(study.baseline.num_rows, config.samples):
+        racing = unsettled(gathered(tables)) if tables else racing
+        if not racing:
+            break
+        watcher().expects("probe", len(racing) * (stop - start))
+        tables += on.fan_out(PROBE, _shards(listed, racing, start, stop), **_common_arguments(study))
+        start = stop
+    return tables
+
+
+def _common_arguments(study: Study) -> Arguments:
+    """Return what all probes are given."""
+    config = study.job.config
+    return {
+        "layers": study.layers,
+        "calibration": study.calibration,
+        "weights": study.weights,
+        "data": study.job.evaluation,
+        "loss": config.rank,
+        "output": config.output,
+        "config": config.quantization(),
+        "batch_size": config.batch_size,
+        "baseline": study.baseline if config.rank == "l2-float" else None,
+    }
+
+
+def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], start: int, stop: int) -> list[Arguments]:
+    """Part the racing probes into shards of one precision each, so that another candidate precision changes none.
+
+    A probe's samples are in ascending order over its shards.
+    """
+    by_precision: dict[str, set[str]] = {}
+    for name, precision in racing:
+        by_precision.setdefault(precision, set()).add(name)
+    found: list[Arguments] = []
+    for precision, names in by_precision.items():
+        shards = probe_shards([layer for layer in layers if layer.name in names])
+        # All samples of a shard, then the next: tasks that follow each other share its sessions.
+        for shard, (first, last) in product(shards, probe_samples(start, stop, len(shards))):
+            found.append({"shard": shard, "precision": precision, "start": first, "stop": last})
+    return found

@@ -1,0 +1,56 @@
+"""Every stage of the pipeline, one record each. Runners, keys, task runs and the manifest go by these records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quant_core.calibration.collect import calibrate
+from quant_core.execution.runner import Stage
+from quant_core.latency import layer_times, model_times
+from quant_core.model.prepare import is_prepared, prepare
+from quant_core.pipeline import labels
+from quant_core.probing.probe import layer_sensitivity
+from quant_core.probing.ranking import ranked_losses
+from quant_core.quantization.export import export, is_exported
+from quant_core.quantization.weight_rounding import rounded_weights
+from quant_core.scoring.evaluation import evaluate_plan, float_outputs, score_file
+from quant_core.storage import tables
+
+__all__ = [
+    "BASELINE",
+    "CALIBRATE",
+    "EVALUATE",
+    "EXPORT",
+    "LATENCY",
+    "PREPARE",
+    "PROBE",
+    "RANK",
+    "ROUND",
+    "STAGES",
+    "TIMING",
+    "VERIFY",
+]
+
+PREPARE = Stage("prepare", prepare, tables.LAYERS, detail=labels.model_file, has_file=is_prepared)
+CALIBRATE = Stage("calibrate", calibrate, tables.CALIBRATION, detail=labels.data_file)
+ROUND = Stage("round", rounded_weights, tables.WEIGHTS, detail=labels.rounding)
+LATENCY = Stage("latency", layer_times, tables.TIMES, detail=labels.layer_latency)
+BASELINE = Stage("baseline", float_outputs, None, detail=labels.float_outputs)
+EVALUATE = Stage("evaluate", evaluate_plan, tables.SCORES, sharded_by=("start", "stop"), detail=labels.plan_score)
+PROBE = Stage(
+    "probe",
+    layer_sensitivity,
+    tables.PROBES,
+    sharded_by=("shard", "precision", "start", "stop"),
+    detail=labels.probes,
+)
+RANK = Stage("rank", ranked_losses, tables.SENSITIVITY, detail=labels.ranking)
+EXPORT = Stage("export", export, tables.EXPORTED, detail=labels.plan, has_file=is_exported)
+VERIFY = Stage("verify", score_file, tables.SCORES, detail=labels.written_file)
+TIMING = Stage("timing", model_times, tables.MODEL_TIMES, detail=labels.model_timing)
+
+STAGES: Mapping[str, Stage] = {
+    stage.name: stage
+    for stage in (PREPARE, CALIBRATE, ROUND, LATENCY, BASELINE, EVALUATE, PROBE, RANK, EXPORT, VERIFY, TIMING)
+}
+"""The stages by name."""

@@ -1,0 +1,100 @@
+"""The digest of the code that a module can import: what is told people (docstrings, comments, help) is left out.
+
+Modules are found by reading, not by importing: the imports of a module, of those it imports, and so on. A package's
+own `__init__` counts where a name is imported from it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import quant_core
+
+__all__ = ["code_digest", "code_without_prose", "import_closure"]
+
+_ROOT = Path(quant_core.__file__).parent.parent
+_PROSE = frozenset({"description", "help", "metavar", "heading"})
+"""Keyword arguments whose values are only shown to people."""
+
+
+@cache
+def code_digest(module: str) -> str:
+    """Return a sha256 over the code of a module of the engine and of all modules of it that it can import."""
+    digest = hashlib.sha256()
+    for name in sorted(import_closure(module)):
+        digest.update(f"{name}\0".encode() + code_without_prose(_source(name)) + b"\0")
+    return digest.hexdigest()
+
+
+@cache
+def import_closure(module: str) -> frozenset[str]:
+    """Return the names of the engine's modules that a module can import, itself among them."""
+    found, waiting = {module}, [module]
+    while waiting:
+        new = set(_imports(_source(waiting.pop()))) - found
+        found |= new
+        waiting += sorted(new)
+    return frozenset(found)
+
+
+def _imports(source: bytes) -> Iterator[str]:
+    """Yield the engine's modules that a source imports, also inside functions; not those for type checkers alone."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting += node.orelse
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("quant_core."):
+            members = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (member for member in members if _file(member) is not None)
+            if any(_file(member) is None for member in members) or not _is_package(node.module):
+                yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("quant_core."))
+
+
+def _file(module: str) -> Path | None:
+    """Return the file of a module or package, or None for a name that is neither."""
+    place = _ROOT.joinpath(*module.split("."))
+    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+
+
+def _is_package(module: str) -> bool:
+    return _ROOT.joinpath(*module.split("."), "__init__.py").is_file()
+
+
+def _source(module: str) -> bytes:
+    file = _file(module)
+    return b"" if file is None else file.read_bytes()
+
+
+def code_without_prose(source: bytes) -> bytes:
+    """Return the lines of a source that run: no docstring, no line of comment, no help text, no empty line."""
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def span(node: ast.expr | ast.stmt) -> tuple[int, int]:
+        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+        return starts[first] + node.col_offset, starts[last] + (node.end_col_offset or 0)
+
+    code = source
+    for begin, end in sorted((span(node) for node in _prose(ast.parse(source))), reverse=True):
+        code = code[:begin] + code[end:]
+    lines = (line.rstrip() for line in code.splitlines())
+    return b"\n".join(line for line in lines if line and not line.lstrip().startswith(b"#"))
+
+
+def _prose(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
+    """Yield statements that are texts, and texts given as arguments that are only shown; none inside another."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node
+        elif isinstance(node, ast.keyword) and node.arg in _PROSE and isinstance(node.value, ast.Constant):
+            yield node.value
