@@ -1,4 +1,7 @@
-"""The vocabulary of a plan: data types, precisions (pairs of types) and the plan itself."""
+"""The vocabulary of a plan: data types, precisions (pairs of types) and the plan itself.
+
+numpy and onnx are imported where a type needs them, so that options can be read without them.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Annotated, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-import ml_dtypes
-import numpy as np
-import onnx
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from quant_core.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["ACTIVATION_TYPES", "WEIGHT_TYPES", "DataType", "Precision", "PrecisionField", "PrecisionPlan"]
 
@@ -23,26 +27,39 @@ __all__ = ["ACTIVATION_TYPES", "WEIGHT_TYPES", "DataType", "Precision", "Precisi
 class DataType(Enum):
     """A type that activations or weights are stored in."""
 
-    INT4 = ("4", onnx.TensorProto.INT4, ml_dtypes.int4, 4)
-    UINT4 = ("u4", onnx.TensorProto.UINT4, ml_dtypes.uint4, 4)
-    INT8 = ("8", onnx.TensorProto.INT8, np.int8, 8)
-    UINT8 = ("u8", onnx.TensorProto.UINT8, np.uint8, 8)
-    INT16 = ("16", onnx.TensorProto.INT16, np.int16, 16)
-    UINT16 = ("u16", onnx.TensorProto.UINT16, np.uint16, 16)
-    INT32 = ("32", onnx.TensorProto.INT32, np.int32, 32)
-    FLOAT32 = ("float32", onnx.TensorProto.FLOAT, np.float32, 32)
-    FLOAT16 = ("float16", onnx.TensorProto.FLOAT16, np.float16, 16)
-    BFLOAT16 = ("bfloat16", onnx.TensorProto.BFLOAT16, ml_dtypes.bfloat16, 16)
+    INT4 = ("4", 4)
+    UINT4 = ("u4", 4)
+    INT8 = ("8", 8)
+    UINT8 = ("u8", 8)
+    INT16 = ("16", 16)
+    UINT16 = ("u16", 16)
+    INT32 = ("32", 32)
+    FLOAT32 = ("float32", 32)
+    FLOAT16 = ("float16", 16)
+    BFLOAT16 = ("bfloat16", 16)
 
-    def __init__(self, code: str, onnx_type: int, numpy_type: type, bits: int) -> None:
+    def __init__(self, code: str, bits: int) -> None:
         self.code = code
         """How the type is written inside a precision: `8` is int8, `u8` is uint8; a float by its name."""
-        self.onnx_type = onnx_type
-        """The `onnx.TensorProto.DataType` value."""
-        self.numpy_type = np.dtype(numpy_type)
-        """The numpy dtype codes of this type are held in."""
         self.bits = bits
         """Width in bits, as the cost models count it."""
+
+    @cached_property
+    def onnx_type(self) -> int:
+        """The `onnx.TensorProto.DataType` value."""
+        import onnx
+
+        return int(onnx.TensorProto.DataType.Value("FLOAT" if self is DataType.FLOAT32 else self.name))
+
+    @cached_property
+    def numpy_type(self) -> np.dtype[Any]:
+        """The numpy dtype codes of this type are held in."""
+        import ml_dtypes
+        import numpy as np
+
+        name = str(self)
+        kind: type = getattr(ml_dtypes if hasattr(ml_dtypes, name) else np, name)
+        return np.dtype(kind)
 
     @classmethod
     def parse(cls, text: str) -> DataType:
@@ -64,6 +81,8 @@ class DataType(Enum):
     @property
     def largest_float(self) -> float:
         """Largest finite value of a floating-point type."""
+        import ml_dtypes
+
         return float(ml_dtypes.finfo(self.numpy_type).max)  # type: ignore[no-untyped-call]
 
     @property
