@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from quant_core.errors import InputError, NarrowcastError, TargetError, UnsupportedError
     from quant_core.pipeline.auto import auto_mixed_precision
     from quant_core.pipeline.layer_wise import layer_wise
-    from quant_core.results.outcome import Outcome
     from quant_core.precision import DataType, Precision, PrecisionPlan
+    from quant_core.results.outcome import Outcome
 
 __all__ = [
     "Criterion",

@@ -48,7 +48,8 @@ class Amount:
         return not self.unit
 
     def __str__(self) -> str:
-        return f"{self.value:.12g}{self.unit}"
+        short = f"{self.value:.12g}"
+        return f"{short if float(short) == self.value else repr(self.value)}{self.unit}"
 
 
 def _parsed(value: object, units: Mapping[str, float], example: str) -> Amount:

@@ -1,17 +1,22 @@
-"""Everything a run can be told, in one frozen model shared by Python, the command line, YAML and Prefect's form."""
+"""Everything a run can be told, in one frozen model shared by Python, the command line, YAML and Prefect's form.
+
+The first sentence of a field's description is its help on the command line; pages and files show all of it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import ErrorDetails
 
 from quant_core.budget import BUDGETS, Amount, BytesField, LatencyField, OperationsField
 from quant_core.errors import InputError
+from quant_core.flags import Flag, Heading
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
 from quant_core.precision import DataType, Precision, PrecisionField
 
@@ -25,6 +30,7 @@ __all__ = [
     "SearchConfig",
     "Target",
     "config_from",
+    "default_narrow",
     "validated",
 ]
 
@@ -99,50 +105,61 @@ _PERCENTILE = 99.999
 class QuantizationConfig(_Frozen):
     """How numbers are chosen: what calibration statistics are turned into."""
 
-    wide: PrecisionField = Field(
+    wide: Annotated[PrecisionField, Flag(Heading.PRECISIONS, "PRECISION")] = Field(
         default_factory=lambda: Precision.parse("a16w8"),
         json_schema_extra={"default": "a16w8"},  # pydantic does not write a default of our own type there
-        description="The precision all layers begin in.",
+        description="Precision of every layer that is not narrowed.",
     )
-    calibrate: Literal["percentile", "minmax", "entropy", "mse", "pow2-nonoverflow", "pow2-minmse"] = Field(
+    calibrate: Annotated[
+        Literal["percentile", "minmax", "entropy", "mse", "pow2-nonoverflow", "pow2-minmse"],
+        Flag(Heading.RANGES, "METHOD"),
+    ] = Field(
         default="percentile",
-        description="How a range is chosen from the values seen in calibration; pow2: scales are powers of two.",
+        description="How a range is chosen from the values seen in calibration. With the pow2 methods scales are "
+        "powers of two.",
     )
-    percentile: float = Field(
+    percentile: Annotated[float, Flag(Heading.RANGES, "PERCENT")] = Field(
         default=_PERCENTILE, gt=50, le=100, description="Share of the values that `percentile` covers, in percent."
     )
-    power_of_two_rounding: Literal["up", "nearest"] = Field(
+    power_of_two_rounding: Annotated[Literal["up", "nearest"], Flag(Heading.RANGES, "HOW")] = Field(
         default="up",
-        description="Where a pow2 method rounds a scale's exponent: up, so that nothing overflows, or as Quark.",
+        description="How a pow2 method rounds the exponent of a scale. Up, so that nothing overflows; nearest, as "
+        "Quark does.",
     )
-    calibrate_weights: Literal["minmax", "mse"] = Field(
-        default="minmax", description="How a weight's range is chosen; a pow2 method chooses it itself."
+    calibrate_weights: Annotated[Literal["minmax", "mse"], Flag(Heading.RANGES, "METHOD")] = Field(
+        default="minmax", description="How a weight's range is chosen. A pow2 method chooses it itself."
     )
-    round_weights: Literal["auto", "nearest", "gptq"] = Field(
+    round_weights: Annotated[Literal["auto", "nearest", "gptq"], Flag(Heading.RANGES, "METHOD")] = Field(
         default="auto",
-        description="How weights of up to 8 bits become codes: each the nearest one, or (gptq) all of them for the "
-        "least error of what the layer puts out on the calibration data; auto: gptq for 4 bits.",
+        description="How weights of up to 8 bits become codes. nearest: each the nearest one; gptq: all of them for "
+        "the least error of the layer's output on the calibration data; auto: gptq for 4 bits.",
     )
-    correct_bias: bool = Field(
+    correct_bias: Annotated[bool, Flag(Heading.RANGES)] = Field(
         default=False,
-        description="Take from biases what rounding the weights adds to outputs on average, in the calibration data.",
+        description="Correct biases for the mean error of rounded weights. The mean is that of the layer's output on "
+        "the calibration data.",
     )
-    symmetric: bool = Field(default=True, description="Zero point 0 for signed activation types.")
-    per_channel: bool = Field(default=False, description="One weight scale per output channel.")
-    block_size: int | None = Field(
+    symmetric: Annotated[bool, Flag(Heading.RANGES)] = Field(
+        default=True, description="Zero point 0 for signed activation types."
+    )
+    per_channel: Annotated[bool, Flag(Heading.RANGES)] = Field(
+        default=False, description="One weight scale per output channel."
+    )
+    block_size: Annotated[int | None, Flag(Heading.RANGES, "N")] = Field(
         default=None,
         ge=16,
-        description="One scale for so many inputs (a power of two) in the 4-bit weights of MatMul and Gemm.",
+        description="Inputs that share a scale in the 4-bit weights of MatMul and Gemm. A power of two; by default "
+        "all inputs do.",
     )
-    biases: Literal["int32", "as-weights", "narrow-as-weights"] = Field(
+    biases: Annotated[Literal["int32", "as-weights", "narrow-as-weights"], Flag(Heading.MODEL, "TYPE")] = Field(
         default="int32",
-        description="Type of biases: int32 at the scale of input times weight, or that of the layer's weights with a "
-        "scale of their own, in all layers or in those that are not wide.",
+        description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
+        "layer's weights with a scale of their own, in all layers or in those that are not wide.",
     )
-    dual_pairs: bool = Field(
+    dual_pairs: Annotated[bool, Flag(Heading.MODEL)] = Field(
         default=False,
-        description="Keep the wide pair of every tensor, and put a narrow one behind it for each narrow reader, as "
-        "some compilers want precision boundaries to be.",
+        description="Keep the wide pair of every tensor in front of its narrow ones. Each narrow reader has a narrow "
+        "pair behind it, as some compilers want precision boundaries to be.",
     )
 
     @model_validator(mode="after")
@@ -178,64 +195,76 @@ class QuantizationConfig(_Frozen):
         return self.calibrate.startswith("pow2-")
 
 
+def _index_or_name(output: object) -> object:
+    """Return the index that a text of digits is, as the command line has it."""
+    return int(output) if isinstance(output, str) and re.fullmatch(r"-?\d+", output) else output
+
+
 class RunConfig(QuantizationConfig):
     """What every run is told, whatever it is that chooses the plan."""
 
     target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
-    layer_ops: tuple[LayerOp, ...] = Field(
-        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers; others stay wide."
+    layer_ops: Annotated[tuple[LayerOp, ...], Flag(Heading.PRECISIONS, "OPERATORS")] = Field(
+        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers. Others stay wide."
     )
-    candidates: Literal["layers", "all"] = Field(
+    candidates: Annotated[Literal["layers", "all"], Flag(Heading.PRECISIONS, "WHICH")] = Field(
         default="layers",
-        description="What a plan may narrow: layers, or every operator that is quantized (Add, Mul, pools, ...).",
+        description="What a plan may narrow. Layers, or every operator that is quantized (Add, Mul, pools and so on).",
     )
-    output: int | str = Field(
+    output: Annotated[
+        int | str,
+        BeforeValidator(_index_or_name, json_schema_input_type=int | str),
+        Flag(Heading.DATA, "NAME|INDEX|all"),
+    ] = Field(
         default=0,
-        description="The model output that is compared: its index or name, or `all` for all of them together.",
+        description="The model output that is compared. Its index or name, or `all` for all of them together.",
     )
-    exclude: tuple[str, ...] = Field(
+    exclude: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "NODES")] = Field(
         default=(), description="Nodes that stay in float, by name or pattern (`/head/*`)."
     )
-    optimize: bool = Field(
+    optimize: Annotated[bool, Flag(Heading.MODEL)] = Field(
         default=True,
         description="Let ONNX Runtime fold constants and batch norms before anything is quantized.",
     )
-    pairs: Literal["standard", "com.microsoft"] = Field(
+    pairs: Annotated[Literal["standard", "com.microsoft"], Flag(Heading.MODEL, "DOMAIN")] = Field(
         default="standard",
-        description="The domain of the Q/DQ pairs: the standard's, for which the model is brought to opset 21, or "
-        "ONNX Runtime's own, which hold 16 bits at the model's own opset, as some vendors' runtimes expect.",
+        description="The domain of the Q/DQ pairs. For the standard's the model is brought to opset 21; ONNX "
+        "Runtime's own hold 16 bits at the model's own opset, as some vendors' runtimes expect.",
     )
-    equalize: bool = Field(
+    equalize: Annotated[bool, Flag(Heading.MODEL)] = Field(
         default=False,
-        description="Make the channels of each weight alike in range first, where the next layer can make up for it.",
+        description="Make the channels of each weight alike in range first. This is done where the next layer can "
+        "make up for it.",
     )
-    providers: tuple[str, ...] = Field(
+    providers: Annotated[tuple[str, ...], Flag(Heading.RANGES, "NAMES")] = Field(
         default=("CPUExecutionProvider",),
         min_length=1,
-        description="ONNX Runtime's execution providers that calibration runs on, the first one that can.",
+        description="ONNX Runtime's execution providers that calibration runs on. The first one that can is taken.",
     )
-    format: Literal["qdq", "qoperator"] = Field(
+    format: Annotated[Literal["qdq", "qoperator"], Flag(Heading.MODEL, "FORMAT")] = Field(
         default="qdq",
-        description="How the model is written: with Q/DQ pairs, or (8-bit types only) with ONNX Runtime's integer "
+        description="How the model is written. With Q/DQ pairs, or (8-bit types only) with ONNX Runtime's integer "
         "operators, as its own conversion makes them.",
     )
-    cost: Literal["bops", "bytes", "activation-bytes", "latency"] = Field(
+    cost: Annotated[Literal["bops", "bytes", "activation-bytes", "latency"], Flag(Heading.COST, "COST")] = Field(
         default="bops",
-        description="What costs: bit operations, weight bytes, bytes of what layers read, or the time layers take in "
-        "ONNX Runtime on this machine.",
+        description="What is to be saved. Bit operations, weight bytes, bytes of what layers read, or the time layers "
+        "take in ONNX Runtime on this machine.",
     )
-    device_costs: str | None = Field(
+    device_costs: Annotated[str | None, Flag(Heading.COST, "CSV", is_path=True)] = Field(
         default=None,
-        description="A CSV file of what layers take on your device (layer,precision,milliseconds), in place of timing "
-        "them here; for the cost latency.",
+        description="Your device's latencies, for the cost latency. A CSV file of what layers take on it "
+        "(layer,precision,milliseconds), in place of timing them here.",
     )
-    time_models: bool = Field(
+    time_models: Annotated[bool, Flag(Heading.COST)] = Field(
         default=False,
-        description="Whether the float, the wide and the finished model are timed in ONNX Runtime; with the cost "
-        "latency they are.",
+        description="Time the float, the wide and the finished model in ONNX Runtime. With the cost latency this is "
+        "always done.",
     )
-    batch_size: int | None = Field(
-        default=None, ge=1, description="Samples a forward pass takes at once; by default what keeps memory small."
+    batch_size: Annotated[int | None, Flag(Heading.RUNNING, "N")] = Field(
+        default=None,
+        ge=1,
+        description="Samples a forward pass takes at once. By default as many as keep memory small.",
     )
 
     @model_validator(mode="after")
@@ -244,15 +273,21 @@ class RunConfig(QuantizationConfig):
             raise ValueError(f"device_costs are of the cost 'latency', not of {self.cost!r}; leave them out")
         return self
 
-    @property
-    def ladder(self) -> tuple[Precision, ...]:
-        """The precisions that layers may have, the wide one first."""
-        return (self.wide,)
+    @model_validator(mode="after")
+    def _confidence_is_of_a_limit(self) -> Self:
+        if self.target.limit is None and self.target.confidence is not None:
+            raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
+        return self
 
     @property
     def budget(self) -> Amount | None:
         """The most that a plan may cost, by the cost that counts; None where there is no such limit."""
-        return next((amount for name in BUDGETS if (amount := getattr(self, name, None)) is not None), None)
+        return None
+
+    @property
+    def ladder(self) -> tuple[Precision, ...]:
+        """The precisions that a plan is made of, the wide one first."""
+        return (self.wide,)
 
     @property
     def budget_text(self) -> str:
@@ -262,7 +297,7 @@ class RunConfig(QuantizationConfig):
 
     @model_validator(mode="after")
     def _integer_operators_have_8_bits(self) -> Self:
-        for precision in (self.wide, *getattr(self, "narrow", ())):
+        for precision in self.ladder:
             if self.format == "qoperator" and precision.why_not_integer:
                 raise ValueError(f"format: {precision.why_not_integer}")
         return self
@@ -289,66 +324,92 @@ class RunConfig(QuantizationConfig):
 
     def quantization(self) -> QuantizationConfig:
         """The part that decides scales and codes."""
-        return QuantizationConfig(**{name: getattr(self, name) for name in QuantizationConfig.model_fields})
+        return QuantizationConfig.model_validate(self.model_dump(include=set(QuantizationConfig.model_fields)))
 
 
 class LayerWiseConfig(RunConfig):
     """The configuration of a run whose plan the user has chosen."""
 
 
+StrategyName = Literal["greedy", "bisect", "linear", "knapsack"]
+_EARLIER_NAMES = {"go-on": "greedy"}
+"""Strategies by names that files, commands and manifests may still have."""
+
+
+def _strategy_name(name: object) -> object:
+    return _EARLIER_NAMES.get(name, name) if isinstance(name, str) else name
+
+
+StrategyField = Annotated[
+    StrategyName,
+    BeforeValidator(_strategy_name),
+    WithJsonSchema({"type": "string", "enum": [*get_args(StrategyName), *_EARLIER_NAMES]}),
+]
+"""A strategy's name; an earlier name of one is read as its name of today."""
+
+
 class SearchConfig(_Frozen):
     """How plans are chosen."""
 
-    narrow: tuple[PrecisionField, ...] = Field(
-        default_factory=lambda: (Precision.parse("a8w8"),),
+    narrow: Annotated[tuple[PrecisionField, ...], Flag(Heading.PRECISIONS, "PRECISIONS")] = Field(
+        default_factory=lambda: default_narrow(None),
         json_schema_extra={"default": ["a8w8"]},
         min_length=1,
-        description="The precisions the search may choose, each narrower than the one before; beside a wide float32 "
+        description="The precisions the search may choose, each narrower than the one before. Beside a wide float32 "
         "au8w8 by default, for the sake of CPUs.",
     )
-    search: Literal["go-on", "bisect", "linear", "knapsack"] = Field(
-        default="go-on",
-        description="How plans are found: linear goes down the ranking one by one until the target breaks, bisect "
-        "finds the same cut in log N steps, go-on skips what broke it and tries the rest, knapsack only predicts.",
+    search: Annotated[StrategyField, Flag(Heading.SEARCH, "STRATEGY")] = Field(
+        default="greedy",
+        description="How plans are found. linear goes down the ranking one by one until the target breaks; bisect "
+        "finds the same cut in log N steps; greedy skips the layer that broke it and tries the rest; knapsack only "
+        "predicts.",
     )
-    evaluations: int = Field(
-        default=8, ge=1, description="Plans the search may try beyond the cut, where it pays to go on."
+    evaluations: Annotated[int, Flag(Heading.SEARCH, "N")] = Field(
+        default=8, ge=1, description="Plans the search may try beyond the cut, at most."
     )
-    max_bops: OperationsField | None = Field(
+    max_bops: Annotated[OperationsField | None, Flag(Heading.TARGET, "SHARE")] = Field(
         default=None,
-        description="Budget: the most bit operations, as a share of the wide model's. Within a budget the best score "
-        "is looked for, and a target, if there is one, decides whether that is good enough.",
+        description="Budget: the most bit operations, as a share (0.4) of the wide model's. Within a budget the best "
+        "score is looked for, and a target, if there is one, decides whether that is good enough.",
     )
-    max_bytes: BytesField | None = Field(
+    max_bytes: Annotated[BytesField | None, Flag(Heading.TARGET, "BYTES")] = Field(
         default=None,
-        description="Budget: the most bytes of layers' weights: a share of the wide model's, or with a unit, 300kB.",
+        description="Budget: the most bytes of layers' weights, a share (0.6) or an amount (300kB).",
     )
-    max_latency: LatencyField | None = Field(
+    max_latency: Annotated[LatencyField | None, Flag(Heading.TARGET, "TIME")] = Field(
         default=None,
-        description="Budget: the longest time of a sample as the cost latency has it: a share of the wide model's, or "
-        "with a unit, 2.5ms.",
+        description="Budget: the longest time of a sample, a share (0.6) or an amount (2.5ms). It is measured as the "
+        "cost latency is.",
     )
-    keep_wide: tuple[str, ...] = Field(
+    keep_wide: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "LAYERS")] = Field(
         default=(), description="Layers that no plan narrows, by name or pattern (`/stem/*`)."
     )
-    most_layers: int | None = Field(
+    most_layers: Annotated[int | None, Flag(Heading.SEARCH, "N")] = Field(
         default=None,
         ge=1,
-        description="Layers that may be narrowed at most, the first ones of the ranking; for the searches linear and "
+        description="Layers that may be narrowed at most, the first ones of the ranking. For the searches linear and "
         "bisect.",
     )
-    frontier: bool = Field(
+    frontier: Annotated[bool, Flag(Heading.SEARCH)] = Field(
         default=False,
-        description="Whether plans along the whole curve of score against cost are measured, to pick one afterwards.",
+        description="Measure plans along the whole curve of score against cost. `narrowcast pick` then writes any of "
+        "them.",
     )
-    rank: Literal["mse", "kl", "l2-float"] = Field(
+    rank: Annotated[Literal["mse", "kl", "l2-float"], Flag(Heading.SEARCH, "LOSS")] = Field(
         default="mse",
-        description="The loss layers are ranked by: squared error or KL divergence against the wide model's output, or "
-        "the L2 distance to the float model's, where the wide model's own error hides what a layer adds.",
+        description="The loss layers are ranked by. Squared error or KL divergence against the wide model's output, "
+        "or the L2 distance to the float model's, where the wide model's own error hides what a layer adds.",
     )
-    samples: Literal["auto", "all"] | int = Field(
-        default="auto", description="Evaluation samples a probe uses: as many as the ranking needs, all, or so many."
+    samples: Annotated[Literal["auto", "all"] | int, Flag(Heading.SEARCH, "auto|all|N")] = Field(
+        default="auto",
+        description="Evaluation samples a probe uses. As many as the ranking needs, all, or so many.",
     )
+
+    @property
+    def budgets(self) -> dict[str, Amount]:
+        """The budgets that are given, by option."""
+        amounts = {"max_bops": self.max_bops, "max_bytes": self.max_bytes, "max_latency": self.max_latency}
+        return {name: amount for name, amount in amounts.items() if amount is not None}
 
     @model_validator(mode="after")
     def _samples_are_some(self) -> Self:
@@ -358,7 +419,7 @@ class SearchConfig(_Frozen):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        first, *others = [name for name in BUDGETS if getattr(self, name) is not None] or [""]
+        first, *others = self.budgets or [""]
         if others:
             raise ValueError(f"{others[0]}: give one budget, not {first} as well")
         return self
@@ -370,15 +431,18 @@ class SearchConfig(_Frozen):
         return self
 
 
+def default_narrow(wide: Precision | None) -> tuple[Precision, ...]:
+    """Return the precisions that a search may choose beside a wide one, where nobody says which.
+
+    A mix with float32 is for a CPU, and those multiply unsigned activations by signed weights.
+    """
+    return (Precision.parse("au8w8" if str(wide) == "float32" else "a8w8"),)
+
+
 class MixedPrecisionConfig(RunConfig, SearchConfig):
     """The configuration of one automatic mixed-precision run."""
 
     target: Target = Field(description="What the model that comes out must meet; within a budget, what is to be best.")
-
-    @property
-    def ladder(self) -> tuple[Precision, ...]:
-        """The precisions that layers may have, the wide one first."""
-        return (self.wide, *self.narrow)
 
     @model_validator(mode="before")
     @classmethod
@@ -389,34 +453,47 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _beside_float32_codes_are_unsigned(cls, given: Any) -> Any:
-        # A mix with float32 is for a CPU, and those multiply unsigned activations by signed weights.
+    def _so_many_layers_need_no_limit(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("most_layers") is not None:
+            return {"target": {"metric": "l2"}, **given}
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _narrow_goes_with_wide(cls, given: Any) -> Any:
         if isinstance(given, Mapping) and "narrow" not in given and str(given.get("wide")) == "float32":
-            return {**given, "narrow": ("au8w8",)}
+            return {**given, "narrow": default_narrow(Precision.parse("float32"))}
         return given
 
     @model_validator(mode="after")
     def _something_says_how_narrow(self) -> Self:
-        for name, cost in BUDGETS.items():
-            if getattr(self, name) is not None and self.cost != cost:
-                raise ValueError(f"cost: within {name} it is {cost!r}, not {self.cost!r}; leave it out")
+        for name in self.budgets:
+            if self.cost != BUDGETS[name]:
+                raise ValueError(f"cost: within {name} it is {BUDGETS[name]!r}, not {self.cost!r}; leave it out")
         if self.target.limit is None and self.budget is None and self.most_layers is None:
             raise ValueError(f"target: give it a limit, or give a budget: {', '.join(BUDGETS)}")
         if self.most_layers is not None and self.budget is not None:
             raise ValueError("most_layers: a budget says how many layers are narrowed; leave one of them out")
-        if self.target.limit is None and self.target.confidence is not None:
-            raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
         return self
 
     @model_validator(mode="after")
     def _each_step_is_narrower(self) -> Self:
-        ladder = (self.wide, *self.narrow)
-        for above, below in pairwise(ladder):
+        for above, below in pairwise(self.ladder):
             if not below.narrower_than(above):
                 raise ValueError(f"narrow: {below} is not narrower than {above}")
-        if self.block_size is not None and all(precision.weights.bits != 4 for precision in ladder):
+        if self.block_size is not None and all(precision.weights.bits != 4 for precision in self.ladder):
             raise ValueError("block_size is of 4-bit weights: add a precision such as a8w4, or leave it out")
         return self
+
+    @property
+    def budget(self) -> Amount | None:
+        """The most that a plan may cost, by the cost that counts; None where there is no such limit."""
+        return next(iter(self.budgets.values()), None)
+
+    @property
+    def ladder(self) -> tuple[Precision, ...]:
+        """The precisions that a plan is made of, the wide one first and each narrower than the one before."""
+        return (self.wide, *self.narrow)
 
 
 Config = TypeVar("Config", bound=RunConfig)

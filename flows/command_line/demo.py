@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flows.command_line.run import quantize
-from flows.options.run_options import INPUTS, configuration
+from flows.command_line.table_command import TableCommand
+
+if TYPE_CHECKING:
+    from quant_core.options import Option
 
 __all__ = ["demo"]
 
 
-@click.command()
+def _table() -> Sequence[Option]:
+    from flows.options.catalogue import rows
+
+    return rows("workers", "workspace")
+
+
+@click.command(cls=TableCommand, table=_table)
 @click.option("--out", metavar="DIR", default="narrowcast-demo", show_default=True, help="Folder for data and result.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads that compute at once.")
-@click.option("--workspace", metavar="DIR", help="Where step results are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
 def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) -> None:
     """Run `auto` on the built-in example: handwritten digits and a small CNN.
@@ -29,6 +38,7 @@ def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) ->
     It prints the `narrowcast auto` command that does the same: data and model are written as files first.
     """
     from flows.demo import DEMO_OPTIONS, write_example
+    from flows.options.run_options import INPUTS, configuration
     from flows.temporary_server import prefect_server
     from quant_core.storage.folders import usable_folder
 

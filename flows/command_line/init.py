@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+from flows.command_line.table_command import TableCommand
+
+if TYPE_CHECKING:
+    from quant_core.options import Option
 
 __all__ = ["init"]
 
 
-@click.command()
-@click.argument("model", required=False, type=click.Path())
-@click.option("--calibration", metavar="DATA", type=click.Path(), help="Fill this in: data ranges are chosen from.")
-@click.option("--evaluation", metavar="DATA", type=click.Path(), help="Fill this in: data that plans are accepted on.")
-@click.option("--holdout", metavar="DATA", type=click.Path(), help="Fill this in: data the search never sees.")
-@click.option("--out", metavar="DIR", type=click.Path(), help="Fill this in: the output folder.  [default: quantized]")
+def _table() -> Sequence[Option]:
+    from flows.options.catalogue import rows
+
+    return rows("model", "calibration", "evaluation", "holdout", "out")
+
+
+@click.command(cls=TableCommand, table=_table)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of such files instead; it needs no MODEL.")
 def init(model: str | None, schema: bool, **places: str | None) -> None:
     """Print a file of options for MODEL with every option in it, explained and at its default.
+
+    What is given here is filled in. The output folder is otherwise `quantized`; places of data are left to fill in.
 
     \b
     narrowcast init model.onnx --calibration calib.npz --evaluation eval.npz > quant.yaml

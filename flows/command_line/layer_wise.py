@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.command_line.run import quantize
-from flows.options.run_options import options_from_file, run_options
+from flows.command_line.table_command import GroupedCommand, check_given
 
 if TYPE_CHECKING:
     from quant_core.config import LayerWiseConfig
+    from quant_core.options import Option
 
-__all__ = ["layer_wise"]
-
-_INPUTS = ("model", "tensors", "calibration", "evaluation", "holdout", "out", "workers", "workspace")
-_REQUIRED = ("model", "tensors", "calibration", "out")
+__all__ = ["inputs_and_config", "layer_wise"]
 
 
-@click.command("layer-wise")
-@click.argument("model", required=False, type=click.Path())
-@click.option("--tensors", metavar="FILE", type=click.Path(), help="Types with names (YAML), or a manifest.json.")
-@click.option("--calibration", metavar="DATA", type=click.Path(), help="Data ranges are chosen from.")
-@click.option(
-    "--evaluation", metavar="DATA", type=click.Path(), help="Data the model is measured on.  [default: calibration]"
-)
-@click.option("--holdout", metavar="DATA", type=click.Path(), help="More data the model is measured on.")
-@click.option("--out", metavar="DIR", type=click.Path(), help="Folder that receives model, manifest and report.")
-@click.option("--max-top1-drop", type=float, metavar="X", help="Target: largest loss of top-1; 0.01 is a point.")
-@click.option("--max-l2", type=float, metavar="X", help="Target: largest mean L2 distance to the float outputs.")
-@click.option("--min-sqnr", type=float, metavar="DB", help="Target: smallest signal-to-noise ratio, in dB.")
-@click.option("--max-kl", type=float, metavar="X", help="Target: largest mean KL divergence of the classes.")
-@click.option("--max-metric-drop", type=float, metavar="X", help="Target: largest loss of your own --metric.")
-@click.option("--metric", metavar="PKG.MOD:FN", help="Your metric: fn(outputs, labels), higher is better.")
-@click.option("--wide", metavar="PRECISION", help="Precision of all that is not named.  [default: a16w8]")
-@click.option("--candidates", metavar="layers|all", help="What has a precision: layers, or Add, pools, ... too.")
-@click.option("--exclude", metavar="NODES", help="Nodes that stay in float, by name or pattern, by commas.")
-@click.option("--calibrate", metavar="METHOD", help="How ranges are chosen.  [default: percentile]")
-@click.option("--per-channel", is_flag=True, default=None, help="One weight scale per output channel.")
-@click.option("--equalize", is_flag=True, default=None, help="Make channels of weights alike in range first.")
-@click.option("--biases", metavar="TYPE", help="int32, as-weights or narrow-as-weights.  [default: int32]")
-@click.option("--format", metavar="FORMAT", help="qdq or qoperator.  [default: qdq]")
-@click.option("--dual-pairs", is_flag=True, default=None, help="Keep the wide pair in front of every narrow one.")
-@click.option("--pairs", metavar="DOMAIN", help="standard, or com.microsoft: at the model's own opset.")
-@click.option("--optimize/--no-optimize", default=None, help="Fold constants and batch norms.  [default: optimize]")
-@click.option("--providers", metavar="NAMES", help="Execution providers of calibration.  [default: the CPU's]")
-@click.option("--output", metavar="NAME|INDEX|all", help="Model output that is compared.  [default: 0]")
-@click.option("--batch-size", type=int, metavar="N", help="Samples a forward pass takes at once.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Threads at once.  [default: all cores]")
-@click.option("--workspace", metavar="DIR", type=click.Path(), help="Where step results are kept.")
+def _table() -> Sequence[Option]:
+    from flows.options.catalogue import layer_wise_options
+
+    return layer_wise_options()
+
+
+@click.command("layer-wise", cls=GroupedCommand, table=_table)
 @click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
 @click.option("--dry-run", is_flag=True, help="Print what there is to do, and about how long it takes; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
@@ -74,25 +49,25 @@ def layer_wise(as_json: bool, dry_run: bool, config: str | None, **given: Any) -
     if dry_run:
         from flows.command_line.dry_run import print_dry_run
 
-        print_dry_run(*_asked(config, given), as_json)
+        print_dry_run(*inputs_and_config(config, given), as_json)
         return
     # Prefect takes its seconds to start, while what is asked for is looked at.
     with prefect_server() as serving:
-        sys.exit(quantize(*_asked(config, given), as_json, serving))
+        sys.exit(quantize(*inputs_and_config(config, given), as_json, serving))
 
 
-def _asked(config: str | None, given: dict[str, Any]) -> tuple[dict[str, Any], LayerWiseConfig]:
-    """What the options, the options file and the file of types say."""
+def inputs_and_config(config: str | None, given: dict[str, Any]) -> tuple[dict[str, Any], LayerWiseConfig]:
+    """Return the inputs and the configuration that the flags, the options file and the file of types give."""
+    from flows.options.inputs import LayerWiseInputs
+    from flows.options.run_options import options_from_file, required_of, run_options
     from quant_core.assignments.assignment_file import read_plan
     from quant_core.config import LayerWiseConfig
 
-    file = options_from_file(config, LayerWiseConfig, _INPUTS)
+    inputs = tuple(LayerWiseInputs.model_fields)
+    file = options_from_file(config, LayerWiseConfig, inputs)
     chosen = {name: value for name, value in given.items() if value is not None}
-    missing = [name for name in _REQUIRED if not chosen.get(name) and not file.has(name)]
-    if missing:
-        spelled = ["MODEL" if name == "model" else f"--{name}" for name in missing]
-        raise click.UsageError(f"missing {', '.join(spelled)}; see narrowcast layer-wise --help")
+    check_given("layer-wise", LayerWiseInputs, chosen, file.has)
     plan = chosen.get("tensors") or file.options.get("tensors")
     settings = read_plan(plan).settings if isinstance(plan, str) else {}
     kept = {name: value for name, value in settings.items() if name not in file.options}
-    return run_options(file, kept | chosen, LayerWiseConfig, _INPUTS, _REQUIRED)
+    return run_options(file, kept | chosen, LayerWiseConfig, inputs, required_of(LayerWiseInputs))

@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.command_line.table_command import TableCommand
+
 if TYPE_CHECKING:
     from flows.watch.scan import Look
+    from quant_core.options import Option
 
 __all__ = ["watch"]
 
 
-@click.command()
+def _table() -> Sequence[Option]:
+    from flows.options.catalogue import rows
+
+    return rows("workers", "runner", "runner_address", "workspace")
+
+
+@click.command(cls=TableCommand, table=_table)
 @click.argument("folder", type=click.Path())
 @click.option("--out", "output", metavar="FOLDER", required=True, type=click.Path(), help="Where finished models go.")
 @click.option("--model", metavar="NAME", help="Look at this model only.  [default: all]")
@@ -29,14 +38,6 @@ __all__ = ["watch"]
     multiple=True,
     help="A function that options in FOLDER may name as their metric; others are refused.",
 )
-@click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", help="Threads or processes at once.  [default: all cores]"
-)
-@click.option(
-    "--runner", metavar="RUNNER", help="What shares the work: thread, process, dask, ray or pool.  [default: thread]"
-)
-@click.option("--runner-address", metavar="ADDRESS", help="The Dask or Ray cluster, or a pool's deployment.")
-@click.option("--workspace", metavar="URL", type=click.Path(), help="Where step results are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but what became of each model, as JSON.")
 def watch(every: float | None, as_json: bool, **given: Any) -> None:
     """Quantize every .onnx file in FOLDER that is new or changed.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from flows.options.option_file import OptionFile
-    from quant_core.config import Config, MixedPrecisionConfig, RunConfig
-    from quant_core.validation import Mistake
+from flows.options.inputs import AutoInputs, Inputs
+from flows.options.option_file import OptionFile, read_option_file
+from quant_core.budget import BUDGETS
+from quant_core.config import Config, MixedPrecisionConfig, RunConfig
+from quant_core.errors import InputError
+from quant_core.options import LIMITS, OF_THE_TARGET, listed, options_of
+from quant_core.validation import Mistake, MistakesError, mistakes_in
+from tasks.executors.choice import ExecutorChoice
 
 __all__ = [
     "INPUTS",
@@ -19,34 +23,30 @@ __all__ = [
     "configuration",
     "joined",
     "options_from_file",
+    "required_of",
     "run_options",
 ]
 
-LIMITS = {
-    "max_top1_drop": "top1_drop",
-    "max_l2": "l2",
-    "min_sqnr": "sqnr_db",
-    "max_kl": "kl",
-    "max_metric_drop": "metric_drop",
-}
-OF_THE_TARGET = ("metric", "confidence")
-"""What goes with a limit; with a budget alone, `metric` says what is to be best."""
-INPUTS = ("model", "calibration", "evaluation", "holdout", "out", "workers", "workspace", "runner", "runner_address")
-REQUIRED = ("model", "calibration", "evaluation", "out")
+INPUTS = tuple(AutoInputs.model_fields)
+"""What `narrowcast auto` is given besides its configuration."""
+
+
+def required_of(kind: type[Inputs]) -> tuple[str, ...]:
+    """Return the inputs that have no default."""
+    return tuple(name for name, field in kind.model_fields.items() if field.is_required())
+
+
+REQUIRED = required_of(AutoInputs)
 
 
 def options_from_file(path: str | None, kind: type[RunConfig], inputs: Sequence[str] = INPUTS) -> OptionFile:
     """Options from a YAML file, by their long names with underscores, and what is wrong with those names."""
-    from flows.options.option_file import OptionFile, read_option_file
-
     known = [*inputs, *LIMITS, *OF_THE_TARGET, *kind.model_fields]
     return OptionFile("") if path is None else read_option_file(path, known)
 
 
 def joined(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a file with those of the command line over them. A target or a budget there replaces the one here."""
-    from quant_core.budget import BUDGETS
-
     kept = dict(file)
     if given.keys() & LIMITS.keys():
         kept = {name: value for name, value in kept.items() if name not in (*LIMITS, "target")}
@@ -65,8 +65,6 @@ def run_options(
     required: Sequence[str] = REQUIRED,
 ) -> tuple[dict[str, Any], Config]:
     """Inputs and configuration of a run; raises MistakesError with all that is wrong, with lines of the file."""
-    from quant_core.validation import MistakesError
-
     options = joined(file.options, given)
     inputs = {name: options.pop(name, None) for name in names}
     config, wrong = _configuration(options, kind)
@@ -80,22 +78,16 @@ def run_options(
 
 def check_kinds(inputs: dict[str, Any]) -> None:
     """A file may hold anything, the command line has checked its own; raises MistakesError."""
-    from quant_core.validation import MistakesError
-
     if mistakes := _kind_mistakes(inputs):
         raise MistakesError(mistakes)
 
 
 def _not_filled_in(inputs: dict[str, Any], required: Sequence[str]) -> list[Mistake]:
-    from quant_core.validation import Mistake
-
     what = {name: "the path of a model" if name == "model" else "the path of a file or folder" for name in required}
     return [Mistake((name,), f"is not filled in; give {what[name]}") for name in required if not inputs[name]]
 
 
 def _kind_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
-    from quant_core.validation import Mistake
-
     found = []
     for name, value in inputs.items():
         if name == "workers":
@@ -107,10 +99,6 @@ def _kind_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
 
 
 def _runner_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
-    from quant_core.errors import InputError
-    from quant_core.validation import Mistake
-    from tasks.executors.choice import ExecutorChoice
-
     try:
         ExecutorChoice(inputs.get("runner") or "thread", inputs.get("runner_address"))
     except InputError as error:
@@ -121,7 +109,6 @@ def _runner_mistakes(inputs: dict[str, Any]) -> list[Mistake]:
 def configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
     """The run's configuration from flat options; raises MistakesError with all that is wrong."""
     from quant_core.config import MixedPrecisionConfig
-    from quant_core.validation import MistakesError
 
     config, mistakes = _configuration(options, MixedPrecisionConfig)
     if config is None:
@@ -130,13 +117,11 @@ def configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
 
 
 def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config | None, list[Mistake]]:
-    from quant_core.budget import BUDGETS
-    from quant_core.validation import Mistake, mistakes_in
-
     chosen = [flag for flag in LIMITS if options.get(flag) is not None]
-    nested = {name: value for name, value in options.items() if name not in (*LIMITS, "metric", "confidence")}
-    found = _target_mistakes(options, chosen, kind.model_fields["target"].is_required())
-    best = _best_by(options, chosen)
+    nested = {name: value for name, value in options.items() if name not in (*LIMITS, *OF_THE_TARGET)}
+    limited = kind.model_fields["target"].is_required() and not _says_how_narrow(options)
+    found = _target_mistakes(options, chosen, limited)
+    best = None if limited else _measured_by(options, chosen)
     if chosen:
         limit, function = options[chosen[0]], options.get("metric") if chosen[0] == "max_metric_drop" else None
         nested["target"] = {
@@ -151,11 +136,9 @@ def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config 
         nested["target"] = best
     elif "target" not in nested and found:
         nested["target"] = _STAND_IN
-    for name in _LISTS:
-        if isinstance(nested.get(name), str):
-            nested[name] = [part.strip() for part in nested[name].split(",")]
-    if str(nested.get("samples", "")).isdecimal():
-        nested["samples"] = int(nested["samples"])
+    for option in options_of(kind):
+        if option.is_list and isinstance(nested.get(option.name), str):
+            nested[option.name] = listed(nested[option.name])
     for mistake in mistakes_in(kind, nested, {"target": _STAND_IN} | dict.fromkeys(BUDGETS, 1.0)):
         found.append(Mistake(_flat(mistake.place, chosen or ["metric"] * (best is not None)), mistake.message))
     return None if found else kind.model_validate(nested), found
@@ -168,48 +151,48 @@ def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, .
     return {"function": ("metric",), "confidence": ("confidence",)}.get(str(place[-1]), (chosen[0],))
 
 
-def _best_by(options: Mapping[str, Any], chosen: list[str]) -> dict[str, Any] | None:
-    """The target without a limit that `metric` beside a budget alone asks for; None where there is none."""
+def _measured_by(options: Mapping[str, Any], chosen: list[str]) -> dict[str, Any] | None:
+    """Return the target without a limit that `metric` alone asks for; None where there is none."""
     metric = options.get("metric")
-    if chosen or "target" in options or metric is None or not _has_budget(options):
+    if chosen or "target" in options or metric is None:
         return None
     return {"metric": "metric_drop", "function": metric} if ":" in str(metric) else {"metric": metric}
 
 
-def _has_budget(options: Mapping[str, Any]) -> bool:
-    from quant_core.budget import BUDGETS
+def _says_how_narrow(options: Mapping[str, Any]) -> bool:
+    """Whether something else than a limit says where the search ends."""
+    return any(options.get(name) is not None for name in (*BUDGETS, "most_layers"))
 
-    return any(options.get(name) is not None for name in BUDGETS)
-
-
-_LISTS = ("narrow", "exclude", "keep_wide", "providers")
-"""Options that the command line has as one text, by commas."""
 
 _STAND_IN = {"metric": "l2", "limit": 1.0}
 
 
-def _target_mistakes(options: Mapping[str, Any], chosen: list[str], required: bool) -> list[Mistake]:
-    """What is wrong with how a target is asked for."""
-    from quant_core.budget import BUDGETS
-    from quant_core.validation import Mistake
-
-    found, budget = [], _has_budget(options)
-    flags = ", ".join("--" + flag.replace("_", "-") for flag in LIMITS)
-    if len(chosen) > 1 or (chosen and "target" in options):
+def _target_mistakes(options: Mapping[str, Any], chosen: list[str], limited: bool) -> list[Mistake]:
+    """What is wrong with how a target is asked for; `limited` says that it needs a limit."""
+    found, written_out = [], "target" in options
+    flags = _flags(LIMITS)
+    if len(chosen) > 1 or (chosen and written_out):
         found.append(Mistake((chosen[-1],), f"give one target: {flags} (not {len(chosen)} of them)"))
-    elif required and not chosen and "target" not in options and not budget:
-        budgets = ", ".join("--" + name.replace("_", "-") for name in BUDGETS)
-        found.append(Mistake((), f"give one target: {flags}; or a budget: {budgets}"))
-    if "target" in options and options.get("confidence") is not None:
+    elif limited and not chosen and not written_out:
+        found.append(Mistake((), f"give one target: {flags}; or a budget: {_flags(BUDGETS)}"))
+    if written_out and options.get("confidence") is not None:
         found.append(Mistake(("confidence",), "write it inside target, where the target is written out"))
-    elif budget and not chosen and "target" not in options and options.get("confidence") is not None:
+    elif not limited and not chosen and not written_out and options.get("confidence") is not None:
         found.append(Mistake(("confidence",), f"is that of meeting a target; give one: {flags}"))
-    function = options.get("metric")
-    if budget and not chosen and "target" not in options:
-        return found  # there it says what is to be best
+    if not limited and not chosen and not written_out:
+        return found  # there the metric needs no limit
+    return [*found, *_metric_mistakes(options.get("metric"), chosen)]
+
+
+def _metric_mistakes(function: Any, chosen: list[str]) -> list[Mistake]:
+    """What is wrong with a function of the user's, where a limit is given."""
     if (function is None) == ("max_metric_drop" in chosen):
         place = ("max_metric_drop",) if function is None else ("metric",)
-        found.append(Mistake(place, "--max-metric-drop and --metric pkg.mod:fn go together"))
-    elif isinstance(function, str) and ":" not in function:
-        found.append(Mistake(("metric",), f"--metric {function}: write it as pkg.mod:fn, the module and the function"))
-    return found
+        return [Mistake(place, "--max-metric-drop and --metric pkg.mod:fn go together")]
+    if isinstance(function, str) and ":" not in function:
+        return [Mistake(("metric",), f"--metric {function}: write it as pkg.mod:fn, the module and the function")]
+    return []
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join("--" + name.replace("_", "-") for name in names)

@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations, groupby
 from typing import Any
 
-from flows.options.catalogue import RunOption, run_options_listed
-from flows.options.run_options import LIMITS
+from flows.options.catalogue import auto_options
 from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig
+from quant_core.options import LIMITS, Option
 from quant_core.pipeline.inspection import inspect_model
 from quant_core.report.text import bytes_text, count_text
 
 __all__ = ["option_schema", "option_template"]
 
-_EXAMPLES = {"holdout": "test.npz", "max_top1_drop": "0.005", "max_l2": "0.5", "max_kl": "0.01"}
+_EXAMPLES = {"holdout": "test.npz", "max_top1_drop": "0.005", "max_l2": "0.5", "max_kl": "0.01", "max_cosine": "0.01"}
 _EXAMPLES |= {"max_bops": "0.4", "max_bytes": "300kB", "max_latency": "2.5ms"}
 _EXAMPLES |= {"max_metric_drop": "0.01", "metric": "my_metrics:accuracy"}
 _CHOSEN = {"out": "quantized", "min_sqnr": "20"}
@@ -31,7 +31,7 @@ def option_template(model: str, places: Mapping[str, str]) -> str:
     Raises InputError for what is no float model.
     """
     lines = [*_preamble(model, inspect_model(model))]
-    for heading, options in groupby(run_options_listed(), key=lambda option: option.heading):
+    for heading, options in groupby(auto_options(), key=lambda option: option.shown.heading):
         lines += ["", "", f"# --- {heading} ---"]
         for option in options:
             lines += ["", *_entry(option, {**places, "model": model})]
@@ -64,11 +64,11 @@ def _shape(tensor: Mapping[str, Any]) -> str:
     )
 
 
-def _entry(option: RunOption, places: Mapping[str, str]) -> Iterator[str]:
+def _entry(option: Option, places: Mapping[str, str]) -> Iterator[str]:
     text = option.description
     if option.choices and not all(choice in text for choice in option.choices):
         text += f" One of: {', '.join(option.choices)}."
-    if not option.default_is_value:
+    if option.shown.default:
         text += f" By default: {option.default}."
     yield from textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
     if option.name in places:
@@ -78,15 +78,15 @@ def _entry(option: RunOption, places: Mapping[str, str]) -> Iterator[str]:
     elif option.name in ("calibration", "evaluation"):
         yield f"{option.name}:   # FILL IN: a path or URL"
     else:
-        default = option.default if option.default_is_value else ""
+        default = "" if option.shown.default else option.default
         yield f"# {option.name}: {_EXAMPLES.get(option.name, default)}".rstrip()
 
 
 def option_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a file of options."""
     config = MixedPrecisionConfig.model_json_schema()
-    properties = {option.name: option.schema for option in run_options_listed()}
-    targets = [*(name for name in LIMITS if name in properties), "target"]
+    properties = {option.name: _as_written(option.schema) for option in auto_options()}
+    targets, without_limit = [*LIMITS, "target"], [*BUDGETS, "most_layers"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Options of narrowcast auto",
@@ -95,6 +95,20 @@ def option_schema() -> dict[str, Any]:
         "properties": {**properties, "target": config["properties"]["target"]},
         "not": {"anyOf": [{"required": list(pair)} for some in (targets, BUDGETS) for pair in combinations(some, 2)]},
         "dependentRequired": {"max_metric_drop": ["metric"]},
-        "dependentSchemas": {"metric": {"anyOf": [{"required": [name]} for name in ("max_metric_drop", *BUDGETS)]}},
+        "dependentSchemas": {
+            "metric": {"anyOf": [{"required": [name]} for name in ("max_metric_drop", *without_limit)]}
+        },
         "$defs": config["$defs"],
     }
+
+
+def _as_written(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A list may also be written with commas, as on the command line."""
+    kept = {key: value for key, value in schema.items() if key != "title"}
+    if schema.get("type") != "array":
+        return kept
+    whole = {key: kept.pop(key) for key in ("type", "items", "minItems") if key in kept}
+    return kept | {"anyOf": [whole, _COMMAS]}
+
+
+_COMMAS = {"type": "string", "pattern": r"^[^,]+(,[^,]+)*$"}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from quant_core.budget import BUDGETS
-from quant_core.config import MixedPrecisionConfig
+from quant_core.config import Criterion, MixedPrecisionConfig, Target
+from quant_core.options import LIMITS, flags_of, number_text, target_flags
 from quant_core.report.text import METRIC_NAMES, metric_text, percent
 from quant_core.report.verdict import target_of
 
@@ -19,45 +19,7 @@ __all__ = ["NextStep", "command", "next_step", "picking"]
 
 Manifest = Mapping[str, Any]
 
-_LIMITS = {
-    "top1_drop": "--max-top1-drop",
-    "l2": "--max-l2",
-    "sqnr_db": "--min-sqnr",
-    "kl": "--max-kl",
-    "metric_drop": "--max-metric-drop",
-}
-_OPTIONS = (
-    "wide",
-    "narrow",
-    "calibrate",
-    "search",
-    "evaluations",
-    "max_bops",
-    "max_bytes",
-    "max_latency",
-    "rank",
-    "cost",
-    "device_costs",
-    "time_models",
-    "samples",
-    "per_channel",
-    "calibrate_weights",
-    "round_weights",
-    "correct_bias",
-    "format",
-    "biases",
-    "dual_pairs",
-    "optimize",
-    "pairs",
-    "equalize",
-    "providers",
-    "candidates",
-    "exclude",
-    "keep_wide",
-    "most_layers",
-    "output",
-    "batch_size",
-)
+_LIMIT_FLAGS = {metric: f"--{name.replace('_', '-')}" for name, metric in LIMITS.items()}
 _UNKNOWN = {"model": "MODEL", "calibration": "DATA", "evaluation": "DATA", "holdout": "DATA", "output": "DIR"}
 
 
@@ -75,7 +37,7 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     """The nearest target with another outcome; None where there is no target, or no option for its metric."""
     target, narrowed = target_of(manifest), manifest["narrowed"]
     rows = [row for row in search.to_pylist() if math.isfinite(row["score"])]
-    if target.metric not in _LIMITS or not rows or target.limit is None or _job(manifest) != "auto":
+    if not rows or target.limit is None or _job(manifest) != "auto":
         return None
     if manifest.get("budget") is not None:
         return None  # the search looked for the best score there is
@@ -113,47 +75,50 @@ def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep
     run = sources.get("run") or sources.get("output") or _UNKNOWN["output"]
     shipped = next((place for place, point in enumerate(points) if point["chosen"]), len(points))
     others = [*reversed(points[:shipped]), *points[shipped + 1 :]]
-    if not others or target.metric not in _LIMITS:
+    if not others:
         return None
     limit = _rounded_outwards(others[0]["bound"], target.higher_is_better)
     return NextStep(
         "The model of any other of them is written without another search, by the limit that it meets:",
-        f"narrowcast pick {shlex.quote(run)} {_LIMITS[target.metric]} {limit:.10g}",
+        f"narrowcast pick {shlex.quote(run)} {_LIMIT_FLAGS[target.metric]} {number_text(limit)}",
     )
 
 
 def command(manifest: Manifest, limit: float | None = None) -> str:
     """The command of this run, with another limit if one is given."""
-    target, config, sources = manifest["target"], manifest["config"], manifest.get("sources", {})
+    sources = manifest.get("sources", {})
     places = {name: sources.get(name) or unknown for name, unknown in _UNKNOWN.items()}
     if _job(manifest) == "pick":
         return _pick_command(manifest, places["output"])
-    parts = [f"narrowcast {_job(manifest)} {shlex.quote(places['model'])}"]
+    model = places["model"]
+    parts = [f"narrowcast {_job(manifest)} {shlex.quote(f'./{model}' if model.startswith('-') else model)}"]
     if _job(manifest) != "auto":  # the manifest has the plan, however it was written, and the options
         parts.append(f"--tensors {shlex.quote(places['output'].rstrip('/') + '/manifest.json')}")
     for name in ("calibration", "evaluation", "holdout"):
         if manifest.get("data", {}).get(name) or name != "holdout":
             parts.append(f"--{name} {shlex.quote(places[name])}")
-    option, asked = _LIMITS.get(target["metric"]), target["limit"] if limit is None else limit
-    if asked is not None:  # a cosine target comes from a configuration file
-        parts.append(f"{option} {asked:.10g}" if option else "--config FILE.yaml")
-    elif target["metric"] != "l2" and not target.get("function") and manifest.get("budget"):
-        parts.append(f"--metric {target['metric']}")
-    if target.get("function"):
-        parts.append(f"--metric {shlex.quote(target['function'])}")
-    if target.get("confidence"):
-        parts.append(f"--confidence {target['confidence']:g}")
-    parts += _flags(config) if _job(manifest) == "auto" else []
+    parts += _flags(manifest, limit)
     folder = places["output"] if limit is None else f"{places['output'].rstrip('/')}-{limit:g}"
     parts.append(f"--out {shlex.quote(folder)}")
     return " \\\n    ".join(parts)
 
 
+def _flags(manifest: Manifest, limit: float | None) -> list[str]:
+    """Flags of the target, and of all options that are not at their defaults."""
+    target = {name: manifest["target"].get(name) for name in Target.model_fields}
+    target |= {} if limit is None else {"limit": limit}
+    if _job(manifest) == "auto":
+        flags = flags_of(MixedPrecisionConfig.model_validate({**manifest["config"], "target": target}))
+    else:
+        flags = target_flags(Criterion.model_validate(target))
+    return [flag if value is None else f"{flag} {shlex.quote(value)}" for flag, value in flags]
+
+
 def _pick_command(manifest: Manifest, output: str) -> str:
     target, budget = manifest["target"], manifest.get("budget")
     parts = [f"narrowcast pick {shlex.quote(manifest['sources'].get('run', 'DIR'))}"]
-    if target["limit"] is not None and target["metric"] in _LIMITS:
-        parts.append(f"{_LIMITS[target['metric']]} {target['limit']:.10g}")
+    if target["limit"] is not None:
+        parts.append(f"{_LIMIT_FLAGS[target['metric']]} {number_text(target['limit'])}")
     if budget is not None:
         parts.append(f"--max-{budget['cost']} {budget['asked']}")
         parts += [] if target["limit"] is not None else [f"--metric {target['metric']}"]
@@ -162,21 +127,6 @@ def _pick_command(manifest: Manifest, output: str) -> str:
 
 def _job(manifest: Manifest) -> str:
     return str(manifest.get("job", "auto"))
-
-
-def _flags(config: Mapping[str, Any]) -> list[str]:
-    """Options that are not at their defaults."""
-    usual = MixedPrecisionConfig.model_validate({"target": {"metric": "l2", "limit": 1.0}}).model_dump(mode="json")
-    flags = []
-    for name in _OPTIONS:
-        value = config.get(name)
-        implied = name == "cost" and any(config.get(budget) is not None for budget in BUDGETS)
-        if value is None or value == usual[name] or implied:
-            continue
-        flag = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
-        text = ",".join(value) if isinstance(value, list) else str(value)
-        flags.append(flag if isinstance(value, bool) else f"{flag} {shlex.quote(text)}")
-    return flags
 
 
 def _rounded_outwards(score: float, higher_is_better: bool) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from quant_core.search.bisection import bisect
-from quant_core.search.greedy import go_on
+from quant_core.search.greedy import greedy
 from quant_core.search.improvement import knapsack
 from quant_core.search.linear import linear
 from quant_core.search.pareto import curve, non_dominated
@@ -20,7 +20,7 @@ __all__ = [
     "Strategy",
     "bisect",
     "curve",
-    "go_on",
+    "greedy",
     "knapsack",
     "linear",
     "non_dominated",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 STRATEGIES: Mapping[str, Callable[[Space], Strategy]] = {
-    "go-on": go_on,
+    "greedy": greedy,
     "bisect": bisect,
     "linear": linear,
     "knapsack": knapsack,

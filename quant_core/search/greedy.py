@@ -8,10 +8,10 @@ from quant_core.search.bisection import cut
 from quant_core.search.improvement import improve
 from quant_core.search.space import Choice, Measured, Space, Strategy
 
-__all__ = ["go_on"]
+__all__ = ["greedy"]
 
 
-def go_on(space: Space) -> Strategy:
+def greedy(space: Space) -> Strategy:
     """Find the cut, skip the layer that broke the target there, and try what else may fit."""
     found: dict[Choice, Measured] = {}
     yield from _noted(cut(space, space.prefixes(space.efficient_moves())), found)

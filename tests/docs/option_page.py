@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from flows.options.catalogue import RunOption, run_options_listed
+from flows.options.catalogue import auto_options
+from quant_core.options import Option
 
 __all__ = ["option_page"]
 
@@ -14,7 +15,9 @@ _PREAMBLE = """\
 
 Every option of `narrowcast auto`, with its default. In a file for `--config`, and in Python's
 `MixedPrecisionConfig`, an option has its long name with underscores: `--per-channel` is `per_channel: true`.
-Options without a flag can be given there only. What the command line says wins over the file.
+A list is given by commas, or as JSON where a name has a comma: `--exclude '["a,b", "c"]'`. `--no-per-channel`
+takes back what a file says. What the command line says wins over the file.
+`narrowcast layer-wise` has the same options, but for those of the search.
 `narrowcast init MODEL` writes such a file; `narrowcast init --schema` prints its JSON Schema.
 
 This page is made from the program: `python -m tests.docs.option_page > docs/options.md`.
@@ -24,19 +27,18 @@ This page is made from the program: `python -m tests.docs.option_page > docs/opt
 def option_page() -> str:
     """The text of the page."""
     lines = [_PREAMBLE]
-    for heading, options in groupby(run_options_listed(), key=lambda option: option.heading):
+    for heading, options in groupby(auto_options(), key=lambda option: option.shown.heading):
         lines += [f"## {heading}", "", "| option | what it means | default |", "| --- | --- | --- |"]
         lines += [*map(_row, options), ""]
     return "\n".join(lines)
 
 
-def _row(option: RunOption) -> str:
-    name = f"`{option.flag}`" if option.flag else f"`{option.name}`, in a file or Python only"
-    default = f"`{option.default}`" if option.default and option.default_is_value else option.default
-    return f"| {name} | {' '.join(_sentences(option)).replace('|', chr(92) + '|')} | {default} |"
+def _row(option: Option) -> str:
+    default = option.default if option.shown.default or not option.default else f"`{option.default}`"
+    return f"| `{option.flag}` | {' '.join(_sentences(option)).replace('|', chr(92) + '|')} | {default} |"
 
 
-def _sentences(option: RunOption) -> Iterator[str]:
+def _sentences(option: Option) -> Iterator[str]:
     yield option.description
     if option.choices:
         yield f"One of {', '.join(f'`{choice}`' for choice in option.choices)}."

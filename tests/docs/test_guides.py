@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.demo import write_example
-from flows.options.catalogue import run_options_listed
+from flows.options.catalogue import auto_options
 from tests.docs.blocks import blocks_of, run
 from tests.docs.option_page import option_page
 
@@ -64,4 +64,4 @@ def test_what_is_not_run_says_why():
 
 def test_every_option_is_on_its_page():
     page = option_page()
-    assert all(f"`{option.flag or option.name}`" in page for option in run_options_listed())
+    assert all(f"`{option.flag}`" in page for option in auto_options())

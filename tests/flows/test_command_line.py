@@ -131,7 +131,7 @@ BAD_INPUT = {
     ),
     "an unknown precision": (None, {"wide": "a9w8"}, "wide: precision 'a9w8' is not known: write a16w8"),
     "narrow as wide as wide": (None, {"narrow": "a16w8"}, "narrow: a16w8 is not narrower than a16w8"),
-    "an unknown strategy": (None, {"search": "guess"}, "search: Input should be 'go-on'"),
+    "an unknown strategy": (None, {"search": "guess"}, "search: Input should be 'greedy'"),
     "an unknown calibration": (None, {"calibrate": "guess"}, "calibrate: Input should be "),
     "an unknown option": (None, {"serach": "bisect"}, "No such option '--serach'"),
     "an unknown output": (None, {"output": "z"}, "output 'z': the model has 0: y"),

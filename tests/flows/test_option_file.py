@@ -14,9 +14,9 @@ import yaml
 
 import flows
 from flows import command_line
-from flows.options.catalogue import run_options_listed
+from flows.options.catalogue import auto_options
 from flows.options.option_file import read_option_file
-from flows.options.run_options import INPUTS, OF_THE_TARGET, configuration, options_from_file, run_options
+from flows.options.run_options import INPUTS, LIMITS, OF_THE_TARGET, configuration, options_from_file, run_options
 from flows.options.template import option_schema, option_template
 from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig
@@ -165,7 +165,7 @@ def test_the_published_schema_is_that_of_the_options():
 
 
 def test_the_schema_has_every_option_there_is():
-    names = {*INPUTS, *MixedPrecisionConfig.model_fields, *command_line.options.LIMITS, *OF_THE_TARGET}
+    names = {*INPUTS, *MixedPrecisionConfig.model_fields, *LIMITS, *OF_THE_TARGET}
     assert set(option_schema()["properties"]) == names
 
 
@@ -234,8 +234,8 @@ def test_init_tells_what_to_fill_in(written):
 
 def test_init_has_every_option_at_its_default(here, written):
     """Taking the comment signs away changes nothing."""
-    given = ("model", "calibration", "evaluation", *command_line.options.LIMITS, *BUDGETS, *OF_THE_TARGET, "holdout")
-    names = [option.name for option in run_options_listed()]
+    given = ("model", "calibration", "evaluation", *LIMITS, *BUDGETS, *OF_THE_TARGET, "holdout")
+    names = [option.name for option in auto_options()]
     text = WHOLE + "min_sqnr: 20\n"
     for name in names:
         assert re.search(rf"^(# )?{name}:", written, re.M), name

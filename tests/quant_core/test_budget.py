@@ -90,7 +90,7 @@ def chain(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("search", ["go-on", "knapsack", "bisect", "linear"])
+@pytest.mark.parametrize("search", ["greedy", "knapsack", "bisect", "linear"])
 @pytest.mark.parametrize("share", [0.3, 0.6])
 def test_the_model_is_within_its_budget_and_its_manifest_and_report_say_so(chain, search, share):
     outcome = chain(max_bops=share, search=search)

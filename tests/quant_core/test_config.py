@@ -87,7 +87,7 @@ def test_a_ladder_is_read_in_order():
             "layer_ops.1: Input should be 'Conv', 'ConvTranspose', 'Gemm' or 'MatMul'",
             id="no layer has that form",
         ),
-        pytest.param({"target": L2, "search": "random"}, "search: Input should be 'go-on'", id="strategy"),
+        pytest.param({"target": L2, "search": "random"}, "search: Input should be 'greedy'", id="strategy"),
         pytest.param({"target": L2, "calibrate": "median"}, "calibrate: Input should be ", id="range method"),
         pytest.param({"target": L2, "percentile": 50}, "percentile: Input should be greater than 50", id="half"),
         pytest.param(

@@ -65,7 +65,7 @@ def test_the_output_folder_is_complete(chain, tmp_path):
     assert manifest["scores"]["holdout"]["l2"] > 0
 
 
-@pytest.mark.parametrize("search", ["linear", "bisect", "go-on", "knapsack"])
+@pytest.mark.parametrize("search", ["linear", "bisect", "greedy", "knapsack"])
 @pytest.mark.parametrize(("limit", "count"), [(0.0005, 0), (0.002, 1), (0.005, 3), (0.05, 4)])
 def test_more_is_narrowed_for_a_looser_target(chain, tmp_path, search, limit, count):
     outcome = run(chain, tmp_path, config(limit, search=search))
@@ -282,7 +282,7 @@ def test_a_ladder_mixes_its_last_rungs_where_the_first_is_harmless(chain, tmp_pa
     assert "a8w8" in outcome.plan.as_dict().values()
 
 
-@pytest.mark.parametrize("search", ["linear", "go-on"])
+@pytest.mark.parametrize("search", ["linear", "greedy"])
 def test_with_a_confidence_the_bound_must_meet_the_target(chain, tmp_path, search):
     easy = run(chain, tmp_path, config(0.005, search=search), name="easy")
     limit = easy.manifest["scores"]["mixed"]["l2"] * 1.001
@@ -366,7 +366,7 @@ def test_the_search_goes_on_by_any_ranking(chain, tmp_path, rank):
     assert outcome.met and outcome.manifest["narrowed"]["layers"] == 3
 
 
-@pytest.mark.parametrize("search", ["go-on", "bisect", "linear", "knapsack"])
+@pytest.mark.parametrize("search", ["greedy", "bisect", "linear", "knapsack"])
 def test_layers_kept_wide_are_neither_probed_nor_narrowed(chain, tmp_path, search):
     outcome = run(chain, tmp_path, config(9.0, search=search, keep_wide=["c*"], samples="all"))
     assert {name for name, precision in outcome.plan.layers if str(precision) == "a8w8"} == {"fc"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant_core.search import STRATEGIES, bisect, go_on, knapsack, linear
+from quant_core.search import STRATEGIES, bisect, greedy, knapsack, linear
 from tests.quant_core.search.lookup import additive, cheapest, interacting, jagged, search, space, tables
 
 
@@ -16,7 +16,7 @@ def saved(given_space, cost):
 
 
 @pytest.mark.parametrize("rungs", [2, 3])
-@pytest.mark.parametrize("strategy", [knapsack, go_on], ids=lambda strategy: strategy.__name__)
+@pytest.mark.parametrize("strategy", [knapsack, greedy], ids=lambda strategy: strategy.__name__)
 def test_on_additive_tables_the_search_is_within_two_percent_of_the_optimum(strategy, rungs):
     for seed in range(60 if rungs == 2 else 25):
         losses, costs = tables(seed, rungs=rungs)
@@ -26,7 +26,7 @@ def test_on_additive_tables_the_search_is_within_two_percent_of_the_optimum(stra
         assert saved(asked, found.cost) >= 0.98 * optimum, seed
 
 
-@pytest.mark.parametrize("strategy", [knapsack, go_on], ids=lambda strategy: strategy.__name__)
+@pytest.mark.parametrize("strategy", [knapsack, greedy], ids=lambda strategy: strategy.__name__)
 def test_going_on_saves_more_than_the_documented_rule(strategy):
     gains = []
     for seed in range(40):
@@ -52,7 +52,7 @@ def test_no_strategy_settles_on_a_plan_that_misses_and_all_keep_within_their_eva
         assert found.plan == asked.wide or errors(found.plan) <= asked.limit
         moves = losses.size - len(losses)
         bound = {"linear": moves, "bisect": 1 + 3 * math.ceil(math.log2(moves)), "knapsack": 5}
-        bound["go-on"] = bound["bisect"] + bound["knapsack"]
+        bound["greedy"] = bound["bisect"] + bound["knapsack"]
         assert len(found.tried) <= bound[name]
 
 

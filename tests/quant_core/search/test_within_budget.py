@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant_core.search import STRATEGIES, go_on, knapsack
+from quant_core.search import STRATEGIES, greedy, knapsack
 from quant_core.search.within_budget import least_losses
 from tests.quant_core.search.lookup import (
     LAYERS,
@@ -22,7 +22,7 @@ from tests.quant_core.search.lookup import (
 )
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
-BOUNDS = {"linear": 1, "bisect": 1, "knapsack": 5, "go-on": 1 + 5}
+BOUNDS = {"linear": 1, "bisect": 1, "knapsack": 5, "greedy": 1 + 5}
 
 
 def within(share, losses, costs, evaluations=5):
@@ -32,7 +32,7 @@ def within(share, losses, costs, evaluations=5):
 
 
 @pytest.mark.parametrize("rungs", [2, 3])
-@pytest.mark.parametrize("strategy", [knapsack, go_on], ids=lambda strategy: strategy.__name__)
+@pytest.mark.parametrize("strategy", [knapsack, greedy], ids=lambda strategy: strategy.__name__)
 def test_on_additive_tables_the_error_is_within_two_percent_of_the_least(strategy, rungs):
     for seed in range(40 if rungs == 2 else 15):
         losses, costs = tables(seed, rungs=rungs)

@@ -1,0 +1,175 @@
+"""The command that a report shows gives the configuration of its run: report -> command line -> configuration."""
+
+import json
+import shlex
+import subprocess
+from itertools import pairwise, permutations
+from typing import get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flows.command_line.auto import auto
+from flows.command_line.auto import inputs_and_config as asked_of_auto
+from flows.command_line.layer_wise import inputs_and_config as asked_of_layer_wise
+from flows.command_line.layer_wise import layer_wise
+from quant_core.budget import BUDGETS
+from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, RunConfig
+from quant_core.model.operators import LayerOp
+from quant_core.options import LIMITS, options_of
+from quant_core.precision import Precision
+from quant_core.report.reproduce import command
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
+"""Names with anything that a command line can hold: spaces, quotes, commas, brackets, line ends, dashes."""
+PATHS = NAMES.filter(bool)
+RUNGS = ["float32", "float16", "bfloat16", "a16w16", "a16w8", "au16wu8", "a16w4", "a8w8", "au8w8", "a8w4", "au8wu4"]
+PRECISIONS = st.sampled_from([Precision.parse(text) for text in RUNGS])
+LADDERS = [
+    ladder
+    for rungs in (2, 3)
+    for ladder in permutations([Precision.parse(text) for text in RUNGS], rungs)
+    if all(below.narrower_than(above) for above, below in pairwise(ladder))
+]
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+SHARES = st.floats(0, 1, exclude_min=True)
+OWN = {"narrow", "wide", "percentile", "power_of_two_rounding", "calibrate_weights", "device_costs", "target", *BUDGETS}
+"""Fields that are drawn together, since they depend on each other."""
+
+
+def alone(option):
+    """Draws values of a field from what the table says of it."""
+    drawn = {
+        "layer_ops": st.lists(st.sampled_from(get_args(LayerOp)), min_size=1, max_size=4),
+        "output": st.integers(-3, 99) | NAMES,
+        "samples": st.sampled_from(["auto", "all"]) | st.integers(2),
+        "providers": st.lists(NAMES, min_size=1, max_size=3),
+        "block_size": st.none() | st.sampled_from([16, 32, 1024]),
+    }
+    if option.name in drawn:
+        return drawn[option.name]
+    if option.choices:
+        return st.sampled_from(option.choices)
+    if option.is_list:
+        return st.lists(NAMES, max_size=3)
+    values = {bool: st.booleans(), int: st.integers(1)}[option.type]
+    return values if option.field.default is not None else st.none() | values
+
+
+@st.composite
+def targets(draw, with_limit):
+    metric = draw(st.sampled_from([*LIMITS.values()]))
+    limit = draw(NUMBERS) if with_limit else None
+    function = "pkg.mod:fn" if metric == "metric_drop" else None
+    sure = draw(st.none() | st.floats(0.5, 1, exclude_max=True)) if with_limit and not function else None
+    return {"metric": metric, "limit": limit, "function": function, "confidence": sure}
+
+
+@st.composite
+def runs(draw, kind):
+    """Draws every field that all runs have."""
+    options = {row.name: draw(alone(row)) for row in options_of(kind) if row.name not in OWN}
+    calibrate, pow2 = options["calibrate"], options["calibrate"].startswith("pow2")
+    options["wide"] = draw(PRECISIONS)
+    options["percentile"] = draw(st.floats(50, 100, exclude_min=True)) if calibrate == "percentile" else 99.999
+    options["power_of_two_rounding"] = draw(st.sampled_from(["up", "nearest"])) if pow2 else "up"
+    options["calibrate_weights"] = "minmax" if pow2 else draw(st.sampled_from(["minmax", "mse"]))
+    options["device_costs"] = draw(st.none() | PATHS) if options["cost"] == "latency" else None
+    if any(precision.why_not_integer for precision in (options["wide"], *options.get("narrow", ()))):
+        options["format"] = "qdq"
+    return options
+
+
+@st.composite
+def layer_wise_configs(draw):
+    options = draw(runs(LayerWiseConfig)) | {"target": draw(targets(draw(st.booleans())))}
+    assert options.keys() == LayerWiseConfig.model_fields.keys()
+    return LayerWiseConfig.model_validate(options)
+
+
+@st.composite
+def mixed_precision_configs(draw):
+    options = draw(runs(MixedPrecisionConfig))
+    chosen = draw(st.sampled_from(LADDERS))
+    options["wide"], *options["narrow"] = chosen
+    if all(precision.weights.bits != 4 for precision in chosen):
+        options["block_size"] = None
+    if any(precision.why_not_integer for precision in chosen):
+        options["format"] = "qdq"
+    amounts = {
+        "max_bops": SHARES,
+        "max_bytes": SHARES | st.builds("{}{}".format, st.floats(1e-3, 1e12), st.sampled_from(["B", "kB", "MiB"])),
+        "max_latency": SHARES | st.builds("{}{}".format, st.floats(1e-3, 1e12), st.sampled_from(["us", "ms", "s"])),
+    }
+    options |= dict.fromkeys(BUDGETS)
+    limited = draw(st.booleans())
+    by_budget = draw(st.booleans())
+    if options["search"] not in ("linear", "bisect") or options["frontier"] or by_budget:
+        options["most_layers"] = None
+    if by_budget or not (limited or options["most_layers"]):
+        budget = draw(st.sampled_from([*BUDGETS]))
+        options |= {budget: draw(amounts[budget]), "cost": BUDGETS[budget], "most_layers": None}
+        options["device_costs"] = draw(st.none() | PATHS) if budget == "max_latency" else None
+    options["target"] = draw(targets(limited))
+    assert options.keys() == MixedPrecisionConfig.model_fields.keys()
+    return MixedPrecisionConfig.model_validate(options)
+
+
+def manifest_of(config: RunConfig, job: str, sources: dict[str, str]) -> dict[str, object]:
+    """What the report reads of a manifest."""
+    data = dict.fromkeys(("calibration", "evaluation", "holdout"), "3" * 64)
+    written = config.model_dump(mode="json")
+    return {"job": job, "target": written["target"], "config": written, "sources": sources, "data": data, "plan": {}}
+
+
+def words_of(shown: str) -> list[str]:
+    """The arguments that a shell makes of a command of several lines."""
+    return shlex.split(shown.replace(" \\\n    ", " "))
+
+
+def parsed(command_, asked, words):
+    """Inputs and configuration that the real command finds in its arguments; nothing is run."""
+    given = command_.make_context("narrowcast", words[2:]).params
+    return asked(given.pop("config"), {name: given[name] for name in given if name not in ("as_json", "dry_run")})
+
+
+def as_given(path: str) -> str:
+    return f"./{path}" if path.startswith("-") else path
+
+
+PLACES = st.fixed_dictionaries(dict.fromkeys(("model", "calibration", "evaluation", "holdout", "output"), PATHS))
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config=mixed_precision_configs(), sources=PLACES)
+def test_the_command_of_a_run_gives_its_configuration(config, sources):
+    words = words_of(command(manifest_of(config, "auto", sources)))
+    inputs, again = parsed(auto, asked_of_auto, words)
+    assert again == config
+    places = {name: inputs["out" if name == "output" else name] for name in sources}
+    assert places == sources | {"model": as_given(sources["model"])}
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(config=layer_wise_configs(), model=PATHS)
+def test_the_command_of_a_layer_wise_run_gives_its_configuration(tmp_path_factory, config, model):
+    folder = tmp_path_factory.getbasetemp() / "a run's folder"
+    folder.mkdir(exist_ok=True)
+    manifest = manifest_of(config, "layer-wise", {"model": model, "output": str(folder)})
+    manifest["plan"] = {"conv": "a8w8"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    inputs, again = parsed(layer_wise, asked_of_layer_wise, words_of(command(manifest)))
+    assert again == config
+    assert inputs["model"] == as_given(model)
+
+
+@pytest.mark.parametrize("name", ['it\'s a "name"', "two\nlines", "a,b", "$HOME `x` \\ !", "é* [a]", "-dash"])
+def test_a_real_shell_reads_the_command_alike(name):
+    config = MixedPrecisionConfig(target={"metric": "kl", "limit": 0.1 + 0.2}, exclude=[name, "b,c"], output=name)
+    sources = dict.fromkeys(("model", "calibration", "evaluation", "holdout", "output"), name)
+    shown = command(manifest_of(config, "auto", sources))
+    script = f"narrowcast() {{ printf '%s\\0' narrowcast \"$@\"; }}\n{shown}"
+    words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+    assert words == words_of(shown)
+    assert parsed(auto, asked_of_auto, words)[1] == config
