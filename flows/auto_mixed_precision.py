@@ -68,5 +68,5 @@ def auto_mixed_precision(
         decision = search(study, ranking, on)
         outcome = report(verify(export(decision, on), on), on)
         manifest = published(outcome)
-    tell("met", model, output, **facts_of(manifest))
+    tell("met", model, output, **facts_of(outcome.manifest))
     return manifest

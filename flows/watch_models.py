@@ -18,6 +18,7 @@ from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
+from quant_core.manifest import Manifest
 from quant_core.pipeline.auto import run_auto
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.results.output_place import OutputPlace
@@ -84,9 +85,10 @@ def watch_models(
     watched = WatchedFolder.at(folder, metrics, known)
     names = watched.models if model is None else [watched.named(model)]
 
-    def run(name: str, job: Job, to: str) -> dict[str, Any]:
+    def run(name: str, job: Job, to: str) -> Manifest:
         data = (job.calibration, job.evaluation, job.holdout)
-        return watched_model(name, job.model, *data, job.config, to, place.url, workers, runner, runner_address)
+        made = watched_model(name, job.model, *data, job.config, to, place.url, workers, runner, runner_address)
+        return Manifest.model_validate(made)
 
     with watched_by(_Logged(watcher())):
         if not names:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from quant_core.config import Criterion, LayerWiseConfig, MixedPrecisionConfig, Target
     from quant_core.errors import InputError, NarrowcastError, TargetError, UnsupportedError
+    from quant_core.manifest import Manifest
     from quant_core.pipeline.auto import auto_mixed_precision
     from quant_core.pipeline.layer_wise import layer_wise
     from quant_core.precision import DataType, Precision, PrecisionPlan
@@ -21,6 +22,7 @@ __all__ = [
     "DataType",
     "InputError",
     "LayerWiseConfig",
+    "Manifest",
     "MixedPrecisionConfig",
     "NarrowcastError",
     "Outcome",
@@ -36,6 +38,7 @@ __all__ = [
 _MODULES = {
     "config": ("Criterion", "LayerWiseConfig", "MixedPrecisionConfig", "Target"),
     "errors": ("InputError", "NarrowcastError", "TargetError", "UnsupportedError"),
+    "manifest": ("Manifest",),
     "pipeline.auto": ("auto_mixed_precision",),
     "pipeline.layer_wise": ("layer_wise",),
     "precision": ("DataType", "Precision", "PrecisionPlan"),

@@ -12,24 +12,38 @@ import pyarrow as pa
 
 from quant_core.calibration.histogram import Histogram, histogram_table
 from quant_core.config import MixedPrecisionConfig, Target
+from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
 from quant_core.results.manifest_file import manifest_json, sealed
 from quant_core.storage.tables import FRONTIER, LAYERS, SEARCH, SENSITIVITY, to_ipc, with_facts
 
-__all__ = ["HOSTILE", "Tables", "everything_narrow", "frontier", "ladder", "missed", "mixed", "own_metric", "write_run"]
+__all__ = [
+    "HOSTILE",
+    "Run",
+    "Tables",
+    "changed",
+    "everything_narrow",
+    "frontier",
+    "ladder",
+    "missed",
+    "mixed",
+    "own_metric",
+    "write_run",
+]
 
 Tables = dict[str, pa.Table]
+Run = tuple[Manifest, Tables]
 
 HOSTILE = "</script><script>window.broken=1</script><img src=x onerror=window.broken=1>\"'&<!--\u2028"
 """A layer's name."""
 
 
-def mixed(names: tuple[str, ...] = ("conv", HOSTILE, "head/Gemm"), **changes: Any) -> tuple[dict[str, Any], Tables]:
-    """A run that narrowed all but the last layer; `changes` replace keys of its manifest."""
+def mixed(names: tuple[str, ...] = ("conv", HOSTILE, "head/Gemm")) -> Run:
+    """A run that narrowed all but the last layer."""
     config = MixedPrecisionConfig(target=Target(metric="l2", limit=0.5))
     plan = dict.fromkeys(names[:-1], "a8w8") | {names[-1]: "a16w8"}
     scores = {"l2": 0.49, "sqnr_db": 31.5, "kl": 1.7e-3, "cosine": 3.7e-4, "top1": 0.8765, "top1_drop": 0.004}
-    manifest = {
+    content = {
         "narrowcast": "0.1.0",
         "input": {"sha256": "1" * 64},
         "output": {"sha256": "2" * 64, "bytes": 334_314},
@@ -51,59 +65,76 @@ def mixed(names: tuple[str, ...] = ("conv", HOSTILE, "head/Gemm"), **changes: An
         "config": config.model_dump(mode="json"),
         "environment": {"python": "3.11", "numpy": "2.4"},
     }
-    return manifest | changes, _tables(names, plan, (0.42, 0.49, 0.53))
+    return Manifest.model_validate(content), _tables(names, plan, (0.42, 0.49, 0.53))
 
 
-def missed() -> tuple[dict[str, Any], Tables]:
+def changed(manifest: Manifest, changes: dict[str, Any]) -> Manifest:
+    """The manifest with some of its values replaced, each by the path of its keys: `{"scores.mixed.l2": 0.45}`."""
+    content = manifest.model_dump(mode="json")
+    for path, value in changes.items():
+        *outer, last = path.split(".")
+        place = content
+        for key in outer:
+            place = place[key]
+        place[last] = value
+    return Manifest.model_validate(content)
+
+
+def missed() -> Run:
     """Even the wide model is not good enough: nothing was probed, and no held-out data was given."""
     manifest, tables = mixed()
-    wide = dict.fromkeys(manifest["plan"], "a16w8")
-    manifest |= {
+    wide = dict.fromkeys(manifest.plan, "a16w8")
+    changes = {
         "plan": wide,
-        "target": manifest["target"] | {"limit": 0.1, "met": False},
+        "target.limit": 0.1,
+        "target.met": False,
         "narrowed": {"layers": 0, "of": 3, "macs_share": 0.0, "bops_ratio": 1.0},
-        "scores": manifest["scores"] | {"mixed": manifest["scores"]["wide"], "holdout": {}},
-        "data": manifest["data"] | {"holdout": None},
+        "scores.mixed": manifest.scores.wide,
+        "scores.holdout": {},
+        "data.holdout": None,
     }
-    return manifest, tables | {"sensitivity": SENSITIVITY.empty_table(), "search": _search(tuple(wide), (0.42,), 0.1)}
+    return changed(manifest, changes), tables | {
+        "sensitivity": SENSITIVITY.empty_table(),
+        "search": _search(tuple(wide), (0.42,), 0.1),
+    }
 
 
-def everything_narrow() -> tuple[dict[str, Any], Tables]:
+def everything_narrow() -> Run:
     """All layers narrowed at once meet the target: nothing was probed."""
     manifest, tables = mixed()
-    manifest |= {
-        "plan": dict.fromkeys(manifest["plan"], "a8w8"),
+    changes = {
+        "plan": dict.fromkeys(manifest.plan, "a8w8"),
         "narrowed": {"layers": 3, "of": 3, "macs_share": 1.0, "bops_ratio": 0.5},
     }
-    return manifest, tables | {"sensitivity": SENSITIVITY.empty_table()}
+    return changed(manifest, changes), tables | {"sensitivity": SENSITIVITY.empty_table()}
 
 
-def own_metric() -> tuple[dict[str, Any], Tables]:
+def own_metric() -> Run:
     """The target is about the user's own metric, which has no standard error."""
     manifest, tables = mixed()
-    scores = {part: manifest["scores"][part] | {"metric_drop": 0.004} for part in ("wide", "mixed", "holdout")}
     target = {"metric": "metric_drop", "limit": 0.01, "function": "pkg.mod:accuracy"}
-    manifest |= {
-        "target": manifest["target"] | target,
-        "scores": {"float": {"top1": 0.88, "metric": 0.88}} | scores,
-        "config": manifest["config"] | {"target": target},
+    changes = {
+        "target": target | {"confidence": None, "met": True},
+        "scores.float": {"top1": 0.88, "metric": 0.88},
+        **{f"scores.{part}.metric_drop": 0.004 for part in ("wide", "mixed", "holdout")},
+        "config.target": target,
     }
-    return manifest, tables
+    return changed(manifest, changes), tables
 
 
-def ladder() -> tuple[dict[str, Any], Tables]:
+def ladder() -> Run:
     """Two narrow precisions, each layer at another."""
     names = ("one", "two", "three")
     manifest, tables = mixed(names)
-    manifest |= {
+    changes = {
         "wide": "a16w16",
         "narrow": ["a16w8", "a8w8"],
         "plan": dict(zip(names, ("a8w8", "a16w8", "a16w16"), strict=True)),
     }
-    return manifest, tables | {"sensitivity": _sensitivity(names, ("a16w8", "a8w8"))}
+    return changed(manifest, changes), tables | {"sensitivity": _sensitivity(names, ("a16w8", "a8w8"))}
 
 
-def frontier() -> tuple[dict[str, Any], Tables]:
+def frontier() -> Run:
     """A run that kept its frontier: five plans, one of which is there for its KL divergence only."""
     names = ("one", "two", "three")
     manifest, tables = mixed(names)
@@ -201,13 +232,13 @@ def _search(names: tuple[str, ...], scores: tuple[float, ...], limit: float) -> 
     return pa.Table.from_pylist(rows, schema=SEARCH)
 
 
-def write_run(folder: Path, run: tuple[dict[str, Any], Tables]) -> Path:
+def write_run(folder: Path, run: Run) -> Path:
     """The output folder of a made-up run, without its model and report."""
     manifest, tables = run
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: to_ipc(table) for name, table in tables.items()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    (folder / "manifest.json").write_text(manifest_json(sealed(manifest | {"tables": digests})))
+    (folder / "manifest.json").write_text(manifest_json(sealed(changed(manifest, {"tables": digests}))))
     for name, data in files.items():
         (folder / f"{name}.arrow").write_bytes(data)
     return folder

@@ -21,6 +21,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: 
     from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from quant_core.errors import TargetError
     from quant_core.execution.progress import watched_by
+    from quant_core.manifest import Manifest
     from quant_core.pipeline.job import QuantizationJob
     from quant_core.pipeline.preflight import check_job
     from quant_core.report.verdict import is_met
@@ -41,15 +42,15 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: 
         try:
             call = _flow_call(inputs, config)
             with serving():
-                manifest = call()
+                manifest = Manifest.model_validate(call())
         except TargetError as error:
-            missed, manifest = str(error), dict(cast("Outcome", error.outcome).manifest)
+            missed, manifest = str(error), cast("Outcome", error.outcome).manifest
     if as_json:
         click.echo(manifest_json(manifest))
     else:
         print_outcome(screen, manifest, inputs["out"])
     if missed:
-        which = "nearest" if manifest["narrowed"]["layers"] else "wide"
+        which = "nearest" if manifest.narrowed.layers else "wide"
         click.echo(f"narrowcast: {missed}; the {which} model is in {inputs['out']}", err=True)
     return 0 if is_met(manifest) else 3
 

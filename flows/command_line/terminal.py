@@ -18,6 +18,7 @@ from flows.command_line.progress_lines import ProgressLines
 from quant_core.config import Criterion
 from quant_core.errors import InputError
 from quant_core.execution.progress import Watcher
+from quant_core.manifest import ByMetric, Manifest, Part
 from quant_core.report.summary import summary
 from quant_core.storage.tables import from_ipc
 
@@ -154,7 +155,7 @@ class TerminalWatcher(WarningWatcher):
         self._screen.print(f"  {escape(message)}", highlight=False, soft_wrap=True)
 
 
-def print_outcome(screen: Console, manifest: Mapping[str, Any], folder: str) -> None:
+def print_outcome(screen: Console, manifest: Manifest, folder: str) -> None:
     """Layers with their precision, scores, and the verdict."""
     screen.print()
     screen.print(_layers(manifest, Path(folder)), _scores(manifest))
@@ -166,44 +167,50 @@ def print_outcome(screen: Console, manifest: Mapping[str, Any], folder: str) -> 
     screen.print(f"model and report are in {escape(folder)}", highlight=False, soft_wrap=True)
 
 
-def _layers(manifest: Mapping[str, Any], folder: Path) -> Table:
+def _layers(manifest: Manifest, folder: Path) -> Table:
     """The plan, and by how much each layer's narrowing alone changes the output."""
     losses = _losses(folder, manifest)
     table = Table("layer", "precision", title="layers", title_justify="left")
     if losses:
         table.add_column("loss when narrow", justify="right")
-    for layer, precision in manifest["plan"].items():
-        style = None if precision == manifest["wide"] else "green"
+    for layer, precision in manifest.plan.items():
+        style = None if precision == manifest.wide else "green"
         loss = [f"{losses[layer]:.3g}" if layer in losses else ""] if losses else []
         table.add_row(escape(layer), precision, *loss, style=style)
     return table
 
 
-def _losses(folder: Path, manifest: Mapping[str, Any]) -> dict[str, float]:
+def _losses(folder: Path, manifest: Manifest) -> dict[str, float]:
     """Loss of each probed layer at the precision it has, or for a wide one, at the first it was refused."""
     try:
         ranking = from_ipc((folder / "sensitivity.arrow").read_bytes()).to_pylist()
     except (OSError, InputError):
         return {}
-    plan, first = manifest["plan"], next(iter(manifest["narrow"]), None)
-    shown = {layer: first if precision == manifest["wide"] else precision for layer, precision in plan.items()}
+    plan, first = manifest.plan, next(iter(manifest.narrow), None)
+    shown = {layer: first if precision == manifest.wide else precision for layer, precision in plan.items()}
     return {row["layer"]: row["loss"] for row in ranking if shown.get(row["layer"]) == row["precision"]}
 
 
-_PARTS = {"float": "float", "wide": "wide", "mixed": "mixed", "holdout": "mixed, held-out"}
+_PARTS: Mapping[Part, str] = {"float": "float", "wide": "wide", "mixed": "mixed", "holdout": "mixed, held-out"}
 
 
-def _scores(manifest: Mapping[str, Any]) -> Table:
-    scores = manifest["scores"]
-    parts = [part for part in _PARTS if scores[part]]
+def _scores(manifest: Manifest) -> Table:
+    scores = {part: manifest.scores.of(part) for part in _PARTS if manifest.scores.of(part)}
     table = Table("metric", title="scores", title_justify="left", caption_justify="left")
-    for part in parts:
+    for part in scores:
         table.add_column(_PARTS[part], justify="right")
-    for name in dict.fromkeys(name for part in parts for name in scores[part]):
-        table.add_row(name, *(f"{scores[part][name]:.5g}" if name in scores[part] else "" for part in parts))
-    if scores["holdout"]:
+    for name in dict.fromkeys(name for found in scores.values() for name in found):
+        table.add_row(name, *(_score(found, name) for found in scores.values()))
+    if "holdout" in scores:
         table.caption = "held-out: the same mixed model on the data the search never saw"
     return table
+
+
+def _score(found: ByMetric, name: str) -> str:
+    if name not in found:
+        return ""
+    score = found[name]
+    return "nan" if score is None else f"{score:.5g}"
 
 
 def print_inspection(screen: Console, found: Mapping[str, Any]) -> None:

@@ -77,13 +77,13 @@ def publish_looks(folder: object, looks: Sequence[Look]) -> None:
 
 def _place(outcome: Outcome) -> str:
     """The output's URL without what may be secret, or its folder as an absolute path."""
-    place = str(outcome.manifest["sources"].get("output", outcome.folder))
+    place = outcome.manifest.sources.output or str(outcome.folder)
     return shown(place) if is_remote(place) else str(Path(place).resolve())
 
 
 def _verdict(outcome: Outcome) -> str:
     manifest, said = outcome.manifest, summary(outcome.manifest)
-    columns = ["metric", "float", f"all {manifest['wide']}", "mixed", "held-out"]
+    columns = ["metric", "float", f"all {manifest.wide}", "mixed", "held-out"]
     rows = [[_bold(row.name, row.target), *map(_cell, row.cells, row.margins)] for row in score_rows(manifest)]
     width = len(rows[0])
     return "\n".join(
@@ -120,7 +120,7 @@ def _cell(cell: tuple[str, str], margin: str) -> str:
 
 def _sensitivity(outcome: Outcome) -> list[dict[str, Any]]:
     """The probes, in the order of the ranking; the UI's table knows no infinity and no NaN."""
-    plan = outcome.manifest["plan"]
+    plan = outcome.manifest.plan
     return [
         {
             "layer": short(row["layer"]),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from prefect.events import emit_event
 
 from quant_core.errors import NarrowcastError, TargetError
+from quant_core.manifest import Manifest
 from quant_core.results.outcome import Outcome
 from quant_core.urls import shown
 
@@ -58,15 +60,15 @@ def reason_of(error: Exception) -> str:
     return text if isinstance(error, NarrowcastError) else shown(f"{type(error).__name__}: {text}")
 
 
-def facts_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(manifest: Manifest) -> dict[str, Any]:
     """What an event says of a finished run."""
-    metric = manifest["target"]["metric"]
-    score = manifest["scores"]["mixed"].get(metric)
+    metric = manifest.target.metric
+    score = manifest.scores.mixed.get(metric)
     return {
         "metric": metric,
-        "limit": manifest["target"]["limit"],
-        "score": score if isinstance(score, float) and abs(score) < float("inf") else None,
-        "layers_narrowed": manifest["narrowed"]["layers"],
-        "layers": manifest["narrowed"]["of"],
-        "model_sha256": manifest["output"]["sha256"],
+        "limit": manifest.target.limit,
+        "score": score if score is not None and math.isfinite(score) else None,
+        "layers_narrowed": manifest.narrowed.layers,
+        "layers": manifest.narrowed.of,
+        "model_sha256": manifest.output.sha256,
     }

@@ -28,4 +28,4 @@ def shown_run() -> Iterator[None]:
 def published(outcome: Outcome) -> dict[str, Any]:
     """Show what came of a run in Prefect's UI; return its manifest as plain JSON values."""
     publish(outcome)
-    return dict(outcome.manifest)
+    return outcome.manifest.model_dump(mode="json")

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from quant_core.errors import InputError
+from quant_core.manifest import Manifest
+from quant_core.results.manifest_file import parsed_manifest
 from quant_core.results.output_place import MANIFEST
 from quant_core.storage.scratch import clear_leftovers
 from quant_core.storage.store import Store
@@ -36,19 +36,17 @@ class Shelf:
         """The output folder of a version."""
         return self.place / version
 
-    def finished(self, version: str) -> Mapping[str, Any] | None:
+    def finished(self, version: str) -> Manifest | None:
         """The manifest of a version that is there; None when it is to be made."""
         content = self.output(version).read(MANIFEST)
         if content is None:
             return None
         try:
-            manifest: Mapping[str, Any] = json.loads(content)
-            _ = manifest["target"]["met"], manifest["input"]["sha256"], manifest["output"]["sha256"]
-        except (ValueError, TypeError, KeyError):
+            return parsed_manifest(content, MANIFEST)
+        except InputError:
             raise InputError(
                 f"{self.output(version)}: its {MANIFEST} is damaged; remove the folder to have it made again"
             ) from None
-        return manifest
 
     def clear_leftovers(self) -> None:
         """Remove what looks that were killed have left of versions they had not finished."""
@@ -61,15 +59,15 @@ class Shelf:
         if folder is not None and folder.exists():
             shutil.rmtree(folder)
 
-    def point_to(self, version: str, manifest: Mapping[str, Any]) -> bool:
+    def point_to(self, version: str, manifest: Manifest) -> bool:
         """Make a version the current one if it meets its target; whether that is news."""
-        if not manifest["target"]["met"]:
+        if not manifest.target.met:
             return False
         current = {
             "version": version,
             "model": f"{version}/model.onnx",
-            "sha256": manifest["output"]["sha256"],
-            "input_sha256": manifest["input"]["sha256"],
+            "sha256": manifest.output.sha256,
+            "input_sha256": manifest.input.sha256,
         }
         content = json.dumps(current, indent=2).encode()
         if self.place.read(_CURRENT) == content:

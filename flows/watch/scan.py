@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from flows.ui.run_events import Ending, facts_of, reason_of, tell
 from flows.watch.model_versions import Shelf
 from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.errors import IncompleteError, NarrowcastError, OutageError, TargetError
 from quant_core.execution.progress import watcher
+from quant_core.manifest import Manifest
 from quant_core.report.verdict import verdict
 from quant_core.results.outcome import Outcome
 from quant_core.storage.store import Store
@@ -22,7 +23,7 @@ __all__ = ["Look", "WatchError", "looks_at"]
 _UPLOAD_SECONDS = 600.0
 """For so long a model that cannot be read is taken for one that is still on its way."""
 
-Run = Callable[[str, Job, str], Mapping[str, Any]]
+Run = Callable[[str, Job, str], Manifest]
 """Quantizes the model of a name and publishes it at an output URL; the manifest. Raises as `auto_mixed_precision`."""
 
 
@@ -102,7 +103,7 @@ def _look_of_a_run(name: str, job: Job, shelf: Shelf, run: Run) -> Look:
             raise
         manifest = missed.outcome.manifest
     shelf.point_to(job.version, manifest)
-    ending: Ending = "met" if manifest["target"]["met"] else "missed"
+    ending: Ending = "met" if manifest.target.met else "missed"
     tell(ending, job.model.url, place.url, **facts_of(manifest))
     return Look(name, ending, verdict(manifest), str(place), 0 if ending == "met" else 3)
 

@@ -2,7 +2,7 @@
 
 from quant_core.latency.device_costs import DeviceCosts, read_device_costs
 from quant_core.latency.layer_times import layer_times, processor_name
-from quant_core.latency.model_times import model_times, times_summary
+from quant_core.latency.model_times import model_times
 from quant_core.latency.prices import LATENCY, device_cost, measured_cost
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "model_times",
     "processor_name",
     "read_device_costs",
-    "times_summary",
 ]

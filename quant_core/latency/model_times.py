@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 
@@ -17,7 +16,7 @@ from quant_core.storage.data import open_dataset
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import MODEL_TIMES, facts
 
-__all__ = ["model_times", "times_summary"]
+__all__ = ["model_times"]
 
 _SECONDS = 2.0
 
@@ -49,9 +48,3 @@ def model_times(
 def _call(reference: Reference, batch: Batch, machine: Machine) -> Callable[[], object]:
     session = open_file(fetch(reference, machine.cache), Numerics.DEPLOYED)
     return partial(session.run_values, session.values(batch.feeds))
-
-
-def times_summary(times: pa.Table) -> dict[str, Any]:
-    """The times by model, and how many times as fast as the float model the mixed one is; for the manifest."""
-    taken = dict(zip(*(times.column(name).to_pylist() for name in ("model", "milliseconds")), strict=True))
-    return {"unit": "ms", "threads": 1, **taken, "speedup": taken["float"] / taken["mixed"]}

@@ -1,57 +1,70 @@
-"""What a finished run can say of how sure it is, for the manifest and the report."""
+"""Says how sure a finished run is of its target, for the manifest and the report."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyarrow as pa
 
-from quant_core.config import RunConfig
+from quant_core.config import Criterion, RunConfig
+from quant_core.manifest import HeldOutBound, Target, Undecided
 from quant_core.pipeline.findings import Shipped
 from quant_core.pipeline.study import Study, Trial
 from quant_core.scoring.confidence import bounds
 
-__all__ = ["assurance"]
+__all__ = ["target_found"]
 
 
-def assurance(study: Study[RunConfig], shipped: Shipped, held_out: pa.Table | None) -> dict[str, Any]:
-    """The confidence asked for and, if there is one, what it rests on.
+def target_found(study: Study[RunConfig], shipped: Shipped, held_out: pa.Table | None) -> Target:
+    """Return the target, whether it is met and, where a confidence was asked for, what that rests on.
 
-    `bound` is the shipped file's on the evaluation data, after as many `looks` as plans were evaluated; `holdout` the
-    one on held-out scores, which nobody looked at before; `undecided` the cheapest plan that may well meet the target,
-    and how many samples it would take to be sure.
+    The bound is the shipped file's on the evaluation data, after as many looks as plans were evaluated. `held_out`
+    has the file's scores on held-out data (schema SCORES), which nobody looked at before.
     """
     target = study.job.config.target
+    plain = Target(
+        metric=target.metric,
+        limit=target.limit,
+        function=target.function,
+        met=shipped.met,
+        confidence=target.confidence,
+    )
     if target.confidence is None:
-        return {"confidence": None}
-    fresh = None if held_out is None else bounds(target.metric, held_out, 1 - target.confidence).worst(target)
-    return {
-        "confidence": target.confidence,
-        "bound": shipped.bound,
-        "looks": len(study.trials),
-        "holdout": None if fresh is None else {"bound": fresh, "met": target.met_by(fresh)},
-        "undecided": _undecided(study, shipped),
-    }
+        return plain
+    return plain.model_copy(
+        update={
+            "bound": shipped.bound,
+            "looks": len(study.trials),
+            "holdout": None if held_out is None else _held_out_bound(target, target.confidence, held_out),
+            "undecided": _undecided(study, shipped),
+        }
+    )
 
 
-def _undecided(study: Study[RunConfig], shipped: Shipped) -> dict[str, Any] | None:
-    """The cheapest plan that scores within the limit and was refused for its bound, if it would be a gain."""
-    target, cost = study.job.config.target, study.cost
-    most = cost.total(shipped.plan)
-    refused = [
+def _held_out_bound(target: Criterion, confidence: float, scores: pa.Table) -> HeldOutBound:
+    bound = bounds(target.metric, scores, 1 - confidence).worst(target)
+    return HeldOutBound(bound=bound, met=target.met_by(bound))
+
+
+def _undecided(study: Study[RunConfig], shipped: Shipped) -> Undecided | None:
+    """Return the cheapest plan that scores within the limit and was refused for its bound, if it would be a gain."""
+    refused = _refused_for_their_bound(study, shipped)
+    if not refused:
+        return None
+    trial = min(refused, key=lambda one: study.cost.total(one.plan))
+    return Undecided(
+        plan=trial.plan.digest,
+        cost_ratio=study.cost.ratio(trial.plan, study.wide.plan),
+        score=trial.score.value,
+        bound=trial.bound,
+        samples=study.samples_to_settle(trial),
+    )
+
+
+def _refused_for_their_bound(study: Study[RunConfig], shipped: Shipped) -> list[Trial]:
+    target, most = study.job.config.target, study.cost.total(shipped.plan)
+    return [
         trial
         for trial in study.trials
         if not trial.met
         and target.met_by(trial.score.value)
-        and (trial.plan == shipped.plan or (study.budget is None and cost.total(trial.plan) < most))
+        and (trial.plan == shipped.plan or (study.budget is None and study.cost.total(trial.plan) < most))
     ]
-    if not refused:
-        return None
-    trial: Trial = min(refused, key=lambda one: cost.total(one.plan))
-    return {
-        "plan": trial.plan.digest,
-        "cost_ratio": cost.ratio(trial.plan, study.wide.plan),
-        "score": trial.score.value,
-        "bound": trial.bound,
-        "samples": study.samples_to_settle(trial),
-    }

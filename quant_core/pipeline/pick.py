@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,19 +14,20 @@ from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig, config_from
 from quant_core.errors import InputError, TargetError
 from quant_core.execution.machine import Machine
-from quant_core.model.layers import layers_from_table
+from quant_core.manifest import Budget, Costs, Manifest, Output, Samples, Scores, Target
+from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.prepare import is_prepared, prepare
 from quant_core.pipeline.frontier import METRIC_COLUMNS
-from quant_core.pipeline.output import budget_kept, calibration_shown, narrowed, output_file, write_folder
+from quant_core.pipeline.plan_summary import budget_kept, calibration_shown, cost_summaries, narrowed
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.quantization.export import export, exported_reference
 from quant_core.results.outcome import Outcome
+from quant_core.results.output_folder import output_file, write_folder
 from quant_core.results.output_place import OutputPlace
 from quant_core.search import within
-from quant_core.search.cost import COUNTED, cost_summary, counted_cost
-from quant_core.storage.references import fetch
+from quant_core.search.cost import COUNTED, counted_cost
 from quant_core.storage.tables import SEARCH, facts
 from quant_core.urls import is_remote
 
@@ -55,8 +56,8 @@ def pick(
     if place.folder.resolve() == run.folder.resolve():
         raise InputError(f"{place}: holds the run that is picked from; give another folder")
     frontier = _frontier(run)
-    asked = _asked(MixedPrecisionConfig.model_validate(run.manifest["config"]), frontier, metric, limit, budget or {})
-    row = picked_plan(frontier, asked, run.manifest["costs"][asked.cost]["wide"])
+    asked = _asked(MixedPrecisionConfig.model_validate(run.manifest.config), frontier, metric, limit, budget or {})
+    row = picked_plan(frontier, asked, run.manifest.costs.of(asked.cost).wide)
     plan, layers = PrecisionPlan.from_dict(json.loads(row["precisions"])), _prepared(run, asked, machine)
     exported = export(
         layers=layers,
@@ -68,18 +69,12 @@ def pick(
         machine=machine,
     )
     file = exported_reference(exported, machine.cache)
-    manifest = {
-        **run.manifest,
-        **_of_the_plan(run, layers, asked, plan, row),
-        "job": "pick",
-        "output": output_file(fetch(file, machine.cache), file.beside),
-        "sources": {**run.manifest["sources"], "run": _name(run), "output": str(place)},
-    }
+    manifest = _manifest(run, place, layers, asked, plan, row, output_file(file, machine.cache))
     tables = {
         "layers": layers,
         "calibration": calibration_shown(run.table("calibration"), layers, plan, asked, machine.cache),
         "sensitivity": run.table("sensitivity"),
-        "search": _chosen_among(frontier, layers, asked, manifest["budget"]),
+        "search": _chosen_among(frontier, layers, asked, manifest.budget),
         "frontier": frontier,
         "weights": run.table("weights"),
     }
@@ -123,8 +118,8 @@ def _frontier(run: Outcome) -> pa.Table:
 
 def _name(run: Outcome) -> str:
     """Where the run is, for whoever wants to pick again."""
-    output = run.manifest["sources"].get("output", "")
-    return output if is_remote(output) else str(run.folder)
+    output = run.manifest.sources.output
+    return output if output is not None and is_remote(output) else str(run.folder)
 
 
 def _asked(
@@ -160,59 +155,89 @@ def _prepared(run: Outcome, config: MixedPrecisionConfig, machine: Machine) -> p
     layers = run.table("layers")
     if is_prepared(layers, machine.cache):
         return layers
-    source = run.manifest["sources"].get("model")
+    source = run.manifest.sources.model
     if source is None:
         raise InputError("the run's model was given in memory, and the workspace no longer has it")
     model = refer_model(source)
-    if model.sha256 != run.manifest["input"]["sha256"]:
+    if model.sha256 != run.manifest.input.sha256:
         raise InputError(f"{source}: is no longer the model of the run in {run.folder}; run again")
     return prepare(model=model, machine=machine, **config.preparation())
 
 
-def _of_the_plan(
+def _manifest(
     run: Outcome,
+    place: OutputPlace,
     layers: pa.Table,
     config: MixedPrecisionConfig,
     plan: PrecisionPlan,
     row: Row,
-) -> dict[str, Any]:
-    """What the manifest says of this plan in place of the run's; nobody has measured it on held-out data."""
-    listed, target = layers_from_table(layers), config.target
-    wide = PrecisionPlan.uniform([layer.name for layer in listed], config.wide)
-    ladder = (config.wide, *config.narrow)
-    costs = {name: counted_cost(name, listed, ladder) for name in COUNTED}
-    mixed = {name: row[name] for name in ("top1", *METRIC_COLUMNS) if row[name] is not None}
-    before = run.manifest["costs"][config.cost]
-    sure = {"confidence": target.confidence}
-    if target.confidence is not None:
-        looks = run.manifest["target"].get("looks")
-        sure |= {"bound": row["bound"], "looks": looks, "holdout": None, "undecided": None}
-    errors = run.manifest["standard_errors"]
-    return {
-        "target": {"metric": target.metric, "limit": target.limit, "function": target.function, "met": True, **sure},
-        "budget": budget_kept(config, before["unit"], row["cost"], before["wide"]),
-        "scores": {**run.manifest["scores"], "mixed": mixed, "holdout": {}},
-        "standard_errors": {part: errors[part] for part in ("float", "wide")},
-        "samples": {"evaluation": row["samples"], "holdout": None},
+    output: Output,
+) -> Manifest:
+    """Return the run's manifest with what is known of another of its plans; held-out data has not seen that one.
+
+    Args:
+        run: the run that is picked from.
+        place: the folder that the model goes to.
+        layers: layer table of the prepared model.
+        config: the run's configuration with the target and the budget that are asked for now.
+        plan: the plan that is picked.
+        row: the same as a row of the frontier (schema FRONTIER).
+        output: the model file that was made of it.
+
+    """
+    before, listed = run.manifest, layers_from_table(layers)
+    wide, bops = _wide(listed, config), counted_cost("bops", listed, (config.wide, *config.narrow))
+    cost = before.costs.of(config.cost)
+    changed = {
+        "job": "pick",
+        "output": output,
+        "target": _target(run, config, row),
+        "budget": budget_kept(config, cost.unit, row["cost"], cost.wide),
+        "scores": before.scores.model_copy(update={"mixed": _mixed_scores(row), "holdout": {}}),
+        "standard_errors": Scores(float=before.standard_errors.float, wide=before.standard_errors.wide),
+        "samples": Samples(evaluation=row["samples"], holdout=None),
         "plan": plan.as_dict(),
         "tensors": {},
-        "narrowed": narrowed(listed, plan, wide, config.wide, costs["bops"]),
-        "costs": {**cost_summary(costs.values(), plan, wide), **_objective(run, config.cost, row)},
+        "narrowed": narrowed(listed, plan, wide, config.wide, bops),
+        "costs": _costs(run, listed, config, plan, row),
         "latency": None,
-        "picked_from": run.manifest["output"]["sha256"],
+        "sources": before.sources.model_copy(update={"run": _name(run), "output": str(place)}),
         "config": config.model_dump(mode="json"),
+        "picked_from": before.output.sha256,
     }
+    return before.model_copy(update=changed)
 
 
-def _objective(run: Outcome, name: str, row: Row) -> dict[str, Any]:
-    """The cost that the run saved, which may have been measured: as the frontier has it."""
-    before = run.manifest["costs"][name]
-    return {"objective": name, name: {**before, "mixed": row["cost"], "saved": 1 - row["cost_ratio"]}}
+def _wide(layers: Sequence[Layer], config: MixedPrecisionConfig) -> PrecisionPlan:
+    return PrecisionPlan.uniform([layer.name for layer in layers], config.wide)
 
 
-def _chosen_among(
-    frontier: pa.Table, layers: pa.Table, asked: MixedPrecisionConfig, budget: Mapping[str, Any] | None
-) -> pa.Table:
+def _target(run: Outcome, config: MixedPrecisionConfig, row: Row) -> Target:
+    """Return the target as the plan meets it, with the bound that the run found for the plan."""
+    target = config.target
+    plain = Target(
+        metric=target.metric, limit=target.limit, function=target.function, met=True, confidence=target.confidence
+    )
+    if target.confidence is None:
+        return plain
+    looks = run.manifest.target.looks
+    return plain.model_copy(update={"bound": row["bound"], "looks": looks, "holdout": None, "undecided": None})
+
+
+def _mixed_scores(row: Row) -> dict[str, float]:
+    return {name: row[name] for name in ("top1", *METRIC_COLUMNS) if row[name] is not None}
+
+
+def _costs(run: Outcome, layers: Sequence[Layer], config: MixedPrecisionConfig, plan: PrecisionPlan, row: Row) -> Costs:
+    """Return what the plan costs; the cost that the run saved may have been measured: as the frontier has it."""
+    counted = [counted_cost(name, layers, (config.wide, *config.narrow)) for name in COUNTED]
+    found = cost_summaries(counted, plan, _wide(layers, config))
+    saved = run.manifest.costs.of(config.cost)
+    found[config.cost] = saved.model_copy(update={"mixed": row["cost"], "saved": 1 - row["cost_ratio"]})
+    return Costs(objective=config.cost, **found)
+
+
+def _chosen_among(frontier: pa.Table, layers: pa.Table, asked: MixedPrecisionConfig, budget: Budget | None) -> pa.Table:
     """The plans of the frontier as a search would have tried them, the dearest first (schema SEARCH)."""
     listed, column, target = layers_from_table(layers), _column(asked), asked.target
     known = [row for row in reversed(frontier.to_pylist()) if row[column] is not None]
@@ -224,7 +249,7 @@ def _chosen_among(
             "score": row[target.metric],
             "standard_error": None,
             "bound": row[column],
-            "accepted": target.met_by(row[column]) and (budget is None or within(row["cost"], budget["limit"])),
+            "accepted": target.met_by(row[column]) and (budget is None or within(row["cost"], budget.limit)),
         }
         for step, row in enumerate(known)
     ]

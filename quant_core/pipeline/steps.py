@@ -22,8 +22,8 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.pipeline.costs import cost_models, device_costs
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
+from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.output import write_output
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plan_search import is_open, narrowable, search_curve, search_plans, try_ends
 from quant_core.pipeline.preflight import check_data, check_job

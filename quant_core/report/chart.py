@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.manifest import Manifest
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.frontier import frontier_chart
 from quant_core.report.page import most_telling
@@ -55,7 +56,7 @@ class Chart:
 _HEIGHT = {"search": 480, "frontier": 480, "loss": 470, "tensors": 640}
 
 
-def charts_of(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> Mapping[str, Chart]:
+def charts_of(manifest: Manifest, tables: Mapping[str, pa.Table]) -> Mapping[str, Chart]:
     """The charts of a run by name; `frontier` where the run kept one."""
     layers = tables["layers"]
     charts = [

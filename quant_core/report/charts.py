@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from quant_core.calibration.histogram import Histogram, histograms_from_table
+from quant_core.manifest import Manifest
 from quant_core.report.limits import LISTED, PLANS, POINTS, TENSORS, foremost, short
 from quant_core.report.text import METRIC_NAMES, UNITS, count_text, interval, limit_text, metric_text, number, percent
 from quant_core.search import within
@@ -24,7 +25,7 @@ _BINS, _FEWEST_BINS, _ALL_BINS = 100, 24, 60_000
 """Bins a histogram is drawn with, and how many all histograms may have together: the page stays small."""
 
 
-def loss_chart(manifest: Mapping[str, Any], layers: pa.Table, sensitivity: pa.Table) -> Json:
+def loss_chart(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> Json:
     """A point a probe: the layer's number in graph order, its loss with its interval, and whether it was taken."""
     names = layers.column("layer").to_pylist()
     index = {name: place for place, name in enumerate(names, start=1)}
@@ -39,17 +40,17 @@ def loss_chart(manifest: Mapping[str, Any], layers: pa.Table, sensitivity: pa.Ta
         "points": sorted(shown, key=lambda point: (point["layer"], point["order"])),
         "of": len(points),
         "layers": len(names),
-        "wide": manifest["wide"],
-        "narrow": manifest["narrow"],
+        "wide": manifest.wide,
+        "narrow": list(manifest.narrow),
         "log": bool(positive) and max(positive) > 20 * min(positive),
-        "label": f"Loss ({manifest['config'].get('rank', 'mse')}) when narrowed alone",
+        "label": f"Loss ({manifest.config.get('rank', 'mse')}) when narrowed alone",
     }
 
 
-def _loss_point(manifest: Mapping[str, Any], row: Json, order: int, layer: int, layers: int) -> Json:
-    chosen = manifest["plan"].get(row["layer"])
+def _loss_point(manifest: Manifest, row: Json, order: int, layer: int, layers: int) -> Json:
+    chosen = manifest.plan.get(row["layer"])
     low, high = interval(row["loss"], row["standard_error"]) or (row["loss"], row["loss"])
-    fate = f"narrowed to {chosen}" if chosen != manifest["wide"] else f"stays {chosen}"
+    fate = f"narrowed to {chosen}" if chosen != manifest.wide else f"stays {chosen}"
     return {
         "layer": layer,
         "order": order,
@@ -58,7 +59,7 @@ def _loss_point(manifest: Mapping[str, Any], row: Json, order: int, layer: int, 
         "low": low,
         "high": high,
         "taken": chosen == row["precision"],
-        "narrowed": chosen != manifest["wide"],
+        "narrowed": chosen != manifest.wide,
         "text": [
             short(row["layer"]),
             f"Layer {layer} of {layers}, {fate}",
@@ -69,9 +70,9 @@ def _loss_point(manifest: Mapping[str, Any], row: Json, order: int, layer: int, 
     }
 
 
-def search_chart(manifest: Mapping[str, Any], search: pa.Table) -> Json:
+def search_chart(manifest: Manifest, search: pa.Table) -> Json:
     """A point an evaluated plan: share of MACs narrowed, score with its interval, accepted or not, chosen or not."""
-    metric, limit = manifest["target"]["metric"], manifest["target"]["limit"]
+    metric, limit = manifest.target.metric, manifest.target.limit
     rows = search.drop_columns(["precisions"]).to_pylist()
     chosen = _chosen_step(manifest, search)
     points = [_plan_point(manifest, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])]
@@ -86,14 +87,14 @@ def search_chart(manifest: Mapping[str, Any], search: pa.Table) -> Json:
     }
 
 
-def _chosen_step(manifest: Mapping[str, Any], search: pa.Table) -> int | None:
+def _chosen_step(manifest: Manifest, search: pa.Table) -> int | None:
     """The first evaluation of the plan that is shipped."""
     steps = zip(search.column("step").to_pylist(), search.column("precisions").to_pylist(), strict=True)
-    return next((step for step, precisions in steps if json.loads(precisions) == manifest["plan"]), None)
+    return next((step for step, precisions in steps if json.loads(precisions) == manifest.plan), None)
 
 
-def _plan_point(manifest: Mapping[str, Any], row: Json, chosen: bool) -> Json:
-    metric = manifest["target"]["metric"]
+def _plan_point(manifest: Manifest, row: Json, chosen: bool) -> Json:
+    metric = manifest.target.metric
     low, high = interval(row["score"], row["standard_error"]) or (row["score"], row["score"])
     spread = f" ({metric_text(metric, low)} to {metric_text(metric, high)})" if high > low else ""
     return {
@@ -113,25 +114,25 @@ def _plan_point(manifest: Mapping[str, Any], row: Json, chosen: bool) -> Json:
     }
 
 
-def verdicts(manifest: Mapping[str, Any]) -> tuple[str, str] | None:
+def verdicts(manifest: Manifest) -> tuple[str, str] | None:
     """What is said of plans that are accepted, and of those that are not; None where nothing was asked of them."""
-    budget, aimed = manifest.get("budget"), manifest["target"]["limit"] is not None
+    budget, aimed = manifest.budget, manifest.target.limit is not None
     if budget is None:
         return ("meets the target", "misses it") if aimed else None
     return ("meets the target within budget", "does not") if aimed else ("within budget", "over budget")
 
 
-def fate(manifest: Mapping[str, Any], row: Json) -> str:
+def fate(manifest: Manifest, row: Json) -> str:
     """What is said of one plan, by its `cost` and whether it was `accepted`."""
-    budget, aimed = manifest.get("budget"), manifest["target"]["limit"] is not None
-    if budget is not None and not within(row["cost"], budget["limit"]):
+    budget, aimed = manifest.budget, manifest.target.limit is not None
+    if budget is not None and not within(row["cost"], budget.limit):
         return "over budget"
     if aimed:
         return "meets the target" if row["accepted"] else "misses the target"
     return "measured" if budget is None else "within budget"
 
 
-def tensor_charts(manifest: Mapping[str, Any], layers: pa.Table, calibration: pa.Table) -> list[Json]:
+def tensor_charts(manifest: Manifest, layers: pa.Table, calibration: pa.Table) -> list[Json]:
     """For every calibrated tensor its histogram, its range in each type, and the layers that read it.
 
     Of very many tensors, those at precision boundaries come first, then those that layers read.
@@ -154,7 +155,7 @@ def tensor_charts(manifest: Mapping[str, Any], layers: pa.Table, calibration: pa
         | {
             "name": short(name),
             "readers": [
-                f"{short(layer)} ({manifest['plan'].get(layer, '?')})" for layer in readers.get(name, [])[:LISTED]
+                f"{short(layer)} ({manifest.plan.get(layer, '?')})" for layer in readers.get(name, [])[:LISTED]
             ],
             "ranges": _ranges(histograms[name], ranges.get(name, {}), carried.get(name, [])),
         }

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
 from quant_core.report.charts import fate, verdicts
 from quant_core.report.text import METRIC_NAMES, UNITS, limit_text, metric_text, percent
-from quant_core.report.verdict import target_of
 from quant_core.search import non_dominated, within
 from quant_core.storage.tables import facts
 
@@ -26,13 +26,13 @@ COST_NAMES = {
 """Costs as a reader calls them."""
 
 
-def frontier_chart(manifest: Mapping[str, Any], frontier: pa.Table) -> dict[str, Any]:
+def frontier_chart(manifest: Manifest, frontier: pa.Table) -> dict[str, Any]:
     """A point a plan on the frontier of the target's metric, by ascending cost, and the shipped plan wherever it is.
 
     The table holds the frontiers of all metrics; what is on that of another metric only is left out.
     """
-    target, cost = target_of(manifest), COST_NAMES[facts(frontier)["cost"]]
-    shipped = PrecisionPlan.from_dict(manifest["plan"]).digest
+    target, cost = manifest.target.criterion, COST_NAMES[facts(frontier)["cost"]]
+    shipped = PrecisionPlan.from_dict(manifest.plan).digest
     rows = [row for row in frontier.drop_columns(["precisions"]).to_pylist() if _is_finite(row[target.metric])]
     sign = -1.0 if target.higher_is_better else 1.0
     kept = set(non_dominated([row["cost"] for row in rows], [sign * row[target.metric] for row in rows]))
@@ -46,7 +46,7 @@ def frontier_chart(manifest: Mapping[str, Any], frontier: pa.Table) -> dict[str,
         "limitText": "" if target.limit is None else f"limit {limit_text(target.metric, target.limit)}",
         "factor": 100 if target.metric == "top1_drop" else 1,
         "label": METRIC_NAMES[target.metric] + (f" ({UNITS[target.metric]})" if target.metric in UNITS else ""),
-        "costLabel": f"{cost}, share of all {manifest['wide']}",
+        "costLabel": f"{cost}, share of all {manifest.wide}",
         "cost": cost,
         "verdicts": verdicts(manifest),
     }
@@ -56,10 +56,10 @@ def _is_finite(score: float | None) -> bool:
     return score is not None and math.isfinite(score)
 
 
-def _point(manifest: Mapping[str, Any], row: Mapping[str, Any], cost: str, unbeaten: bool, chosen: bool) -> Any:
-    target, budget, score = target_of(manifest), manifest.get("budget"), row[target_of(manifest).metric]
+def _point(manifest: Manifest, row: Mapping[str, Any], cost: str, unbeaten: bool, chosen: bool) -> Any:
+    target, budget, score = manifest.target.criterion, manifest.budget, row[manifest.target.metric]
     bound = score if row["bound"] is None else row["bound"]
-    accepted = target.met_by(bound) and (budget is None or within(row["cost"], budget["limit"]))
+    accepted = target.met_by(bound) and (budget is None or within(row["cost"], budget.limit))
     verdict = fate(manifest, {"cost": row["cost"], "accepted": accepted})
     return {
         "share": row["cost_ratio"],
@@ -71,6 +71,6 @@ def _point(manifest: Mapping[str, Any], row: Mapping[str, Any], cost: str, unbea
         "text": [
             f"{percent(row['cost_ratio'], 1)} of the {cost}: {verdict}{', shipped' if chosen else ''}",
             f"{METRIC_NAMES[target.metric]}: {metric_text(target.metric, score)}",
-            f"{row['layers_narrowed']} of {manifest['narrowed']['of']} layers narrowed",
+            f"{row['layers_narrowed']} of {manifest.narrowed.of} layers narrowed",
         ],
     }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from quant_core.manifest import Manifest
 from quant_core.report.summary import summary
 from quant_core.report.templates import fragment
 from quant_core.report.verdict import score_rows
@@ -12,7 +10,7 @@ from quant_core.report.verdict import score_rows
 __all__ = ["outcome_html"]
 
 
-def outcome_html(manifest: Mapping[str, Any], folder: str) -> str:
+def outcome_html(manifest: Manifest, folder: str) -> str:
     """The verdict and the scores, without scripts: a notebook that is not trusted shows it too."""
     return fragment(
         "notebook.html.jinja",

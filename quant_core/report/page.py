@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.manifest import Manifest
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.frontier import frontier_chart
 from quant_core.report.limits import LISTED, ROWS, foremost, short
@@ -18,7 +19,7 @@ from quant_core.report.verdict import LayerRow, costs, layer_rows, score_rows
 __all__ = ["report_page"]
 
 
-def report_page(manifest: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> str:
+def report_page(manifest: Manifest, tables: Mapping[str, pa.Table]) -> str:
     """The page of a run, from its manifest and its tables `layers`, `calibration`, `sensitivity` and `search`.
 
     With `frontier`, where the run kept it, the page shows that too.

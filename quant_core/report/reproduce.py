@@ -10,14 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from quant_core.config import Criterion, MixedPrecisionConfig, Target
+from quant_core.config import Criterion, MixedPrecisionConfig
+from quant_core.manifest import Manifest
 from quant_core.options import LIMITS, flags_of, number_text, target_flags
 from quant_core.report.text import METRIC_NAMES, metric_text, percent
-from quant_core.report.verdict import target_of
 
 __all__ = ["NextStep", "command", "next_step", "picking"]
-
-Manifest = Mapping[str, Any]
 
 _LIMIT_FLAGS = {metric: f"--{name.replace('_', '-')}" for name, metric in LIMITS.items()}
 _UNKNOWN = {"model": "MODEL", "calibration": "DATA", "evaluation": "DATA", "holdout": "DATA", "output": "DIR"}
@@ -35,26 +33,26 @@ class NextStep:
 
 def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     """The nearest target with another outcome; None where there is no target, or no option for its metric."""
-    target, narrowed = target_of(manifest), manifest["narrowed"]
+    target, narrowed = manifest.target.criterion, manifest.narrowed
     rows = [row for row in search.to_pylist() if math.isfinite(row["score"])]
-    if not rows or target.limit is None or _job(manifest) != "auto":
+    if not rows or target.limit is None or manifest.job != "auto":
         return None
-    if manifest.get("budget") is not None:
+    if manifest.budget is not None:
         return None  # the search looked for the best score there is
     wanted = target.limit
     name = METRIC_NAMES[target.metric]
-    if not manifest["target"]["met"]:
+    if not manifest.target.met:
         limit = _rounded_outwards(rows[0]["score"], target.higher_is_better)
         best = metric_text(target.metric, rows[0]["score"])
         return NextStep(
             f"The wide model itself has {name} {best}; no stricter target can be met:", command(manifest, limit)
         )
-    if narrowed["layers"] == narrowed["of"] and len(manifest["narrow"]) == 1:
-        limit = (rows[0]["score"] + manifest["scores"]["mixed"].get(target.metric, rows[0]["score"])) / 2
+    if narrowed.layers == narrowed.of and len(manifest.narrow) == 1:
+        limit = (rows[0]["score"] + manifest.scores.mixed.get(target.metric, rows[0]["score"])) / 2
         return NextStep(
             "Every layer is narrow already. To see what a stricter target costs:", command(manifest, _short(limit))
         )
-    wider = [row for row in rows if not row["accepted"] and row["macs_share"] >= narrowed["macs_share"]]
+    wider = [row for row in rows if not row["accepted"] and row["macs_share"] >= narrowed.macs_share]
     if not wider:
         return None
     nearest = min(wider, key=lambda row: abs(row["score"] - wanted))
@@ -71,8 +69,8 @@ def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep
 
     That is the next cheaper one, or where the cheapest is shipped the next better one.
     """
-    target, sources = target_of(manifest), manifest.get("sources", {})
-    run = sources.get("run") or sources.get("output") or _UNKNOWN["output"]
+    target, sources = manifest.target.criterion, manifest.sources
+    run = sources.run or sources.output or _UNKNOWN["output"]
     shipped = next((place for place, point in enumerate(points) if point["chosen"]), len(points))
     others = [*reversed(points[:shipped]), *points[shipped + 1 :]]
     if not others:
@@ -86,16 +84,16 @@ def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep
 
 def command(manifest: Manifest, limit: float | None = None) -> str:
     """The command of this run, with another limit if one is given."""
-    sources = manifest.get("sources", {})
+    sources = dict(manifest.sources)
     places = {name: sources.get(name) or unknown for name, unknown in _UNKNOWN.items()}
-    if _job(manifest) == "pick":
+    if manifest.job == "pick":
         return _pick_command(manifest, places["output"])
     model = places["model"]
-    parts = [f"narrowcast {_job(manifest)} {shlex.quote(f'./{model}' if model.startswith('-') else model)}"]
-    if _job(manifest) != "auto":  # the manifest has the plan, however it was written, and the options
+    parts = [f"narrowcast {manifest.job} {shlex.quote(f'./{model}' if model.startswith('-') else model)}"]
+    if manifest.job != "auto":  # the manifest has the plan, however it was written, and the options
         parts.append(f"--tensors {shlex.quote(places['output'].rstrip('/') + '/manifest.json')}")
     for name in ("calibration", "evaluation", "holdout"):
-        if manifest.get("data", {}).get(name) or name != "holdout":
+        if name != "holdout" or manifest.data.holdout:
             parts.append(f"--{name} {shlex.quote(places[name])}")
     parts += _flags(manifest, limit)
     folder = places["output"] if limit is None else f"{places['output'].rstrip('/')}-{limit:g}"
@@ -105,28 +103,24 @@ def command(manifest: Manifest, limit: float | None = None) -> str:
 
 def _flags(manifest: Manifest, limit: float | None) -> list[str]:
     """Flags of the target, and of all options that are not at their defaults."""
-    target = {name: manifest["target"].get(name) for name in Target.model_fields}
+    target = manifest.target.criterion.model_dump()
     target |= {} if limit is None else {"limit": limit}
-    if _job(manifest) == "auto":
-        flags = flags_of(MixedPrecisionConfig.model_validate({**manifest["config"], "target": target}))
+    if manifest.job == "auto":
+        flags = flags_of(MixedPrecisionConfig.model_validate({**manifest.config, "target": target}))
     else:
         flags = target_flags(Criterion.model_validate(target))
     return [flag if value is None else f"{flag} {shlex.quote(value)}" for flag, value in flags]
 
 
 def _pick_command(manifest: Manifest, output: str) -> str:
-    target, budget = manifest["target"], manifest.get("budget")
-    parts = [f"narrowcast pick {shlex.quote(manifest['sources'].get('run', 'DIR'))}"]
-    if target["limit"] is not None:
-        parts.append(f"{_LIMIT_FLAGS[target['metric']]} {number_text(target['limit'])}")
+    target, budget = manifest.target, manifest.budget
+    parts = [f"narrowcast pick {shlex.quote(manifest.sources.run or _UNKNOWN['output'])}"]
+    if target.limit is not None:
+        parts.append(f"{_LIMIT_FLAGS[target.metric]} {number_text(target.limit)}")
     if budget is not None:
-        parts.append(f"--max-{budget['cost']} {budget['asked']}")
-        parts += [] if target["limit"] is not None else [f"--metric {target['metric']}"]
+        parts.append(f"--max-{budget.cost} {budget.asked}")
+        parts += [] if target.limit is not None else [f"--metric {target.metric}"]
     return " \\\n    ".join([*parts, f"--out {shlex.quote(output)}"])
-
-
-def _job(manifest: Manifest) -> str:
-    return str(manifest.get("job", "auto"))
 
 
 def _rounded_outwards(score: float, higher_is_better: bool) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from quant_core.manifest import Manifest
 from quant_core.report.certainty import certainty
 from quant_core.report.speed import speed
 from quant_core.report.verdict import doubt, headline, is_met, verdict
@@ -29,7 +28,7 @@ class Summary:
     """Sentences on how sure it is, where a confidence was asked for, and on speed, where that was measured."""
 
 
-def summary(manifest: Mapping[str, Any]) -> Summary:
+def summary(manifest: Manifest) -> Summary:
     """The words on the run that a manifest is of."""
     return Summary(
         headline=headline(manifest),

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from quant_core.budget import Amount
 from quant_core.config import Criterion
+from quant_core.manifest import Manifest, Part
 from quant_core.model.layers import layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.limits import short
@@ -40,53 +41,45 @@ __all__ = [
     "layer_rows",
     "score_rows",
     "spread_of",
-    "target_of",
     "verdict",
     "with_unit",
 ]
 
-Manifest = Mapping[str, Any]
-
-_PARTS = ("float", "wide", "mixed", "holdout")
-
-
-def target_of(manifest: Manifest) -> Criterion:
-    """The target as the configuration had it, with no limit where none was asked for."""
-    return Criterion(**{name: manifest["target"].get(name) for name in ("metric", "limit", "function", "confidence")})
+_PARTS: tuple[Part, ...] = ("float", "wide", "mixed", "holdout")
 
 
 def is_met(manifest: Manifest) -> bool:
     """Whether the model meets the target and is within the budget, as far as there is one."""
-    budget = manifest.get("budget")
-    return bool(manifest["target"]["met"] and (budget is None or budget["met"]))
+    budget = manifest.budget
+    return bool(manifest.target.met and (budget is None or budget.met))
 
 
 def headline(manifest: Manifest) -> str:
     """The outcome in two words."""
-    budget = manifest.get("budget")
-    if budget is not None and (manifest["target"]["limit"] is None or not budget["met"]):
-        return "Within budget" if budget["met"] else "Over budget"
-    if manifest["target"]["limit"] is None:
+    budget = manifest.budget
+    if budget is not None and (manifest.target.limit is None or not budget.met):
+        return "Within budget" if budget.met else "Over budget"
+    if manifest.target.limit is None:
         return "Quantized"
-    return "Target met" if manifest["target"]["met"] else "Target missed"
+    return "Target met" if manifest.target.met else "Target missed"
 
 
 def verdict(manifest: Manifest) -> str:
     """The outcome in one sentence, with its numbers."""
-    target, narrowed, scores = target_of(manifest), manifest["narrowed"], manifest["scores"]
-    value = metric_text(target.metric, scores["mixed"].get(target.metric))
+    target, narrowed, scores = manifest.target.criterion, manifest.narrowed, manifest.scores
+    value = metric_text(target.metric, scores.mixed.get(target.metric))
     name = (target.function and f"drop of {target.function}") or METRIC_NAMES[target.metric]
-    scored = f"{name} is {value}{_against_limit(target, manifest['target']['met'])}"
-    held_out = scores["holdout"].get(target.metric)
+    scored = f"{name} is {value}{_against_limit(target, manifest.target.met)}"
+    held_out = scores.holdout.get(target.metric)
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
     proof += _against_budget(manifest)
-    if not narrowed["layers"]:
-        return f"All {narrowed['of']} layers stay at {manifest['wide']}: {scored}{proof}."
-    layers = "All" if narrowed["layers"] == narrowed["of"] else f"{narrowed['layers']} of"
-    saved = 1 - narrowed["bops_ratio"]
+    if not narrowed.layers:
+        return f"All {narrowed.of} layers stay at {manifest.wide}: {scored}{proof}."
+    layers = "All" if narrowed.layers == narrowed.of else f"{narrowed.layers} of"
+    saved = 1 - narrowed.bops_ratio
     return (
-        f"{layers} {narrowed['of']} layers, {percent(narrowed['macs_share'])} of the multiply-accumulates, run at "
-        f"{' or '.join(_used(manifest))} instead of {manifest['wide']}, which "
+        f"{layers} {narrowed.of} layers, {percent(narrowed.macs_share)} of the multiply-accumulates, run at "
+        f"{' or '.join(_used(manifest))} instead of {manifest.wide}, which "
         f"{f'takes {percent(saved)} off' if saved >= 0 else f'adds {percent(-saved)} to'} "
         f"the bit operations: {scored}{proof}."
     )
@@ -101,11 +94,11 @@ def _against_limit(target: Criterion, met: bool) -> str:
 
 def claims(manifest: Manifest) -> str:
     """What was asked for, as a claim: `l2 <= 0.5`, `bops <= 0.4 of the wide model`, or both."""
-    target, budget = target_of(manifest), manifest.get("budget")
+    target, budget = manifest.target.criterion, manifest.budget
     asked = [] if target.limit is None and budget is not None else [str(target)]
     if budget is not None:
-        share = Amount.parse(budget["cost"], budget["asked"]).is_share
-        asked.append(f"{budget['cost']} <= {budget['asked']}{' of the wide model' if share else ''}")
+        share = Amount.parse(budget.cost, budget.asked).is_share
+        asked.append(f"{budget.cost} <= {budget.asked}{' of the wide model' if share else ''}")
     return ", ".join(asked)
 
 
@@ -113,39 +106,39 @@ _SPENT = {"bops": "the bit operations are", "bytes": "the weights take", "latenc
 
 
 def _against_budget(manifest: Manifest) -> str:
-    budget = manifest.get("budget")
+    budget = manifest.budget
     if budget is None:
         return ""
-    cost, asked = budget["cost"], Amount.parse(budget["cost"], budget["asked"])
+    cost, asked = budget.cost, Amount.parse(budget.cost, budget.asked)
     if asked.is_share:
-        spent, limit = f"{percent(budget['share'], 1)} of the wide model's", percent(asked.value, 1)
+        spent, limit = f"{percent(budget.share, 1)} of the wide model's", percent(asked.value, 1)
     else:
-        spent, limit = (cost_text(cost, budget[part]) for part in ("spent", "limit"))
-    return f"; {_SPENT[cost]} {spent}, {'within' if budget['met'] else 'above'} the budget of {limit}"
+        spent, limit = (cost_text(cost, value) for value in (budget.spent, budget.limit))
+    return f"; {_SPENT[cost]} {spent}, {'within' if budget.met else 'above'} the budget of {limit}"
 
 
 def doubt(manifest: Manifest) -> str:
     """What held-out data and the intervals say against a target that is met; empty if nothing."""
-    target = target_of(manifest)
-    if not manifest["target"]["met"]:
+    target = manifest.target.criterion
+    if not manifest.target.met:
         return ""
-    fresh = manifest["scores"]["holdout"].get(target.metric)
+    fresh = manifest.scores.holdout.get(target.metric)
     if fresh is not None and not target.met_by(fresh):
         return "On the held-out data the same model misses the target."
-    places = {"mixed": "on the evaluation data", "holdout": "on the held-out data"}
+    places: dict[Part, str] = {"mixed": "on the evaluation data", "holdout": "on the held-out data"}
     found = " and ".join(place for part, place in places.items() if _reaches_beyond(manifest, part, target))
     said = f"The 95% interval {found} reaches beyond the limit: on other samples the target may be missed."
     return said if found else ""
 
 
-def spread_of(manifest: Manifest, part: str, metric: str) -> tuple[float, float] | None:
+def spread_of(manifest: Manifest, part: Part, metric: str) -> tuple[float, float] | None:
     """The 95% interval of a score; None where it has none."""
-    error = manifest.get("standard_errors", {}).get(part, {}).get(metric)
-    return interval(manifest["scores"][part].get(metric), error)
+    error = manifest.standard_errors.of(part).get(metric)
+    return interval(manifest.scores.of(part).get(metric), error)
 
 
-def _reaches_beyond(manifest: Manifest, part: str, target: Criterion) -> bool:
-    value = manifest["scores"][part].get(target.metric)
+def _reaches_beyond(manifest: Manifest, part: Part, target: Criterion) -> bool:
+    value = manifest.scores.of(part).get(target.metric)
     spread = spread_of(manifest, part, target.metric) or (value, value)
     worst = spread[0 if target.higher_is_better else 1]
     return worst is not None and not target.met_by(worst)
@@ -153,7 +146,7 @@ def _reaches_beyond(manifest: Manifest, part: str, target: Criterion) -> bool:
 
 def _used(manifest: Manifest) -> list[str]:
     """The narrow precisions that the plan uses, in the order the user gave them."""
-    return [precision for precision in manifest["narrow"] if precision in manifest["plan"].values()]
+    return [precision for precision in manifest.narrow if precision in manifest.plan.values()]
 
 
 @dataclass(frozen=True)
@@ -172,8 +165,8 @@ class ScoreRow:
 
 def score_rows(manifest: Manifest) -> list[ScoreRow]:
     """Every metric of the manifest, the target's first."""
-    scores, target = manifest["scores"], manifest["target"]["metric"]
-    names = dict.fromkeys([target, *(name for part in _PARTS for name in scores[part])])
+    scores, target = manifest.scores, manifest.target.metric
+    names = dict.fromkeys([target, *(name for part in _PARTS for name in scores.of(part))])
     return [
         ScoreRow(with_unit(name), name == target, _cells(manifest, name), _margins(manifest, name)) for name in names
     ]
@@ -185,8 +178,8 @@ def with_unit(metric: str) -> str:
     return f"{name} ({UNITS[metric]})" if metric in UNITS else name
 
 
-def _parts(manifest: Manifest) -> Sequence[str]:
-    return _PARTS if manifest["scores"]["holdout"] else _PARTS[:-1]
+def _parts(manifest: Manifest) -> Sequence[Part]:
+    return _PARTS if manifest.scores.holdout else _PARTS[:-1]
 
 
 def _margins(manifest: Manifest, metric: str) -> tuple[str, ...]:
@@ -197,10 +190,10 @@ def _margins(manifest: Manifest, metric: str) -> tuple[str, ...]:
 def _cells(manifest: Manifest, metric: str) -> tuple[tuple[str, str], ...]:
     cells = []
     for part in _parts(manifest):
-        value = manifest["scores"][part].get(metric)
+        value = manifest.scores.of(part).get(metric)
         bounds = [bare_text(metric, bound) for bound in spread_of(manifest, part, metric) or ()]
         # Where the metric is there without a value, it was not finite: JSON has no word for that.
-        there = metric in manifest["scores"][part]
+        there = metric in manifest.scores.of(part)
         cells.append((bare_text(metric, value) if there else "", " to ".join(bounds)))
     return tuple(cells)
 
@@ -227,10 +220,10 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
     """The wide model, the one that is given out, and the one with all layers as narrow as may be."""
     listed = layers_from_table(layers)
     names = [layer.name for layer in listed]
-    wide, *narrow = (Precision.parse(text) for text in (manifest["wide"], *manifest["narrow"]))
+    wide, *narrow = (Precision.parse(text) for text in (manifest.wide, *manifest.narrow))
     plans = {
         f"all {wide}": PrecisionPlan.uniform(names, wide),
-        "mixed, as shipped": PrecisionPlan.from_dict(manifest["plan"]),
+        "mixed, as shipped": PrecisionPlan.from_dict(manifest.plan),
         **{f"all {narrowest}": PrecisionPlan.uniform(names, narrowest) for narrowest in narrow[-1:]},
     }
     operations, weights = (counted_cost(name, listed, [wide, *narrow]) for name in ("bops", "bytes"))
@@ -273,14 +266,14 @@ class LayerRow:
 
 def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> list[LayerRow]:
     """Every layer with its precision and what is known of it."""
-    listed, plan = layers_from_table(layers), manifest["plan"]
+    listed, plan = layers_from_table(layers), manifest.plan
     total = sum(layer.macs for layer in listed) or 1
     probes: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for place, row in enumerate(sensitivity.to_pylist(), start=1):
         probes.setdefault(row["layer"], []).append((place, row))
     rows, before = [], None
     for place, layer in enumerate(listed, start=1):
-        precision = plan.get(layer.name, manifest["wide"])
+        precision = plan.get(layer.name, manifest.wide)
         found = probes.get(layer.name, [])
         rows.append(
             LayerRow(
@@ -289,11 +282,11 @@ def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> l
                 op=layer.op,
                 shape="\N{MULTIPLICATION SIGN}".join(map(str, layer.weight_shape)),
                 precision=precision,
-                narrow=precision != manifest["wide"],
+                narrow=precision != manifest.wide,
                 boundary=before if before not in (None, precision) else "",
                 macs=count_text(layer.macs),
                 share=layer.macs / total,
-                losses=tuple(_loss(row, len(manifest["narrow"]) > 1) for _, row in found),
+                losses=tuple(_loss(row, len(manifest.narrow) > 1) for _, row in found),
                 places=tuple(str(order) for order, _ in found),
             )
         )

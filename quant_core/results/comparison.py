@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from pydantic import JsonValue
+
+from quant_core.manifest import Manifest, Part
 from quant_core.report.text import bare_text, bytes_text, number, percent
 from quant_core.report.verdict import Cost, claims, costs, is_met, spread_of, with_unit
 from quant_core.results.outcome import Outcome
 
 __all__ = ["Comparison", "Difference", "LayerDifference", "compare"]
 
-_PARTS = {"wide": "all wide", "mixed": "as shipped", "holdout": "held-out"}
-_INPUTS = {"evaluation": "evaluation data", "holdout": "held-out data", "calibration": "calibration data"}
+_PARTS: Mapping[Part, str] = {"wide": "all wide", "mixed": "as shipped", "holdout": "held-out"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Comparison:
 
 def compare(first: Outcome, second: Outcome) -> Comparison:
     """Put two runs side by side; raises InputError where a table of theirs cannot be read."""
-    names = dict.fromkeys([*first.manifest["plan"], *second.manifest["plan"]])
+    names = dict.fromkeys([*first.manifest.plan, *second.manifest.plan])
     return Comparison(
         first=str(first.folder),
         second=str(second.folder),
@@ -78,17 +79,17 @@ def compare(first: Outcome, second: Outcome) -> Comparison:
     )
 
 
-def _caveats(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
+def _caveats(first: Manifest, second: Manifest) -> tuple[str, ...]:
     found = []
-    if first["input"]["sha256"] != second["input"]["sha256"]:
+    if first.input != second.input:
         found.append("not the same float model")
-    data = first.get("data", {}), second.get("data", {})
-    found += [
-        f"not the same {name}"
-        for key, name in _INPUTS.items()
-        if data[0].get(key) and data[1].get(key) and data[0][key] != data[1][key]
-    ]
-    if first["config"].get("output") != second["config"].get("output"):
+    digests = {
+        "evaluation data": (first.data.evaluation, second.data.evaluation),
+        "held-out data": (first.data.holdout, second.data.holdout),
+        "calibration data": (first.data.calibration, second.data.calibration),
+    }
+    found += [f"not the same {name}" for name, (one, other) in digests.items() if one and other and one != other]
+    if first.config.get("output") != second.config.get("output"):
         found.append("not the same model output was compared")
     return tuple(found)
 
@@ -98,11 +99,11 @@ def _costs(first: Outcome, second: Outcome) -> list[Difference]:
     shipped = [_shipped_cost(run) for run in (first, second)]
     cells = {
         "target": [f"{claims(run)}, {'met' if is_met(run) else 'missed'}" for run in both],
-        "layers narrowed": [f"{run['narrowed']['layers']} of {run['narrowed']['of']}" for run in both],
-        "of the MACs": [percent(run["narrowed"]["macs_share"], 1) for run in both],
+        "layers narrowed": [f"{run.narrowed.layers} of {run.narrowed.of}" for run in both],
+        "of the MACs": [percent(run.narrowed.macs_share, 1) for run in both],
         "bit operations": [f"{cost.bops}, {percent(cost.bops_share, 1)} of all wide" for cost in shipped],
         "weights of layers": [f"{cost.size}, {percent(cost.size_share, 1)} of float32" for cost in shipped],
-        "model file": [bytes_text(run["output"]["bytes"]) for run in both],
+        "model file": [bytes_text(run.output.bytes) for run in both],
     }
     return [Difference(name, *pair) for name, pair in cells.items()]
 
@@ -111,10 +112,10 @@ def _shipped_cost(run: Outcome) -> Cost:
     return next(cost for cost in costs(run.manifest, run.table("layers")) if cost.shipped)
 
 
-def _scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
-    target = first["target"]["metric"]
+def _scores(first: Manifest, second: Manifest) -> list[Difference]:
+    target = first.target.metric
     found = []
-    metrics = dict.fromkeys([target, *first["scores"]["mixed"], *second["scores"]["mixed"]])
+    metrics = dict.fromkeys([target, *first.scores.mixed, *second.scores.mixed])
     for metric in metrics:
         for part, name in _PARTS.items():
             pair = [_score(run, part, metric) for run in (first, second)]
@@ -123,28 +124,29 @@ def _scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Differe
     return found
 
 
-def _score(manifest: Mapping[str, Any], part: str, metric: str) -> str:
-    if metric not in manifest["scores"].get(part, {}):
+def _score(manifest: Manifest, part: Part, metric: str) -> str:
+    scores = manifest.scores.of(part)
+    if metric not in scores:
         return ""
     bounds = [bare_text(metric, bound) for bound in spread_of(manifest, part, metric) or ()]
-    value = bare_text(metric, manifest["scores"][part][metric])
+    value = bare_text(metric, scores[metric])
     return f"{value} ({' to '.join(bounds)})" if bounds else value
 
 
 def _settings(first: Outcome, second: Outcome) -> list[Difference]:
     """Settings that differ, the target apart."""
-    both = first.manifest["config"], second.manifest["config"]
+    both = first.manifest.config, second.manifest.config
     names = [name for name in dict.fromkeys([*both[0], *both[1]]) if name != "target"]
     pairs = [Difference(name, *(_written(config.get(name)) for config in both)) for name in names]
     return [pair for pair in pairs if not pair.same]
 
 
-def _written(value: Any) -> str:
+def _written(value: JsonValue) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _layers(first: Outcome, second: Outcome, names: Mapping[str, None]) -> tuple[LayerDifference, ...]:
-    plans = [run.manifest["plan"] for run in (first, second)]
+    plans = [run.manifest.plan for run in (first, second)]
     losses: dict[str, str] = {}
     for run in (first, second):
         for row in run.table("sensitivity").to_pylist():

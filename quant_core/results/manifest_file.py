@@ -1,4 +1,4 @@
-"""manifest.json: what a run says of itself, with a digest by which a later command knows that it still says that."""
+"""manifest.json: the manifest as a file, sealed with a digest by which a later command sees that nobody changed it."""
 
 from __future__ import annotations
 
@@ -9,46 +9,49 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from quant_core.errors import InputError
+from quant_core.manifest import Manifest
 from quant_core.results.output_place import MANIFEST
 
-__all__ = ["manifest_json", "read_manifest", "sealed", "was_changed"]
+__all__ = ["manifest_json", "parsed_manifest", "read_manifest", "sealed", "was_changed"]
 
 _SEAL = "digest"
 _KEYS = {"narrowcast", "input", "output", "wide", "narrow", "target", "scores", "plan", "narrowed", "config"}
-_KEYS |= {"tables", _SEAL}
+_SEALED_KEYS = _KEYS | {"tables", _SEAL}
 
 
-def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with the digest of all else in it."""
-    return {**manifest, _SEAL: _digest(manifest)}
+def sealed(manifest: Manifest) -> Manifest:
+    """Return the manifest with the digest of all else in it."""
+    return manifest.model_copy(update={_SEAL: _digest(manifest.model_dump(mode="json"))})
 
 
-def was_changed(manifest: Mapping[str, Any]) -> bool:
-    """Whether a manifest says something else than what was sealed."""
-    return bool(_SEAL in manifest and manifest[_SEAL] != _digest(manifest))
+def was_changed(content: Mapping[str, Any]) -> bool:
+    """Return whether a manifest.json, parsed as JSON, says something else than what was sealed."""
+    return bool(_SEAL in content and content[_SEAL] != _digest(content))
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    content = {name: value for name, value in manifest.items() if name != _SEAL}
-    return hashlib.sha256(json.dumps(_finite(content), sort_keys=True).encode()).hexdigest()
+def _digest(content: Mapping[str, Any]) -> str:
+    kept = {name: value for name, value in content.items() if name != _SEAL}
+    return hashlib.sha256(json.dumps(_finite(kept), sort_keys=True).encode()).hexdigest()
 
 
-def manifest_json(manifest: Mapping[str, Any]) -> str:
-    """A manifest as JSON; a score that is infinite or not a number becomes null, for JSON has no word for it."""
-    return json.dumps(_finite(manifest), indent=2, allow_nan=False)
+def manifest_json(manifest: Manifest) -> str:
+    """Return the manifest as JSON; a score that is not finite becomes null, for JSON has no word for it."""
+    return json.dumps(_finite(manifest.model_dump(mode="json")), indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_manifest(folder: Path) -> Mapping[str, Any]:
-    """The manifest of a finished run; raises InputError when there is none, or it is not what the run wrote."""
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a finished run; raises InputError when there is none, or it is not what the run wrote."""
     if not folder.is_dir():
         raise InputError(
             f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; give a run's output folder"
@@ -62,10 +65,32 @@ def read_manifest(folder: Path) -> Mapping[str, Any]:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: is not JSON: {error}") from error
-    missing = sorted(_KEYS - content.keys()) if isinstance(content, dict) else ["everything"]
-    if missing:
-        raise InputError(f"{file}: is not a manifest of narrowcast: it lacks {', '.join(missing)}")
+    _check_keys(content, _SEALED_KEYS, str(file))
     if was_changed(content):
         raise InputError(f"{file}: was changed after the run wrote it; run again to write it anew")
-    manifest: Mapping[str, Any] = content
-    return manifest
+    return _manifest(content, str(file))
+
+
+def parsed_manifest(text: str | bytes, name: str) -> Manifest:
+    """Return the manifest in the text of a file of that name, sealed or not; raises InputError if it is none."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name}: is not JSON: {error}") from error
+    _check_keys(content, _KEYS, name)
+    return _manifest(content, name)
+
+
+def _check_keys(content: object, keys: set[str], name: str) -> None:
+    missing = sorted(keys - content.keys()) if isinstance(content, dict) else ["everything"]
+    if missing:
+        raise InputError(f"{name}: is not a manifest of narrowcast: it lacks {', '.join(missing)}")
+
+
+def _manifest(content: Mapping[str, Any], name: str) -> Manifest:
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{name}: is not a manifest of narrowcast: {place}: {first['msg']}") from error

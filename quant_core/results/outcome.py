@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from quant_core.errors import InputError
+from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
 from quant_core.report.chart import Chart, charts_of
 from quant_core.report.verdict import is_met, verdict
@@ -43,7 +44,7 @@ class Outcome:
     met: bool
     """Whether the shipped file is within the budget and meets the target on the evaluation data, as far as there is
     one."""
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     """The content of manifest.json."""
 
     @property
@@ -64,7 +65,7 @@ class Outcome:
         known = {**TABLES, **FRONTIER_TABLES}
         if name not in known:
             raise InputError(f"there is no table {name!r}; there are {', '.join(known)}")
-        return _table(self.folder / f"{name}.arrow", known[name], self.manifest["tables"].get(name))
+        return _table(self.folder / f"{name}.arrow", known[name], self.manifest.tables.get(name))
 
     def tables(self) -> dict[str, pa.Table]:
         """What the report is made of, by name: the tables that every run has, and the frontier where it was kept."""
@@ -100,7 +101,7 @@ def open_outcome(folder: str | os.PathLike[str]) -> Outcome:
     """Read a finished run's output folder; raises InputError for a folder that is none."""
     place = OutputPlace.at(folder).fetch()
     manifest = read_manifest(place)
-    return Outcome(place, PrecisionPlan.from_dict(manifest["plan"]), is_met(manifest), manifest)
+    return Outcome(place, PrecisionPlan.from_dict(manifest.plan), is_met(manifest), manifest)
 
 
 def _table(file: Path, schema: pa.Schema, digest: str | None) -> pa.Table:

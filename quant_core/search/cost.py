@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from quant_core.model.layers import Layer
 from quant_core.precision import Precision, PrecisionPlan
 
-__all__ = ["COUNTED", "CostModel", "cost_summary", "counted_cost"]
+__all__ = ["COUNTED", "CostModel", "counted_cost"]
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,3 @@ def counted_cost(name: str, layers: Sequence[Layer], precisions: Iterable[Precis
     return CostModel(
         name, unit, {(layer.name, precision): price(layer, precision) for layer in layers for precision in ladder}
     )
-
-
-def cost_summary(costs: Iterable[CostModel], plan: PrecisionPlan, wide: PrecisionPlan) -> dict[str, dict[str, Any]]:
-    """Of each cost, what the wide plan and the chosen one take, and the share that is saved; for the manifest."""
-    return {
-        cost.name: {
-            "unit": cost.unit,
-            "wide": cost.total(wide),
-            "mixed": cost.total(plan),
-            "saved": 1 - cost.ratio(plan, wide),
-        }
-        for cost in costs
-    }

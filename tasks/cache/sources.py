@@ -17,8 +17,6 @@ import quant_core
 __all__ = ["code_digest", "code_without_prose", "import_closure"]
 
 _ROOT = Path(quant_core.__file__).parent.parent
-_PROSE = frozenset({"description", "help", "metavar", "heading"})
-"""Keyword arguments whose values are only shown to people."""
 
 
 @cache
@@ -92,9 +90,13 @@ def code_without_prose(source: bytes) -> bytes:
 
 
 def _prose(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
-    """Yield statements that are texts, and texts given as arguments that are only shown; none inside another."""
-    for node in ast.walk(tree):
+    """Yield statements that are texts, and what is only shown of an option; none inside another."""
+    for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node
-        elif isinstance(node, ast.keyword) and node.arg in _PROSE and isinstance(node.value, ast.Constant):
+        elif isinstance(node, ast.keyword) and node.arg == "description" and isinstance(node.value, ast.Constant):
             yield node.value
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Flag":
+            yield node
+        else:
+            yield from _prose(node)

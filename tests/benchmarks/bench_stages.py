@@ -19,7 +19,7 @@ from quant_core.execution.runner import Stages
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare
 from quant_core.pipeline.auto import _probes
-from quant_core.pipeline.output import Findings, write_output
+from quant_core.pipeline.finished_run import Findings, write_output
 from quant_core.pipeline.plan_search import search_plans
 from quant_core.pipeline.steps import begun, calibrated, prepared_layers, request_of
 from quant_core.pipeline.study import Trials

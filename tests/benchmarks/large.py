@@ -87,7 +87,7 @@ def whole(folder: Path) -> None:
     result = auto_mixed_precision(
         folder / "model.onnx", calibration=_data(), evaluation=_data(1), config=config, output=folder / "out"
     )
-    print(f"    {result.manifest['narrowed']}", flush=True)
+    print(f"    {result.manifest.narrowed}", flush=True)
 
 
 def _data(seed: int = 0) -> dict[str, np.ndarray]:

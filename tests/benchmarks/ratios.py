@@ -114,10 +114,10 @@ def racing(options: argparse.Namespace, folder: Path) -> None:
         made = auto_mixed_precision(
             options.model, calibration=options.data, evaluation=options.data, config=config, output=folder / samples
         )
-        found, work, seconds = (made.manifest[key] for key in ("narrowed", "work", "seconds"))
+        found, work, seconds = made.manifest.narrowed, made.manifest.work, made.manifest.seconds
         print(
-            f"samples {samples}: MACs share {found['macs_share']:.3f}, target met {made.manifest['target']['met']}, "
-            f"{work['probe_samples']} samples probed, {work['evaluations']} evaluations, probing {seconds.get('probe', 0.0):.1f} s"
+            f"samples {samples}: MACs share {found.macs_share:.3f}, target met {made.manifest.target.met}, "
+            f"{work.probe_samples} samples probed, {work.evaluations} evaluations, probing {seconds.get('probe', 0.0):.1f} s"
         )
 
 
@@ -180,9 +180,9 @@ def chains(options: argparse.Namespace, folder: Path) -> None:
             model, data = request
             return auto_mixed_precision(model, calibration=data, evaluation=data, config=config, output=output)
 
-        scores = searched(1e9, place / "all").manifest["scores"]
-        made = searched((scores["wide"]["l2"] + scores["mixed"]["l2"]) / 2, place / "half")
-        seconds, tried = made.manifest["seconds"], made.manifest["work"]["evaluations"]
+        scores = searched(1e9, place / "all").manifest.scores
+        made = searched((scores.wide["l2"] + scores.mixed["l2"]) / 2, place / "half")
+        seconds, tried = made.manifest.seconds, made.manifest.work.evaluations
         suffixes = count * (count + 1) / 2
         stages = ", ".join(f"{name} {1000 * took / count:.2f}" for name, took in seconds.items() if name != "probe")
         probe = 1e6 * seconds.get("probe", float("nan")) / (CHAIN_SAMPLES * suffixes)

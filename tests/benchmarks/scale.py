@@ -186,7 +186,7 @@ def chain(options: argparse.Namespace) -> int:
 def _in_process(folder: Path, config: MixedPrecisionConfig) -> Mapping[str, object]:
     data = str(folder / "data.npz")
     request = run_frame.request_of(folder / "model.onnx", data, data, None, config, folder / "out", folder / "cache")
-    return auto.run(request, Stages(Machine(folder / "cache"))).manifest
+    return auto.run(request, Stages(Machine(folder / "cache"))).manifest.model_dump(mode="json")
 
 
 def _as_flow(folder: Path, config: MixedPrecisionConfig) -> Mapping[str, object]:

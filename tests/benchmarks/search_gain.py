@@ -93,8 +93,8 @@ class Bench:
 
 def targets(bench: Bench, options: argparse.Namespace) -> bool:
     """Share of the MACs narrowed and bit operations saved, by the rule and by the default search."""
-    loosest = bench.quantized({"metric": "l2", "limit": 1e30}).manifest["scores"]
-    wide, narrow = (loosest[part]["l2"] for part in ("wide", "mixed"))
+    loosest = bench.quantized({"metric": "l2", "limit": 1e30}).manifest.scores
+    wide, narrow = (scores["l2"] for scores in (loosest.wide, loosest.mixed))
     asked = {f"L2 at {share:.0%}": ("l2", wide + share * (narrow - wide)) for share in (0.25, 0.5, 0.75)}
     asked |= {f"L2 {limit:g}": ("l2", limit) for limit in options.l2}
     asked |= {f"top-1 drop {options.top1:g}": ("top1_drop", options.top1)}
@@ -104,8 +104,8 @@ def targets(bench: Bench, options: argparse.Namespace) -> bool:
         shares = []
         for search, settings in (("rule", RULE), ("search", {})):
             outcome = bench.quantized({"metric": metric, "limit": limit}, **settings)
-            found, plans = outcome.manifest["narrowed"], outcome.manifest["work"]["evaluations"]
-            shares.append((found["macs_share"], 1 - found["bops_ratio"]))
+            found, plans = outcome.manifest.narrowed, outcome.manifest.work.evaluations
+            shares.append((found.macs_share, 1 - found.bops_ratio))
             figures = [f"{limit:.4f}", f"{shares[-1][0]:.3f}", f"{shares[-1][1]:.3f}", str(plans)]
             table.add_row(f"{name}, {search}", *figures, *bench.scored(outcome))
         gains[name] = max(ours - theirs for theirs, ours in zip(*shares, strict=True))
@@ -121,8 +121,8 @@ def budgets(bench: Bench, options: argparse.Namespace) -> bool:
         found = []
         for search, settings in (("rule", RULE), ("search", {})):
             outcome = bench.quantized({"metric": "l2"}, max_bops=share, **settings)
-            found.append(outcome.manifest["scores"]["mixed"]["l2"])
-            ratio, plans = outcome.manifest["narrowed"]["bops_ratio"], outcome.manifest["work"]["evaluations"]
+            found.append(outcome.manifest.scores.mixed["l2"])
+            ratio, plans = outcome.manifest.narrowed.bops_ratio, outcome.manifest.work.evaluations
             table.add_row(f"{share:g}, {search}", f"{ratio:.4f}", str(plans), *bench.scored(outcome))
             kept &= ratio <= share
         kept &= found[1] <= found[0]
@@ -132,7 +132,7 @@ def budgets(bench: Bench, options: argparse.Namespace) -> bool:
 
 def ladder(bench: Bench, options: argparse.Namespace) -> bool:
     """Bytes of the model with a8w4 below a8w8, against those without, at the same targets."""
-    loosest = bench.quantized({"metric": "l2", "limit": 1e30}, cost="bytes").manifest["scores"]["mixed"]["l2"]
+    loosest = bench.quantized({"metric": "l2", "limit": 1e30}, cost="bytes").manifest.scores.mixed["l2"]
     asked = [("l2", share * loosest) for share in (1.5, 2.0, 3.0)] + [("top1_drop", options.top1)]
     table = _table("target", "rungs", "file bytes", "weight bytes")
     kept = True
@@ -140,8 +140,8 @@ def ladder(bench: Bench, options: argparse.Namespace) -> bool:
         sizes = []
         for narrow in (["a8w8"], ["a8w8", "a8w4"]):
             outcome = bench.quantized({"metric": metric, "limit": limit}, cost="bytes", narrow=narrow)
-            sizes.append(outcome.manifest["output"]["bytes"])
-            weights = outcome.manifest["costs"]["bytes"]["mixed"]
+            sizes.append(outcome.manifest.output.bytes)
+            weights = outcome.manifest.costs.of("bytes").mixed
             figures = [f"{sizes[-1]:,}", f"{weights:,.0f}"]
             table.add_row(f"{metric} {limit:.4f}", ",".join(narrow), *figures, *bench.scored(outcome))
         print(f"{metric} <= {limit:.4f}: the file is {1 - sizes[1] / sizes[0]:.1%} smaller")

@@ -14,7 +14,7 @@ from flows.command_line.terminal import console
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.report import report_page
-from tests.reports import mixed, write_run
+from tests.reports import changed, mixed, write_run
 
 
 def test_report_makes_the_page_again_from_the_tables(command, tmp_path):
@@ -33,7 +33,7 @@ def test_report_of_no_run_is_one_line_and_exit_code_2(command, tmp_path):
 
 def test_compare_shows_both_and_what_differs(command, tmp_path):
     manifest, tables = mixed(("conv", "dense", "head"))
-    other = manifest | {"plan": manifest["plan"] | {"dense": "a16w8"}, "data": {"evaluation": "9" * 64}}
+    other = changed(manifest, {"plan.dense": "a16w8", "data": {"evaluation": "9" * 64}})
     folders = [write_run(tmp_path / name, run) for name, run in (("a", (manifest, tables)), ("b", (other, tables)))]
     code, output, errors = command("compare", *map(str, folders))
     assert (code, errors) == (0, "")

@@ -22,6 +22,7 @@ from flows.watch.scan import WatchError, looks_at
 from flows.watch.watched_folder import WatchedFolder
 from flows.watch_models import watch_models
 from quant_core.errors import InputError, OutageError, TargetError
+from quant_core.manifest import Manifest
 from quant_core.pipeline.preflight import check_request
 from quant_core.precision import PrecisionPlan
 from quant_core.results import output_place
@@ -90,8 +91,9 @@ def stand_in(finished_job, tmp_path):
         (place.folder / "manifest.json").write_text(json.dumps(manifest))
         place.publish()
         if not met:
-            raise TargetError("", Outcome(place.folder, PrecisionPlan.from_dict(manifest["plan"]), met, manifest))
-        return manifest
+            plan = PrecisionPlan.from_dict(manifest["plan"])
+            raise TargetError("", Outcome(place.folder, plan, met, Manifest.model_validate(manifest)))
+        return Manifest.model_validate(manifest)
 
     return run
 

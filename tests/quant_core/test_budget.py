@@ -94,10 +94,10 @@ def chain(tmp_path_factory):
 @pytest.mark.parametrize("share", [0.3, 0.6])
 def test_the_model_is_within_its_budget_and_its_manifest_and_report_say_so(chain, search, share):
     outcome = chain(max_bops=share, search=search)
-    budget, found = outcome.manifest["budget"], outcome.manifest["narrowed"]
-    assert outcome.met and budget["met"] and found["bops_ratio"] <= share
-    assert budget["share"] == pytest.approx(found["bops_ratio"])
-    assert budget["spent"] == outcome.manifest["costs"]["bops"]["mixed"] <= budget["limit"]
+    budget, found = outcome.manifest.budget, outcome.manifest.narrowed
+    assert outcome.met and budget.met and found.bops_ratio <= share
+    assert budget.share == pytest.approx(found.bops_ratio)
+    assert budget.spent == outcome.manifest.costs.of("bops").mixed <= budget.limit
     assert headline(outcome.manifest) == "Within budget"
     assert f"within the budget of {100 * share:.1f}%" in verdict(outcome.manifest)
     page = outcome.report.read_text()
@@ -108,7 +108,7 @@ def test_the_model_is_within_its_budget_and_its_manifest_and_report_say_so(chain
 def test_of_all_plans_tried_within_the_budget_the_best_is_shipped(chain):
     outcome = chain(max_bops=0.5)
     rows = outcome.table("search").to_pylist()
-    limit = outcome.manifest["budget"]["limit"]
+    limit = outcome.manifest.budget.limit
     assert (
         [row["accepted"] for row in rows]
         == [row["cost"] <= limit for row in rows]
@@ -120,14 +120,14 @@ def test_of_all_plans_tried_within_the_budget_the_best_is_shipped(chain):
 
 
 def test_a_wider_budget_is_never_worse(chain):
-    scores = [chain(max_bops=share).manifest["scores"]["mixed"]["l2"] for share in (0.3, 0.5, 0.8, 1.0)]
+    scores = [chain(max_bops=share).manifest.scores.mixed["l2"] for share in (0.3, 0.5, 0.8, 1.0)]
     assert scores == sorted(scores, reverse=True) and scores[0] > scores[-1]
 
 
 def test_where_the_wide_model_is_within_the_budget_it_is_the_model(chain):
     outcome = chain(max_bops=1)
-    assert outcome.met and outcome.manifest["narrowed"]["layers"] == 0
-    assert outcome.manifest["work"]["evaluations"] == 1
+    assert outcome.met and outcome.manifest.narrowed.layers == 0
+    assert outcome.manifest.work.evaluations == 1
     assert "the wide model is within the budget" in outcome.report.read_text()
 
 
@@ -139,14 +139,14 @@ def test_a_budget_that_no_plan_is_within_says_the_least_there_is_and_the_cheapes
     outcome = caught.value.outcome
     assert not outcome.met and outcome.model.exists() and not open_outcome(outcome.folder).met
     assert set(outcome.plan.as_dict().values()) == {"a8w8"}
-    assert (headline(outcome.manifest), outcome.manifest["work"]["probes"]) == ("Over budget", 0)
+    assert (headline(outcome.manifest), outcome.manifest.work.probes) == ("Over budget", 0)
     assert "no plan is within the budget" in outcome.report.read_text()
 
 
 def test_an_amount_of_bytes_is_that_of_the_layers_weights(chain):
-    wide = chain(max_bytes=1).manifest["costs"]["bytes"]["wide"]
+    wide = chain(max_bytes=1).manifest.costs.of("bytes").wide
     outcome = chain(max_bytes=f"{0.7 * wide:.0f}B", narrow=["a8w8", "a8w4"])
-    weights = outcome.manifest["costs"]["bytes"]["mixed"]
+    weights = outcome.manifest.costs.of("bytes").mixed
     assert 0.5 * wide < weights <= round(0.7 * wide)
     assert f"{weights:.0f} B, within the budget of {0.7 * wide:.0f} B" in verdict(outcome.manifest).replace(" kB", "kB")
 
@@ -159,12 +159,12 @@ def test_a_budget_of_a_devices_time(chain, tmp_path):
     ]
     (tmp_path / "device.csv").write_text("\n".join(["layer,precision,milliseconds", *times]))
     outcome = chain(max_latency="6.5ms", device_costs=str(tmp_path / "device.csv"))
-    assert outcome.manifest["costs"]["latency"]["mixed"] == 6 == 8 - outcome.manifest["narrowed"]["layers"]
+    assert outcome.manifest.costs.of("latency").mixed == 6 == 8 - outcome.manifest.narrowed.layers
 
 
 def test_with_a_target_too_the_best_within_the_budget_decides(chain):
     best = chain(max_bops=0.5)
-    score = best.manifest["scores"]["mixed"]["l2"]
+    score = best.manifest.scores.mixed["l2"]
     both = chain(max_bops=0.5, target={"metric": "l2", "limit": score * 1.01})
     assert both.met and both.plan == best.plan and headline(both.manifest) == "Target met"
     with pytest.raises(
@@ -178,13 +178,13 @@ def test_with_a_target_too_the_best_within_the_budget_decides(chain):
 def test_what_is_best_may_be_measured_by_any_metric(chain, metric):
     outcome = chain(max_bops=0.5, target={"metric": metric})
     rows = [row["score"] for row in outcome.table("search").to_pylist() if row["accepted"]]
-    assert outcome.manifest["scores"]["mixed"][metric] == (max if metric == "sqnr_db" else min)(rows)
+    assert outcome.manifest.scores.mixed[metric] == (max if metric == "sqnr_db" else min)(rows)
 
 
 def test_a_frontier_may_be_kept_within_a_budget_too(chain):
     outcome = chain(max_bops=0.5, frontier=True)
     frontier = outcome.table("frontier").to_pylist()
-    assert outcome.manifest["narrowed"]["bops_ratio"] <= 0.5
+    assert outcome.manifest.narrowed.bops_ratio <= 0.5
     assert min(row["cost_ratio"] for row in frontier) < 0.5 < max(row["cost_ratio"] for row in frontier)
 
 

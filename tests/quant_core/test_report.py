@@ -20,7 +20,7 @@ from quant_core.report.frontier import frontier_chart
 from quant_core.report.reproduce import command, next_step, picking
 from quant_core.report.text import count_text, interval, limit_text, metric_text, number, percent
 from quant_core.report.verdict import costs, doubt, layer_rows, verdict
-from tests.reports import HOSTILE, everything_narrow, frontier, ladder, missed, mixed, own_metric
+from tests.reports import HOSTILE, changed, everything_narrow, frontier, ladder, missed, mixed, own_metric
 
 RUNS = [mixed, missed, everything_narrow, own_metric, ladder, frontier]
 VENDOR = Path(quant_core.report.__file__).parent / "vendor"
@@ -107,7 +107,7 @@ def test_names_of_a_model_stay_text():
 
 def test_scores_that_are_not_numbers_are_left_out_of_the_chart():
     manifest, tables = mixed()
-    manifest["scores"]["wide"]["sqnr_db"] = math.inf
+    manifest = changed(manifest, {"scores.wide.sqnr_db": math.inf})
     scores = pa.array([math.nan, 0.49, math.inf])
     search = tables["search"].set_column(tables["search"].column_names.index("score"), "score", scores)
     page = Page(report_page(manifest, tables | {"search": search}))
@@ -129,11 +129,11 @@ def test_the_verdict_has_the_numbers():
 def test_an_interval_that_reaches_beyond_the_limit_is_said():
     manifest = mixed()[0]
     assert not doubt(manifest)
-    manifest["standard_errors"]["holdout"]["l2"] = 0.01
+    manifest = changed(manifest, {"standard_errors.holdout.l2": 0.01})
     assert "held-out data reaches beyond" in doubt(manifest)
-    manifest["standard_errors"]["mixed"]["l2"] = 0.01
+    manifest = changed(manifest, {"standard_errors.mixed.l2": 0.01})
     assert "evaluation data and on the held-out" in doubt(manifest)
-    manifest["scores"]["holdout"] = {"l2": 0.51}
+    manifest = changed(manifest, {"scores.holdout": {"l2": 0.51}})
     assert doubt(manifest) == "On the held-out data the same model misses the target."
 
 
@@ -168,7 +168,7 @@ def test_the_frontier_is_that_of_the_target_with_the_shipped_plan_marked():
 def test_a_shipped_plan_that_is_beaten_is_shown_beside_the_frontier():
     manifest, tables = frontier()
     beaten = json.loads(tables["frontier"]["precisions"][2].as_py())
-    points = frontier_chart(manifest | {"plan": beaten}, tables["frontier"])["points"]
+    points = frontier_chart(changed(manifest, {"plan": beaten}), tables["frontier"])["points"]
     assert [(point["score"], point["unbeaten"]) for point in points if point["chosen"]] == [(0.5, False)]
 
 
@@ -212,8 +212,8 @@ def test_the_command_is_the_one_of_the_run():
 
 
 def test_the_command_has_options_that_are_not_usual():
-    manifest = own_metric()[0]
-    manifest["config"] |= {"narrow": ["a16w8", "a8w8"], "wide": "a16w16", "per_channel": True, "samples": 64}
+    options = {"narrow": ["a16w8", "a8w8"], "wide": "a16w16", "per_channel": True, "samples": 64}
+    manifest = changed(own_metric()[0], {f"config.{name}": value for name, value in options.items()})
     words = shlex.split(command(manifest).replace("\\\n", " "))
     assert words[words.index("--narrow") + 1] == "a16w8,a8w8"
     assert words[words.index("--wide") + 1] == "a16w16"

@@ -12,6 +12,7 @@ from flows.command_line.terminal import TerminalWatcher, console, print_inspecti
 from quant_core.config import Target
 from quant_core.report.verdict import verdict
 from quant_core.storage.tables import SENSITIVITY, to_ipc
+from tests.reports import changed, mixed
 
 L2 = Target(metric="l2", limit=0.5)
 
@@ -114,28 +115,27 @@ def test_no_colour_on_a_terminal_that_wants_none(monkeypatch):
     assert captured.get() == "plain\n"
 
 
-def manifest(**changed):
-    plain = {
-        "wide": "a16w8",
-        "narrow": ["a8w8"],
+@pytest.fixture
+def manifest():
+    changes = {
         "plan": {"[stem]": "a16w8", "head": "a8w8"},
         "scores": {"float": {"top1": 0.5}, "wide": {"l2": 0.1}, "mixed": {"l2": 0.4}, "holdout": {"l2": 0.6}},
+        "standard_errors": {},
         "narrowed": {"layers": 1, "of": 2, "macs_share": 0.25, "bops_ratio": 0.875},
-        "target": {"metric": "l2", "limit": 0.5, "function": None, "met": True},
     }
-    return plain | changed
+    return changed(mixed()[0], changes)
 
 
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.replace("┃", "│").split("│")[1:-1]]
 
 
-def test_the_outcome_shows_layers_scores_and_verdict(screen, tmp_path):
+def test_the_outcome_shows_layers_scores_and_verdict(screen, tmp_path, manifest):
     row = {"standard_error": 0.0, "samples": 1, "seconds": 0.0, "bops_saved": 0, "bytes_saved": 0}
     rows = [{"layer": "[stem]", "precision": "a8w8", "loss": 0.5}, {"layer": "head", "precision": "a8w8", "loss": 0.25}]
     table = pa.Table.from_pylist([given | row for given in rows], schema=SENSITIVITY)
     (tmp_path / "sensitivity.arrow").write_bytes(to_ipc(table))
-    print_outcome(screen, manifest(), str(tmp_path))
+    print_outcome(screen, manifest, str(tmp_path))
     lines = shown(screen)
     assert [cells(line) for line in lines if "│" in line or "┃" in line] == [
         ["layer", "precision", "loss when narrow"],
@@ -146,14 +146,14 @@ def test_the_outcome_shows_layers_scores_and_verdict(screen, tmp_path):
         ["l2", "", "0.1", "0.4", "0.6"],
     ]
     assert lines[-3:-1] == [
-        f"Target met. {verdict(manifest())}",
+        f"Target met. {verdict(manifest)}",
         "On the held-out data the same model misses the target.",
     ]
     assert lines[-1] == f"model and report are in {tmp_path}"
 
 
-def test_without_held_out_data_or_probes_there_is_no_such_column(screen, tmp_path):
-    print_outcome(screen, manifest(scores=manifest()["scores"] | {"holdout": {}}), str(tmp_path))
+def test_without_held_out_data_or_probes_there_is_no_such_column(screen, tmp_path, manifest):
+    print_outcome(screen, changed(manifest, {"scores.holdout": {}}), str(tmp_path))
     text = screen.file.getvalue()
     assert "held-out" not in text and "loss" not in text
 

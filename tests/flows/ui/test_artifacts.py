@@ -12,7 +12,7 @@ from flows.ui.artifacts import ProbingProgress, publish
 from quant_core.errors import TargetError
 from quant_core.execution.progress import Watcher
 from quant_core.results.outcome import open_outcome
-from tests.reports import HOSTILE, mixed, write_run
+from tests.reports import HOSTILE, changed, mixed, write_run
 
 
 def last_run():
@@ -67,7 +67,7 @@ def test_names_of_a_model_are_no_markup_and_figures_are_finite(tmp_path, monkeyp
             artifacts, f"create_{kind}_artifact", lambda data, *rest, key, **more: made.update({key: data})
         )
     manifest, tables = mixed()
-    manifest["scores"]["mixed"]["l2"] = None
+    manifest = changed(manifest, {"scores.mixed.l2": None})
     rows = tables["sensitivity"].to_pylist()
     rows[0]["loss"] = float("nan")
     tables["sensitivity"] = type(tables["sensitivity"]).from_pylist(rows, schema=tables["sensitivity"].schema)

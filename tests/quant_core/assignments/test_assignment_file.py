@@ -10,7 +10,8 @@ from quant_core.assignments.assignment import Assignment
 from quant_core.assignments.assignment_file import read_plan
 from quant_core.errors import InputError
 from quant_core.execution.progress import watched_by
-from quant_core.results.manifest_file import sealed
+from quant_core.results.manifest_file import manifest_json, sealed
+from tests.reports import changed, mixed
 from tests.watching import Said
 
 
@@ -47,7 +48,7 @@ def test_a_manifest_brings_its_settings_but_not_its_target(read):
 
 @pytest.mark.parametrize(("change", "said"), [("a8w8", False), ("a8w4", True)])
 def test_a_manifest_that_was_changed_after_its_run_is_read_and_it_is_said(read, change, said):
-    text = json.dumps(sealed({"plan": {"c1": "a8w8"}, "config": {"wide": "a16w16"}}))
+    text = manifest_json(sealed(changed(mixed()[0], {"plan": {"c1": "a8w8"}})))
     with watched_by(log := Said()):
         found = read(text.replace("a8w8", change))
     assert found.assignment == Assignment.of({change: ["layer:c1"]})

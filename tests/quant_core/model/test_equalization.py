@@ -177,5 +177,5 @@ def test_an_equalized_clip_costs_no_pair(tmp_path):
     kinds = [[node.op_type for node in onnx.load(outcome.model).graph.node] for outcome in made]
     assert kinds[0].count("QuantizeLinear") == kinds[1].count("QuantizeLinear")
     assert (kinds[1].count("Min"), kinds[1].count("Clip")) == (1, 0)
-    plain, equal = (outcome.manifest["scores"]["mixed"]["l2"] for outcome in made)
+    plain, equal = (outcome.manifest.scores.mixed["l2"] for outcome in made)
     assert equal < plain / 2

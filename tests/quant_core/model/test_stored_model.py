@@ -135,7 +135,7 @@ def test_the_output_folder_of_a_large_model(tmp_path, large):
     arguments = {"calibration": feeds, "evaluation": feeds, "config": config, "output": tmp_path / "out"}
     outcome = auto_mixed_precision(saved(wide_chain(), tmp_path), **arguments)
     files = [tmp_path / "out" / name for name in (MODEL_FILE, DATA_FILE)]
-    assert outcome.manifest["output"]["bytes"] == sum(file.stat().st_size for file in files)
+    assert outcome.manifest.output.bytes == sum(file.stat().st_size for file in files)
     session = ort.InferenceSession(files[0], providers=["CPUExecutionProvider"])
     assert session.run(None, feeds)[0].shape == (6, 40)
 

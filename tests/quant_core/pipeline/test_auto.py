@@ -49,7 +49,7 @@ def test_the_shipped_file_meets_the_target_when_run_by_anyone(chain, tmp_path):
     )
     l2 = np.linalg.norm((after - before).reshape(len(before), -1), axis=1).mean()
     assert l2 <= 0.05
-    assert l2 == pytest.approx(outcome.manifest["scores"]["mixed"]["l2"], rel=0.05)
+    assert l2 == pytest.approx(outcome.manifest.scores.mixed["l2"], rel=0.05)
 
 
 def test_the_output_folder_is_complete(chain, tmp_path):
@@ -70,8 +70,8 @@ def test_the_output_folder_is_complete(chain, tmp_path):
 def test_more_is_narrowed_for_a_looser_target(chain, tmp_path, search, limit, count):
     outcome = run(chain, tmp_path, config(limit, search=search))
     assert outcome.met
-    assert outcome.manifest["narrowed"]["layers"] == count
-    assert outcome.manifest["scores"]["mixed"]["l2"] <= limit
+    assert outcome.manifest.narrowed.layers == count
+    assert outcome.manifest.scores.mixed["l2"] <= limit
 
 
 def test_a_target_the_wide_model_misses_is_an_error_that_says_by_how_much(chain, tmp_path):
@@ -116,7 +116,7 @@ def test_data_may_come_as_arrays_files_or_readers(chain, tmp_path):
     }
     models = {outcome.model.read_bytes() for outcome in made.values()}
     assert len(models) == 1
-    assert len({json.dumps(outcome.manifest["scores"]) for outcome in made.values()}) == 1
+    assert len({json.dumps(outcome.manifest.scores.model_dump()) for outcome in made.values()}) == 1
 
 
 def test_a_reader_that_is_used_up_is_refused(chain, tmp_path):
@@ -183,7 +183,7 @@ def test_the_ladder_may_have_several_steps(chain, tmp_path):
 def test_other_metrics(chain, tmp_path, metric, limit):
     outcome = run(chain, tmp_path, config(limit, metric))
     assert outcome.met
-    assert Target(metric=metric, limit=limit).met_by(outcome.manifest["scores"]["mixed"][metric])
+    assert Target(metric=metric, limit=limit).met_by(outcome.manifest.scores.mixed[metric])
 
 
 def test_top1_needs_labels(chain, tmp_path):
@@ -196,7 +196,7 @@ def test_top1_with_labels(chain, tmp_path):
     labels = [{**part, "labels": np.zeros(len(part["x"]), np.int64)} for part in feeds]
     outcome = run(chain, tmp_path, config(1.0, "top1_drop"), evaluation=labels[1], holdout=labels[2])
     assert outcome.met
-    assert 0 <= outcome.manifest["scores"]["float"]["top1"] <= 1
+    assert 0 <= outcome.manifest.scores.float["top1"] <= 1
 
 
 def test_unusable_data_is_refused_before_any_work(chain, tmp_path):
@@ -240,12 +240,12 @@ def test_the_engine_knows_nothing_of_prefect():
 
 def test_the_cost_that_is_to_be_saved_is_totalled(chain, tmp_path):
     outcome = run(chain, tmp_path, config(0.002, cost="activation-bytes"))
-    costs = outcome.manifest["costs"]
-    assert costs["objective"] == "activation-bytes"
-    assert costs["bops"]["saved"] == pytest.approx(1 - outcome.manifest["narrowed"]["bops_ratio"])
+    costs = outcome.manifest.costs
+    assert costs.objective == "activation-bytes"
+    assert costs.of("bops").saved == pytest.approx(1 - outcome.manifest.narrowed.bops_ratio)
     search = from_ipc((outcome.folder / "search.arrow").read_bytes()).to_pylist()
     chosen = next(row for row in search if row["precisions"] == json.dumps(outcome.plan.as_dict()))
-    assert chosen["cost"] == costs["activation-bytes"]["mixed"] < search[0]["cost"]
+    assert chosen["cost"] == costs.of("activation-bytes").mixed < search[0]["cost"]
 
 
 class Listener(Watcher):
@@ -270,7 +270,7 @@ def test_where_everything_may_be_narrow_at_once_it_is_said_and_the_ladder_gone_d
     with watched_by(listener):
         outcome = run(chain, tmp_path, config(0.05, narrow=narrow))
     assert all(note in " ".join(listener.notes) for note in notes)
-    assert outcome.manifest["work"] | {"probes": 0, "evaluations": evaluations} == outcome.manifest["work"]
+    assert (outcome.manifest.work.probes, outcome.manifest.work.evaluations) == (0, evaluations)
 
 
 def test_a_ladder_mixes_its_last_rungs_where_the_first_is_harmless(chain, tmp_path):
@@ -285,28 +285,28 @@ def test_a_ladder_mixes_its_last_rungs_where_the_first_is_harmless(chain, tmp_pa
 @pytest.mark.parametrize("search", ["linear", "greedy"])
 def test_with_a_confidence_the_bound_must_meet_the_target(chain, tmp_path, search):
     easy = run(chain, tmp_path, config(0.005, search=search), name="easy")
-    limit = easy.manifest["scores"]["mixed"]["l2"] * 1.001
+    limit = easy.manifest.scores.mixed["l2"] * 1.001
     target = {"metric": "l2", "limit": limit, "confidence": 0.95}
     sure = run(chain, tmp_path, config_from(target=target, wide="a16w16", search=search))
-    found = sure.manifest["target"]
-    assert found["confidence"] == 0.95 and found["looks"] == sure.manifest["work"]["evaluations"]
-    assert sure.manifest["scores"]["mixed"]["l2"] < found["bound"] <= limit
-    assert sure.manifest["narrowed"]["layers"] < easy.manifest["narrowed"]["layers"]
-    assert easy.manifest["target"] == {
+    found = sure.manifest.target
+    assert found.confidence == 0.95 and found.looks == sure.manifest.work.evaluations
+    assert sure.manifest.scores.mixed["l2"] < found.bound <= limit
+    assert sure.manifest.narrowed.layers < easy.manifest.narrowed.layers
+    assert easy.manifest.target.model_dump() == {
         "metric": "l2",
         "limit": 0.005,
         "function": None,
         "met": True,
         "confidence": None,
     }
-    assert found["undecided"]["samples"] > 8  # as many as there are
-    assert found["holdout"]["bound"] > sure.manifest["scores"]["holdout"]["l2"]
+    assert found.undecided.samples > 8  # as many as there are
+    assert found.holdout.bound > sure.manifest.scores.holdout["l2"]
     rows = from_ipc((sure.folder / "search.arrow").read_bytes()).to_pylist()
     assert all(row["score"] < row["bound"] and row["accepted"] == (row["bound"] <= limit) for row in rows)
 
 
 def test_a_wide_model_that_is_not_sure_to_meet_the_target_is_an_error_that_says_what_would_settle_it(chain, tmp_path):
-    score = run(chain, tmp_path).manifest["scores"]["wide"]["l2"]
+    score = run(chain, tmp_path).manifest.scores.wide["l2"]
     target = {"metric": "l2", "limit": score * 1.001, "confidence": 0.95}
     with pytest.raises(TargetError, match=r"is not sure to meet .* is possible; about [\d,]+ evaluation samples would"):
         run(chain, tmp_path, config_from(target=target, wide="a16w16"), name="unsure")
@@ -323,22 +323,22 @@ def test_the_fastest_plan_by_a_devices_times_is_found_and_models_are_timed(chain
     wanted = config(100.0, wide="float32", cost="latency", device_costs=str(tmp_path / "device.csv"))
     outcome = run(chain, tmp_path, wanted)
     assert outcome.plan.as_dict() == {name: "float32" if at == 0 else "au8w8" for at, name in enumerate(names)}
-    assert outcome.manifest["costs"]["latency"]["wide"] == 2 * len(names)
-    assert outcome.manifest["costs"]["latency"]["mixed"] == len(names) + 1
-    assert min(outcome.manifest["latency"][model] for model in ("float", "wide", "mixed")) > 0
+    assert outcome.manifest.costs.of("latency").wide == 2 * len(names)
+    assert outcome.manifest.costs.of("latency").mixed == len(names) + 1
+    assert min(outcome.manifest.latency.float, outcome.manifest.latency.wide, outcome.manifest.latency.mixed) > 0
     assert "times" in (outcome.folder / "report.html").read_text()
 
 
 def test_layers_are_timed_here_without_a_devices_times(chain, tmp_path):
     outcome = run(chain, tmp_path, config(100.0, wide="float32", cost="latency"))
-    assert outcome.manifest["costs"]["objective"] == "latency"
-    assert outcome.manifest["costs"]["latency"]["wide"] > 0
-    assert outcome.manifest["seconds"]["latency"] > 0
+    assert outcome.manifest.costs.objective == "latency"
+    assert outcome.manifest.costs.of("latency").wide > 0
+    assert outcome.manifest.seconds["latency"] > 0
 
 
 def test_models_are_timed_only_when_asked(chain, tmp_path):
-    assert run(chain, tmp_path, config(100.0)).manifest["latency"] is None
-    assert run(chain, tmp_path, config(100.0, time_models=True)).manifest["latency"]["speedup"] > 0
+    assert run(chain, tmp_path, config(100.0)).manifest.latency is None
+    assert run(chain, tmp_path, config(100.0, time_models=True)).manifest.latency.speedup > 0
 
 
 def test_a_devices_times_that_do_not_fit_are_refused_before_any_work(chain, tmp_path):
@@ -357,20 +357,20 @@ def test_the_documented_ranking_is_by_the_distance_to_the_float_model(chain, tmp
     assert [row["loss"] for row in rows] == sorted(row["loss"] for row in rows)
     assert json.loads(first["precisions"])[rows[0]["layer"]] == "a8w8"
     assert first["score"] == pytest.approx(rows[0]["loss"], rel=0.02)
-    assert all(row["loss"] > outcome.manifest["scores"]["wide"]["l2"] * 0.5 for row in rows)
+    assert all(row["loss"] > outcome.manifest.scores.wide["l2"] * 0.5 for row in rows)
 
 
 @pytest.mark.parametrize("rank", ["kl", "l2-float"])
 def test_the_search_goes_on_by_any_ranking(chain, tmp_path, rank):
     outcome = run(chain, tmp_path, config(0.005, rank=rank))
-    assert outcome.met and outcome.manifest["narrowed"]["layers"] == 3
+    assert outcome.met and outcome.manifest.narrowed.layers == 3
 
 
 @pytest.mark.parametrize("search", ["greedy", "bisect", "linear", "knapsack"])
 def test_layers_kept_wide_are_neither_probed_nor_narrowed(chain, tmp_path, search):
     outcome = run(chain, tmp_path, config(9.0, search=search, keep_wide=["c*"], samples="all"))
     assert {name for name, precision in outcome.plan.layers if str(precision) == "a8w8"} == {"fc"}
-    assert outcome.manifest["narrowed"]["of"] == 4
+    assert outcome.manifest.narrowed.of == 4
     assert set(outcome.table("sensitivity").column("layer").to_pylist()) <= {"fc"}
 
 
@@ -383,7 +383,7 @@ def test_a_frontier_leaves_layers_wide_that_are_kept_so(chain, tmp_path):
 
 def test_with_all_layers_kept_the_wide_model_is_shipped(chain, tmp_path):
     outcome = run(chain, tmp_path, config(9.0, keep_wide=["*"]))
-    assert outcome.manifest["narrowed"]["layers"] == 0
+    assert outcome.manifest.narrowed.layers == 0
 
 
 def test_a_layer_to_keep_that_is_not_there_is_an_error(chain, tmp_path):
@@ -396,7 +396,7 @@ def test_so_many_layers_are_narrowed_the_first_of_the_ranking(chain, tmp_path, s
     outcome = run(chain, tmp_path, config(None, search=search, most_layers=2, samples="all"))
     ranked = outcome.table("sensitivity").column("layer").to_pylist()
     assert {name for name, precision in outcome.plan.layers if str(precision) == "a8w8"} == set(ranked[:2])
-    assert outcome.manifest["target"]["limit"] is None
+    assert outcome.manifest.target.limit is None
 
 
 @pytest.mark.parametrize(

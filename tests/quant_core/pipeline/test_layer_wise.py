@@ -83,7 +83,7 @@ def test_without_evaluation_data_the_calibration_data_measure(run, job):
 
     model, given = job[0], reader()
     outcome = layer_wise(model, tensors={"int8": ["head"]}, calibration=given, output=run({"int8": ["head"]}).folder)
-    assert outcome.manifest["data"]["evaluation"] == outcome.manifest["data"]["calibration"]
+    assert outcome.manifest.data.evaluation == outcome.manifest.data.calibration
     page = (outcome.folder / "report.html").read_text()
     assert "No other data than the calibration data was given" in page
     assert "Target" not in page.split("<title>")[1].split("</title>")[0]
@@ -94,12 +94,12 @@ def test_a_target_is_checked(run):
     tight = run({"a8w8": ["*"]}, config=LayerWiseConfig(target=Target(metric="l2", limit=1e-6)))
     assert (loose.met, tight.met) == (True, False)
     assert tight.model.exists()
-    assert not tight.manifest["target"]["met"]
+    assert not tight.manifest.target.met
 
 
 def test_measured_by_another_metric(run):
     outcome = run({"a8w8": ["*"]}, config=LayerWiseConfig(target=Criterion(metric="sqnr_db")))
-    assert outcome.manifest["target"] | {"confidence": None} == {
+    assert outcome.manifest.target.model_dump() | {"confidence": None} == {
         "metric": "sqnr_db",
         "limit": None,
         "function": None,
@@ -114,8 +114,8 @@ def test_measured_by_another_metric(run):
     ids=["defaults", "per channel", "powers of two"],
 )
 def test_a_plan_of_auto_given_back_gives_the_same_file(job, run, tmp_path, options):
-    both = run({"a8w8": ["*"]}, "narrow", config=LayerWiseConfig.model_validate(options)).manifest["scores"]
-    limit = both["wide"]["l2"] + 0.8 * (both["mixed"]["l2"] - both["wide"]["l2"])
+    both = run({"a8w8": ["*"]}, "narrow", config=LayerWiseConfig.model_validate(options)).manifest.scores
+    limit = both.wide["l2"] + 0.8 * (both.mixed["l2"] - both.wide["l2"])
     settings = config_from(target={"metric": "l2", "limit": limit}, **options)
     found = auto_mixed_precision(
         job[0], calibration=job[1], evaluation=job[2], config=settings, output=tmp_path / "auto", workers=1
@@ -123,7 +123,7 @@ def test_a_plan_of_auto_given_back_gives_the_same_file(job, run, tmp_path, optio
     assert len(set(found.plan.as_dict().values())) == 2
     again = run(found.folder / "manifest.json")
     assert again.model.read_bytes() == found.model.read_bytes()
-    assert again.manifest["scores"]["mixed"] == found.manifest["scores"]["mixed"]
+    assert again.manifest.scores.mixed == found.manifest.scores.mixed
     assert run(again.folder / "manifest.json", "third").model.read_bytes() == found.model.read_bytes()
 
 

@@ -71,10 +71,10 @@ def test_every_plan_that_is_picked_scores_as_the_frontier_says(frontier, tmp_pat
     run, evaluation, cache = frontier
     for number, row in enumerate(rows(frontier)):
         found = pick(run, "l2", row["l2"], tmp_path / str(number), Machine(cache))
-        assert found.manifest["scores"]["mixed"]["l2"] <= row["l2"]
-        assert found.plan.as_dict() == found.manifest["plan"]
-        measured = l2(found.model, run.manifest["sources"]["model"], evaluation)
-        assert measured == pytest.approx(found.manifest["scores"]["mixed"]["l2"], rel=1e-3)
+        assert found.manifest.scores.mixed["l2"] <= row["l2"]
+        assert found.plan.as_dict() == found.manifest.plan
+        measured = l2(found.model, run.manifest.sources.model, evaluation)
+        assert measured == pytest.approx(found.manifest.scores.mixed["l2"], rel=1e-3)
 
 
 def test_the_cheapest_plan_within_the_limit_is_picked(frontier, tmp_path):
@@ -83,15 +83,15 @@ def test_the_cheapest_plan_within_the_limit_is_picked(frontier, tmp_path):
     found = pick(run, "l2", limit, tmp_path, Machine(cache))
     cheapest = min((row for row in rows(frontier) if row["l2"] <= limit), key=lambda row: row["cost"])
     assert found.plan.as_dict() == json.loads(cheapest["precisions"])
-    assert open_outcome(tmp_path).manifest == json.loads(json.dumps(found.manifest))
-    assert found.manifest["narrowed"]["bops_ratio"] == pytest.approx(cheapest["cost_ratio"])
-    assert found.manifest["costs"]["bops"]["mixed"] == cheapest["cost"]
+    assert open_outcome(tmp_path).manifest == found.manifest
+    assert found.manifest.narrowed.bops_ratio == pytest.approx(cheapest["cost_ratio"])
+    assert found.manifest.costs.of("bops").mixed == cheapest["cost"]
 
 
 def test_at_the_runs_own_target_the_file_is_the_one_it_shipped(frontier, tmp_path):
     run, _, cache = frontier
     found = pick(run, "l2", 0.02, tmp_path, Machine(cache))
-    assert found.manifest["output"] == run.manifest["output"]
+    assert found.manifest.output == run.manifest.output
     assert found.model.read_bytes() == run.model.read_bytes()
 
 
@@ -117,7 +117,7 @@ def test_a_model_can_be_picked_from_a_picked_folder(frontier, tmp_path):
     strict, loose = (min(row["l2"] for row in rows(frontier)), max(row["l2"] for row in rows(frontier)))
     once = pick(run, "l2", strict, tmp_path / "once", Machine(cache))
     again = pick(once, "l2", loose, tmp_path / "again", Machine(cache))
-    assert again.manifest["output"] == pick(run, "l2", loose, tmp_path / "direct", Machine(cache)).manifest["output"]
+    assert again.manifest.output == pick(run, "l2", loose, tmp_path / "direct", Machine(cache)).manifest.output
 
 
 @pytest.mark.parametrize("metric", [None, "sqnr_db", "kl"])
@@ -126,8 +126,8 @@ def test_within_a_budget_the_best_plan_is_picked(frontier, tmp_path, metric):
     found = pick(run, metric, None, tmp_path, Machine(cache), {"max_bops": 0.4})
     inside = [row for row in rows(frontier) if row["cost_ratio"] <= 0.4]
     best = (max if metric == "sqnr_db" else min)(row[metric or "l2"] for row in inside)
-    assert found.manifest["scores"]["mixed"][metric or "l2"] == best
-    assert found.met and found.manifest["budget"]["share"] == pytest.approx(found.manifest["narrowed"]["bops_ratio"])
+    assert found.manifest.scores.mixed[metric or "l2"] == best
+    assert found.met and found.manifest.budget.share == pytest.approx(found.manifest.narrowed.bops_ratio)
     assert "Within budget" in found.report.read_text()
 
 
@@ -135,7 +135,7 @@ def test_a_budget_and_a_target_must_both_be_kept(frontier, tmp_path):
     run, _, cache = frontier
     best = min(row["l2"] for row in rows(frontier) if row["cost_ratio"] <= 0.4)
     asked = Machine(cache), {"max_bops": "40%"}
-    assert pick(run, "l2", best, tmp_path / "a", *asked).manifest["scores"]["mixed"]["l2"] == best
+    assert pick(run, "l2", best, tmp_path / "a", *asked).manifest.scores.mixed["l2"] == best
     with pytest.raises(TargetError, match=r"no plan on the frontier within bops <= 0.4 of the wide model meets l2 <= "):
         pick(run, "l2", 0.99 * best, tmp_path / "b", *asked)
     with pytest.raises(TargetError, match=r"no plan on the frontier is within bops <= 0.01 .*: the cheapest is at "):
@@ -150,13 +150,13 @@ def test_a_budget_and_a_target_must_both_be_kept(frontier, tmp_path):
 def test_a_lost_workspace_is_made_good_from_the_model(frontier, tmp_path):
     run, _, cache = frontier
     found = [pick(run, "sqnr_db", 30, tmp_path / place.name, Machine(place)) for place in (cache, tmp_path / "new")]
-    assert found[0].manifest["output"] == found[1].manifest["output"]
+    assert found[0].manifest.output == found[1].manifest.output
 
 
 def test_a_lost_workspace_of_an_equalized_model_is_made_good_too(tmp_path):
     run, _, _ = quantized(tmp_path, equalize=True)
     found = pick(run, "l2", 0.02, tmp_path / "picked", Machine(tmp_path / "new"))
-    assert found.manifest["output"] == run.manifest["output"]
+    assert found.manifest.output == run.manifest.output
 
 
 def test_what_cannot_be_picked_is_one_line_and_nothing_is_written(frontier, tmp_path):

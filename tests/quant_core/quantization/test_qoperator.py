@@ -82,7 +82,7 @@ def test_the_file_with_integer_operators_is_the_one_that_is_scored(tmp_path):
     assert operators(outcomes[1].model)["QLinearMatMul"] == 3
     floats, found = open_file(tmp_path / "float.onnx")(data)["y"], open_file(outcomes[1].model)(data)["y"]
     l2 = float(np.linalg.norm((found - floats).reshape(8, -1), axis=1).mean())
-    stated = [outcome.manifest["scores"]["mixed"]["l2"] for outcome in outcomes]
+    stated = [outcome.manifest.scores.mixed["l2"] for outcome in outcomes]
     assert stated[1] == pytest.approx(l2, rel=1e-6)
     assert stated[0] != stated[1]
 

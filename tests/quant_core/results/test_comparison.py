@@ -4,7 +4,7 @@ import pytest
 
 from quant_core.results.comparison import compare
 from quant_core.results.outcome import open_outcome
-from tests.reports import missed, mixed, own_metric, write_run
+from tests.reports import changed, missed, mixed, own_metric, write_run
 
 NAMES = ("conv", "dense", "head")
 
@@ -26,11 +26,7 @@ def test_a_run_compared_with_itself_differs_in_nothing(compared):
 
 def test_cost_and_scores_are_side_by_side(compared):
     manifest, tables = mixed(NAMES)
-    stricter = manifest | {
-        "plan": manifest["plan"] | {"dense": "a16w8"},
-        "scores": manifest["scores"] | {"mixed": manifest["scores"]["mixed"] | {"l2": 0.45}},
-        "config": manifest["config"] | {"per_channel": True},
-    }
+    stricter = changed(manifest, {"plan.dense": "a16w8", "scores.mixed.l2": 0.45, "config.per_channel": True})
     found = compared((manifest, tables), (stricter, tables))
     lines = {line.name: (line.first, line.second) for line in found.lines if not line.same}
     assert lines["L2 distance, as shipped"] == ("0.490 (0.486 to 0.494)", "0.450 (0.446 to 0.454)")
@@ -49,7 +45,7 @@ def test_cost_and_scores_are_side_by_side(compared):
 )
 def test_what_cannot_be_compared_is_said(compared, change, said):
     manifest, tables = mixed(NAMES)
-    assert compared((manifest, tables), (manifest | change, tables)).caveats == (said,)
+    assert compared((manifest, tables), (changed(manifest, change), tables)).caveats == (said,)
 
 
 def test_runs_of_other_kinds_can_be_compared(compared):

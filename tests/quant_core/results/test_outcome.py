@@ -1,6 +1,6 @@
 """A finished run read back from its folder, and shown in a notebook."""
 
-import json
+import math
 
 import pytest
 
@@ -8,7 +8,7 @@ from quant_core.errors import InputError
 from quant_core.report import report_page
 from quant_core.results.outcome import TABLES, open_outcome
 from quant_core.storage.tables import to_ipc
-from tests.reports import HOSTILE, frontier, missed, mixed, write_run
+from tests.reports import HOSTILE, changed, frontier, missed, mixed, write_run
 
 
 @pytest.fixture
@@ -19,8 +19,11 @@ def folder(tmp_path):
 def test_a_run_is_read_back_as_it_was(folder):
     manifest, tables = mixed()
     run = open_outcome(folder)
-    assert (run.met, run.plan.as_dict()) == (True, manifest["plan"])
-    assert {name: run.manifest[name] for name in manifest} == manifest
+    assert (run.met, run.plan.as_dict()) == (True, manifest.plan)
+    assert run.manifest.model_dump() == manifest.model_dump() | {
+        "tables": run.manifest.tables,
+        "digest": run.manifest.digest,
+    }
     assert all(run.table(name).equals(tables[name]) for name in TABLES)
     assert report_page(run.manifest, run.tables()) == report_page(manifest, tables)
 
@@ -123,8 +126,8 @@ def test_charts_are_objects_that_save_themselves(folder, tmp_path):
 
 def test_a_score_that_was_no_number_is_read_back_as_none(tmp_path):
     manifest, tables = mixed()
-    manifest = json.loads(json.dumps(manifest))
-    manifest["scores"]["mixed"]["sqnr_db"] = None
-    run = open_outcome(write_run(tmp_path / "run", (manifest, tables)))
+    infinite = changed(manifest, {"scores.mixed.sqnr_db": math.inf})
+    run = open_outcome(write_run(tmp_path / "run", (infinite, tables)))
+    assert run.manifest.scores.mixed["sqnr_db"] is None
     assert "not a number" in report_page(run.manifest, run.tables())
     assert "not a number" in run._repr_html_()

@@ -4,7 +4,7 @@ import pytest
 
 from quant_core.model.layers import Layer
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.search.cost import COUNTED, cost_summary, counted_cost
+from quant_core.search.cost import counted_cost
 
 WIDE, NARROW, NARROWEST = (Precision.parse(text) for text in ("a16w8", "a8w8", "a8w4"))
 LAYERS = [
@@ -26,18 +26,6 @@ def test_costs_of_a_plan(name, wide, mixed):
     cost = counted_cost(name, LAYERS, (WIDE, NARROW, NARROWEST))
     assert cost.total(PrecisionPlan.uniform(NAMES, WIDE)) == wide
     assert cost.total(PrecisionPlan((("first", NARROWEST), ("second", NARROW)))) == mixed
-
-
-def test_the_share_that_is_saved_of_each_cost():
-    wide, narrow = (PrecisionPlan.uniform(NAMES, precision) for precision in (WIDE, NARROW))
-    costs = [counted_cost(name, LAYERS, (WIDE, NARROW)) for name in COUNTED]
-    summary = cost_summary(costs, narrow, wide)
-    assert {name: entry["saved"] for name, entry in summary.items()} == {
-        "bops": 0.5,
-        "bytes": 0.0,
-        "activation-bytes": 0.5,
-    }
-    assert summary["bops"]["wide"] == 2 * summary["bops"]["mixed"]
 
 
 def test_where_nothing_costs_anything_nothing_is_saved():

@@ -64,9 +64,10 @@ def test_the_vocabulary_changes_the_key_of_all_stages_that_speak_it(edited):
         ('def f():\n    """Say it."""\n    return 1\n', 'def f():\n    """Say it otherwise."""\n    return 1\n'),
         ("x = 1\n", "# why\nx = 1\n"),
         ('x: int = Field(default=1, description="a")\n', 'x: int = Field(default=1, description="a longer text")\n'),
+        ('x: Annotated[int, Flag(A, "N")]\n', 'x: Annotated[int, Flag(B, "M", default="all cores")]\n'),
         ('class A:\n    b: int\n    """What b is: ä."""\n    c = 2\n', "class A:\n    b: int\n    c = 2\n"),
     ],
-    ids=["docstring", "comment", "description", "docstring of a field"],
+    ids=["docstring", "comment", "description", "flag", "docstring of a field"],
 )
 def test_what_only_people_read_is_left_out(one, other):
     assert code_without_prose(one.encode()) == code_without_prose(other.encode())

@@ -1,0 +1,39 @@
+"""The manifest: everything a finished run says of itself, as records."""
+
+from quant_core.manifest.manifest import Config, Manifest
+from quant_core.manifest.outcomes import (
+    Budget,
+    ByMetric,
+    Costs,
+    CostSummary,
+    HeldOutBound,
+    Latency,
+    Narrowed,
+    Part,
+    Scores,
+    Target,
+    Undecided,
+)
+from quant_core.manifest.provenance import Data, Input, Output, Samples, Sources, Work
+
+__all__ = [
+    "Budget",
+    "ByMetric",
+    "Config",
+    "CostSummary",
+    "Costs",
+    "Data",
+    "HeldOutBound",
+    "Input",
+    "Latency",
+    "Manifest",
+    "Narrowed",
+    "Output",
+    "Part",
+    "Samples",
+    "Scores",
+    "Sources",
+    "Target",
+    "Undecided",
+    "Work",
+]

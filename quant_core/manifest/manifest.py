@@ -1,0 +1,75 @@
+"""The manifest as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import JsonValue
+
+from quant_core.manifest.outcomes import Budget, Costs, Latency, Narrowed, Scores, Target
+from quant_core.manifest.provenance import Data, Input, Output, Samples, Sources, Work
+from quant_core.manifest.record import Record
+
+__all__ = ["Config", "Manifest"]
+
+Config = Mapping[str, JsonValue]
+"""A configuration as it is written."""
+
+
+class Manifest(Record):
+    """What a finished run says of itself; manifest.json holds these keys in this order.
+
+    Fields with a default are those that an earlier release did not write, or that only some runs have.
+    """
+
+    narrowcast: str
+    """Version of narrowcast."""
+    job: Literal["auto", "layer-wise", "pick"] = "auto"
+    """What made the model: a search, the user's own plan, or a choice among the plans that a search measured."""
+    input: Input
+    """The float model."""
+    output: Output
+    """The shipped model."""
+    wide: str
+    """Precision that all layers begin in, such as `a16w8`."""
+    narrow: tuple[str, ...]
+    """Precisions that layers may have instead, in the order the user gave them."""
+    target: Target
+    """What the model is measured by, and whether it meets the limit."""
+    budget: Budget | None = None
+    """What it may cost at most; None where no budget was asked for."""
+    scores: Scores
+    """Scores by metric."""
+    standard_errors: Scores = Scores()
+    """Their standard errors over samples, by the same names; a user's own metric has none."""
+    samples: Samples = Samples()
+    """How many samples scores were measured on."""
+    plan: Mapping[str, str]
+    """Precision of each layer, in graph order."""
+    tensors: Mapping[str, str] = {}
+    """Types that a user's plan gives to single tensors."""
+    narrowed: Narrowed
+    """How much of the model is narrower than the wide one."""
+    costs: Costs = Costs()
+    """What the wide and the shipped model cost."""
+    latency: Latency | None = None
+    """How long a sample takes; None where models were not timed."""
+    work: Work = Work()
+    """What was computed."""
+    seconds: Mapping[str, float] = {}
+    """Seconds that each stage took."""
+    data: Data = Data()
+    """Digests of the data."""
+    sources: Sources = Sources()
+    """Where model, data and output were."""
+    config: Config
+    """All options, as an options file has them."""
+    environment: Mapping[str, str] = {}
+    """Versions of Python and packages, and the kind of machine."""
+    tables: Mapping[str, str] = {}
+    """Digests of the Arrow tables in the output folder, by name."""
+    digest: str | None = None
+    """Digest of everything else in here, once the manifest is sealed."""
+    picked_from: str | None = None
+    """Digest of the model that the run shipped, where this one was picked from its plans."""

@@ -1,0 +1,186 @@
+"""What came of a run: target, budget, scores, costs and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from quant_core.config import Criterion, MetricName
+from quant_core.errors import InputError
+from quant_core.manifest.record import Record, Score
+
+__all__ = [
+    "Budget",
+    "ByMetric",
+    "CostSummary",
+    "Costs",
+    "HeldOutBound",
+    "Latency",
+    "Narrowed",
+    "Part",
+    "Scores",
+    "Target",
+    "Undecided",
+]
+
+Part = Literal["float", "wide", "mixed", "holdout"]
+"""What was measured: the float model, the wide one, the shipped one, and that on held-out data."""
+
+ByMetric = Mapping[str, Score]
+"""Numbers by the metric's name."""
+
+Milliseconds = float
+"""Of one sample."""
+
+Ratio = float
+"""One number divided by another."""
+
+
+class HeldOutBound(Record):
+    """The confidence bound on held-out data, which the search never saw."""
+
+    bound: Score
+    """In the metric's unit."""
+    met: bool
+    """Whether it is within the limit."""
+
+
+class Undecided(Record):
+    """The cheapest plan that scores within the limit but was refused for its confidence bound."""
+
+    plan: str
+    """Digest of the plan."""
+    cost_ratio: float
+    """Its cost, as a share of the wide model's."""
+    score: Score
+    """Its score, in the metric's unit."""
+    bound: Score
+    """Its confidence bound, in the metric's unit."""
+    samples: int | None
+    """About how many evaluation samples would settle it; None where its score is right at the limit."""
+
+
+class Target(Record):
+    """What the model is measured by, and whether it meets the limit."""
+
+    metric: MetricName
+    """Name of the metric."""
+    limit: float | None = None
+    """The largest score allowed (for sqnr_db: the smallest); None where none was asked for."""
+    function: str | None = None
+    """The user's own metric as `pkg.mod:fn`."""
+    met: bool
+    """Whether the shipped file is within the limit, on the evaluation data."""
+    confidence: float | None = None
+    """How sure it must be; None where no confidence was asked for. What follows is given only with a confidence."""
+    bound: Score = None
+    """The shipped file's confidence bound on the evaluation data."""
+    looks: int | None = None
+    """How many plans were evaluated: they share the chance of error."""
+    holdout: HeldOutBound | None = None
+    """The bound on held-out data."""
+    undecided: Undecided | None = None
+    """What more samples could bring."""
+
+    @property
+    def criterion(self) -> Criterion:
+        """The target as the configuration had it."""
+        return Criterion(metric=self.metric, limit=self.limit, function=self.function, confidence=self.confidence)
+
+
+class Budget(Record):
+    """What the model may cost at most, and what it costs."""
+
+    cost: str
+    """Name of the cost: `bops`, `bytes` or `latency`."""
+    asked: str
+    """As the user wrote it: a share of the wide model's cost, or an amount with its unit."""
+    unit: str
+    """What `limit` and `spent` are in."""
+    limit: float
+    """The most it may cost."""
+    spent: float
+    """What it costs."""
+    share: float
+    """The same as a share of the wide model's cost."""
+    met: bool
+    """Whether it is within the limit."""
+
+
+class Scores(Record):
+    """Numbers by metric, for each model that was measured: scores, or their standard errors."""
+
+    float: ByMetric = Field(default_factory=dict)
+    """Of the float model."""
+    wide: ByMetric = Field(default_factory=dict)
+    """Of the model with all layers wide."""
+    mixed: ByMetric = Field(default_factory=dict)
+    """Of the shipped file, on the evaluation data."""
+    holdout: ByMetric = Field(default_factory=dict)
+    """Of the shipped file, on held-out data; empty where there is none."""
+
+    def of(self, part: Part) -> ByMetric:
+        """Return the numbers of one model."""
+        return {"float": self.float, "wide": self.wide, "mixed": self.mixed, "holdout": self.holdout}[part]
+
+
+class Narrowed(Record):
+    """How much of the model is narrower than the wide one."""
+
+    layers: int
+    """Layers that are."""
+    of: int
+    """All layers."""
+    macs_share: float
+    """Share of all multiply-accumulates that those layers have."""
+    bops_ratio: float
+    """Bit operations of the model, as a share of the wide model's."""
+
+
+class CostSummary(Record):
+    """One cost of the wide and of the shipped model."""
+
+    unit: str
+    """What both are in."""
+    wide: float
+    """Of the wide model."""
+    mixed: float
+    """Of the shipped model."""
+    saved: float
+    """Share of the wide model's cost that the shipped one does not have."""
+
+
+class Costs(Record):
+    """Every cost that was counted or measured, by its name: `bops`, `bytes`, `activation-bytes`, `latency`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, CostSummary]
+
+    objective: str = "bops"
+    """Name of the cost that the search saved."""
+
+    def of(self, name: str) -> CostSummary:
+        """Return the cost of that name; raises InputError where the run did not count it."""
+        found = self.__pydantic_extra__.get(name)
+        if found is None:
+            raise InputError(f"the run did not count the cost {name}")
+        return found
+
+
+class Latency(Record):
+    """How long one sample takes in each model."""
+
+    unit: str
+    """What the times are in."""
+    threads: int
+    """Threads that each model ran on."""
+    float: Milliseconds
+    """Of the float model."""
+    wide: Milliseconds
+    """Of the wide model."""
+    mixed: Milliseconds
+    """Of the shipped model."""
+    speedup: Ratio
+    """How many times as fast as the float model the shipped one is."""

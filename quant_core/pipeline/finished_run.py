@@ -1,0 +1,224 @@
+"""Makes the manifest and the output folder out of everything that a finished run knows."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pyarrow as pa
+
+from quant_core.config import RunConfig, SearchConfig
+from quant_core.execution.runner import Runner
+from quant_core.manifest import (
+    Budget,
+    Costs,
+    Data,
+    Input,
+    Latency,
+    Manifest,
+    Narrowed,
+    Samples,
+    Scores,
+    Sources,
+    Work,
+)
+from quant_core.model.layers import layers_from_table
+from quant_core.pipeline.assurance import target_found
+from quant_core.pipeline.findings import Findings
+from quant_core.pipeline.frontier import frontier_table
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.plan_summary import (
+    budget_kept,
+    calibration_shown,
+    cost_summaries,
+    narrow_precisions,
+    narrowed,
+)
+from quant_core.pipeline.study import Study, target_score
+from quant_core.results.outcome import Outcome
+from quant_core.results.output_folder import output_file, write_folder
+from quant_core.scoring.metrics import METRICS, scores_of
+from quant_core.storage.tables import WEIGHTS, facts
+from quant_core.urls import shown
+
+__all__ = ["engine_version", "manifest_of", "write_output"]
+
+
+def write_output(findings: Findings[RunConfig], on: Runner) -> Outcome:
+    """Write the output folder of a run."""
+    study = findings.study
+    return write_folder(
+        study.job.output,
+        manifest_of(findings, on),
+        _tables(findings, on.machine.cache),
+        findings.shipped.file,
+        on.machine.cache,
+    )
+
+
+def _tables(findings: Findings[RunConfig], cache: Path) -> dict[str, pa.Table]:
+    study, plan = findings.study, findings.shipped.plan
+    return {
+        "layers": study.layers,
+        "calibration": calibration_shown(study.calibration, study.layers, plan, study.job.config, cache),
+        "sensitivity": findings.ranking,
+        "search": study.table(),
+        **_frontier(study),
+    }
+
+
+def _frontier(study: Study[RunConfig]) -> dict[str, pa.Table]:
+    """Return what `pick` needs of a run that kept its frontier: the plans, and the weights they were measured with."""
+    config = study.job.config
+    if not isinstance(config, SearchConfig) or not config.frontier:
+        return {}
+    return {"frontier": frontier_table(study), "weights": pa.concat_tables([WEIGHTS.empty_table(), *study.weights])}
+
+
+def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
+    """Return the manifest of a run; the digests of its tables and its seal come when the folder is written."""
+    study, shipped = findings.study, findings.shipped
+    job, config = study.job, study.job.config
+    held_out = None if findings.held_out is None else findings.held_out.scores
+    return Manifest(
+        narrowcast=engine_version(),
+        job="auto" if isinstance(config, SearchConfig) else "layer-wise",
+        input=Input(sha256=job.model.sha256),
+        output=output_file(shipped.file, on.machine.cache),
+        wide=str(config.wide),
+        narrow=tuple(str(precision) for precision in narrow_precisions(config, shipped.plan)),
+        target=target_found(study, shipped, held_out),
+        budget=_budget(findings),
+        scores=_scores(findings),
+        standard_errors=_standard_errors(findings),
+        samples=Samples(evaluation=shipped.scores.num_rows, holdout=None if held_out is None else held_out.num_rows),
+        plan=shipped.plan.as_dict(),
+        tensors=shipped.plan.tensor_types(),
+        narrowed=_narrowed(findings),
+        costs=_costs(findings),
+        latency=None if findings.times is None else _latency(findings.times),
+        work=_work(findings, on),
+        seconds={name: round(seconds, 3) for name, seconds in on.seconds.items()},
+        data=_data(job),
+        sources=_sources(job, on.machine.cache),
+        config=config.model_dump(mode="json"),
+        environment=_environment(),
+    )
+
+
+def _budget(findings: Findings[RunConfig]) -> Budget | None:
+    study = findings.study
+    spent, wide = (study.cost.total(plan) for plan in (findings.shipped.plan, study.wide.plan))
+    return budget_kept(study.job.config, study.cost.unit, spent, wide)
+
+
+def _scores(findings: Findings[RunConfig]) -> Scores:
+    study, held_out = findings.study, findings.held_out
+    return Scores(
+        float=_float_scores(study),
+        wide=_listed(study, study.wide.scores, study.baseline),
+        mixed=_listed(study, findings.shipped.scores, study.baseline),
+        holdout={} if held_out is None else _listed(study, held_out.scores, held_out.baseline),
+    )
+
+
+def _listed(study: Study[RunConfig], scores: pa.Table, baseline: pa.Table) -> dict[str, float]:
+    """Return a model's scores by metric, the user's own among them."""
+    target = study.job.config.target
+    drop = {"metric_drop": target_score(target, scores, baseline).value} if target.function else {}
+    return scores_of(scores) | drop
+
+
+def _float_scores(study: Study[RunConfig]) -> dict[str, float]:
+    wide = study.wide.scores
+    found = {"top1": _float_top1(wide)} if wide.column("top1").null_count == 0 else {}
+    if study.job.config.target.function:
+        found["metric"] = facts(study.baseline)["metric"]
+    return found
+
+
+def _float_top1(scores: pa.Table) -> float:
+    values = scores.column("float_top1").to_numpy()
+    return float(values.sum()) / len(values)
+
+
+def _standard_errors(findings: Findings[RunConfig]) -> Scores:
+    """Return the standard errors of the scores, over samples; a user's own metric has none."""
+    wide, mixed = findings.study.wide.scores, findings.shipped.scores
+    known = Scores(float=_float_errors(wide), wide=_errors(wide), mixed=_errors(mixed))
+    if findings.held_out is None:
+        return known
+    return known.model_copy(update={"holdout": _errors(findings.held_out.scores)})
+
+
+def _errors(scores: pa.Table) -> dict[str, float]:
+    found = {name: METRICS[name](scores).score.standard_error for name in scores_of(scores)}
+    return {name: error for name, error in found.items() if error is not None}
+
+
+def _float_errors(wide: pa.Table) -> dict[str, float]:
+    scores = wide.rename_columns({"float_top1": "top1", "top1": "wide_top1"})
+    labelled = scores.column("top1").null_count == 0
+    error = METRICS["top1"](scores).score.standard_error if labelled else None
+    return {} if error is None else {"top1": error}
+
+
+def _narrowed(findings: Findings[RunConfig]) -> Narrowed:
+    study, plan = findings.study, findings.shipped.plan
+    listed = layers_from_table(study.layers)
+    return narrowed(listed, plan, study.wide.plan, study.job.config.wide, study.costs["bops"])
+
+
+def _costs(findings: Findings[RunConfig]) -> Costs:
+    study = findings.study
+    found = cost_summaries(study.costs.values(), findings.shipped.plan, study.wide.plan)
+    return Costs(objective=study.job.config.cost, **found)
+
+
+def _latency(times: pa.Table) -> Latency:
+    """Return the times of the models (schema MODEL_TIMES), and how much faster the shipped one is."""
+    taken = dict(zip(*(times.column(name).to_pylist() for name in ("model", "milliseconds")), strict=True))
+    return Latency(unit="ms", threads=1, **taken, speedup=taken["float"] / taken["mixed"])
+
+
+def _work(findings: Findings[RunConfig], on: Runner) -> Work:
+    return Work(
+        probes=findings.ranking.num_rows,
+        probe_samples=sum(findings.ranking.column("samples").to_pylist()),
+        evaluations=len(findings.study.trials),
+        cached_steps=on.cached,
+        computed_steps=on.computed,
+    )
+
+
+def _data(job: QuantizationJob[RunConfig]) -> Data:
+    return Data(
+        calibration=job.calibration.sha256,
+        evaluation=job.evaluation.sha256,
+        holdout=None if job.holdout is None else job.holdout.sha256,
+    )
+
+
+def _sources(job: QuantizationJob[RunConfig], cache: Path) -> Sources:
+    """Return where things were, as the user wrote it, without what may be secret; nothing for data in memory."""
+    given = {"model": job.model, "calibration": job.calibration, "evaluation": job.evaluation}
+    if job.holdout:
+        given["holdout"] = job.holdout
+    places = {name: reference.url for name, reference in given.items() if not reference.url.startswith(str(cache))}
+    return Sources(**{name: shown(url) for name, url in places.items()}, output=str(job.output))
+
+
+def _environment() -> dict[str, str]:
+    packages = ["onnx", "onnxruntime", "numpy", "pyarrow"]
+    return {"python": platform.python_version(), "machine": platform.machine()} | {
+        name: version(name) for name in packages
+    }
+
+
+def engine_version() -> str:
+    """Return the installed version of narrowcast."""
+    try:
+        return version("narrowcast")
+    except PackageNotFoundError:  # imported from a source tree that is not installed
+        return "0"

@@ -1,0 +1,80 @@
+"""What the manifest and the tables say of one plan: its costs, its budget, what it narrows, its types and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from quant_core.config import RunConfig, SearchConfig
+from quant_core.manifest import Budget, CostSummary, Narrowed
+from quant_core.model.layers import Layer
+from quant_core.model.prepare import prepared_graph
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.probing.ranking import macs_share
+from quant_core.results.tensor_types import with_tensor_types
+from quant_core.search import within
+from quant_core.search.cost import CostModel
+from quant_core.storage.tables import facts
+
+__all__ = ["budget_kept", "calibration_shown", "cost_summaries", "narrow_precisions", "narrowed"]
+
+
+def budget_kept(config: RunConfig, unit: str, spent: float, wide: float) -> Budget | None:
+    """Return what the model may cost at most beside what it costs, both in `unit`; None where nobody asked.
+
+    `spent` and `wide` are the costs of the shipped and of the wide model.
+    """
+    if config.budget is None:
+        return None
+    limit = config.budget.of(wide)
+    return Budget(
+        cost=config.cost,
+        asked=str(config.budget),
+        unit=unit,
+        limit=limit,
+        spent=spent,
+        share=spent / wide if wide else 1.0,
+        met=within(spent, limit),
+    )
+
+
+def narrowed(
+    layers: Sequence[Layer], plan: PrecisionPlan, wide: PrecisionPlan, precision: Precision, bops: CostModel
+) -> Narrowed:
+    """Return how much of the model a plan narrows, against the wide plan, in which all layers have `precision`."""
+    return Narrowed(
+        layers=len(plan.changed_from(wide)),
+        of=len(layers),
+        macs_share=macs_share(layers, plan, precision),
+        bops_ratio=bops.ratio(plan, wide),
+    )
+
+
+def cost_summaries(costs: Iterable[CostModel], plan: PrecisionPlan, wide: PrecisionPlan) -> dict[str, CostSummary]:
+    """Return for each cost what the wide and the chosen plan take, and the share that is saved."""
+    return {
+        cost.name: CostSummary(
+            unit=cost.unit, wide=cost.total(wide), mixed=cost.total(plan), saved=1 - cost.ratio(plan, wide)
+        )
+        for cost in costs
+    }
+
+
+def narrow_precisions(config: RunConfig, plan: PrecisionPlan) -> Sequence[Precision]:
+    """Return the precisions that layers may have beside the wide one: those of the search, or those of the plan."""
+    if isinstance(config, SearchConfig):
+        return config.narrow
+    chosen = dict.fromkeys(precision for _, precision in plan.layers if precision != config.wide)
+    return sorted(chosen, key=lambda precision: -precision.bit_product)
+
+
+def calibration_shown(
+    calibration: pa.Table, layers: pa.Table, plan: PrecisionPlan, config: RunConfig, cache: Path
+) -> pa.Table:
+    """Return the calibration table with each tensor's types in a plan, and its range in each, for the report."""
+    graph = prepared_graph(facts(layers)["prepared"], cache)
+    narrow = [precision.activations for precision in narrow_precisions(config, plan)]
+    kinds = dict.fromkeys([config.wide.activations, *narrow, *(kind for _, kind in plan.tensors)])
+    return with_tensor_types(calibration, graph, layers, plan, config.quantization(), list(kinds))
