@@ -1,4 +1,4 @@
-"""A folder of float models, kept quantized: one look at it, as a Prefect flow."""
+"""A flow that scans a folder of float models once, and quantizes those that are new or changed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from flows.ui.artifacts import publish_looks
+from flows.ui.artifacts import publish_scan
 from flows.ui.flow_runs import named_after_the_folder, named_after_the_watched, tag
 from flows.ui.shown_run import published, shown_run
-from flows.watch.digest_cache import KnownDigests
-from flows.watch.scan import Look, WatchError, looks_at
+from flows.watch.digest_cache import DigestCache
+from flows.watch.scan import ScanResult, WatchError, scan
 from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
@@ -51,13 +51,13 @@ def watch_models(
     runner: ExecutorKind | None = None,
     runner_address: str | None = None,
     settle_seconds: float = 2.0,
-) -> list[Look]:
-    """Look at a folder once, and quantize what is new or changed in it.
+) -> list[ScanResult]:
+    """Scan a folder once, and quantize what is new or changed in it.
 
     Every .onnx file in the folder, and in folders in it, is a model. The options of resnet20.onnx are in resnet20.yaml
     beside it, or else in the folder's narrowcast.yaml: a file of options as for `narrowcast auto --config`, without
     model and out; its paths are relative to the folder it is in. What was done with the same model, options and data,
-    by whatever machine, is not done again.
+    by any machine, is not done again.
 
     Raises WatchError at the end when a model failed or missed its target; the others are done all the same.
 
@@ -65,14 +65,14 @@ def watch_models(
         folder: folder or URL (s3://, gs:// ...) with the float models and their options.
         output: folder or URL where each model gets a folder of its name, with a folder for each of its versions and
             current.json, which names the newest one that meets its target.
-        model: the only model to look at, by its name in the folder or its URL; by default all.
+        model: the only model to scan, by its name in the folder or its URL; by default all.
         metrics: functions (pkg.mod:fn) that options in the folder may name as their metric; others are refused.
         workers: threads or processes that compute at once; all cores by default.
         workspace: folder or URL where step results are kept, so that no step is ever computed twice.
         runner: what probes and scores side by side: threads or processes here, a Dask or Ray cluster, or a work pool.
         runner_address: where the cluster is, by default here for the time of the run; of a pool, the deployment
             that probes, by default probe-shard/probe-shard.
-        settle_seconds: how long a new model is watched for changes before it is taken for whole.
+        settle_seconds: how long a new model is watched for changes before it is taken for complete.
 
     """
     tag(["watch"])
@@ -81,8 +81,8 @@ def watch_models(
     place = Workspace.at(workspace)
     place.check()
     place.clear_leftovers()
-    known = KnownDigests(place.cache / "looks" / f"{hashlib.sha256(Store(folder).url.encode()).hexdigest()[:32]}.json")
-    watched = WatchedFolder.at(folder, metrics, known)
+    digests = DigestCache(place.cache / "looks" / f"{hashlib.sha256(Store(folder).url.encode()).hexdigest()[:32]}.json")
+    watched = WatchedFolder.at(folder, metrics, digests)
     names = watched.models if model is None else [watched.named(model)]
 
     def run(name: str, job: Job, to: str) -> Manifest:
@@ -93,12 +93,12 @@ def watch_models(
     with watched_by(_Logged(watcher())):
         if not names:
             watcher().noted(f"{watched.place}: holds no model")
-        looks = list(looks_at(watched, names, Store(output), run, settle_seconds))
-    known.save()
-    publish_looks(watched.place, looks)
-    if any(look.code for look in looks):
-        raise WatchError(looks)
-    return looks
+        results = list(scan(watched, names, Store(output), run, settle_seconds))
+    digests.save()
+    publish_scan(watched.place, results)
+    if any(result.code for result in results):
+        raise WatchError(results)
+    return results
 
 
 def check_places(folder: str, output: str) -> None:
@@ -122,7 +122,7 @@ def _whole_path(place: str) -> str:
 
 
 class _Logged(Relay):
-    """Puts what is worth a line into the flow run's log."""
+    """Writes notes to the flow run's log."""
 
     def __init__(self, listener: Watcher) -> None:
         super().__init__(listener)
@@ -153,7 +153,7 @@ def watched_model(
     runner: ExecutorKind | None,
     runner_address: str | None,
 ) -> dict[str, Any]:
-    """Quantize one model of a watched folder; the manifest. The output folder is there whole or not at all.
+    """Quantize one model of a watched folder and return the manifest. The output folder is there whole or not at all.
 
     Args:
         name: the model's name in its folder.

@@ -14,7 +14,7 @@ import click
 from flows.command_line.table_command import TableCommand
 
 if TYPE_CHECKING:
-    from flows.watch.scan import Look
+    from flows.watch.scan import ScanResult
     from quant_core.options import Option
 
 __all__ = ["watch"]
@@ -29,8 +29,8 @@ def _table() -> Sequence[Option]:
 @click.command(cls=TableCommand, table=_table)
 @click.argument("folder", type=click.Path())
 @click.option("--out", "output", metavar="FOLDER", required=True, type=click.Path(), help="Where finished models go.")
-@click.option("--model", metavar="NAME", help="Look at this model only.  [default: all]")
-@click.option("--every", type=click.FloatRange(min=1), metavar="SECONDS", help="Look again and again.  [default: once]")
+@click.option("--model", metavar="NAME", help="Scan this model only.  [default: all]")
+@click.option("--every", type=click.FloatRange(min=1), metavar="SECONDS", help="Scan again and again.  [default: once]")
 @click.option(
     "--allow-metric",
     "metrics",
@@ -50,7 +50,7 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
     `narrowcast auto --config`, without model and out; its paths are relative to it. The finished model is in
     OUT/resnet20/VERSION, and OUT/resnet20/current.json names the newest version that meets its target.
 
-    One look, unless --every is given; schedules are Prefect's part (deployments/README.md). Exit code 0: nothing is
+    One scan, unless --every is given; schedules are Prefect's part (deployments/README.md). Exit code 0: nothing is
     left to do, 1: a bug or an outage with one of the models, 2: bad input of one, 3: one misses its target.
     """
     from flows.command_line.terminal import NoteWatcher, WarningWatcher
@@ -66,27 +66,27 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
 
         check_places(given["folder"], given["output"])  # while Prefect takes its seconds to start
         with serving():
-            code = _look(given, as_json)
+            code = _scan(given, as_json)
             while every is not None:
                 time.sleep(every)
-                code = _look(given, as_json)
+                code = _scan(given, as_json)
     sys.exit(code)
 
 
-def _look(given: dict[str, Any], as_json: bool) -> int:
-    """Look once; the exit code."""
+def _scan(given: dict[str, Any], as_json: bool) -> int:
+    """Scan once; return the exit code."""
     from flows.watch.scan import WatchError
     from flows.watch_models import watch_models
     from quant_core.errors import OutageError
 
-    looks: Sequence[Look]
+    results: Sequence[ScanResult]
     try:
-        code, looks = 0, watch_models(**given)
+        code, results = 0, watch_models(**given)
     except WatchError as error:
-        code, looks = error.code, error.looks
-    except OutageError as error:  # there may be another look
+        code, results = error.code, error.results
+    except OutageError as error:  # there may be another scan
         click.echo(f"narrowcast: {error}", err=True)
-        code, looks = 1, ()
+        code, results = 1, ()
     if as_json:
-        click.echo(json.dumps([asdict(look) for look in looks], indent=2))
+        click.echo(json.dumps([asdict(result) for result in results], indent=2))
     return code

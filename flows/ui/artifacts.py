@@ -22,7 +22,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.watch.scan import Look
+from flows.watch.scan import ScanResult
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.report.limits import short
 from quant_core.report.summary import summary
@@ -30,7 +30,7 @@ from quant_core.report.verdict import score_rows
 from quant_core.results.outcome import Outcome
 from quant_core.urls import is_remote, shown
 
-__all__ = ["probing_shown", "publish", "publish_looks"]
+__all__ = ["probing_shown", "publish", "publish_scan"]
 
 _ROWS = 500
 """Rows of the sensitivity table: the UI draws them all at once."""
@@ -58,21 +58,21 @@ def publish(outcome: Outcome) -> None:
 _LOCAL = "; copy the path: from a page, browsers open no file"
 
 
-def publish_looks(folder: object, looks: Sequence[Look]) -> None:
-    """What a look at a watched folder found, one line a model; the ones to see to first."""
-    first = sorted(looks, key=lambda look: not look.code)
-    rows = [f"| {_plain(look.name)} | {_bold(look.state, look.code > 0)} | {_plain(look.says)} |" for look in first]
-    wrong = sum(look.code > 0 for look in looks)
+def publish_scan(folder: object, results: Sequence[ScanResult]) -> None:
+    """Publish what a scan of a watched folder found, one line a model; those that need attention first."""
+    first = sorted(results, key=lambda result: not result.code)
+    rows = [f"| {_plain(one.name)} | {_bold(one.state, one.code > 0)} | {_plain(one.says)} |" for one in first]
+    wrong = sum(result.code > 0 for result in results)
     text = "\n".join(
         [
-            f"**{len(looks)} models in {_plain(str(folder))}, {wrong or 'none'} of them to be seen to.**",
+            f"**{len(results)} models in {_plain(str(folder))}, {wrong or 'none'} of them to be seen to.**",
             "",
             "| model | state | what came of it |",
             "| --- | --- | --- |",
             *rows,
         ]
     )
-    create_markdown_artifact(text, key="narrowcast-watch", description="What a look at a watched folder found")
+    create_markdown_artifact(text, key="narrowcast-watch", description="What a scan of a watched folder found")
 
 
 def _place(outcome: Outcome) -> str:

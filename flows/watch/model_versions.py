@@ -1,10 +1,10 @@
-"""Where finished models are put: a version of a model is there whole or not at all.
+"""The published versions of a model. A version is there whole or not at all.
 
     NAME/VERSION/      a run's output folder, named by the digest of model, data and options
     NAME/current.json  the newest version that meets its target, and where its model is
 
-Nothing of a version is changed once it is there, and `current.json` is written last, in one go: so whoever follows it
-never meets a half-written model, nor a mix of two.
+A version never changes once it is there, and `current.json` is written last, in one write: whoever follows it never
+finds a half-written model, nor a mix of two.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from quant_core.results.output_place import MANIFEST
 from quant_core.storage.scratch import clear_leftovers
 from quant_core.storage.store import Store
 
-__all__ = ["Shelf"]
+__all__ = ["ModelVersions"]
 
 _CURRENT = "current.json"
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ModelVersions:
     """The versions of one model."""
 
     place: Store
     """The folder that has the model's name."""
 
     def output(self, version: str) -> Store:
-        """The output folder of a version."""
+        """Return the output folder of a version."""
         return self.place / version
 
     def finished(self, version: str) -> Manifest | None:
-        """The manifest of a version that is there; None when it is to be made."""
+        """Return the manifest of a version, or None if there is none. Raises InputError for a damaged one."""
         content = self.output(version).read(MANIFEST)
         if content is None:
             return None
@@ -49,18 +49,18 @@ class Shelf:
             ) from None
 
     def clear_leftovers(self) -> None:
-        """Remove what looks that were killed have left of versions they had not finished."""
+        """Remove what killed scans have left of versions that they had not finished."""
         if self.place.folder is not None:
             clear_leftovers(self.place.folder)
 
     def make_room(self, version: str) -> None:
-        """Remove what is left of a version without a manifest, if somebody has taken that away."""
+        """Remove the rest of a version whose manifest somebody has removed."""
         folder = self.output(version).folder
         if folder is not None and folder.exists():
             shutil.rmtree(folder)
 
     def point_to(self, version: str, manifest: Manifest) -> bool:
-        """Make a version the current one if it meets its target; whether that is news."""
+        """Make a version the current one if it meets its target; return whether it was another before."""
         if not manifest.target.met:
             return False
         current = {

@@ -1,15 +1,14 @@
-"""A look at a watched folder: what is found of each model, and what is done about it."""
+"""One scan of a watched folder: quantize the models that are new or changed, and return a result for each model."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from flows.ui.run_events import Ending, facts_of, reason_of, tell
-from flows.watch.model_versions import Shelf
+from flows.watch.model_versions import ModelVersions
 from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.errors import IncompleteError, NarrowcastError, OutageError, TargetError
 from quant_core.execution.progress import watcher
@@ -18,30 +17,31 @@ from quant_core.report.verdict import verdict
 from quant_core.results.outcome import Outcome
 from quant_core.storage.store import Store
 
-__all__ = ["Look", "WatchError", "looks_at"]
+__all__ = ["ScanResult", "WatchError", "scan"]
 
 _UPLOAD_SECONDS = 600.0
-"""For so long a model that cannot be read is taken for one that is still on its way."""
+"""A model that cannot be read and is younger than this is taken for one that is still being uploaded."""
 
 Run = Callable[[str, Job, str], Manifest]
-"""Quantizes the model of a name and publishes it at an output URL; the manifest. Raises as `auto_mixed_precision`."""
+"""Quantizes the model of a name, publishes it at an output URL and returns its manifest. Raises what
+`auto_mixed_precision` raises."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was found of one model, and what came of it."""
+class ScanResult:
+    """What a scan found of one model, and what it did about it."""
 
     name: str
     """The model's name in the folder."""
     state: Literal["met", "missed", "failed", "waiting", "done"]
-    """Its target is met, or missed, by a run of this look; the run failed; the model is not whole yet; or nothing had
-    to be done."""
+    """`met` and `missed`: this scan ran the model, and its target is met or cannot be met. `failed`: the run failed.
+    `waiting`: the model is not complete yet. `done`: there was nothing to do."""
     says: str
-    """The verdict, or the reason, in a line."""
+    """The verdict or the reason, in one line."""
     output: str | None = None
-    """The output folder, where there is one."""
+    """The output folder, if there is one."""
     code: int = 0
-    """What a command ends with that finds just this: 0, 1 after a bug or an outage, 2 bad input, 3 target missed."""
+    """The exit code of a command that finds only this: 0, 1 after a bug or an outage, 2 bad input, 3 target missed."""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.state}: {self.says}"
@@ -50,81 +50,104 @@ class Look:
 class WatchError(NarrowcastError):
     """Some models could not be quantized, or miss their targets; the others are done."""
 
-    def __init__(self, looks: Sequence[Look]) -> None:
-        wrong = [look for look in looks if look.code]
-        super().__init__(f"{len(wrong)} of {len(looks)} models: {'; '.join(map(str, wrong))}")
-        self.looks = tuple(looks)
-        """All of them, in order."""
-        self.code = min(look.code for look in wrong)
-        """The exit code of the worst."""
+    def __init__(self, results: Sequence[ScanResult]) -> None:
+        wrong = [result for result in results if result.code]
+        super().__init__(f"{len(wrong)} of {len(results)} models: {'; '.join(map(str, wrong))}")
+        self.results = tuple(results)
+        """The results of all models, in order."""
+        self.code = min(result.code for result in wrong)
+        """The exit code of the worst result."""
 
 
-def looks_at(
+@dataclass(frozen=True)
+class _Model:
+    """A model of the watched folder."""
+
+    folder: WatchedFolder
+    """The folder, as the scan found it."""
+    name: str
+    """The model's name in the folder."""
+    versions: ModelVersions
+    """What has been published of it."""
+
+
+def scan(
     watched: WatchedFolder, names: Sequence[str], output: Store, run: Run, settle_seconds: float
-) -> Iterator[Look]:
-    """What comes of each model, those that need no run first. Whatever goes wrong with one stops no other.
+) -> Iterator[ScanResult]:
+    """Yield the result of each model, those that need no run first. A failure with one model stops no other.
 
-    A model that needs a run must stay as it is for `settle_seconds`, or else it is left for the next look.
+    A model that needs a run must stay unchanged for `settle_seconds`; otherwise it is left to the next scan.
     """
-    began, to_do = time.monotonic(), list[tuple[str, Job]]()
+    began, to_run = time.monotonic(), list[tuple[_Model, Job]]()
     for name in names:
-        shelf = Shelf(output / name.removesuffix(".onnx"))
-        with _caught(watched, name, shelf) as caught:
-            shelf.clear_leftovers()
-            job = watched.job(name)
-            manifest = shelf.finished(job.version)
-            if manifest is None:
-                to_do.append((name, job))
-            else:
-                shelf.point_to(job.version, manifest)
-                caught.append(Look(name, "done", f"as before: {verdict(manifest)}", str(shelf.output(job.version))))
-        yield from caught
-    if to_do:
+        model = _Model(watched, name, ModelVersions(output / name.removesuffix(".onnx")))
+        found = _finished_or_job(model)
+        if isinstance(found, Job):
+            to_run.append((model, found))
+        else:
+            yield _announced(model, found)
+    if to_run:
         time.sleep(max(settle_seconds - (time.monotonic() - began), 0.0))
         later = WatchedFolder.at(watched.place.url)
-    for name, job in to_do:
-        shelf = Shelf(output / name.removesuffix(".onnx"))
-        with _caught(watched, name, shelf) as caught:
-            if later.stamp(name) != watched.stamp(name):
-                raise IncompleteError(f"{watched.place / name}: is still being written")
-            watcher().noted(f"{name}: begins, for {job.config.target}")
-            caught.append(_look_of_a_run(name, job, shelf, run))
-        yield from caught
+    for model, job in to_run:
+        yield _announced(model, _result_of_run(model, job, later, run))
 
 
-def _look_of_a_run(name: str, job: Job, shelf: Shelf, run: Run) -> Look:
-    """Quantize a model, and put it on its shelf."""
-    shelf.make_room(job.version)
-    place = shelf.output(job.version)
+def _finished_or_job(model: _Model) -> ScanResult | Job:
+    """Return the job of a model that has to be run, or the result of one that is finished or cannot be run."""
     try:
-        manifest = run(name, job, place.url)
+        model.versions.clear_leftovers()
+        job = model.folder.job(model.name)
+        manifest = model.versions.finished(job.version)
+        if manifest is None:
+            return job
+        model.versions.point_to(job.version, manifest)
+        place = str(model.versions.output(job.version))
+        return ScanResult(model.name, "done", f"as before: {verdict(manifest)}", place)
+    except Exception as error:
+        return _failure(model, error)
+
+
+def _result_of_run(model: _Model, job: Job, later: WatchedFolder, run: Run) -> ScanResult:
+    """Run a job whose model has not changed until `later`, publish the version, and return the result."""
+    try:
+        if later.stamp(model.name) != model.folder.stamp(model.name):
+            raise IncompleteError(f"{model.folder.place / model.name}: is still being written")
+        watcher().noted(f"{model.name}: begins, for {job.config.target}")
+        model.versions.make_room(job.version)
+        place = model.versions.output(job.version)
+        manifest = _manifest_of_run(model.name, job, place, run)
+        model.versions.point_to(job.version, manifest)
+        ending: Ending = "met" if manifest.target.met else "missed"
+        tell(ending, job.model.url, place.url, **facts_of(manifest))
+        return ScanResult(model.name, ending, verdict(manifest), str(place), 0 if ending == "met" else 3)
+    except Exception as error:
+        return _failure(model, error)
+
+
+def _manifest_of_run(name: str, job: Job, place: Store, run: Run) -> Manifest:
+    """Run a job; return the manifest, also when the target is missed."""
+    try:
+        return run(name, job, place.url)
     except TargetError as missed:
         if not isinstance(missed.outcome, Outcome):
             raise
-        manifest = missed.outcome.manifest
-    shelf.point_to(job.version, manifest)
-    ending: Ending = "met" if manifest.target.met else "missed"
-    tell(ending, job.model.url, place.url, **facts_of(manifest))
-    return Look(name, ending, verdict(manifest), str(place), 0 if ending == "met" else 3)
+        return missed.outcome.manifest
 
 
-@contextmanager
-def _caught(watched: WatchedFolder, name: str, shelf: Shelf) -> Iterator[list[Look]]:
-    """Turn what goes wrong with a model into a look; say what came of it, and tell of a failure."""
-    looks: list[Look] = []
-    try:
-        yield looks
-    except Exception as error:
-        looks.append(_look_of_a_failure(watched, name, error))
-    for look in looks:
-        watcher().noted(str(look))
-        if look.state == "failed":
-            tell("failed", (watched.place / name).url, shelf.place.url, reason=look.says)
-
-
-def _look_of_a_failure(watched: WatchedFolder, name: str, error: Exception) -> Look:
-    if isinstance(error, IncompleteError) and WatchedFolder.at(watched.place.url).is_young(name, _UPLOAD_SECONDS):
-        return Look(name, "waiting", f"{error}; looked at again next time")
+def _failure(model: _Model, error: Exception) -> ScanResult:
+    """Return the result that an exception stands for."""
+    name, url = model.name, model.folder.place.url
+    if isinstance(error, IncompleteError) and WatchedFolder.at(url).is_young(name, _UPLOAD_SECONDS):
+        return ScanResult(name, "waiting", f"{error}; looked at again next time")
     if isinstance(error, NarrowcastError) and not isinstance(error, OutageError):
-        return Look(name, "failed", str(error), code=2)
-    return Look(name, "failed", f"{reason_of(error)}; finished steps are kept", code=1)
+        return ScanResult(name, "failed", str(error), code=2)
+    return ScanResult(name, "failed", f"{reason_of(error)}; finished steps are kept", code=1)
+
+
+def _announced(model: _Model, result: ScanResult) -> ScanResult:
+    """Log a result, emit the event of a failure, and return the result."""
+    watcher().noted(str(result))
+    if result.state == "failed":
+        tell("failed", (model.folder.place / model.name).url, model.versions.place.url, reason=result.says)
+    return result

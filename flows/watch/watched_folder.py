@@ -17,7 +17,7 @@ from typing import Any
 
 from flows.options.option_file import OptionFile, parse_options
 from flows.options.run_options import INPUTS, LIMITS, OF_THE_TARGET, run_options
-from flows.watch.digest_cache import KnownDigests
+from flows.watch.digest_cache import DigestCache
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import IncompleteError, InputError, NarrowcastError
 from quant_core.model.model_file import refer_model
@@ -40,7 +40,7 @@ _OF_THE_WATCH = tuple(name for name in INPUTS if name not in _DATA)
 
 @dataclass(frozen=True)
 class Job:
-    """A model, and all that decides what becomes of it."""
+    """A model, and everything that its result depends on."""
 
     model: Reference
     """The float model."""
@@ -55,7 +55,7 @@ class Job:
 
     @property
     def version(self) -> str:
-        """Digest of model, data and options: what has this name need not be done again."""
+        """The digest of model, data and options: a version that exists is not computed again."""
         files = {name: reference and reference.sha256 for name, reference in self._data().items()}
         if self.config.device_costs:
             files["device_costs"] = refer(self.config.device_costs).sha256
@@ -71,26 +71,26 @@ class Job:
 
 @dataclass(frozen=True)
 class WatchedFolder:
-    """The folder as it is at one look."""
+    """The folder as one scan finds it."""
 
     place: Store
     """Where it is."""
     metrics: Collection[str] = ()
     """The functions (`pkg.mod:fn`) that options in the folder may name: others are not imported."""
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """What the store tells of each file, by name."""
-    known: KnownDigests = field(default_factory=KnownDigests)
-    """Digests from earlier looks."""
+    """What the store says of each file, by name."""
+    digests: DigestCache = field(default_factory=DigestCache)
+    """Digests from earlier scans."""
     _data: dict[str, Reference] = field(default_factory=dict)
 
     @classmethod
-    def at(cls, url: str, metrics: Collection[str] = (), known: KnownDigests | None = None) -> WatchedFolder:
-        """Look at the folder of a path or URL; raises InputError when it is not there, or holds no model."""
+    def at(cls, url: str, metrics: Collection[str] = (), digests: DigestCache | None = None) -> WatchedFolder:
+        """List the folder of a path or URL; raises InputError when it is not there or cannot be read."""
         place = Store(url)
         if place.folder is not None and not place.folder.is_dir():
             raise InputError(f"{place}: {'is a file' if place.folder.exists() else 'no such folder'}; nothing to watch")
         try:
-            return cls(place, metrics, place.listing(""), known or KnownDigests())
+            return cls(place, metrics, place.listing(""), digests or DigestCache())
         except NarrowcastError:
             raise
         except Exception as error:  # a store's library raises what it likes
@@ -98,24 +98,24 @@ class WatchedFolder:
 
     @property
     def models(self) -> list[str]:
-        """Names of the models in the folder and the folders in it; of none that begins with a dot."""
+        """Names of the models in the folder and its subfolders, without hidden ones (whose name begins with a dot)."""
         return [name for name in self.files if name.endswith(".onnx") and not f"/{name}".count("/.")]
 
     def named(self, model: str) -> str:
-        """The name of a model that is given by its name or its URL; raises InputError when it is not there."""
+        """Return the name of a model given by its name or its URL; raises InputError when it is not there."""
         name = model.removeprefix(f"{self.place.url.rstrip('/')}/")
         if name not in self.models:
             raise InputError(f"{shown(model)}: no such model in {self.place}")
         return name
 
     def stamp(self, name: str) -> str:
-        """Changes whenever the model, its options, or a file that its weights may be in is written."""
+        """Return a text that changes when the model, its options, or a file that may hold its weights is written."""
         folder = posixpath.dirname(name)
         near = [other for other in self.files if posixpath.dirname(other) == folder and not other.endswith(".onnx")]
         return repr([(other, sorted(self.files.get(other, {}).items())) for other in [name, FOLDER_OPTIONS, *near]])
 
     def is_young(self, name: str, seconds: float) -> bool:
-        """Whether a model was written less than so many seconds ago; not where the store does not tell."""
+        """Return whether a model was written less than so many seconds ago; False where the store does not say."""
         facts = self.files.get(name, {})
         when = next((facts[key] for key in ("mtime", "LastModified", "last_modified", "created") if key in facts), 0.0)
         if isinstance(when, datetime):
@@ -123,15 +123,15 @@ class WatchedFolder:
         return isinstance(when, float | int) and time.time() - when < seconds
 
     def job(self, name: str) -> Job:
-        """What is to be done with a model.
+        """Return the job of a model.
 
-        Raises IncompleteError when something of it seems to be missing yet, and InputError when its options or its
+        Raises IncompleteError when a part of it seems to be missing still, and InputError when its options or its
         data cannot be used.
         """
         options, config = self._options(name)
         holdout = options["holdout"] and self._referred(options["holdout"])
         return Job(
-            self.known.of(self._url(name), refer_model),
+            self.digests.reference(self._url(name), refer_model),
             self._referred(options["calibration"]),
             self._referred(options["evaluation"]),
             holdout,
@@ -157,7 +157,7 @@ class WatchedFolder:
 
     @staticmethod
     def _checked(file: OptionFile) -> OptionFile:
-        """The file with what it may not say among its mistakes."""
+        """Return the file, with the options that it may not have among its mistakes."""
         found = [
             Mistake((name,), "is for the watch to say, not for a file in its folder; take the line out")
             for name in _OF_THE_WATCH
@@ -167,14 +167,14 @@ class WatchedFolder:
         return OptionFile(file.path, kept, file.lines, (*file.mistakes, *found))
 
     def _url(self, path: str, folder: str = "") -> str:
-        """A path as the folder's files mean it."""
+        """Return the URL of a path that a file of the folder gives."""
         if "://" in path or path.startswith("/"):
             return path
         scheme, separator, top = self.place.url.rpartition("://")
         return f"{scheme}{separator}{posixpath.normpath(posixpath.join(top, folder, path))}"
 
     def _referred(self, url: str) -> Reference:
-        """Data are read once a look, however many models share them."""
+        """Return the reference of data, which are read once a scan, however many models share them."""
         if url not in self._data:
-            self._data[url] = self.known.of(url, refer)
+            self._data[url] = self.digests.reference(url, refer)
         return self._data[url]

@@ -1,4 +1,4 @@
-"""What a look at a folder of models does: new, changed, known, half-written and hopeless ones."""
+"""What a scan of a folder of models does: new, changed, known, half-written and hopeless ones."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from flows.ui import run_events
-from flows.watch import digest_cache as known_digests
-from flows.watch import scan as looks
-from flows.watch import watched_folder
-from flows.watch.model_versions import Shelf
-from flows.watch.scan import WatchError, looks_at
+from flows.watch import digest_cache, scan, watched_folder
+from flows.watch.model_versions import ModelVersions
+from flows.watch.scan import WatchError
 from flows.watch.watched_folder import WatchedFolder
 from flows.watch_models import watch_models
 from quant_core.errors import InputError, OutageError, TargetError
@@ -67,11 +65,11 @@ def watch(folder, tmp_path, events):
     def ran(**changed):
         given = {"folder": str(folder), "output": str(tmp_path / "out"), "workspace": str(tmp_path / "workspace")}
         try:
-            looks = watch_models(workers=1, settle_seconds=0.0, **given | changed)
+            results = watch_models(workers=1, settle_seconds=0.0, **given | changed)
         except WatchError as error:
-            looks = error.looks
-        ran.looks = {found.name: found for found in looks}
-        return {found.name: found.state for found in looks}
+            results = error.results
+        ran.results = {found.name: found for found in results}
+        return {found.name: found.state for found in results}
 
     return ran
 
@@ -99,17 +97,17 @@ def stand_in(finished_job, tmp_path):
 
 
 @pytest.fixture
-def look(folder, tmp_path, events, stand_in):
-    """Looks at the folder, with a stand-in for runs: state by model."""
+def scanned(folder, tmp_path, events, stand_in):
+    """Scans the folder, with a stand-in for runs: state by model."""
 
-    def looked(run=stand_in, **changed):
+    def ran(run=stand_in, **changed):
         given = {"folder": str(folder), "output": str(tmp_path / "out"), "metrics": ()} | changed
         watched = WatchedFolder.at(given["folder"], given["metrics"])
-        found = list(looks_at(watched, watched.models, Store(given["output"]), run, settle_seconds=0.0))
-        looked.looks = {one.name: one for one in found}
+        found = list(scan.scan(watched, watched.models, Store(given["output"]), run, settle_seconds=0.0))
+        ran.results = {one.name: one for one in found}
         return {one.name: one.state for one in found}
 
-    return looked
+    return ran
 
 
 def current(tmp_path, name="one"):
@@ -141,8 +139,8 @@ def test_what_was_not_written_since_is_not_read_again(watch, folder, monkeypatch
     for name in ("refer", "refer_model"):
         plain = getattr(watched_folder, name)
         monkeypatch.setattr(watched_folder, name, lambda url, plain=plain: read.append(Path(url).name) or plain(url))
-    now = known_digests.time.time
-    monkeypatch.setattr(known_digests.time, "time", lambda: now() + 60)
+    now = digest_cache.time.time
+    monkeypatch.setattr(digest_cache.time, "time", lambda: now() + 60)
     watch()
     assert sorted(read) == ["calibration.npz", "evaluation.npz", "one.onnx"]
     assert (watch(), len(read)) == ({"one.onnx": "done"}, 3)
@@ -151,15 +149,15 @@ def test_what_was_not_written_since_is_not_read_again(watch, folder, monkeypatch
     assert (watch(), len(read)) == ({"one.onnx": "done"}, 4)
 
 
-def test_another_machine_does_nothing_again(look, folder, tmp_path):
-    look()
+def test_another_machine_does_nothing_again(scanned, folder, tmp_path):
+    scanned()
     moved = shutil.move(folder, tmp_path / "elsewhere")
-    assert look(folder=str(moved)) == {"one.onnx": "done"}
+    assert scanned(folder=str(moved)) == {"one.onnx": "done"}
 
 
 @pytest.mark.parametrize("what", ["model", "options", "data"])
-def test_what_has_changed_is_another_version_beside_the_old_one(look, folder, tmp_path, what):
-    look()
+def test_what_has_changed_is_another_version_beside_the_old_one(scanned, folder, tmp_path, what):
+    scanned()
     before = current(tmp_path)
     if what == "model":
         model = onnx.load(folder / "one.onnx")
@@ -174,18 +172,18 @@ def test_what_has_changed_is_another_version_beside_the_old_one(look, folder, tm
     else:
         arrays = dict(np.load(folder / "data" / "calibration.npz"))
         np.savez(folder / "data" / "calibration.npz", **{name: array * 1.5 for name, array in arrays.items()})
-    assert look() == {"one.onnx": "met"}
+    assert scanned() == {"one.onnx": "met"}
     assert current(tmp_path) != before
     assert len(versions(tmp_path)) == 2 and before["version"] in versions(tmp_path)
 
 
-def test_a_model_that_is_taken_back_is_current_again_without_work(look, folder, tmp_path):
-    look()
+def test_a_model_that_is_taken_back_is_current_again_without_work(scanned, folder, tmp_path):
+    scanned()
     before = current(tmp_path)
     (folder / "one.yaml").write_text(MET.replace("0.5", "0.4"))
-    look()
+    scanned()
     (folder / "one.yaml").unlink()
-    assert look() == {"one.onnx": "done"}
+    assert scanned() == {"one.onnx": "done"}
     assert current(tmp_path) == before
 
 
@@ -199,7 +197,7 @@ def test_the_same_model_twice_is_computed_once(watch, folder, tmp_path):
     assert current(tmp_path, "sub/two") == current(tmp_path)
 
 
-def test_models_that_fail_stop_no_other(look, folder, tmp_path, events):
+def test_models_that_fail_stop_no_other(scanned, folder, tmp_path, events):
     (folder / "a.yaml").write_text("max_l2: [")
     (folder / "b.yaml").write_text(MET + "out: there\nserach: linear\n")
     (folder / "c.yaml").write_text(MISSED)
@@ -208,20 +206,20 @@ def test_models_that_fail_stop_no_other(look, folder, tmp_path, events):
     (folder / "d.onnx").write_text("no model")
     an_hour_ago(folder / "d.onnx")
     states = {"a.onnx": "failed", "b.onnx": "failed", "d.onnx": "failed", "c.onnx": "missed", "one.onnx": "met"}
-    assert look() == states
-    said = {name: found.says for name, found in look.looks.items()}
+    assert scanned() == states
+    said = {name: found.says for name, found in scanned.results.items()}
     assert "a.yaml:1: is not YAML" in said["a.onnx"]
     assert "b.yaml:5: out: is for the watch to say" in said["b.onnx"]
     assert "b.yaml:6: serach: is not an option; did you mean search?" in said["b.onnx"]
     assert "d.onnx: not an ONNX model" in said["d.onnx"]
-    assert [found.code for found in look.looks.values()] == [2, 2, 3, 2, 0]
+    assert [found.code for found in scanned.results.values()] == [2, 2, 3, 2, 0]
     assert [event.rpartition(".")[2] for event, _ in events] == ["failed", "failed", "missed", "failed", "met"]
     assert not (tmp_path / "out" / "c" / "current.json").exists()
     assert versions(tmp_path, "c")
-    assert look() == states | {"c.onnx": "done", "one.onnx": "done"}
+    assert scanned() == states | {"c.onnx": "done", "one.onnx": "done"}
 
 
-def test_a_bug_or_an_outage_with_one_model_stops_no_other(look, folder, stand_in):
+def test_a_bug_or_an_outage_with_one_model_stops_no_other(scanned, folder, stand_in):
     for name in ("a", "b"):
         shutil.copy(folder / "one.onnx", folder / f"{name}.onnx")
 
@@ -232,9 +230,9 @@ def test_a_bug_or_an_outage_with_one_model_stops_no_other(look, folder, stand_in
             raise OutageError("s3://bucket: does not answer")
         return stand_in(name, job, output)
 
-    assert look(breaks) == {"a.onnx": "failed", "b.onnx": "failed", "one.onnx": "met"}
-    assert [one.code for one in look.looks.values()] == [1, 1, 0]
-    assert look.looks["a.onnx"].says == "RuntimeError: a bug at s3://bucket/x; finished steps are kept"
+    assert scanned(breaks) == {"a.onnx": "failed", "b.onnx": "failed", "one.onnx": "met"}
+    assert [one.code for one in scanned.results.values()] == [1, 1, 0]
+    assert scanned.results["a.onnx"].says == "RuntimeError: a bug at s3://bucket/x; finished steps are kept"
 
 
 def test_the_worst_is_the_exit_code_and_all_of_it_is_shown(watch, folder):
@@ -243,7 +241,7 @@ def test_the_worst_is_the_exit_code_and_all_of_it_is_shown(watch, folder):
     for name in "ac":
         shutil.copy(folder / "one.onnx", folder / f"{name}.onnx")
     assert watch() == {"a.onnx": "failed", "c.onnx": "missed", "one.onnx": "met"}
-    assert WatchError(list(watch.looks.values())).code == 2
+    assert WatchError(list(watch.results.values())).code == 2
     text = artifact()
     assert "3 models" in text and "2 of them to be seen to" in text and text.index("c.onnx") < text.index("one.onnx")
 
@@ -257,48 +255,48 @@ def artifact():
 # --- models that are not whole yet ---------------------------------------------------------------------------------
 
 
-def test_half_a_model_is_waited_for(look, folder):
+def test_half_a_model_is_waited_for(scanned, folder):
     whole = (folder / "one.onnx").read_bytes()
     (folder / "one.onnx").write_bytes(whole[: len(whole) // 2])
-    assert look() == {"one.onnx": "waiting"}
-    assert look.looks["one.onnx"].code == 0
+    assert scanned() == {"one.onnx": "waiting"}
+    assert scanned.results["one.onnx"].code == 0
     (folder / "one.onnx").write_bytes(whole)
-    assert look() == {"one.onnx": "met"}
+    assert scanned() == {"one.onnx": "met"}
 
 
-def test_a_model_without_its_weights_is_waited_for(look, folder):
+def test_a_model_without_its_weights_is_waited_for(scanned, folder):
     model = onnx.load(folder / "one.onnx")
     onnx.save(model, folder / "one.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     (folder / "weights.bin").rename(folder / "elsewhere")
-    assert look() == {"one.onnx": "waiting"}
-    assert "its file weights.bin is missing" in look.looks["one.onnx"].says
+    assert scanned() == {"one.onnx": "waiting"}
+    assert "its file weights.bin is missing" in scanned.results["one.onnx"].says
     (folder / "elsewhere").rename(folder / "weights.bin")
-    assert look() == {"one.onnx": "met"}
+    assert scanned() == {"one.onnx": "met"}
 
 
-def test_a_model_without_options_is_waited_for_and_fails_in_the_end(look, folder):
+def test_a_model_without_options_is_waited_for_and_fails_in_the_end(scanned, folder):
     (folder / "narrowcast.yaml").unlink()
     (folder / "one.onnx").touch()
-    assert look() == {"one.onnx": "waiting"}
+    assert scanned() == {"one.onnx": "waiting"}
     an_hour_ago(folder / "one.onnx")
-    assert look() == {"one.onnx": "failed"}
-    assert "there is no one.yaml and no narrowcast.yaml" in look.looks["one.onnx"].says
+    assert scanned() == {"one.onnx": "failed"}
+    assert "there is no one.yaml and no narrowcast.yaml" in scanned.results["one.onnx"].says
 
 
-def test_a_model_that_changes_while_it_is_watched_is_left_for_the_next_look(look, folder, monkeypatch):
+def test_a_model_that_changes_while_it_is_watched_is_left_for_the_next_scan(scanned, folder, monkeypatch):
     def grows(seconds):
         with (folder / "one.onnx").open("ab") as file:
             file.write(b"\0")
 
-    monkeypatch.setattr(looks.time, "sleep", grows)
-    assert look() == {"one.onnx": "waiting"}
-    assert "is still being written" in look.looks["one.onnx"].says
+    monkeypatch.setattr(scan.time, "sleep", grows)
+    assert scanned() == {"one.onnx": "waiting"}
+    assert "is still being written" in scanned.results["one.onnx"].says
 
 
 # --- nothing half-written under its final name ---------------------------------------------------------------------
 
 
-def test_a_kill_while_the_folder_is_filled_leaves_no_version(look, folder, tmp_path, monkeypatch):
+def test_a_kill_while_the_folder_is_filled_leaves_no_version(scanned, folder, tmp_path, monkeypatch):
     copied = []
 
     def dies(source, path):
@@ -310,13 +308,13 @@ def test_a_kill_while_the_folder_is_filled_leaves_no_version(look, folder, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(output_place, "atomic_copy", dies)
         with pytest.raises(KeyboardInterrupt):
-            look()
+            scanned()
     assert len(copied) == 3
     assert not list((tmp_path / "out" / "one").iterdir())
-    assert look() == {"one.onnx": "met"}
+    assert scanned() == {"one.onnx": "met"}
 
 
-def test_what_killed_looks_have_left_is_removed_by_a_later_one(watch, folder, tmp_path):
+def test_what_killed_scans_have_left_is_removed_by_a_later_one(watch, folder, tmp_path):
     old, new = (f".{name}.{'0' * 32}" for name in ("old", "new"))
     for place in ("out/one", "workspace/files", "workspace/files/exported", "workspace/results"):
         for name in (old, new):
@@ -331,23 +329,23 @@ def test_what_killed_looks_have_left_is_removed_by_a_later_one(watch, folder, tm
     assert len(list(tmp_path.rglob(new))) == 4
 
 
-def test_a_kill_before_the_version_is_current_is_made_good(look, folder, tmp_path, monkeypatch):
+def test_a_kill_before_the_version_is_current_is_made_good(scanned, folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Shelf, "point_to", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(ModelVersions, "point_to", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            look()
+            scanned()
     assert not (tmp_path / "out" / "one" / "current.json").exists()
-    assert look() == {"one.onnx": "done"}
+    assert scanned() == {"one.onnx": "done"}
     assert current(tmp_path)["version"] in versions(tmp_path)
 
 
-def test_what_is_left_of_a_version_is_made_again(look, folder, tmp_path):
-    look()
+def test_what_is_left_of_a_version_is_made_again(scanned, folder, tmp_path):
+    scanned()
     (tmp_path / "out" / "one" / current(tmp_path)["version"] / "manifest.json").unlink()
-    assert look() == {"one.onnx": "met"}
+    assert scanned() == {"one.onnx": "met"}
     (tmp_path / "out" / "one" / current(tmp_path)["version"] / "manifest.json").write_text("{}")
-    assert look() == {"one.onnx": "failed"}
-    assert "remove the folder to have it made again" in look.looks["one.onnx"].says
+    assert scanned() == {"one.onnx": "failed"}
+    assert "remove the folder to have it made again" in scanned.results["one.onnx"].says
 
 
 def test_everything_may_be_in_a_store(watch, folder, tmp_path, monkeypatch):
@@ -368,16 +366,16 @@ def test_everything_may_be_in_a_store(watch, folder, tmp_path, monkeypatch):
 # --- what may be asked for -----------------------------------------------------------------------------------------
 
 
-def test_a_metric_is_imported_only_if_the_watch_says_so(look, folder, tmp_path, monkeypatch):
+def test_a_metric_is_imported_only_if_the_watch_says_so(scanned, folder, tmp_path, monkeypatch):
     (tmp_path / "watched_metric.py").write_text(
         f"import pathlib\npathlib.Path({str(tmp_path / 'imported')!r}).touch()\ndef score(outputs, labels): return 1.0\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     (folder / "one.yaml").write_text(OPTIONS + "metric: watched_metric:score\nmax_metric_drop: 0.1\n")
-    assert look() == {"one.onnx": "failed"}
-    assert "watched_metric:score: is not among those" in look.looks["one.onnx"].says
+    assert scanned() == {"one.onnx": "failed"}
+    assert "watched_metric:score: is not among those" in scanned.results["one.onnx"].says
     assert not (tmp_path / "imported").exists()
-    assert look(metrics=["watched_metric:score"]) == {"one.onnx": "met"}
+    assert scanned(metrics=["watched_metric:score"]) == {"one.onnx": "met"}
 
 
 def test_hidden_files_are_no_models(folder):

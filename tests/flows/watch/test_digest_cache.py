@@ -1,4 +1,4 @@
-"""A look reads what was written since the last one, and nothing else."""
+"""A scan reads what was written since the last one, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 
-from flows.watch import digest_cache as known_digests
-from flows.watch.digest_cache import KnownDigests
+from flows.watch import digest_cache
+from flows.watch.digest_cache import DigestCache
 from quant_core.model.model_file import refer_model
 from quant_core.storage.references import refer
 from tests.models import build
@@ -26,18 +26,18 @@ def settled(path: Path) -> None:
 
 @pytest.fixture
 def later(monkeypatch):
-    """Looks happen an hour after whatever was written: nobody can set the time of a file's last change."""
-    monkeypatch.setattr(known_digests.time, "time", lambda now=known_digests.time.time: now() + 3600)
+    """Scans happen an hour after whatever was written: nobody can set the time of a file's last change."""
+    monkeypatch.setattr(digest_cache.time, "time", lambda now=digest_cache.time.time: now() + 3600)
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Looks at a URL, each time with what was kept; the reference, and whether it was read for that."""
+    """Refers to a URL, each time with what was kept; the reference, and whether it was read for that."""
 
     def looked(url, refers=refer):
         taken = []
-        known = KnownDigests(tmp_path / "kept" / "known.json")
-        found = known.of(str(url), lambda given: taken.append(given) or refers(given))
+        known = DigestCache(tmp_path / "kept" / "known.json")
+        found = known.reference(str(url), lambda given: taken.append(given) or refers(given))
         known.save()
         assert found == refers(str(url))
         return bool(taken)
@@ -172,7 +172,7 @@ def test_a_damaged_file_counts_for_nothing(tmp_path, read, later, content):
 def test_digests_of_another_engine_count_for_nothing(tmp_path, read, later, monkeypatch):
     url = one_file(tmp_path)
     read(url)
-    monkeypatch.setattr(known_digests, "engine_digest", lambda: "another")
+    monkeypatch.setattr(digest_cache, "engine_digest", lambda: "another")
     assert read(url)
 
 
@@ -183,7 +183,7 @@ def test_no_url_is_written_down(tmp_path, tagged, read):
 
 
 def test_only_the_latest_are_kept(tmp_path, read, later, monkeypatch):
-    monkeypatch.setattr(known_digests, "_MOST", 2)
+    monkeypatch.setattr(digest_cache, "_MOST", 2)
     urls = [tmp_path / name for name in "abc"]
     for url in urls:
         url.write_text("one")
