@@ -1,0 +1,108 @@
+"""Arguments of a step, written as JSON and read again on a worker."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from quant_core.config import QuantizationConfig
+from quant_core.errors import InputError
+from quant_core.probing.probe import layer_sensitivity
+from quant_core.scoring.evaluation import evaluate_plan
+from quant_core.storage.references import Reference
+from quant_core.storage.store import Store
+from tasks.cache.keys import keyed
+from tasks.cache.result_store import ResultStore
+from tasks.executors.plain_arguments import plain, restored
+
+
+@pytest.fixture
+def results(tmp_path):
+    return ResultStore(Store(str(tmp_path / "results")))
+
+
+@pytest.fixture
+def stored(results):
+    """Makes a stored table of a key."""
+
+    def made(key):
+        table = keyed(pa.table({"of": [key]}), key)
+        results.put(key, table)
+        return results.load(key)
+
+    return made
+
+
+DATA = Reference(url="s3://bucket/data.npz", sha256="0" * 64, beside=("weights.bin",))
+CONFIG = QuantizationConfig(wide="a16w16", calibrate="minmax")
+VALUES = {
+    "a text": (layer_sensitivity, "precision", "a8w4"),
+    "a number": (layer_sensitivity, "start", 12),
+    "a number or a text: a number": (layer_sensitivity, "output", 1),
+    "a number or a text: a text": (layer_sensitivity, "output", "logits"),
+    "texts": (layer_sensitivity, "shard", ["conv1", "conv2"]),
+    "no texts": (layer_sensitivity, "shard", []),
+    "an optional number": (layer_sensitivity, "batch_size", 8),
+    "no optional number": (layer_sensitivity, "batch_size", None),
+    "a reference": (layer_sensitivity, "data", DATA),
+    "settings": (layer_sensitivity, "config", CONFIG),
+    "texts by name": (evaluate_plan, "plan", {"conv2": "a8w8", "conv1": "a8w4"}),
+    "optional texts by name": (evaluate_plan, "tensors", {"input": "int8"}),
+    "no optional texts by name": (evaluate_plan, "tensors", None),
+}
+
+
+def journey(function, arguments, results):
+    """The arguments as the worker gets them."""
+    return restored(function, json.loads(json.dumps(plain(arguments))), results)
+
+
+@pytest.mark.parametrize(("function", "name", "value"), VALUES.values(), ids=VALUES)
+def test_a_value_comes_back_as_it_was(function, name, value, results):
+    again = journey(function, {name: value}, results)
+    assert again == {name: value}
+    assert type(again[name]) is type(value)
+
+
+def test_names_and_layers_of_a_plan_come_back_in_their_order(results):
+    given = {"plan": {"z": "a8w8", "a": "a8w4"}, "stop": 8, "start": 0}
+    again = journey(evaluate_plan, given, results)
+    assert (list(again), list(again["plan"])) == (["plan", "stop", "start"], ["z", "a"])
+
+
+def test_tables_go_by_the_keys_they_are_stored_under(stored, results):
+    given = {
+        "layers": stored("prepare-1"),
+        "baseline": stored("baseline-2"),
+        "weights": [stored("round-4"), stored("round-3")],
+    }
+    sent = plain(given)
+    assert sent == {"layers": "prepare-1", "baseline": "baseline-2", "weights": ["round-4", "round-3"]}
+    assert journey(layer_sensitivity, given, results) == given
+
+
+def test_tables_that_are_left_out_stay_out(results):
+    given = {"baseline": None, "weights": []}
+    assert journey(layer_sensitivity, given, results) == given
+
+
+REFUSED = {
+    "an unknown name": ({"layer": "conv1"}, "layer_sensitivity has no argument layer"),
+    "unknown names": ({"zeal": 1, "depth": 2}, "layer_sensitivity has no argument depth, zeal"),
+    "another type": ({"start": "first"}, "start: Input should be a valid integer"),
+    "nothing where something must be": ({"precision": None}, "precision: Input should be a valid string"),
+    "settings that are none": ({"config": {"wide": "a99w8"}}, "config: "),
+    "a reference without a digest": ({"data": {"url": "data.npz"}}, "data: Field required"),
+    "a table that is not there": ({"layers": "prepare-9"}, "prepare-9: there is no such result"),
+    "tables that are not there": ({"weights": ["round-9"]}, "round-9: there is no such result"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_a_stage_does_not_take_is_refused_in_one_line(arguments, said, results):
+    with pytest.raises(InputError) as refused:
+        restored(layer_sensitivity, arguments, results)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
