@@ -21,7 +21,8 @@ from flows.watch.watched_folder import WatchedFolder
 from flows.watch_models import watch_models
 from quant_core.errors import InputError, OutageError, TargetError
 from quant_core.manifest import Manifest
-from quant_core.pipeline.preflight import check_request
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.preflight import check_job
 from quant_core.precision import PrecisionPlan
 from quant_core.results import output_place
 from quant_core.results.outcome import Outcome
@@ -80,7 +81,8 @@ def stand_in(finished_job, tmp_path):
 
     def run(name, job, output):
         place = OutputPlace(tmp_path / "staging" / name, output)
-        check_request(job.request(place), tmp_path / "cache")
+        data = (job.calibration, job.evaluation, job.holdout)
+        check_job(QuantizationJob(job.model, *data, job.config, place), tmp_path / "cache")
         met = job.config.target.limit > 1e-6
         manifest = json.loads((finished_job / "out" / "manifest.json").read_text())
         manifest["target"] |= {"met": met, "limit": job.config.target.limit}

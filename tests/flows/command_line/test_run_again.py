@@ -1,6 +1,5 @@
 """The command that a report shows gives the configuration of its run: report -> command line -> configuration."""
 
-import json
 import shlex
 import subprocess
 from itertools import pairwise, permutations
@@ -16,10 +15,13 @@ from flows.command_line.layer_wise import inputs_and_config as asked_of_layer_wi
 from flows.command_line.layer_wise import layer_wise
 from quant_core.budget import BUDGETS
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, RunConfig
+from quant_core.manifest import Manifest
 from quant_core.model.operators import LayerOp
 from quant_core.options import LIMITS, options_of
 from quant_core.precision import Precision
 from quant_core.report.reproduce import command
+from quant_core.results.manifest_file import manifest_json, sealed
+from tests.reports import mixed
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 """Names with anything that a command line can hold: spaces, quotes, commas, brackets, line ends, dashes."""
@@ -116,11 +118,14 @@ def mixed_precision_configs(draw):
     return MixedPrecisionConfig.model_validate(options)
 
 
-def manifest_of(config: RunConfig, job: str, sources: dict[str, str]) -> dict[str, object]:
-    """What the report reads of a manifest."""
+def manifest_of(config: RunConfig, job: str, sources: dict[str, str]) -> Manifest:
+    """The manifest of a run of such a configuration, as far as the report's command goes by it."""
     data = dict.fromkeys(("calibration", "evaluation", "holdout"), "3" * 64)
     written = config.model_dump(mode="json")
-    return {"job": job, "target": written["target"], "config": written, "sources": sources, "data": data, "plan": {}}
+    manifest, _ = mixed()
+    changes = {"job": job, "config": written, "sources": sources, "data": data}
+    changes["target"] = {**written["target"], "met": True}
+    return Manifest.model_validate({**manifest.model_dump(mode="json"), **changes})
 
 
 def words_of(shown: str) -> list[str]:
@@ -157,8 +162,7 @@ def test_the_command_of_a_layer_wise_run_gives_its_configuration(tmp_path_factor
     folder = tmp_path_factory.getbasetemp() / "a run's folder"
     folder.mkdir(exist_ok=True)
     manifest = manifest_of(config, "layer-wise", {"model": model, "output": str(folder)})
-    manifest["plan"] = {"conv": "a8w8"}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(manifest_json(sealed(manifest)))
     inputs, again = parsed(layer_wise, asked_of_layer_wise, words_of(command(manifest)))
     assert again == config
     assert inputs["model"] == as_given(model)

@@ -172,7 +172,7 @@ def test_a_damaged_file_counts_for_nothing(tmp_path, read, later, content):
 def test_digests_of_another_engine_count_for_nothing(tmp_path, read, later, monkeypatch):
     url = one_file(tmp_path)
     read(url)
-    monkeypatch.setattr(digest_cache, "engine_digest", lambda: "another")
+    monkeypatch.setattr(digest_cache, "code_digest", lambda module: "another")
     assert read(url)
 
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from tasks.executors import executor
-from tasks.executors.executor import Step, TaskFleet
+from tasks.executors.executor import Step, TaskExecutor
 
 
 def note(folder, name, wait=0.0):
@@ -62,7 +62,7 @@ def fleet(monkeypatch):
     """An executor, with what it said and when its runner was started and ended."""
     warned, log = [], []
     monkeypatch.setattr(executor, "warn", warned.append)
-    made = TaskFleet(lambda: ProcessRunner(log))
+    made = TaskExecutor(lambda: ProcessRunner(log))
     made.warned, made.log = warned, log
     yield made
     made.close()
