@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
-from pydantic_core import ErrorDetails
 
 from quant_core.budget import BUDGETS, Amount, BytesField, LatencyField, OperationsField
 from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
 from quant_core.precision import DataType, Precision, PrecisionField
+from quant_core.validation import mistakes_of
 
 __all__ = [
     "Config",
@@ -510,24 +509,4 @@ def validated(kind: type[Config], options: Mapping[str, object]) -> Config:
     try:
         return kind.model_validate(options)
     except ValidationError as error:
-        raise InputError(_in_one_line(error, kind)) from error
-
-
-def _in_one_line(error: ValidationError, kind: type[RunConfig]) -> str:
-    """The first thing that is wrong. Of a field with several types, each one's complaint."""
-    first, *others = error.errors()
-    place, message = _place(first), first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        fields = Target.model_fields if first["loc"][0] == "target" else kind.model_fields
-        near = get_close_matches(str(first["loc"][-1]), fields, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
-        message = f"is not an option; {hint}"
-    else:
-        message = " or ".join([message, *(other["msg"] for other in others if _place(other) == place)])
-    return f"{place}: {message}" if place else message
-
-
-def _place(error: ErrorDetails) -> str:
-    # After the name of a field with several types, pydantic adds the one it tried.
-    parts = error["loc"][:1] if error["loc"][:1] in (("samples",), ("output",)) else error["loc"]
-    return ".".join(str(part) for part in parts)
+        raise InputError(str(mistakes_of(error, kind)[0])) from error

@@ -26,7 +26,8 @@ class Mistake:
     """What is wrong, and what would be right."""
 
     def __str__(self) -> str:
-        return f"{'.'.join(map(str, self.place))}: {self.message}" if self.place else self.message
+        place = ".".join(map(str, self.place))
+        return self.message if self.message.startswith(place) else f"{place}: {self.message}"
 
 
 class MistakesError(InputError):

@@ -48,11 +48,11 @@ def asked(monkeypatch):
     """What the flow would be asked for, instead of a run of it."""
     calls = []
 
-    def noted(inputs, config, serving):
+    def noted(inputs, config):
         calls.append((inputs, config))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line.run, "_run_flow", noted)
+    monkeypatch.setattr(command_line.run, "_flow_call", noted)
     return calls
 
 
@@ -293,7 +293,7 @@ def test_json_prints_the_manifest_and_nothing_else(auto, here, command):
 
 
 def raising(error):
-    def raised(inputs, config, serving):
+    def raised(inputs, config):
         raise error
 
     return raised
@@ -315,7 +315,7 @@ FAILURES = {
 @pytest.mark.parametrize("case", FAILURES)
 def test_an_outage_or_a_bug_is_one_line(auto, monkeypatch, case):
     error, expected, said = FAILURES[case]
-    monkeypatch.setattr(command_line.run, "_run_flow", raising(error))
+    monkeypatch.setattr(command_line.run, "_flow_call", raising(error))
     code, _, errors = auto()
     assert code == expected
     assert errors.strip().startswith("narrowcast: ") and errors.strip().count("\n") == 0
@@ -324,7 +324,7 @@ def test_an_outage_or_a_bug_is_one_line(auto, monkeypatch, case):
 
 def test_a_bug_shows_its_traceback_to_who_asks_for_it(auto, monkeypatch):
     monkeypatch.setenv("NARROWCAST_TRACEBACK", "1")
-    monkeypatch.setattr(command_line.run, "_run_flow", raising(ZeroDivisionError()))
+    monkeypatch.setattr(command_line.run, "_flow_call", raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         auto()
 

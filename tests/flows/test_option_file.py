@@ -100,14 +100,14 @@ WHOLE = "model: m\ncalibration: c\nevaluation: e\nout: o\n"
         (
             "max_l2: 1\ncalibrate: minmax\npercentile: 99",
             [
-                "q.yaml:7: percentile: percentile is of calibrate='percentile', not of 'minmax'; leave it out",
+                "q.yaml:7: percentile is of calibrate='percentile', not of 'minmax'; leave it out",
             ],
         ),
         (
             "max_l2: 1\ncalibrate: minmax\npercentile: 99\nblock_size: 24",
             [
-                "q.yaml:7: percentile: percentile is of calibrate='percentile', not of 'minmax'; leave it out",
-                "q.yaml:8: block_size: block_size must be a power of two, which runtimes ask for, not 24",
+                "q.yaml:7: percentile is of calibrate='percentile', not of 'minmax'; leave it out",
+                "q.yaml:8: block_size must be a power of two, which runtimes ask for, not 24",
             ],
         ),
         ("target: {metric: l2, limti: 1}", ["q.yaml:5: target.limti: is not an option; did you mean limit?"]),
@@ -121,7 +121,7 @@ WHOLE = "model: m\ncalibration: c\nevaluation: e\nout: o\n"
         ("max_bops: 0.4\nmetric: l3", ["q.yaml:6: metric: Input should be 'top1_drop', 'l2'"]),
         ("max_bops: 0.4\nconfidence: 0.9", ["q.yaml:6: confidence: is that of meeting a target; give one: --max-top1"]),
         ("max_bops: 0.4\ncost: bytes", ["q.yaml:6: cost: within max_bops it is 'bops', not 'bytes'; leave it out"]),
-        ("max_l2: 1\nrunner: threads", ["q.yaml:6: runner: runner 'threads' is not known; there are thread, "]),
+        ("max_l2: 1\nrunner: threads", ["q.yaml:6: runner 'threads' is not known; there are thread, "]),
     ],
 )
 def test_how_options_go_together_is_looked_at_too(here, text, said):
