@@ -26,6 +26,7 @@ __all__ = [
     "MixedPrecisionConfig",
     "QuantizationConfig",
     "RunConfig",
+    "RuntimeName",
     "SearchConfig",
     "Target",
     "config_from",
@@ -98,6 +99,9 @@ class Target(Criterion):
     )
 
 
+RuntimeName = Literal["onnxruntime", "onnxruntime-vnni", "reference"]
+"""Runtimes that have a profile (see `runtimes`)."""
+
 _PERCENTILE = 99.999
 
 
@@ -155,6 +159,19 @@ class QuantizationConfig(_Frozen):
         description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
         "layer's weights with a scale of their own, in all layers or in those that are not wide.",
     )
+    runtime: Annotated[RuntimeName, Flag(Heading.MODEL, "RUNTIME")] = Field(
+        default="onnxruntime",
+        description="Where the model will run. What is legal there decides what is written, and the finished file is "
+        "scored as that runtime opens it; `narrowcast runtimes` lists them. reference: as the Q/DQ pairs say, for "
+        "compilers that keep to them.",
+    )
+    byte_sums: Annotated[Literal["auto", "exact", "fast"], Flag(Heading.MODEL, "HOW")] = Field(
+        default="auto",
+        description="How sums of 8-bit products are kept from saturating in ONNX Runtime. They would on x86 "
+        "processors without VNNI. exact: int8 weights whose sums could are stored as uint8, for the same values; "
+        "fast: they get codes whose sums cannot, a little coarser; auto: fast beside a wide float32, where speed "
+        "is the point, else exact.",
+    )
     dual_pairs: Annotated[bool, Flag(Heading.MODEL)] = Field(
         default=False,
         description="Keep the wide pair of every tensor in front of its narrow ones. Each narrow reader has a narrow "
@@ -176,6 +193,11 @@ class QuantizationConfig(_Frozen):
     def holds_bias_as_weight(self, precision: Precision) -> bool:
         """Whether biases of layers of a precision have the type of their weights."""
         return self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
+
+    @property
+    def limits_byte_sums(self) -> bool:
+        """Whether 8-bit weights get codes whose sums fit, instead of being stored unsigned where they do not."""
+        return self.byte_sums == "fast" or (self.byte_sums == "auto" and self.wide.is_float)
 
     def rounds_by_output(self, weights: DataType) -> bool:
         """Whether weights of a type are rounded for what their layer puts out."""
@@ -264,6 +286,11 @@ class RunConfig(QuantizationConfig):
         default=None,
         ge=1,
         description="Samples a forward pass takes at once. By default as many as keep memory small.",
+    )
+    score_in: Annotated[Literal["simulation", "runtime"], Flag(Heading.SEARCH, "WHERE")] = Field(
+        default="simulation",
+        description="What plans are scored in while they are searched. A simulation of what the pairs say, or the "
+        "runtime itself, where its numbers differ; the finished file is always scored in the runtime.",
     )
 
     @model_validator(mode="after")

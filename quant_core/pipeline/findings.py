@@ -23,7 +23,9 @@ class Shipped:
     file: Reference
     """The model file."""
     scores: pa.Table
-    """What the file scores on the evaluation data (schema SCORES)."""
+    """What the file scores on the evaluation data (schema SCORES), opened as its runtime opens it."""
+    reference: pa.Table
+    """What it scores there with all optimisations off."""
     bound: float
     """The number held against the limit: its score, or the confidence bound of that."""
     met: bool

@@ -9,10 +9,12 @@ from typing import Generic
 import pyarrow as pa
 
 from quant_core.execution.runner import Runner
+from quant_core.latency import processor_name
 from quant_core.pipeline.stages import EVALUATE, EXPORT, VERIFY
 from quant_core.pipeline.study import Config_co, Study, Trial
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.export import exported_reference
+from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.sampling import in_shards
 from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
 from quant_core.storage.references import Reference
@@ -36,6 +38,9 @@ class PlanEvaluator(Generic[Config_co]):
     def _trial(self, plan: PrecisionPlan) -> Trial:
         study, alpha = self.study, self.study.next_alpha()
         target, count = study.job.config.target, study.baseline.num_rows
+        if study.in_runtime:
+            scores = self.score_file(self.export(plan), study.baseline, study.job.evaluation)
+            return study.trial_of(plan, scores, alpha)
         one_round = not study.trials or target.function is not None
         stops = [count] if one_round else evaluation_rounds(count, study.samples)
         rounds: list[pa.Table] = []
@@ -88,9 +93,13 @@ class PlanEvaluator(Generic[Config_co]):
         )
         return exported_reference(exported, self.on.machine.cache)
 
-    def score_file(self, file: Reference, baseline: pa.Table, data: Reference) -> pa.Table:
-        """Score a model file on a data set whose float outputs are in `baseline` (schema SCORES)."""
+    def score_file(self, file: Reference, baseline: pa.Table, data: Reference, runtime: str | None = None) -> pa.Table:
+        """Score a model file on a data set whose float outputs are in `baseline` (schema SCORES).
+
+        It is opened as its runtime opens it, or as another one given.
+        """
         config = self.study.job.config
+        profile = profile_of(config.runtime if runtime is None else runtime)
         return self.on.run(
             VERIFY,
             exported=file,
@@ -99,4 +108,7 @@ class PlanEvaluator(Generic[Config_co]):
             data=data,
             function=config.target.function,
             batch_size=config.batch_size,
+            # What is not optimised is scored alike in all runtimes, and on all processors.
+            runtime=profile.name if profile.optimized else "reference",
+            processor=processor_name() if profile.optimized else "",
         )

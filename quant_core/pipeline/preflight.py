@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from quant_core.config import RunConfig
+from quant_core.errors import InputError
 from quant_core.execution.machine import memory_budget
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import check_inputs, check_labels
 from quant_core.model.model_file import read_model
 from quant_core.pipeline.job import QuantizationJob
+from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.evaluation import compared_outputs
 from quant_core.scoring.metrics import load_function
 from quant_core.storage.data import open_dataset
@@ -25,6 +27,7 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     Data are unpacked into the cache on the way. The output folder is made last, when all else is well.
     """
     memory_budget()
+    _check_precisions(job.config)
     if job.config.target.function:
         load_function(job.config.target.function)
     path = fetch(job.model, usable_folder(cache, "workspace"))
@@ -32,6 +35,14 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     check_data(graph, job, cache)
     job.output.check()
     usable_folder(job.output.folder, "output folder")
+
+
+def _check_precisions(config: RunConfig) -> None:
+    """Raise InputError for a precision that the runtime has not got."""
+    profile = profile_of(config.runtime)
+    for precision in config.ladder:
+        if why := profile.why_not(precision):
+            raise InputError(f"runtime: {why}")
 
 
 def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) -> None:

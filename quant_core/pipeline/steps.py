@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Generic, Literal
+from typing import Generic, Literal, cast
 
 import pyarrow as pa
 
@@ -33,6 +33,7 @@ from quant_core.pipeline.study import Config_co, Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.shortfall import missed_budget, missed_target, unsure_of_target
 from quant_core.results.outcome import Outcome
+from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import SENSITIVITY, facts
 
@@ -150,6 +151,7 @@ def baseline(
         baseline=_float_outputs(job, layers, job.evaluation, on),
         costs=cost_models(job, layers, calibration, ladder, on),
         samples=_plan_samples(job.config),
+        in_runtime=job.config.score_in == "runtime",
     )
     PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, job.config.wide))
     return study
@@ -253,24 +255,41 @@ def export(decision: Decision[Config], on: Runner) -> Exported[Config]:
 def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
     """Measure the model file as it is shipped, on evaluation and held-out data.
 
-    While a file misses what its plan met, the next finalist is written and measured.
+    While a file misses what its plan met, the next finalist is written and measured. What misses in the runtime what it
+    met in simulation shows that the two differ: from then on the search goes on in the runtime.
     """
     decision = exported.decision
     shipped = _shipped(exported, on)
     while not shipped.met and decision.finalists[0].met and len(decision.finalists) > 1:
-        decision = replace(decision, finalists=decision.finalists[1:])
+        decision = _after_a_miss(decision, on)
         shipped = _shipped(export(decision, on), on)
     held_out, times = _held_out(decision.study, shipped, on), _model_times(decision.study, shipped, on)
     return Findings(decision.study, decision.ranking, shipped, held_out, times)
 
 
+def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config]:
+    """Decide what to write next: of the plans left, or of those that a search in the runtime finds."""
+    study, config = decision.study, decision.study.job.config
+    differs = profile_of(config.runtime).optimized and not study.in_runtime
+    later = replace(decision, finalists=decision.finalists[1:])
+    if not differs or not decision.ranking.num_rows or not isinstance(config, MixedPrecisionConfig):
+        return later
+    watcher().noted("the file misses in its runtime what its plan met in simulation: the search goes on in the runtime")
+    study = replace(study, in_runtime=True)
+    search_plans(PlanEvaluator(cast("Study[MixedPrecisionConfig]", study), on), decision.ranking)
+    found = tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in study.best_first())
+    return replace(later, study=study, finalists=found or later.finalists)
+
+
 def _shipped(exported: Exported[RunConfig], on: Runner) -> Shipped:
     """Score a file; from now on that is what its plan scores."""
     study, finalist = exported.decision.study, exported.decision.finalists[0]
-    scores = PlanEvaluator(study, on).score_file(exported.file, study.baseline, study.job.evaluation)
+    evaluator = PlanEvaluator(study, on)
+    scores = evaluator.score_file(exported.file, study.baseline, study.job.evaluation)
+    reference = evaluator.score_file(exported.file, study.baseline, study.job.evaluation, "reference")
     trial = study.trial_of(finalist.plan, scores, finalist.alpha)
     study.add_or_replace(trial)
-    return Shipped(finalist.plan, exported.file, scores, trial.bound, trial.met)
+    return Shipped(finalist.plan, exported.file, scores, reference, trial.bound, trial.met)
 
 
 def _held_out(study: Study[RunConfig], shipped: Shipped, on: Runner) -> HeldOut | None:

@@ -66,6 +66,8 @@ class Study(Generic[Config_co]):
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
     trials: list[Trial] = field(default_factory=list)
     """Every plan evaluated so far."""
+    in_runtime: bool = False
+    """Whether plans are scored in the runtime, from their files, instead of in simulation."""
 
     def add(self, trial: Trial) -> Trial:
         """Add a trial, and tell whoever watches."""

@@ -25,7 +25,8 @@ from quant_core.model.operators import Role, moving_inputs
 from quant_core.model.opset import opset_of, pair_domain
 from quant_core.model.topology import EdgeTypes, edge_types, retyped
 from quant_core.numerics import QParams, dequantize
-from quant_core.precision import DataType, PrecisionPlan
+from quant_core.precision import DataType, Precision, PrecisionPlan
+from quant_core.quantization.layer_forms import LayerForm, in_form, layer_form, node_in_form, unsigned
 from quant_core.quantization.quantizer import Quantizer
 
 __all__ = ["PlanWriter", "QuantizedGraph"]
@@ -119,8 +120,13 @@ class PlanWriter:
             )
         return self._nodes[key]
 
-    def rewired(self, index: int, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.NodeProto:
-        """A float node reading and writing tensors of other names; the same object for the same names."""
+    def rewired(
+        self, index: int, inputs: Sequence[str], outputs: Sequence[str], form: LayerForm = LayerForm.PLAIN
+    ) -> onnx.NodeProto:
+        """A float node reading and writing tensors of other names; the same object for the same names.
+
+        The name of a layer's weight tells its `form`.
+        """
         key = (index, *inputs, "->", *outputs)
         if key not in self._nodes:
             node = onnx.NodeProto()
@@ -128,6 +134,7 @@ class PlanWriter:
             del node.input[:], node.output[:]
             node.input.extend(inputs)
             node.output.extend(outputs)
+            node_in_form(node, form)
             self._nodes[key] = node
         return self._nodes[key]
 
@@ -154,7 +161,7 @@ class _Writing:
         node = self.graph.nodes[index]
         inputs = [self.input(position, name) for position, name in enumerate(node.input)]
         outputs = [self.raw(name) for name in node.output]
-        self.append(self.writer.rewired(self.unit, inputs, outputs))
+        self.append(self.writer.rewired(self.unit, inputs, outputs, self.form()))
         for name in node.output:
             if name in self.graph.named_outside and name in self.types.base:
                 self.carried(name)
@@ -272,13 +279,33 @@ class _Writing:
                 return name
             if precision.is_float:
                 return self.rounded(name, precision.weights)
-            weight = self.quantizer.weight(layer, precision)
-            return self.stored(f"{name}/{precision}", weight.codes, weight.qparams, weight.axis)
+            form = self.form() if position == 1 else LayerForm.PLAIN
+            weight = in_form(self.quantizer.weight(layer, precision), form)
+            if self.is_stored_unsigned(layer, precision):
+                weight = unsigned(weight)
+            return self.stored(f"{name}/{precision}{form.value}", weight.codes, weight.qparams, weight.axis)
         if precision.is_float or not self.quantizer.quantizes_bias(self.unit, layer, precision):
             return name
         bias = self.quantizer.bias(self.unit, layer, precision)
         result = f"{self.graph.nodes[self.unit].name}/bias/{precision}"
         return self.stored(result, bias.codes, bias.qparams, 0 if bias.qparams.scale.ndim else None)
+
+    def form(self) -> LayerForm:
+        """How the node being written has its weight."""
+        if self.topology.roles[self.unit] is not Role.LAYER or not self.quantizer.runtime.keeps_matmuls_apart:
+            return LayerForm.PLAIN
+        precision: Precision = self.precisions.get(self.topology.layer_of[self.unit], self.quantizer.config.wide)
+        base = self.types.base.get(self.graph.nodes[self.unit].input[0])
+        reads = base and self.types.demand.get((self.unit, 0), base)
+        return layer_form(self.graph, self.unit, precision.weights, reads)
+
+    def is_stored_unsigned(self, layer: str, precision: Precision) -> bool:
+        """Whether the layer's int8 weight is written as uint8, for the sake of its sums.
+
+        The integer operators of int8 activations take no other weights than int8.
+        """
+        integer_only = self.writer.unfused and precision.activations.signed
+        return not self.writer.folded and not integer_only and self.quantizer.is_stored_unsigned(layer, precision)
 
     def rounded(self, name: str, dtype: DataType) -> str:
         """Write a constant held in a floating-point type, once: folded into float32, or behind a Cast."""

@@ -23,7 +23,15 @@ from quant_core.model.opset import OPSET, opset_of, pair_domain
 from quant_core.model.topology import Topology
 from quant_core.numerics import QParams, quantize
 from quant_core.precision import DataType, Precision
-from quant_core.quantization.weights import Weight, has_blocks, weight_qparams, weights_from_tables
+from quant_core.quantization.weights import (
+    Weight,
+    has_blocks,
+    weight_qparams,
+    weight_sums_overflow,
+    weights_from_tables,
+    weights_with_limited_sums,
+)
+from quant_core.runtimes.registry import profile_of
 
 __all__ = ["Bias", "Quantizer"]
 
@@ -59,6 +67,8 @@ class Quantizer:
     ) -> None:
         self.graph = graph
         self.config = config
+        self.runtime = profile_of(config.runtime)
+        """Where the model is to run."""
         searched = {index for layer in layers for index in layer.nodes}
         fixed = [layer for layer in find_layers(graph) if searched.isdisjoint(layer.nodes)]
         self.layers = (*layers, *fixed)
@@ -74,6 +84,7 @@ class Quantizer:
         self._groups = range_groups(self.topology)
         self._activations: dict[tuple[tuple[str, ...], DataType], QParams] = {}
         self._weights: dict[tuple[str, Precision], Weight] = {}
+        self._unsigned: dict[tuple[str, Precision], bool] = {}
         self._biases: dict[tuple[int, Precision], Bias] = {}
         self._bias_names: dict[int, str | None] = {}
         self._layer_named = {layer.name: layer for layer in self.layers}
@@ -133,7 +144,23 @@ class Quantizer:
         qparams, axis = weight_qparams(self.graph, layer, precision.weights, self.config)
         if not self.has_blocks(layer, precision):
             qparams = replace(qparams, scale=self._grown_for_biases(layer, precision, qparams.scale))
-        return Weight(quantize(values, qparams, axis), qparams, axis)
+        weight = Weight(quantize(values, qparams, axis), qparams, axis)
+        if not self.config.limits_byte_sums or not self._may_saturate(layer, precision, weight):
+            return weight
+        return weights_with_limited_sums(self.graph, layer, values, weight)
+
+    def is_stored_unsigned(self, layer_name: str, precision: Precision) -> bool:
+        """Whether the layer's int8 weight is written as uint8: sums of it would saturate on some processors."""
+        key = (layer_name, precision)
+        if key not in self._unsigned:
+            weight = self.weight(layer_name, precision)
+            self._unsigned[key] = self._may_saturate(self._layer_named[layer_name], precision, weight)
+        return self._unsigned[key]
+
+    def _may_saturate(self, layer: Layer, precision: Precision, weight: Weight) -> bool:
+        """Whether sums of a weight's products must be kept from saturating, and are not."""
+        in_bytes = precision.activations.bits == 8 and precision.weights is DataType.INT8
+        return self.runtime.keeps_byte_sums_in_range and in_bytes and weight_sums_overflow(self.graph, layer, weight)
 
     def has_blocks(self, layer: Layer, precision: Precision) -> bool:
         """Whether a weight has a scale for each block of inputs: its biases, which follow no one scale, stay float."""

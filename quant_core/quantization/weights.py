@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer
-from quant_core.numerics import QParams
+from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType
+from quant_core.runtimes.byte_sums import limited, overflows
+from quant_core.runtimes.registry import profile_of
 from quant_core.storage.tables import WEIGHTS
 
 __all__ = [
@@ -24,8 +26,10 @@ __all__ = [
     "reduction_axis",
     "weight_axis",
     "weight_qparams",
+    "weight_sums_overflow",
     "weights_from_tables",
     "weights_table",
+    "weights_with_limited_sums",
 ]
 
 
@@ -59,6 +63,8 @@ def _scale_axis(
     """The axis a weight has scales along, and how many values share one, if not a whole channel."""
     if has_blocks(graph, layer, dtype, config):
         return reduction_axis(graph, layer), config.block_size
+    if layer.op == "MatMul" and len(layer.weight_shape) > 2 and profile_of(config.runtime).keeps_matmuls_apart:
+        return None, None  # its kernel for 8-bit activations refuses a scale a channel of stacked matrices
     return (weight_axis(graph, layer) if config.per_channel else None), None
 
 
@@ -101,6 +107,42 @@ def _input_axis(graph: FloatGraph, index: int, layer: Layer) -> int | None:
         rank = len(layer.weight_shape)
         return rank - 1 if node.input[0] == layer.weight else max(rank - 2, 0)
     return None
+
+
+def weight_sums_overflow(graph: FloatGraph, layer: Layer, weight: Weight) -> bool:
+    """Whether sums of 8-bit products with a weight may leave 16 bits (see `byte_sums`)."""
+    for index in layer.nodes:
+        node = graph.nodes[index]
+        group = int(str(attribute(node, "group", 1)))
+        inputs = None if node.input[0] == layer.weight else _input_axis(graph, index, layer)
+        if node.op_type != "ConvTranspose" and overflows(node.op_type, weight.codes, inputs, group):
+            return True
+    return False
+
+
+def weights_with_limited_sums(graph: FloatGraph, layer: Layer, values: NDArray[np.float32], weight: Weight) -> Weight:
+    """A weight with codes whose sums stay within 16 bits, at the scale of least squared error.
+
+    Each channel has its own scale if it had one before. Where nodes read the weight in several ways it stays as it is.
+    """
+    channels, inputs = weight_axis(graph, layer), reduction_axis(graph, layer)
+    op_type = graph.nodes[layer.nodes[0]].op_type
+    if channels is None or any(graph.nodes[index].input[0] == layer.weight for index in layer.nodes):
+        return weight
+    tried = []
+    for growth in _GROWTHS:
+        qparams = replace(weight.qparams, scale=np.asarray(weight.qparams.scale * np.float32(growth), np.float32))
+        codes = limited(op_type, quantize(values, qparams, weight.axis), inputs)
+        error = np.square(dequantize(codes, qparams, weight.axis) - values, dtype=np.float64)
+        by_channel = np.moveaxis(error, channels, 0).reshape(values.shape[channels], -1).sum(axis=1)
+        tried.append(by_channel if qparams.scale.ndim else by_channel.sum())
+    best = np.take(_GROWTHS, np.argmin(tried, axis=0)).astype(np.float32)
+    qparams = replace(weight.qparams, scale=np.asarray(weight.qparams.scale * best, np.float32))
+    return replace(weight, codes=limited(op_type, quantize(values, qparams, weight.axis), inputs), qparams=qparams)
+
+
+_GROWTHS = 1 + np.arange(11, dtype=np.float32) / 10
+"""By how much scales are grown: at twice the scale no sum overflows."""
 
 
 def weights_table(chosen: Mapping[str, Weight], dtype: DataType) -> pa.Table:

@@ -23,6 +23,7 @@ from quant_core.model.sessions import Numerics, Session, open_file, open_nodes
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer_cache import quantizer_of
+from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.metrics import load_function, sample_terms, terms_table
 from quant_core.scoring.sampling import visited
 from quant_core.storage.data import Dataset, open_dataset
@@ -139,10 +140,16 @@ def score_file(
     function: str | None,
     batch_size: int | None,
     machine: Machine,
+    runtime: str = "reference",
+    processor: str = "",
 ) -> pa.Table:
-    """Score (schema SCORES) of a model file, loaded afresh."""
+    """Score (schema SCORES) of a model file, loaded afresh and opened as a runtime opens it.
+
+    `processor` says where, for runtimes whose numbers depend on it: results of one are not taken for another's.
+    """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    session = open_file(fetch(exported, machine.cache))
+    numerics = Numerics.DEPLOYED if profile_of(runtime).optimized else Numerics.SHIPPED
+    session = open_file(fetch(exported, machine.cache), numerics)
     rows = np.arange(baseline.num_rows)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 

@@ -81,7 +81,7 @@ def _read_inside(graph: onnx.GraphProto) -> list[str]:
 
 
 def test_weights_are_stored_as_codes_alone(workbench):
-    made = workbench("chain")
+    made = workbench("chain", runtime="reference")
     for precision, kind in [("a8w8", onnx.TensorProto.INT8), ("a16w16", onnx.TensorProto.INT16)]:
         graph = made.exported(made.plan(*made.names, precision=precision)).graph
         stored = {tensor.name: tensor.data_type for tensor in graph.initializer}

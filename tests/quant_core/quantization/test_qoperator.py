@@ -74,7 +74,7 @@ def test_the_file_with_integer_operators_is_the_one_that_is_scored(tmp_path):
             saved(model, tmp_path),
             tensors={"a8w8": ["*"]},
             calibration=data,
-            config=LayerWiseConfig(wide="a8w8", format=form),
+            config=LayerWiseConfig(wide="a8w8", format=form, runtime="reference"),
             output=tmp_path / form,
         )
         for form in ("qdq", "qoperator")

@@ -1,0 +1,92 @@
+"""What a runtime asks of a quantized model, as one frozen record a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from quant_core.precision import DataType, Precision
+from quant_core.runtimes.written_model import WrittenModel
+
+__all__ = ["Consequence", "Finding", "Rule", "RuntimeProfile"]
+
+Consequence = Literal["refused", "differs", "slow"]
+"""What a runtime does with a node that breaks a rule: does not run it, computes something else, or runs it slowly."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A node of a written file that breaks a rule."""
+
+    node: str
+    """Name of the node."""
+    rule: str
+    """Name of the rule."""
+    consequence: Consequence
+    """What the runtime does with it."""
+    message: str
+    """What is wrong with this node, in a few words."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Something that a runtime asks of a file."""
+
+    name: str
+    """In a few words with hyphens."""
+    consequence: Consequence
+    """What happens to a node that breaks it."""
+    text: str
+    """The rule in a sentence, for the documentation."""
+    broken_by: Callable[[WrittenModel], Iterable[tuple[str, str]]]
+    """The nodes of a file that break it, each with what is wrong there."""
+
+    def findings(self, model: WrittenModel) -> list[Finding]:
+        """What breaks the rule in a file."""
+        return [Finding(node, self.name, self.consequence, message) for node, message in self.broken_by(model)]
+
+
+@dataclass(frozen=True)
+class RuntimeProfile:
+    """A runtime: what it takes, how it opens a file, and what it makes of the numbers."""
+
+    name: str
+    """As in `--runtime`."""
+    title: str
+    """What it is, in one line."""
+    assumes: str
+    """What must hold on the machine where the model is deployed, for the score to hold there too; empty: nothing."""
+    activations: frozenset[DataType]
+    """Integer types that what a layer reads may have."""
+    weights: frozenset[DataType]
+    """Integer types that weights may have."""
+    optimized: bool
+    """Whether a file is scored in a session with ONNX Runtime's default optimisations; else with none."""
+    rules: tuple[Rule, ...]
+    """What a file must keep to."""
+    numbers: str
+    """What is fused, and what that does to numbers, for the documentation."""
+    session_entries: Mapping[str, str] = field(default_factory=dict)
+    """Session options that an application has to set."""
+    keeps_byte_sums_in_range: bool = False
+    """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
+    keeps_matmuls_apart: bool = False
+    """Whether products are written so that a float or 16-bit operand is not rounded to 8 bits by a fusion."""
+
+    def why_not(self, precision: Precision) -> str:
+        """Why layers cannot have a precision in this runtime; empty if they can."""
+        if precision.is_float:
+            return ""
+        for part, kind, legal in (
+            ("activations", precision.activations, self.activations),
+            ("weights", precision.weights, self.weights),
+        ):
+            if kind not in legal:
+                names = ", ".join(str(one) for one in DataType if one in legal)
+                return f"{self.name} has no {kind} {part} ({precision}); it has {names}"
+        return ""
+
+    def findings(self, model: WrittenModel) -> list[Finding]:
+        """What breaks the rules in a file, rule by rule."""
+        return [finding for rule in self.rules for finding in rule.findings(model)]

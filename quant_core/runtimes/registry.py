@@ -1,0 +1,25 @@
+"""All profiles, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quant_core.errors import InputError
+from quant_core.runtimes.onnxruntime import ONNXRUNTIME
+from quant_core.runtimes.onnxruntime_vnni import ONNXRUNTIME_VNNI
+from quant_core.runtimes.profile import RuntimeProfile
+from quant_core.runtimes.reference import REFERENCE
+
+__all__ = ["PROFILES", "profile_of"]
+
+PROFILES: Mapping[str, RuntimeProfile] = {
+    profile.name: profile for profile in (ONNXRUNTIME, ONNXRUNTIME_VNNI, REFERENCE)
+}
+"""The profiles; the first is the default."""
+
+
+def profile_of(name: str) -> RuntimeProfile:
+    """The profile of a runtime; raises InputError for a name that none has."""
+    if name not in PROFILES:
+        raise InputError(f"runtime {name!r} is not known: there are {', '.join(PROFILES)}")
+    return PROFILES[name]

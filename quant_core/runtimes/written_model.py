@@ -1,0 +1,150 @@
+"""A quantized ONNX file as the rules of runtimes look at it: its pairs, and its layers with what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quant_core.model.graph import attribute
+from quant_core.model.opset import opset_of
+from quant_core.precision import DataType
+
+__all__ = ["StoredTensor", "WrittenLayer", "WrittenModel"]
+
+_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_KINDS = {kind.onnx_type: kind for kind in DataType}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor behind a DequantizeLinear: how it is held."""
+
+    node: str
+    """The DequantizeLinear."""
+    kind: DataType
+    """Type of the codes."""
+    scale: NDArray[np.float32] | None
+    """Of all, of channels or of blocks; None where it is not a constant."""
+    zero_name: str
+    """The initializer that holds the zero point; empty without one."""
+    zero_point: NDArray[np.int64]
+    """0 where the file leaves it out."""
+    codes: NDArray[np.generic] | None
+    """Those of a constant."""
+    block: int
+    """Values that share a scale; 0: a channel, or all."""
+
+
+@dataclass(frozen=True)
+class WrittenLayer:
+    """A product with a weight, and what it reads."""
+
+    node: onnx.NodeProto
+    """The node."""
+    reads: StoredTensor | None
+    """Its first input; None for one that is float."""
+    weight: StoredTensor | None
+    """Its second input where that is a constant held as codes."""
+    bias: StoredTensor | None
+    """Its third input where that is held as codes."""
+    writes: DataType | None
+    """Type of the pair behind it, if one alone reads it."""
+
+    @property
+    def inputs_axis(self) -> int | None:
+        """The axis of a MatMul's or Gemm's weight that is summed over."""
+        if self.weight is None or self.weight.codes is None or self.node.op_type not in ("MatMul", "Gemm"):
+            return None
+        if self.node.op_type == "Gemm":
+            return 1 if attribute(self.node, "transB", 0) else 0
+        return max(self.weight.codes.ndim - 2, 0)
+
+    @property
+    def has_8_bit_input(self) -> bool:
+        """Whether what it reads is held in 8 bits."""
+        return self.reads is not None and self.reads.kind.bits == 8
+
+
+class WrittenModel:
+    """A file, looked at once."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.opset = opset_of(model)
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._producer = {name: node for node in model.graph.node for name in node.output}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+
+    @classmethod
+    def of_file(cls, path: Path) -> WrittenModel:
+        """Read a file, with its external data."""
+        return cls(onnx.load(path))
+
+    @cached_property
+    def layers(self) -> tuple[WrittenLayer, ...]:
+        """Its products, in graph order."""
+        return tuple(self._layer(node) for node in self.model.graph.node if node.op_type in _LAYERS)
+
+    def pairs(self) -> Iterator[tuple[onnx.NodeProto, DataType | None]]:
+        """Every QuantizeLinear and DequantizeLinear, with the type of its codes where the file tells."""
+        for node in self.model.graph.node:
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                yield node, self._kind(node)
+
+    def constant_weights(self) -> Iterator[tuple[str, StoredTensor]]:
+        """The weights that are held as codes, once each, with the name of their codes."""
+        seen = set()
+        for layer in self.layers:
+            if layer.weight is not None and layer.weight.codes is not None:
+                source = self._producer[layer.node.input[1]].input[0]
+                if source not in seen:
+                    seen.add(source)
+                    yield source, layer.weight
+
+    def _layer(self, node: onnx.NodeProto) -> WrittenLayer:
+        read, weight, bias = (self._stored(name) for name in [*node.input, "", ""][:3])
+        behind = self._readers.get(node.output[0], [])
+        writes = self._kind(behind[0]) if len(behind) == 1 and behind[0].op_type == "QuantizeLinear" else None
+        held = weight if weight is not None and weight.codes is not None else None
+        return WrittenLayer(node, read, held, bias, writes)
+
+    def _stored(self, name: str) -> StoredTensor | None:
+        node = self._producer.get(name)
+        if node is None or node.op_type != "DequantizeLinear":
+            return None
+        kind = self._kind(node)
+        if kind is None:
+            return None
+        zero_name = node.input[2] if len(node.input) > 2 else ""
+        scale, zero, codes = (self._constant(name) for name in (node.input[1], zero_name, node.input[0]))
+        return StoredTensor(
+            node.name,
+            kind,
+            None if scale is None else scale.astype(np.float32),
+            zero_name,
+            np.zeros((), np.int64) if zero is None else zero.astype(np.int64),
+            codes,
+            int(str(attribute(node, "block_size", 0))),
+        )
+
+    def _kind(self, node: onnx.NodeProto) -> DataType | None:
+        """The type of the codes that a node of a pair reads or writes: that of its zero point, or of constant codes."""
+        for name in [*node.input[2:3], *(node.input[:1] if node.op_type == "DequantizeLinear" else ())]:
+            if name in self._initializers:
+                return _KINDS.get(self._initializers[name].data_type)
+        if node.op_type == "DequantizeLinear" and (source := self._producer.get(node.input[0])) is not None:
+            return self._kind(source) if source.op_type == "QuantizeLinear" else None
+        return _KINDS.get(int(str(attribute(node, "output_dtype", 0)))) or DataType.UINT8
+
+    def _constant(self, name: str) -> NDArray[np.generic] | None:
+        tensor = self._initializers.get(name)
+        return None if tensor is None else onnx.numpy_helper.to_array(tensor)

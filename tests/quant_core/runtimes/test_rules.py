@@ -1,0 +1,173 @@
+"""Each rule finds a planted violation, and none in what its profile wrote."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from quant_core.config import RuntimeName
+from quant_core.errors import InputError
+from quant_core.precision import Precision
+from quant_core.runtimes.registry import PROFILES, profile_of
+from quant_core.runtimes.written_model import WrittenModel
+
+
+def layer(
+    activations=TensorProto.INT8,
+    weight=None,
+    weight_scale=0.01,
+    weight_zero=None,
+    weight_attributes=None,
+    op="MatMul",
+    opset=21,
+    bias_scale=None,
+    shared_zero=False,
+    **attributes,
+) -> WrittenModel:
+    """One product between pairs, as a rule sees it."""
+    weight = np.full((32, 4), 3, np.int8) if weight is None else weight
+    zero_type = helper.np_dtype_to_tensor_dtype(weight.dtype)
+    scale = np.asarray(weight_scale, np.float32)
+    zeros = np.zeros(scale.shape, weight.dtype) if weight_zero is None else np.asarray(weight_zero, weight.dtype)
+    constants = {
+        "w": numpy_helper.from_array(weight, "w"),
+        "w_scale": numpy_helper.from_array(scale, "w_scale"),
+        "w_zero": helper.make_tensor("w_zero", zero_type, zeros.shape, zeros.ravel()),
+        "x_scale": numpy_helper.from_array(np.float32(0.1), "x_scale"),
+        "x_zero": helper.make_tensor("x_zero", activations, [], [0]),
+    }
+    make = helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["x", "x_scale", "x_zero"], ["xq"], name="xq"),
+        make("DequantizeLinear", ["xq", "x_scale", "x_zero"], ["xd"], name="xd"),
+        make("DequantizeLinear", ["w", "w_scale", "w_zero"], ["wd"], name="wd", **(weight_attributes or {})),
+    ]
+    inputs = ["xd", "wd"]
+    if bias_scale is not None:
+        constants["b"] = numpy_helper.from_array(np.zeros(4, np.int32), "b")
+        constants["b_scale"] = numpy_helper.from_array(np.asarray(bias_scale, np.float32), "b_scale")
+        nodes.append(make("DequantizeLinear", ["b", "b_scale"], ["bd"], name="bd"))
+        inputs.append("bd")
+    nodes.append(make(op, inputs, ["y"], name="layer", **attributes))
+    if shared_zero:
+        constants["v"] = numpy_helper.from_array(weight + 1, "v")
+        nodes.append(make("DequantizeLinear", ["v", "w_scale", "w_zero"], ["vd"], name="vd"))
+        nodes.append(make(op, ["xd", "vd"], ["z"], name="second", **attributes))
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", TensorProto.FLOAT, None)],
+        [value("y", TensorProto.FLOAT, None)],
+        list(constants.values()),
+    )
+    return WrittenModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
+
+
+def rows(*codes: int) -> np.ndarray:
+    return np.array(codes, np.int8)[:, None].repeat(4, 1)
+
+
+PLANTED = {
+    "pairs-have-kernels": ("onnxruntime", layer(opset=28), layer(opset=27)),
+    "pairs-have-kernels, 16 bits": (
+        "onnxruntime",
+        layer(TensorProto.INT16, opset=20),
+        layer(TensorProto.INT16, opset=21, weight=np.ones((4, 4), np.int16)),
+    ),
+    "no-rounded-products": (
+        "onnxruntime",
+        layer(TensorProto.INT16),
+        layer(TensorProto.INT16, weight=np.ones((1, 32, 4), np.int8)),
+    ),
+    "no-rounded-products, Gemm": (
+        "onnxruntime",
+        layer(TensorProto.UINT16, op="Gemm"),
+        layer(TensorProto.UINT16, op="Gemm", transB=1),
+    ),
+    "byte-sums-in-range": ("onnxruntime", layer(weight=rows(1, 100, 29)), layer(weight=rows(1, 100, 28))),
+    "byte-sums-in-range, uint8": (
+        "onnxruntime",
+        layer(weight=rows(-100, -29)),
+        layer(weight=rows(100, 127).astype(np.uint8)),
+    ),
+    "bias-at-product-scale": (
+        "onnxruntime",
+        layer(op="Gemm", bias_scale=0.00101),
+        layer(op="Gemm", bias_scale=np.float32(0.1) * np.float32(0.01)),
+    ),
+    "one-zero-point-a-weight": ("onnxruntime", layer(shared_zero=True), layer()),
+    "blocks-of-4-bits-only": (
+        "onnxruntime",
+        layer(weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
+        layer(),
+    ),
+    "channels-of-matrices-only": (
+        "onnxruntime",
+        layer(weight=np.ones((2, 32, 4), np.int8), weight_scale=[0.1] * 4, weight_attributes={"axis": 2}),
+        layer(weight=np.ones((2, 32, 4), np.int8)),
+    ),
+    "equal-zero-points": (
+        "onnxruntime",
+        layer(
+            weight=np.ones((4, 4), np.uint8),
+            weight_scale=[0.1] * 4,
+            weight_zero=[1, 2, 1, 1],
+            weight_attributes={"axis": 1},
+        ),
+        layer(
+            weight=np.ones((4, 4), np.uint8), weight_scale=[0.1] * 4, weight_zero=[1] * 4, weight_attributes={"axis": 1}
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_rule_finds_what_breaks_it_and_nothing_else(case):
+    name, broken, kept = PLANTED[case]
+    rule = case.partition(",")[0]
+    found = {finding.rule for finding in profile_of(name).findings(broken)}
+    assert rule in found
+    assert rule not in {finding.rule for finding in profile_of(name).findings(kept)}
+
+
+def test_every_rule_has_a_planted_violation():
+    assert {case.partition(",")[0] for case in PLANTED} == {
+        rule.name for one in PROFILES.values() for rule in one.rules
+    }
+
+
+SETTINGS = {
+    "a16w8": {},
+    "a8w8": {"wide": "a8w8"},
+    "au8w8-channels": {"wide": "au8w8", "per_channel": True},
+    "au8w8-fast": {"wide": "au8w8", "byte_sums": "fast"},
+    "a8w4": {"wide": "a8w4"},
+    "a16w4-blocks": {"wide": "a16w4", "block_size": 16},
+}
+
+
+@pytest.mark.parametrize("runtime", PROFILES)
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "model", ["chain", "residual", "gemm-variants", "matmul-variants", "transformer", "grouped", "shared-weight"]
+)
+def test_what_a_profile_wrote_breaks_none_of_its_rules(workbench, runtime, setting, model):
+    made = workbench(model, runtime=runtime, **SETTINGS[setting])
+    for plan in made.plans("a8w8")[:2] if setting == "a16w8" else [made.wide]:
+        assert profile_of(runtime).findings(WrittenModel(made.exported(plan))) == []
+
+
+def test_the_registry_and_the_configuration_name_the_same_runtimes():
+    assert list(RuntimeName.__args__) == list(PROFILES)
+
+
+def test_an_unknown_runtime_is_refused_with_those_there_are():
+    with pytest.raises(InputError, match="'tpu' is not known: there are onnxruntime"):
+        profile_of("tpu")
+
+
+def test_a_precision_without_kernels_is_refused():
+    assert profile_of("onnxruntime").why_not(Precision.parse("a16w4")) == ""
+    assert profile_of("onnxruntime").why_not(Precision.parse("float16")) == ""
