@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from quant_core.calibration.data_movement import merged_histograms, moved_tensors, together
 from quant_core.calibration.histogram import Histogram, histogram_table
-from quant_core.calibration.masked_softmax import is_masked, softmax_scores, without_masked
+from quant_core.calibration.masked_softmax import is_masked, masked_scores, softmax_scores, without_masked
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
@@ -70,12 +71,15 @@ def _collect(
     providers: Sequence[str],
 ) -> dict[str, Histogram]:
     scores = softmax_scores(graph)
-    moved = moved_tensors(graph, tensors, apart=scores)
+    masked = masked_scores(graph, scores)
+    moved = moved_tensors(graph, tensors, apart={*scores, *masked})
     looked_at = [name for name in tensors if name not in moved]
     session = open_nodes(graph, graph.nodes, [n for n in looked_at if n not in graph.inputs], {}, providers=providers)
     watcher().expects("calibrate", data.count)
     counted: dict[str, Histogram | None] = {}
-    of_batch = partial(_batch_histograms, session, looked_at, scores)
+    of_batch = partial(
+        _batch_histograms, session, looked_at, _Meanings(scores, masked, _told_nan(graph), graph.outputs)
+    )
     every = batches(graph, data, batch_size, memory=machine.memory)
     for batch, found in ordered_map(of_batch, every, machine.workers):
         for name, histogram in found.items():
@@ -85,12 +89,34 @@ def _collect(
     return {name: histogram for name in tensors if (histogram := whole.get(name)) is not None}
 
 
+@dataclass(frozen=True)
+class _Meanings:
+    """What the values of some tensors are for."""
+
+    scores: Mapping[str, int]
+    """Tensors that only Softmax reads, with its axis."""
+    masked: Mapping[str, str]
+    """Tensors whose values become such scores further on, and those."""
+    told_nan: frozenset[str]
+    """Tensors that the model asks for NaNs: no type may take those away."""
+    outputs: tuple[str, ...]
+    """Of the model."""
+
+
+def _told_nan(graph: FloatGraph) -> frozenset[str]:
+    return frozenset(name for node in graph.nodes if node.op_type == "IsNaN" for name in node.input)
+
+
 def _batch_histograms(
-    session: Session, tensors: list[str], scores: Mapping[str, int], batch: Batch
+    session: Session, tensors: list[str], meanings: _Meanings, batch: Batch
 ) -> tuple[Batch, dict[str, Histogram | None]]:
-    """The histogram of each tensor that is not empty in a batch; None where a value is infinite."""
+    """The histogram of each tensor that is not empty in a batch; None where a value is infinite.
+
+    NaNs are not counted; a tensor that the model looks for NaNs in has None where it holds one.
+    """
     values = {**batch.feeds, **session(batch.feeds)}
     size = len(next(iter(batch.feeds.values())))
+    _refuse_nan_outputs(values, tensors, meanings.outputs, batch)
     found: dict[str, Histogram | None] = {}
     for name in tensors:
         if values[name].size:
@@ -99,17 +125,35 @@ def _batch_histograms(
                 array = array[: batch.count]  # samples repeated to fill the batch are not counted again
             low, high = float(array.min()), float(array.max())
             if np.isnan(low):
-                raise InputError(
-                    f"the float model computes a NaN in tensor {name!r} "
-                    f"(samples {batch.rows[0]} to {batch.rows[-1]} of the calibration data)"
-                )
+                array = array[~np.isnan(array)]
+                low, high = float(array.min(initial=np.inf)), float(array.max(initial=-np.inf))
+                found |= {name: None} if name in meanings.told_nan else {}
+            if name in found or not array.size:
+                continue
+            target = meanings.masked.get(name, name)
             if max(-low, high) >= _INFINITE:
                 found[name] = None
-            elif name in scores and is_masked(low):
-                found |= _unmasked(name, array, scores[name])
+            elif target in meanings.scores and target in values and is_masked(low):
+                found |= _unmasked(name, np.asarray(values[target], np.float32), meanings.scores[target])
             else:
                 found[name] = Histogram.within(array, low, high)
     return batch, found
+
+
+def _refuse_nan_outputs(
+    values: Mapping[str, NDArray[np.generic]], tensors: Sequence[str], outputs: Sequence[str], batch: Batch
+) -> None:
+    """Raise InputError where a NaN reaches an output, with the tensor that it is first in."""
+    if any(_has_nan(values[name]) for name in outputs if name in values):
+        first = next(name for name in [*tensors, *outputs] if name in values and _has_nan(values[name]))
+        raise InputError(
+            f"the float model computes a NaN in tensor {first!r} "
+            f"(samples {batch.rows[0]} to {batch.rows[-1]} of the calibration data)"
+        )
+
+
+def _has_nan(array: NDArray[np.generic]) -> bool:
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
 
 
 def _unmasked(name: str, scores: NDArray[np.float32], axis: int) -> dict[str, Histogram]:

@@ -14,13 +14,20 @@ from numpy.typing import NDArray
 
 from quant_core.model.graph import FloatGraph, attribute
 
-__all__ = ["is_masked", "softmax_scores", "without_masked"]
+__all__ = ["is_masked", "masked_scores", "softmax_scores", "without_masked"]
 
 _MASKED = -1e4
 """The mildest mask in use."""
 
 _DISTANCE = 20.0
 """exp(-20) is 2e-9: less than float32 resolves beside 1."""
+
+_CARRIERS = {
+    **dict.fromkeys("Reshape Transpose Squeeze Unsqueeze Flatten Identity Cast Clip Expand".split(), range(1)),
+    **dict.fromkeys(["Max", "Min"], range(2)),
+    "Where": range(1, 3),
+}
+"""Operators that only move or bound values, and the positions of those values: what is masked stays masked."""
 
 _DEFAULT_AXIS = -1  # of opset 13; before, rows went over all axes from 1 on, and a mask is of no use
 
@@ -35,6 +42,29 @@ def softmax_scores(graph: FloatGraph) -> Mapping[str, int]:
             if len(axes) == 1:
                 found[name] = axes.pop()
     return found
+
+
+def masked_scores(graph: FloatGraph, scores: Mapping[str, int]) -> Mapping[str, str]:
+    """Tensors whose values reach nothing but one of the scores, moved or bounded on the way, and that one."""
+    found = {name: name for name in scores}
+    for node in reversed(graph.nodes):
+        for name in node.input:
+            target = _only_target(graph, name, found)
+            if target is not None and graph.is_float_activation(name):
+                found.setdefault(name, target)
+    return {name: target for name, target in found.items() if name != target}
+
+
+def _only_target(graph: FloatGraph, name: str, known: Mapping[str, str]) -> str | None:
+    """The scores that all readers of a tensor lead to; None where there are several, or other readers."""
+    if not name or name in graph.outputs:
+        return None
+    targets: set[str | None] = set()
+    for index, position in graph.readers.get(name, ()):
+        node = graph.nodes[index]
+        carried = position in _CARRIERS.get(node.op_type, ()) and not node.domain
+        targets.add(known.get(node.output[0]) if carried else None)
+    return targets.pop() if len(targets) == 1 else None
 
 
 def is_masked(score: float) -> bool:

@@ -21,7 +21,7 @@ from quant_core.storage.references import Reference, refer
 from quant_core.storage.retry import patiently
 from quant_core.urls import is_remote
 
-__all__ = ["load_small_weights", "read_model", "refer_model"]
+__all__ = ["follow_links", "load_small_weights", "read_model", "refer_model"]
 
 _QUANTIZED_OPS = frozenset(
     ["QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"]
@@ -42,7 +42,7 @@ def refer_model(url: str | os.PathLike[str]) -> Reference:
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or not name:
             raise InputError(f"{plain}: keeps weights in {name!r}, which is outside the model's folder")
-        if not is_remote(plain.url) and _leads_out(Path(plain.url.removeprefix("file://")).parent, name):
+        if not is_remote(plain.url) and _leads_out(Path(plain.url.removeprefix("file://")), name):
             raise InputError(f"{plain}: keeps weights in {name!r}, a link out of the model's folder; put a copy there")
     return refer(url, names) if names else plain
 
@@ -52,9 +52,14 @@ def _content(url: str) -> bytes:
         return bytes(stream.read())
 
 
-def _leads_out(folder: Path, name: str) -> bool:
-    """Whether a link, in the file's place or that of a folder on its way, leads out of the folder."""
-    return not (folder / name).resolve().is_relative_to(folder.resolve())
+def _leads_out(model: Path, name: str) -> bool:
+    """Whether a link, in the file's place or that of a folder on its way, leads out of the model's folder.
+
+    Where the model itself is a link, as in a cache of downloads, the folder of what it leads to counts as well: so
+    does ONNX Runtime.
+    """
+    file = (model.parent / name).resolve()
+    return not any(file.is_relative_to(folder) for folder in (model.parent.resolve(), model.resolve().parent))
 
 
 def _external(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -84,6 +89,20 @@ def read_model(path: Path, source: str) -> onnx.ModelProto:
         raise IncompleteError(f"{source}: not an ONNX model: it holds no graph")
     _refuse_quantized(proto, source)
     return proto
+
+
+def follow_links(proto: onnx.ModelProto, model: Path) -> Path:
+    """Name the files of a model's weights by what links lead to; the folder that these names are relative to."""
+    tensors = list(_external(proto.graph))
+    places = {name: (model.parent / name).resolve() for name in map(_location, tensors)}
+    folders = [model.parent.resolve(), model.resolve().parent]
+    inside = (folder for folder in folders if all(place.is_relative_to(folder) for place in places.values()))
+    folder = next(inside, None) or Path(os.path.commonpath([place.parent for place in places.values()]))
+    for tensor in tensors:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = places[entry.value].relative_to(folder).as_posix()
+    return folder
 
 
 def load_small_weights(proto: onnx.ModelProto, folder: Path, source: str) -> None:

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
+from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.equalization import equalized
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, find_layers, layer_table
-from quant_core.model.model_file import load_small_weights, read_model
+from quant_core.model.model_file import follow_links, load_small_weights, read_model
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, opset_of, upgraded
 from quant_core.model.selection import leave_in_float
@@ -66,9 +67,10 @@ def prepare(
     path = fetch(model, cache)
     proto = read_model(path, model.url)
     _refuse_other_floats(proto, model.url)
-    load_small_weights(proto, path.parent, model.url)
+    folder = follow_links(proto, path)
+    load_small_weights(proto, folder, model.url)
     with scratch_folder(cache) as scratch:
-        optimized = _optimized(proto, path.parent, scratch, model.url, optimize, pairs)
+        optimized = _optimized(proto, folder, scratch, model.url, optimize, pairs)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
         inferred = _inferred(optimized, scratch)
@@ -148,6 +150,7 @@ def _optimized(
         raise InputError(f"{source}: ONNX Runtime cannot run it: {reason}") from failure
     load_small_weights(optimized, scratch, source)
     _restore_order(optimized, proto)
+    copy_descriptions(proto, optimized)
     _declare_domains(optimized, pairs)
     return optimized
 

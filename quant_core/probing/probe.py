@@ -35,7 +35,11 @@ Outputs = Sequence[NDArray[np.generic]]
 
 
 def _mean_square(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
-    parts = [np.subtract(b, a, dtype=np.float64) for a, b in zip(wide, narrow, strict=True)]
+    with np.errstate(invalid="ignore"):
+        parts = [np.subtract(b, a, dtype=np.float64) for a, b in zip(wide, narrow, strict=True)]
+    for part, a, b in zip(parts, wide, narrow, strict=True):
+        if np.isnan(part).any():
+            part[a == b] = 0.0  # equal infinities
     flat = [part.reshape(len(part), -1) for part in parts]
     errors = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
     return np.asarray(np.square(errors, out=errors).mean(axis=1))

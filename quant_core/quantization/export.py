@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from quant_core.config import QuantizationConfig
 from quant_core.errors import UnsupportedError
 from quant_core.execution.machine import Machine
+from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.sessions import Constants
 from quant_core.model.stored_model import (
@@ -121,6 +122,7 @@ def quantized_model(
     model = onnx.ModelProto(
         ir_version=graph.model.ir_version, producer_name="narrowcast", opset_import=graph.model.opset_import
     )
+    copy_descriptions(graph.model, model)
     model.functions.extend(graph.model.functions)
     model.graph.name = graph.model.graph.name or "model"
     model.graph.node.extend(written.nodes)

@@ -268,6 +268,10 @@ class _Writing:
         if dtype.is_float:
             return self.rounded(name, dtype)
         codes, qparams = self.quantizer.constant(name, dtype)
+        with np.errstate(over="ignore"):
+            decoded = dequantize(codes, qparams)
+        if not np.isfinite(decoded).all():  # a mask of the lowest float32: its code times its scale is -inf
+            return name
         return self.stored(f"{name}/{_edge(dtype)}", codes, qparams, None)
 
     def layer_constant(self, position: int, name: str) -> str:

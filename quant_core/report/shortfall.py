@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from quant_core.config import RunConfig
 
 __all__ = ["missed_budget", "missed_target", "unsure_of_target"]
@@ -10,6 +12,8 @@ __all__ = ["missed_budget", "missed_target", "unsure_of_target"]
 def missed_target(config: RunConfig, score: float) -> str:
     """Return one line on the score of the best plan, which is beyond the target's limit."""
     target = config.target
+    if math.isnan(score):
+        return f"{_best(config)} computes a NaN in an output that is compared, where the float model has none"
     return f"{_best(config)} misses {target}: it scores {score:.6g}, off by {abs(score - (target.limit or 0.0)):.6g}"
 
 

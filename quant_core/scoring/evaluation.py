@@ -73,6 +73,12 @@ def float_outputs(
     for name, array in whole.items():
         if not array.size:
             raise InputError(f"output {name!r} holds no value (shape {list(array.shape)}): there is nothing to compare")
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            rows = np.flatnonzero(np.isnan(array).reshape(len(array), -1).any(axis=1))
+            raise InputError(
+                f"the float model computes a NaN in output {name!r} of sample {rows[0]} of {dataset.source} "
+                f"({len(rows)} of {len(array)} samples have one): there is nothing to compare it with"
+            )
     columns = {name: _fixed_size(array) for name, array in whole.items()}
     shapes = {name: list(array.shape[1:]) for name, array in whole.items()}
     metric = _user_metric(function, whole, dataset.labels)

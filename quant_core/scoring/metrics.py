@@ -55,8 +55,10 @@ def sample_terms(reference: Sequence[Array], quantized: Sequence[Array], labels:
     Distances are over all outputs together, flattened; classes are along axis 1 of the first output.
     """
     count = len(reference[0])
-    ours = np.concatenate([np.asarray(array, np.float64).reshape(count, -1) for array in quantized], axis=1)
-    theirs = np.concatenate([np.asarray(array, np.float64).reshape(count, -1) for array in reference], axis=1)
+    ours = np.concatenate([np.array(array, np.float64).reshape(count, -1) for array in quantized], axis=1)
+    theirs = np.concatenate([np.array(array, np.float64).reshape(count, -1) for array in reference], axis=1)
+    same = np.isinf(theirs) & (ours == theirs)
+    ours[same] = theirs[same] = 0.0  # equal infinities are no error, and no signal that could be compared
     signal, error = np.sum(theirs**2, axis=1), np.sum((ours - theirs) ** 2, axis=1)
     norms = np.sqrt(signal) * np.sqrt(np.sum(ours**2, axis=1))
     products = np.sum(ours * theirs, axis=1)
@@ -78,7 +80,9 @@ def sample_terms(reference: Sequence[Array], quantized: Sequence[Array], labels:
 def divergence(reference: Array, quantized: Array) -> NDArray[np.float64]:
     """KL(softmax(reference) || softmax(quantized)) of each sample, over axis 1, averaged over other axes."""
     left, right = _log_softmax(reference), _log_softmax(quantized)
-    return np.asarray(np.sum(np.exp(left) * (left - right), axis=1).reshape(len(left), -1).mean(axis=1))
+    with np.errstate(invalid="ignore"):  # of two classes that both have no probability
+        terms = np.where(np.isneginf(left), 0.0, np.exp(left) * (left - right))
+    return np.asarray(np.sum(terms, axis=1).reshape(len(left), -1).mean(axis=1))
 
 
 def _log_softmax(values: Array) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ class Reference(BaseModel):
     sha256: str
     """Digest of the content; of a folder, over its files' names and digests."""
     beside: tuple[str, ...] = ()
-    """Files of the same folder, by name, that belong to the file; their content is in the digest."""
+    """Files of its folder, or of folders in that, which belong to the file; their content is in the digest."""
 
     def __str__(self) -> str:
         return shown(self.url)
@@ -121,6 +121,7 @@ def fetch(reference: Reference, cache: Path) -> Path:
     with atomic_folder(copy.parent) as folder:
         patiently(partial(files.get, path, str(folder / name), recursive=files.isdir(path)), reference.url)
         for other in reference.beside:
+            made_folder((folder / other).parent)
             patiently(partial(files.get, _sibling(path, other), str(folder / other)), reference.url)
         _checked(folder / name, reference)
     return copy
@@ -140,7 +141,7 @@ _RESOLUTION_NS = 2_000_000_000
 
 def _stamp(path: Path, beside: Sequence[str] = ()) -> Stamp:
     """Changes whenever the file, or a file of the folder, is written, but for two writes close together."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path, *(path.with_name(name) for name in beside)]
+    files = sorted(path.iterdir()) if path.is_dir() else [path, *(path.parent / name for name in beside)]
     return tuple(
         (file.name, (info := file.stat()).st_size, info.st_ino, info.st_mtime_ns, info.st_ctime_ns)
         for file in files

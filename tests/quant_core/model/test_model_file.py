@@ -84,6 +84,34 @@ def test_weights_that_a_link_leads_to_outside_the_models_folder_are_refused(tmp_
         refer_model(path)
 
 
+def test_weights_in_a_folder_beside_the_model_are_read(tmp_path):
+    path = saved(tmp_path / "model", outside=True)
+    proto = onnx.load(path, load_external_data=False)
+    (path.parent / "data").mkdir()
+    (path.parent / "weights.bin").rename(path.parent / "data/weights.bin")
+    for entry in (entry for tensor in proto.graph.initializer for entry in tensor.external_data):
+        entry.value = "data/weights.bin" if entry.key == "location" else entry.value
+    path.write_bytes(proto.SerializeToString())
+    assert is_read_as_given(path, tmp_path)
+
+
+def test_a_cache_of_downloads_is_read(tmp_path):
+    """Every file is a link to one named by its digest, in a folder of its own."""
+    path = saved(tmp_path / "snapshots/main", outside=True)
+    (tmp_path / "blobs").mkdir()
+    for number, file in enumerate([path, path.parent / "weights.bin"]):
+        file.rename(tmp_path / f"blobs/{number}")
+        file.symlink_to(f"../../blobs/{number}")
+    assert is_read_as_given(path, tmp_path)
+
+
+def is_read_as_given(path: Path, folder: Path) -> bool:
+    table = prepare(refer_model(path), DEFAULT_LAYER_OPS, Machine(folder / "cache"))
+    graph = prepared_graph(facts(table)["prepared"], folder / "cache")
+    weight = onnx.numpy_helper.to_array(next(t for t in MODELS["chain"]().graph.initializer if t.name == "w2"))
+    return any(np.array_equal(graph.constant(name), weight) for name in graph.initializers)
+
+
 def resized(*dims):
     def change(tensor):
         del tensor.dims[:]

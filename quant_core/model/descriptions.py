@@ -1,0 +1,23 @@
+"""What a model file says about itself: metadata, doc strings, domain and version, which programs read that load it."""
+
+from __future__ import annotations
+
+import onnx
+
+__all__ = ["OWN_PREFIX", "copy_descriptions"]
+
+OWN_PREFIX = "narrowcast."
+"""Begins the keys of what preparation notes down in a model for later steps; a result has none of them."""
+
+
+def copy_descriptions(source: onnx.ModelProto, target: onnx.ModelProto) -> None:
+    """Give a model what another of the same inputs and outputs says about itself."""
+    target.domain, target.model_version, target.doc_string = source.domain, source.model_version, source.doc_string
+    target.graph.doc_string = source.graph.doc_string
+    own = [entry for entry in target.metadata_props if entry.key.startswith(OWN_PREFIX)]
+    given = [entry for entry in source.metadata_props if not entry.key.startswith(OWN_PREFIX)]
+    del target.metadata_props[:]
+    target.metadata_props.extend([*given, *own])
+    texts = {value.name: value.doc_string for value in [*source.graph.input, *source.graph.output]}
+    for value in [*target.graph.input, *target.graph.output]:
+        value.doc_string = texts.get(value.name, "")
