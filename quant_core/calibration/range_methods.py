@@ -10,7 +10,7 @@ import numpy as np
 from quant_core.calibration.distortion import divergence, squared_error
 from quant_core.calibration.histogram import Histogram
 from quant_core.calibration.power_of_two import multiples, power_of_two
-from quant_core.config import QuantizationConfig
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.numerics import QParams, choose_qparams
 from quant_core.precision import DataType
 

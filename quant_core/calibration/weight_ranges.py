@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.calibration.power_of_two import multiples, power_of_two
-from quant_core.config import QuantizationConfig
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.numerics import QParams, choose_qparams, dequantize, quantize
 from quant_core.precision import DataType
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from quant_core.config import Criterion, MetricName
+from quant_core.config.target import Criterion, MetricName
 from quant_core.errors import InputError
 from quant_core.manifest.record import Record, Score
 

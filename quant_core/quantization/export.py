@@ -11,7 +11,7 @@ import onnx
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config import QuantizationConfig
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.model.descriptions import copy_descriptions

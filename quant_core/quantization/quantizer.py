@@ -15,7 +15,7 @@ from quant_core.calibration.power_of_two import round_up
 from quant_core.calibration.range_methods import range_method
 from quant_core.calibration.ranges import range_groups
 from quant_core.calibration.weight_ranges import constant_qparams
-from quant_core.config import QuantizationConfig
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer, find_layers

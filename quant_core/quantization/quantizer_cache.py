@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from quant_core.config import QuantizationConfig
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph

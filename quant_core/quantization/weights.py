@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.calibration.weight_ranges import constant_qparams
-from quant_core.config import QuantizationConfig
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer
 from quant_core.numerics import QParams, dequantize, quantize

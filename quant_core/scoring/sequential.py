@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config import Criterion
+from quant_core.config.target import Criterion
 from quant_core.scoring.confidence import margin
 from quant_core.scoring.metrics import METRICS, Score
 from quant_core.scoring.sampling import doubling, visited

@@ -42,6 +42,11 @@ def test_code_that_only_tells_of_a_run_changes_no_key(edited, module):
     assert edited(module, "\nWORDS = 'another sentence'\n") == set()
 
 
+def test_another_search_option_changes_no_key(edited):
+    assert edited("quant_core.config.search", "\nANOTHER = 1\n") == set()
+    assert "probe" in edited("quant_core.config.quantization", "\nANOTHER = 1\n")
+
+
 def test_a_constant_of_quantization_changes_the_key_of_every_stage_that_can_import_it(edited):
     module = "quant_core.quantization.weights"
     able = {name for name, stage in STAGES.items() if module in import_closure(stage.function.__module__)}

@@ -1,0 +1,29 @@
+"""Everything a run can be told, in one frozen model shared by Python, the command line, YAML and Prefect's form.
+
+The first sentence of a field's description is its help on the command line; pages and files show all of it.
+
+Each part has a module of its own, so that what depends on one part alone imports that part alone: the key of a step
+digests the code that the step can import.
+"""
+
+from quant_core.config.mixed_precision import MixedPrecisionConfig, config_from
+from quant_core.config.quantization import QuantizationConfig, RuntimeName
+from quant_core.config.run import Config, LayerWiseConfig, RunConfig, validated
+from quant_core.config.search import SearchConfig, default_narrow
+from quant_core.config.target import Criterion, MetricName, Target
+
+__all__ = [
+    "Config",
+    "Criterion",
+    "LayerWiseConfig",
+    "MetricName",
+    "MixedPrecisionConfig",
+    "QuantizationConfig",
+    "RunConfig",
+    "RuntimeName",
+    "SearchConfig",
+    "Target",
+    "config_from",
+    "default_narrow",
+    "validated",
+]

@@ -1,0 +1,79 @@
+"""The configuration of an automatic run: everything together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from quant_core.budget import BUDGETS, Amount
+from quant_core.config.run import RunConfig, validated
+from quant_core.config.search import SearchConfig, default_narrow
+from quant_core.config.target import Target
+from quant_core.precision import Precision
+
+__all__ = ["MixedPrecisionConfig", "config_from"]
+
+
+class MixedPrecisionConfig(RunConfig, SearchConfig):
+    """The configuration of one automatic mixed-precision run."""
+
+    target: Target = Field(description="What the model that comes out must meet; within a budget, what is to be best.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_budget_says_what_costs(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not (names := [name for name in BUDGETS if given.get(name) is not None]):
+            return given
+        return {"target": {"metric": "l2"}, "cost": BUDGETS[names[0]], **given}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _so_many_layers_need_no_limit(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("most_layers") is not None:
+            return {"target": {"metric": "l2"}, **given}
+        return given
+
+    @model_validator(mode="before")
+    @classmethod
+    def _narrow_goes_with_wide(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and "narrow" not in given and str(given.get("wide")) == "float32":
+            return {**given, "narrow": default_narrow(Precision.parse("float32"))}
+        return given
+
+    @model_validator(mode="after")
+    def _something_says_how_narrow(self) -> Self:
+        for name in self.budgets:
+            if self.cost != BUDGETS[name]:
+                raise ValueError(f"cost: within {name} it is {BUDGETS[name]!r}, not {self.cost!r}; leave it out")
+        if self.target.limit is None and self.budget is None and self.most_layers is None:
+            raise ValueError(f"target: give it a limit, or give a budget: {', '.join(BUDGETS)}")
+        if self.most_layers is not None and self.budget is not None:
+            raise ValueError("most_layers: a budget says how many layers are narrowed; leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _each_step_is_narrower(self) -> Self:
+        for above, below in pairwise(self.ladder):
+            if not below.narrower_than(above):
+                raise ValueError(f"narrow: {below} is not narrower than {above}")
+        if self.block_size is not None and all(precision.weights.bits != 4 for precision in self.ladder):
+            raise ValueError("block_size is of 4-bit weights: add a precision such as a8w4, or leave it out")
+        return self
+
+    @property
+    def budget(self) -> Amount | None:
+        """The most that a plan may cost, by the cost that counts; None where there is no such limit."""
+        return next(iter(self.budgets.values()), None)
+
+    @property
+    def ladder(self) -> tuple[Precision, ...]:
+        """The precisions that a plan is made of, the wide one first and each narrower than the one before."""
+        return (self.wide, *self.narrow)
+
+
+def config_from(**options: object) -> MixedPrecisionConfig:
+    """Build a configuration from loose options; raises InputError with one line that names what is wrong."""
+    return validated(MixedPrecisionConfig, options)

@@ -1,0 +1,130 @@
+"""How numbers are chosen: the part of the options that scales and codes depend on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from quant_core.config.frozen import FrozenModel
+from quant_core.flags import Flag, Heading
+from quant_core.precision import DataType, Precision, PrecisionField
+
+__all__ = ["QuantizationConfig", "RuntimeName"]
+
+
+RuntimeName = Literal["onnxruntime", "onnxruntime-vnni", "reference"]
+"""Runtimes that have a profile (see `runtimes`)."""
+
+_PERCENTILE = 99.999
+
+
+class QuantizationConfig(FrozenModel):
+    """How numbers are chosen: what calibration statistics are turned into."""
+
+    wide: Annotated[PrecisionField, Flag(Heading.PRECISIONS, "PRECISION")] = Field(
+        default_factory=lambda: Precision.parse("a16w8"),
+        json_schema_extra={"default": "a16w8"},  # pydantic does not write a default of our own type there
+        description="Precision of every layer that is not narrowed.",
+    )
+    calibrate: Annotated[
+        Literal["percentile", "minmax", "entropy", "mse", "pow2-nonoverflow", "pow2-minmse"],
+        Flag(Heading.RANGES, "METHOD"),
+    ] = Field(
+        default="percentile",
+        description="How a range is chosen from the values seen in calibration. With the pow2 methods scales are "
+        "powers of two.",
+    )
+    percentile: Annotated[float, Flag(Heading.RANGES, "PERCENT")] = Field(
+        default=_PERCENTILE, gt=50, le=100, description="Share of the values that `percentile` covers, in percent."
+    )
+    power_of_two_rounding: Annotated[Literal["up", "nearest"], Flag(Heading.RANGES, "HOW")] = Field(
+        default="up",
+        description="How a pow2 method rounds the exponent of a scale. Up, so that nothing overflows; nearest, as "
+        "Quark does.",
+    )
+    calibrate_weights: Annotated[Literal["minmax", "mse"], Flag(Heading.RANGES, "METHOD")] = Field(
+        default="minmax", description="How a weight's range is chosen. A pow2 method chooses it itself."
+    )
+    round_weights: Annotated[Literal["auto", "nearest", "gptq"], Flag(Heading.RANGES, "METHOD")] = Field(
+        default="auto",
+        description="How weights of up to 8 bits become codes. nearest: each the nearest one; gptq: all of them for "
+        "the least error of the layer's output on the calibration data; auto: gptq for 4 bits.",
+    )
+    correct_bias: Annotated[bool, Flag(Heading.RANGES)] = Field(
+        default=False,
+        description="Correct biases for the mean error of rounded weights. The mean is that of the layer's output on "
+        "the calibration data.",
+    )
+    symmetric: Annotated[bool, Flag(Heading.RANGES)] = Field(
+        default=True, description="Zero point 0 for signed activation types."
+    )
+    per_channel: Annotated[bool, Flag(Heading.RANGES)] = Field(
+        default=False, description="One weight scale per output channel."
+    )
+    block_size: Annotated[int | None, Flag(Heading.RANGES, "N")] = Field(
+        default=None,
+        ge=16,
+        description="Inputs that share a scale in the 4-bit weights of MatMul and Gemm. A power of two; by default "
+        "all inputs do.",
+    )
+    biases: Annotated[Literal["int32", "as-weights", "narrow-as-weights"], Flag(Heading.MODEL, "TYPE")] = Field(
+        default="int32",
+        description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
+        "layer's weights with a scale of their own, in all layers or in those that are not wide.",
+    )
+    runtime: Annotated[RuntimeName, Flag(Heading.MODEL, "RUNTIME")] = Field(
+        default="onnxruntime",
+        description="Where the model will run. What is legal there decides what is written, and the finished file is "
+        "scored as that runtime opens it; `narrowcast runtimes` lists them. reference: as the Q/DQ pairs say, for "
+        "compilers that keep to them.",
+    )
+    byte_sums: Annotated[Literal["auto", "exact", "fast"], Flag(Heading.MODEL, "HOW")] = Field(
+        default="auto",
+        description="How sums of 8-bit products are kept from saturating in ONNX Runtime. They would on x86 "
+        "processors without VNNI. exact: int8 weights whose sums could are stored as uint8, for the same values; "
+        "fast: they get codes whose sums cannot, a little coarser; auto: fast beside a wide float32, where speed "
+        "is the point, else exact.",
+    )
+    dual_pairs: Annotated[bool, Flag(Heading.MODEL)] = Field(
+        default=False,
+        description="Keep the wide pair of every tensor in front of its narrow ones. Each narrow reader has a narrow "
+        "pair behind it, as some compilers want precision boundaries to be.",
+    )
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> Self:
+        if self.percentile != _PERCENTILE and self.calibrate != "percentile":
+            raise ValueError(f"percentile is of calibrate='percentile', not of {self.calibrate!r}; leave it out")
+        if self.power_of_two_rounding != "up" and not self.has_power_of_two_scales:
+            raise ValueError(f"power_of_two_rounding is of the pow2 methods, not of {self.calibrate!r}; leave it out")
+        if self.calibrate_weights != "minmax" and self.has_power_of_two_scales:
+            raise ValueError(f"calibrate_weights: {self.calibrate!r} chooses the scales of weights too; leave it out")
+        if self.block_size is not None and self.block_size & (self.block_size - 1):
+            raise ValueError(f"block_size must be a power of two, which runtimes ask for, not {self.block_size}")
+        return self
+
+    def holds_bias_as_weight(self, precision: Precision) -> bool:
+        """Whether biases of layers of a precision have the type of their weights."""
+        return self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
+
+    @property
+    def limits_byte_sums(self) -> bool:
+        """Whether 8-bit weights get codes whose sums fit, instead of being stored unsigned where they do not."""
+        return self.byte_sums == "fast" or (self.byte_sums == "auto" and self.wide.is_float)
+
+    def rounds_by_output(self, weights: DataType) -> bool:
+        """Whether weights of a type are rounded for what their layer puts out."""
+        if weights.is_float or weights.bits > 8 or self.round_weights == "nearest":
+            return False
+        return self.round_weights == "gptq" or weights.bits == 4
+
+    def chooses_weights(self, weights: DataType) -> bool:
+        """Whether the calibration data have a say in the codes of such weights, or in the biases beside them."""
+        corrected = self.correct_bias and not weights.is_float and weights.bits <= 8
+        return corrected or self.rounds_by_output(weights)
+
+    @property
+    def has_power_of_two_scales(self) -> bool:
+        """Whether every scale is a power of two."""
+        return self.calibrate.startswith("pow2-")

@@ -1,0 +1,173 @@
+"""What every run is told, whatever it is that chooses the plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from quant_core.budget import Amount
+from quant_core.config.quantization import QuantizationConfig
+from quant_core.config.target import Criterion
+from quant_core.errors import InputError
+from quant_core.flags import Flag, Heading
+from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
+from quant_core.precision import Precision
+from quant_core.validation import mistakes_of
+
+__all__ = ["Config", "LayerWiseConfig", "RunConfig", "validated"]
+
+
+def _index_or_name(output: object) -> object:
+    """Return the index that a text of digits is, as the command line has it."""
+    return int(output) if isinstance(output, str) and re.fullmatch(r"-?\d+", output) else output
+
+
+class RunConfig(QuantizationConfig):
+    """What every run is told, whatever it is that chooses the plan."""
+
+    target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
+    layer_ops: Annotated[tuple[LayerOp, ...], Flag(Heading.PRECISIONS, "OPERATORS")] = Field(
+        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers. Others stay wide."
+    )
+    candidates: Annotated[Literal["layers", "all"], Flag(Heading.PRECISIONS, "WHICH")] = Field(
+        default="layers",
+        description="What a plan may narrow. Layers, or every operator that is quantized (Add, Mul, pools and so on).",
+    )
+    output: Annotated[
+        int | str,
+        BeforeValidator(_index_or_name, json_schema_input_type=int | str),
+        Flag(Heading.DATA, "NAME|INDEX|all"),
+    ] = Field(
+        default=0,
+        description="The model output that is compared. Its index or name, or `all` for all of them together.",
+    )
+    exclude: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "NODES")] = Field(
+        default=(), description="Nodes that stay in float, by name or pattern (`/head/*`)."
+    )
+    optimize: Annotated[bool, Flag(Heading.MODEL)] = Field(
+        default=True,
+        description="Let ONNX Runtime fold constants and batch norms before anything is quantized.",
+    )
+    pairs: Annotated[Literal["standard", "com.microsoft"], Flag(Heading.MODEL, "DOMAIN")] = Field(
+        default="standard",
+        description="The domain of the Q/DQ pairs. For the standard's the model is brought to opset 21; ONNX "
+        "Runtime's own hold 16 bits at the model's own opset, as some vendors' runtimes expect.",
+    )
+    equalize: Annotated[bool, Flag(Heading.MODEL)] = Field(
+        default=False,
+        description="Make the channels of each weight alike in range first. This is done where the next layer can "
+        "make up for it.",
+    )
+    providers: Annotated[tuple[str, ...], Flag(Heading.RANGES, "NAMES")] = Field(
+        default=("CPUExecutionProvider",),
+        min_length=1,
+        description="ONNX Runtime's execution providers that calibration runs on. The first one that can is taken.",
+    )
+    format: Annotated[Literal["qdq", "qoperator"], Flag(Heading.MODEL, "FORMAT")] = Field(
+        default="qdq",
+        description="How the model is written. With Q/DQ pairs, or (8-bit types only) with ONNX Runtime's integer "
+        "operators, as its own conversion makes them.",
+    )
+    cost: Annotated[Literal["bops", "bytes", "activation-bytes", "latency"], Flag(Heading.COST, "COST")] = Field(
+        default="bops",
+        description="What is to be saved. Bit operations, weight bytes, bytes of what layers read, or the time layers "
+        "take in ONNX Runtime on this machine.",
+    )
+    device_costs: Annotated[str | None, Flag(Heading.COST, "CSV", is_path=True)] = Field(
+        default=None,
+        description="Your device's latencies, for the cost latency. A CSV file of what layers take on it "
+        "(layer,precision,milliseconds), in place of timing them here.",
+    )
+    time_models: Annotated[bool, Flag(Heading.COST)] = Field(
+        default=False,
+        description="Time the float, the wide and the finished model in ONNX Runtime. With the cost latency this is "
+        "always done.",
+    )
+    batch_size: Annotated[int | None, Flag(Heading.RUNNING, "N")] = Field(
+        default=None,
+        ge=1,
+        description="Samples a forward pass takes at once. By default as many as keep memory small.",
+    )
+    score_in: Annotated[Literal["simulation", "runtime"], Flag(Heading.SEARCH, "WHERE")] = Field(
+        default="simulation",
+        description="What plans are scored in while they are searched. A simulation of what the pairs say, or the "
+        "runtime itself, where its numbers differ; the finished file is always scored in the runtime.",
+    )
+
+    @model_validator(mode="after")
+    def _device_costs_are_latencies(self) -> Self:
+        if self.device_costs is not None and self.cost != "latency":
+            raise ValueError(f"device_costs are of the cost 'latency', not of {self.cost!r}; leave them out")
+        return self
+
+    @model_validator(mode="after")
+    def _confidence_is_of_a_limit(self) -> Self:
+        if self.target.limit is None and self.target.confidence is not None:
+            raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
+        return self
+
+    @property
+    def budget(self) -> Amount | None:
+        """The most that a plan may cost, by the cost that counts; None where there is no such limit."""
+        return None
+
+    @property
+    def ladder(self) -> tuple[Precision, ...]:
+        """The precisions that a plan is made of, the wide one first."""
+        return (self.wide,)
+
+    @property
+    def budget_text(self) -> str:
+        """The budget as a claim: `bops <= 0.4 of the wide model`, `bytes <= 300kB`; empty without one."""
+        amount = self.budget
+        return "" if amount is None else f"{self.cost} <= {amount}{' of the wide model' if amount.is_share else ''}"
+
+    @model_validator(mode="after")
+    def _integer_operators_have_8_bits(self) -> Self:
+        for precision in self.ladder:
+            if self.format == "qoperator" and precision.why_not_integer:
+                raise ValueError(f"format: {precision.why_not_integer}")
+        return self
+
+    @property
+    def times_models(self) -> bool:
+        """Whether whole models are timed."""
+        return self.time_models or self.cost == "latency"
+
+    @property
+    def candidate_ops(self) -> tuple[str, ...]:
+        """Operators whose precision a plan chooses."""
+        return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)
+
+    def preparation(self) -> dict[str, Any]:
+        """The part that decides what the prepared model and its layers are, as arguments of `prepare`."""
+        return {
+            "layer_ops": self.candidate_ops,
+            "equalize": self.equalize,
+            "optimize": self.optimize,
+            "pairs": self.pairs,
+            "exclude": self.exclude,
+        }
+
+    def quantization(self) -> QuantizationConfig:
+        """The part that decides scales and codes."""
+        return QuantizationConfig.model_validate(self.model_dump(include=set(QuantizationConfig.model_fields)))
+
+
+class LayerWiseConfig(RunConfig):
+    """The configuration of a run whose plan the user has chosen."""
+
+
+Config = TypeVar("Config", bound=RunConfig)
+"""A kind of run's configuration."""
+
+
+def validated(kind: type[Config], options: Mapping[str, object]) -> Config:
+    """Build a configuration of some kind from loose options; raises InputError as `config_from` does."""
+    try:
+        return kind.model_validate(options)
+    except ValidationError as error:
+        raise InputError(str(mistakes_of(error, kind)[0])) from error

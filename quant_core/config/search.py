@@ -1,0 +1,122 @@
+"""How plans are chosen."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, get_args
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from quant_core.budget import Amount, BytesField, LatencyField, OperationsField
+from quant_core.config.frozen import FrozenModel
+from quant_core.flags import Flag, Heading
+from quant_core.precision import Precision, PrecisionField
+
+__all__ = ["SearchConfig", "StrategyName", "default_narrow"]
+
+
+StrategyName = Literal["greedy", "bisect", "linear", "knapsack"]
+_EARLIER_NAMES = {"go-on": "greedy"}
+"""Strategies by names that files, commands and manifests may still have."""
+
+
+def _strategy_name(name: object) -> object:
+    return _EARLIER_NAMES.get(name, name) if isinstance(name, str) else name
+
+
+StrategyField = Annotated[
+    StrategyName,
+    BeforeValidator(_strategy_name),
+    WithJsonSchema({"type": "string", "enum": [*get_args(StrategyName), *_EARLIER_NAMES]}),
+]
+"""A strategy's name; an earlier name of one is read as its name of today."""
+
+
+def default_narrow(wide: Precision | None) -> tuple[Precision, ...]:
+    """Return the precisions that a search may choose beside a wide one, where nobody says which.
+
+    A mix with float32 is for a CPU, and those multiply unsigned activations by signed weights.
+    """
+    return (Precision.parse("au8w8" if str(wide) == "float32" else "a8w8"),)
+
+
+class SearchConfig(FrozenModel):
+    """How plans are chosen."""
+
+    narrow: Annotated[tuple[PrecisionField, ...], Flag(Heading.PRECISIONS, "PRECISIONS")] = Field(
+        default_factory=lambda: default_narrow(None),
+        json_schema_extra={"default": ["a8w8"]},
+        min_length=1,
+        description="The precisions the search may choose, each narrower than the one before. Beside a wide float32 "
+        "au8w8 by default, for the sake of CPUs.",
+    )
+    search: Annotated[StrategyField, Flag(Heading.SEARCH, "STRATEGY")] = Field(
+        default="greedy",
+        description="How plans are found. linear goes down the ranking one by one until the target breaks; bisect "
+        "finds the same cut in log N steps; greedy skips the layer that broke it and tries the rest; knapsack only "
+        "predicts.",
+    )
+    evaluations: Annotated[int, Flag(Heading.SEARCH, "N")] = Field(
+        default=8, ge=1, description="Plans the search may try beyond the cut, at most."
+    )
+    max_bops: Annotated[OperationsField | None, Flag(Heading.TARGET, "SHARE")] = Field(
+        default=None,
+        description="Budget: the most bit operations, as a share (0.4) of the wide model's. Within a budget the best "
+        "score is looked for, and a target, if there is one, decides whether that is good enough.",
+    )
+    max_bytes: Annotated[BytesField | None, Flag(Heading.TARGET, "BYTES")] = Field(
+        default=None,
+        description="Budget: the most bytes of layers' weights, a share (0.6) or an amount (300kB).",
+    )
+    max_latency: Annotated[LatencyField | None, Flag(Heading.TARGET, "TIME")] = Field(
+        default=None,
+        description="Budget: the longest time of a sample, a share (0.6) or an amount (2.5ms). It is measured as the "
+        "cost latency is.",
+    )
+    keep_wide: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "LAYERS")] = Field(
+        default=(), description="Layers that no plan narrows, by name or pattern (`/stem/*`)."
+    )
+    most_layers: Annotated[int | None, Flag(Heading.SEARCH, "N")] = Field(
+        default=None,
+        ge=1,
+        description="Layers that may be narrowed at most, the first ones of the ranking. For the searches linear and "
+        "bisect.",
+    )
+    frontier: Annotated[bool, Flag(Heading.SEARCH)] = Field(
+        default=False,
+        description="Measure plans along the whole curve of score against cost. `narrowcast pick` then writes any of "
+        "them.",
+    )
+    rank: Annotated[Literal["mse", "kl", "l2-float"], Flag(Heading.SEARCH, "LOSS")] = Field(
+        default="mse",
+        description="The loss layers are ranked by. Squared error or KL divergence against the wide model's output, "
+        "or the L2 distance to the float model's, where the wide model's own error hides what a layer adds.",
+    )
+    samples: Annotated[Literal["auto", "all"] | int, Flag(Heading.SEARCH, "auto|all|N")] = Field(
+        default="auto",
+        description="Evaluation samples a probe uses. As many as the ranking needs, all, or so many.",
+    )
+
+    @property
+    def budgets(self) -> dict[str, Amount]:
+        """The budgets that are given, by option."""
+        amounts = {"max_bops": self.max_bops, "max_bytes": self.max_bytes, "max_latency": self.max_latency}
+        return {name: amount for name, amount in amounts.items() if amount is not None}
+
+    @model_validator(mode="after")
+    def _samples_are_some(self) -> Self:
+        if isinstance(self.samples, int) and self.samples < 2:
+            raise ValueError(f"samples must be 'auto', 'all' or at least 2, not {self.samples}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        first, *others = self.budgets or [""]
+        if others:
+            raise ValueError(f"{others[0]}: give one budget, not {first} as well")
+        return self
+
+    @model_validator(mode="after")
+    def _ranking_says_which_layers(self) -> Self:
+        if self.most_layers is not None and (self.search not in ("linear", "bisect") or self.frontier):
+            raise ValueError("most_layers: goes with search='linear' or 'bisect', which keep to the ranking")
+        return self
