@@ -18,13 +18,13 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches, check_inputs
+from quant_core.model.inputs import Batch, batches, model_data
 from quant_core.model.layers import layers_from_table
 from quant_core.model.operators import Role
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import CPU, Session, check_providers, open_nodes
 from quant_core.model.topology import Topology
-from quant_core.storage.data import Dataset, open_dataset
+from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import facts
 
@@ -49,8 +49,7 @@ def calibrate(
     """
     check_providers(providers)
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    dataset = open_dataset(data, machine.cache)
-    check_inputs(graph, dataset)
+    dataset = model_data(graph, data, machine.cache)
     tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
     return histogram_table(_collect(graph, dataset, tensors, batch_size, machine, providers))
 
@@ -115,13 +114,12 @@ def _batch_histograms(
     NaNs are not counted; a tensor that the model looks for NaNs in has None where it holds one.
     """
     values = {**batch.feeds, **session(batch.feeds)}
-    size = len(next(iter(batch.feeds.values())))
     _refuse_nan_outputs(values, tensors, meanings.outputs, batch)
     found: dict[str, Histogram | None] = {}
     for name in tensors:
         if values[name].size:
             array = np.asarray(values[name], np.float32)
-            if array.ndim and len(array) == size:
+            if array.ndim and len(array) == batch.size:
                 array = array[: batch.count]  # samples repeated to fill the batch are not counted again
             low, high = float(array.min()), float(array.max())
             if np.isnan(low):

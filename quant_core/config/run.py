@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -41,8 +41,21 @@ class RunConfig(QuantizationConfig):
         BeforeValidator(_index_or_name, json_schema_input_type=int | str),
         Flag(Heading.DATA, "NAME|INDEX|all"),
     ] = Field(
-        default=0,
-        description="The model output that is compared. Its index or name, or `all` for all of them together.",
+        default="all",
+        description="The model output that is compared. Its index or name, or `all` for all that hold floats, weighed "
+        "so that none drowns another.",
+    )
+    sample_axis: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=AXIS")] = Field(
+        default=(),
+        description="Axis of the samples of an input or output (`h0=1`), where it is not the one that is found.",
+    )
+    classes: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=AXIS")] = Field(
+        default=(), description="Axis of the classes of an output (`logits=2`), where it is not the one that is found."
+    )
+    fix_inputs: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=VALUE")] = Field(
+        default=(),
+        description="Inputs that are fixed for good, with their values (`sr=16000`). What depends on them alone is "
+        "folded, branches of an If too.",
     )
     exclude: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "NODES")] = Field(
         default=(), description="Nodes that stay in float, by name or pattern (`/head/*`)."
@@ -142,6 +155,10 @@ class RunConfig(QuantizationConfig):
         """Operators whose precision a plan chooses."""
         return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)
 
+    def fix_inputs_of(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return what is said of some inputs: those of a model in which others are fixed already."""
+        return tuple(text for text in self.fix_inputs if text.partition("=")[0] in names)
+
     def preparation(self) -> dict[str, Any]:
         """The part that decides what the prepared model and its layers are, as arguments of `prepare`."""
         return {
@@ -150,6 +167,9 @@ class RunConfig(QuantizationConfig):
             "optimize": self.optimize,
             "pairs": self.pairs,
             "exclude": self.exclude,
+            "sample_axis": self.sample_axis,
+            "classes": self.classes,
+            "fix_inputs": self.fix_inputs,
         }
 
     def quantization(self) -> QuantizationConfig:

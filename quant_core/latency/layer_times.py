@@ -25,14 +25,13 @@ from quant_core.execution.progress import watcher
 from quant_core.latency.sections import Section, WrittenPlan
 from quant_core.latency.timing import NO_TIME, Timing, timed
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches
+from quant_core.model.inputs import Batch, batches, model_data
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.sessions import Numerics, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.quantizer_cache import quantizer_of
-from quant_core.storage.data import open_dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import TIMES
 
@@ -60,7 +59,7 @@ def layer_times(
     """
     quantizer = quantizer_of(layers, calibration, config, machine)
     listed = layers_from_table(layers)
-    batch = next(batches(quantizer.graph, open_dataset(data, machine.cache), 1))
+    batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), 1))
     plans = {precision: _written(quantizer, listed, Precision.parse(precision)) for precision in precisions}
     watcher().expects("latency", len(listed) + 1)
     rows = [*_model_rows(plans, batch), *_layer_rows(plans, listed, batch)]
@@ -77,7 +76,7 @@ def _model_rows(plans: Mapping[str, WrittenPlan], batch: Batch) -> Iterator[dict
     """Rows of the whole model."""
     calls = []
     for precision, plan in plans.items():
-        whole = Section(plan.written.nodes, tuple(batch.feeds), plan.graph.outputs)
+        whole = Section(plan.written.nodes, tuple(plan.graph.inputs), plan.graph.outputs)
         calls.append(_call(plan, whole, batch.feeds, f"the model with all layers at {precision}"))
     yield from _rows(None, list(plans), timed(calls, _MODEL_SECONDS), batch)
 
@@ -99,7 +98,7 @@ def _rows(
     layer: str | None, precisions: Sequence[str], found: Sequence[Timing], batch: Batch, empty: Timing = NO_TIME
 ) -> Iterator[dict[str, object]]:
     watcher().advanced("latency", 1)
-    samples = len(next(iter(batch.feeds.values())))
+    samples = batch.size
     for precision, timing in zip(precisions, found, strict=True):
         yield {
             "layer": layer,

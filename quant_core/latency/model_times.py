@@ -9,10 +9,9 @@ import pyarrow as pa
 
 from quant_core.execution.machine import Machine
 from quant_core.latency.timing import timed
-from quant_core.model.inputs import Batch, batches
+from quant_core.model.inputs import Batch, batches, model_data
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, open_file
-from quant_core.storage.data import open_dataset
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import MODEL_TIMES, facts
 
@@ -30,9 +29,9 @@ def model_times(
     about. `processor` says where: results of one are not taken for another's.
     """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    batch = next(batches(graph, open_dataset(data, machine.cache), 1))
+    batch = next(batches(graph, model_data(graph, data, machine.cache), 1))
     found = timed([_call(reference, batch, machine) for reference in models.values()], _SECONDS)
-    samples = len(next(iter(batch.feeds.values())))
+    samples = batch.size
     rows = [
         {
             "model": name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -12,6 +12,7 @@ import pyarrow as pa
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role, role_of
 from quant_core.model.selection import is_left_in_float
+from quant_core.model.sizes import Sizes
 from quant_core.storage.tables import LAYERS
 
 __all__ = ["Layer", "find_layers", "layer_table", "layers_from_table"]
@@ -47,15 +48,20 @@ class Layer:
         return math.prod(self.weight_shape) if self.weight else 0
 
 
-def find_layers(graph: FloatGraph, layer_ops: Iterable[str] = DEFAULT_LAYER_OPS) -> list[Layer]:
-    """Every layer of the graph in graph order. Nodes that read the same weight are one layer."""
+def find_layers(
+    graph: FloatGraph, layer_ops: Iterable[str] = DEFAULT_LAYER_OPS, sizes: Sizes | None = None
+) -> list[Layer]:
+    """Every layer of the graph in graph order. Nodes that read the same weight are one layer.
+
+    Costs follow from the `sizes` that data have, or else from declared shapes.
+    """
     ops = frozenset(layer_ops)
     groups: dict[str, list[int]] = {}
     for index, node in enumerate(graph.nodes):
         role = Role.FLOAT if is_left_in_float(node) else role_of(node.op_type, node.domain, ops)
         if node.op_type in ops and role in (Role.LAYER, Role.COMPUTE) and _read_floats(graph, node):
             groups.setdefault(_weight_of(graph, node) or f"node {index}", []).append(index)
-    return [_layer(graph, nodes) for nodes in groups.values()]
+    return [_layer(graph, nodes, sizes) for nodes in groups.values()]
 
 
 def _read_floats(graph: FloatGraph, node: onnx.NodeProto) -> list[str]:
@@ -70,7 +76,7 @@ def _weight_of(graph: FloatGraph, node: onnx.NodeProto) -> str | None:
     return next((name for name in node.input[:2] if graph.is_float_constant(name)), None)
 
 
-def _layer(graph: FloatGraph, nodes: list[int]) -> Layer:
+def _layer(graph: FloatGraph, nodes: list[int], sizes: Sizes | None) -> Layer:
     first = graph.nodes[nodes[0]]
     weight = _weight_of(graph, first)
     read = [name for index in nodes for name in _read_floats(graph, graph.nodes[index])]
@@ -81,12 +87,44 @@ def _layer(graph: FloatGraph, nodes: list[int]) -> Layer:
         activations=tuple(dict.fromkeys(read)),
         weight=weight,
         weight_shape=tuple(graph.initializers[weight].dims) if weight else (),
-        macs=sum(_macs(graph, index) for index in nodes),
-        activation_elements=sum(_product((graph.shape(name) or ())[1:]) for name in dict.fromkeys(read)),
+        macs=sum(_macs(graph, index, sizes) for index in nodes),
+        activation_elements=sum(_elements(graph, name, sizes) for name in dict.fromkeys(read)),
     )
 
 
-def _macs(graph: FloatGraph, index: int) -> int:
+def _elements(graph: FloatGraph, name: str, sizes: Sizes | None) -> int:
+    """Values of a tensor for one sample."""
+    if sizes is None or not all(name in shapes for _, shapes in sizes.shapes):
+        return _product((graph.shape(name) or ())[1:])
+    return round(sum(share * _product(shapes[name]) for share, shapes in sizes.shapes) / sizes.batch)
+
+
+def _macs(graph: FloatGraph, index: int, sizes: Sizes | None) -> int:
+    """Multiply-accumulates of one node for one sample."""
+    node = graph.nodes[index]
+    if sizes is None or node.op_type not in DEFAULT_LAYER_OPS:
+        return _declared_macs(graph, index)
+    macs = sum(share * _seen_macs(graph, node, shapes) for share, shapes in sizes.shapes)
+    # What reads no samples is computed once for a batch, however many there are.
+    return round(macs / sizes.batch)
+
+
+def _seen_macs(graph: FloatGraph, node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Multiply-accumulates of a node for a batch of these shapes."""
+    left, right = (shapes.get(name) or _known(graph, name) for name in node.input[:2])
+    written = shapes.get(node.output[0], ())
+    if node.op_type in ("Conv", "ConvTranspose"):
+        anchor = written if node.op_type == "Conv" else left
+        return _product(right) * _product(anchor[2:]) * (anchor[0] if anchor else 1)
+    inner = left[0 if attribute(node, "transA", 0) else -1] if left else 1
+    return _product(written) * inner
+
+
+def _known(graph: FloatGraph, name: str) -> tuple[int, ...]:
+    return tuple(dim or 1 for dim in graph.shape(name) or ())
+
+
+def _declared_macs(graph: FloatGraph, index: int) -> int:
     """Multiply-accumulates of one node for one sample; dynamic dimensions count as 1."""
     node = graph.nodes[index]
     if node.op_type not in DEFAULT_LAYER_OPS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -17,13 +18,18 @@ from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.equalization import equalized
+from quant_core.model.fixed_inputs import fix_given_inputs
 from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.inputs import fitted
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
+from quant_core.model.observation import observed
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, opset_of, upgraded
 from quant_core.model.selection import leave_in_float
 from quant_core.model.sessions import session_options
+from quant_core.model.signature import Signature, axes_said
+from quant_core.model.sizes import Sizes
 from quant_core.model.stored_model import (
     DATA_FILE,
     INLINE_BYTES,
@@ -34,6 +40,7 @@ from quant_core.model.stored_model import (
     published,
     write_model,
 )
+from quant_core.storage.data import Dataset, open_columns
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.tables import facts, with_facts
@@ -53,12 +60,19 @@ def prepare(
     optimize: bool = True,
     exclude: Sequence[str] = (),
     pairs: str = "standard",
+    data: Reference | None = None,
+    sample_axis: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    fix_inputs: Sequence[str] = (),
 ) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
 
     With `equalize` the channels of its weights are made alike first (see `equalization`); without `optimize`
     nothing is folded; nodes named in `exclude` stay in float (see `selection`); with `pairs` of com.microsoft the
     opset stays what it is (see `opset`).
+
+    With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them (see
+    `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs.
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`). Raises
     InputError when the file is no float ONNX model or has nothing to narrow.
@@ -70,6 +84,7 @@ def prepare(
     folder = follow_links(proto, path)
     load_small_weights(proto, folder, model.url)
     with scratch_folder(cache) as scratch:
+        fix_given_inputs(proto, fix_inputs, model.url)
         optimized = _optimized(proto, folder, scratch, model.url, optimize, pairs)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
@@ -77,14 +92,32 @@ def prepare(
         if equalize:
             inferred = _equalized(inferred, scratch, model.url)
         leave_in_float(inferred, exclude)
+        sizes = None
+        if data is not None:
+            signature, sizes = _observed(inferred, scratch, open_columns(data, cache), sample_axis, classes)
+            signature.keep_in(inferred)
         _write(inferred, scratch)
         digest = published(scratch, cache / _STAGE, [DATA_FILE])
     graph = prepared_graph(digest, cache)
-    layers = find_layers(graph, layer_ops)
+    layers = find_layers(graph, layer_ops, sizes)
     if not layers:
         raise InputError(f"{model.url}: has no layer to narrow: no {_named(layer_ops)} on float data")
     _refuse_infinite_weights(graph, layers, model.url)
     return with_facts(layer_table(layers), prepared=digest)
+
+
+def _observed(
+    model: onnx.ModelProto, folder: Path, data: Dataset, sample_axis: Sequence[str], classes: Sequence[str]
+) -> tuple[Signature, Sizes]:
+    """What inputs and outputs are, and the sizes of tensors, once the model has run on first samples."""
+    graph = FloatGraph(model, folder)
+    axes = axes_said(sample_axis, "sample_axis", [*graph.inputs, *graph.outputs])
+    declared = Signature.declared(graph, axes, axes_said(classes, "classes", graph.outputs))
+    fitting = fitted(graph, data, declared)
+    constant = tuple(replace(role, axis=None) if role.name in fitting.constants else role for role in declared.inputs)
+    declared = replace(declared, inputs=constant)
+    declared.keep_in(model)
+    return observed(graph, fitting, declared)
 
 
 def _refuse_infinite_weights(graph: FloatGraph, layers: Sequence[Layer], source: str) -> None:

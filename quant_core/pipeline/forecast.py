@@ -20,7 +20,7 @@ import pyarrow as pa
 from quant_core.config import MixedPrecisionConfig, RunConfig
 from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import batches
+from quant_core.model.inputs import batches, model_data
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.sessions import open_nodes
@@ -28,7 +28,6 @@ from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plan_search import CURVE
 from quant_core.precision import Precision
 from quant_core.probing.racing import sample_rounds
-from quant_core.storage.data import open_dataset
 from quant_core.storage.tables import facts
 
 __all__ = ["Forecast", "forecast"]
@@ -51,9 +50,7 @@ class Forecast:
 def forecast(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> list[Forecast]:
     """Foretell every step of a run that begins with nothing; raises InputError for unusable input."""
     config, pace = job.config, _pace(job, cache, workers)
-    counts = [open_dataset(data, cache).count for data in (job.calibration, job.evaluation)]
-    held_out = open_dataset(job.holdout, cache).count if job.holdout else 0
-    calibration, evaluation = counts
+    calibration, evaluation, held_out = pace.samples
     return [
         Forecast("prepare", f"{pace.layers} layers", pace.prepare),
         Forecast("calibrate", f"{calibration:,} samples", calibration * pace.plain),
@@ -110,6 +107,8 @@ class _Pace:
     layers: int
     ladder: tuple[Precision, ...]
     """Precisions that layers may have, the wide one first."""
+    samples: tuple[int, int, int]
+    """Of the calibration, evaluation and held-out data."""
     prepare: float
     """Seconds to prepare the model."""
     plain: float
@@ -126,17 +125,20 @@ def _pace(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> _Pace:
     with tempfile.TemporaryDirectory() as scratch:
         machine, config = Machine(Path(scratch), 1), job.config
         began = time.perf_counter()
-        table = prepare(model=job.model, machine=machine, **config.preparation())
+        table = prepare(model=job.model, data=job.calibration, machine=machine, **config.preparation())
         prepared = time.perf_counter() - began
-        graph, data = prepared_graph(facts(table)["prepared"], machine.cache), open_dataset(job.evaluation, cache)
+        graph = prepared_graph(facts(table)["prepared"], machine.cache)
         session = open_nodes(graph, graph.nodes, [value.name for value in graph.model.graph.output], {})
+        data = model_data(graph, job.evaluation, cache)
         few = list(batches(graph, data, config.batch_size, np.arange(min(_SAMPLES, data.count))))
         began = time.perf_counter()
         for batch in few:
             session(batch.feeds)
-        ran = sum(len(next(iter(batch.feeds.values()))) for batch in few)
+        ran = sum(batch.size for batch in few)
         plain = (time.perf_counter() - began) / ran / workers
-        return _Pace(table.num_rows, _ladder(job, graph, table), prepared, plain)
+        first = model_data(graph, job.calibration, cache).count
+        last = model_data(graph, job.holdout, cache).count if job.holdout else 0
+        return _Pace(table.num_rows, _ladder(job, graph, table), (first, data.count, last), prepared, plain)
 
 
 def _ladder(job: QuantizationJob[RunConfig], graph: FloatGraph, layers: pa.Table) -> tuple[Precision, ...]:

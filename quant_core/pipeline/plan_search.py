@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config import SearchConfig
 from quant_core.execution.progress import watcher
-from quant_core.model.selection import names_meant
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import METRICS, additive
 from quant_core.search import STRATEGIES, Choice, Space, Strategy, curve
 
-__all__ = ["CURVE", "is_open", "narrowable", "search_curve", "search_plans", "search_space", "try_ends"]
+__all__ = ["CURVE", "is_open", "search_curve", "search_plans", "search_space", "try_ends"]
 
 
 CURVE = 16
 """Plans that the frontier takes at least, besides those that the search has tried."""
-
-
-def narrowable(config: SearchConfig, names: Sequence[str]) -> list[str]:
-    """Return the layers that a plan may narrow; raises InputError for a name in `keep_wide` that is no layer's."""
-    kept = names_meant(names, config.keep_wide, "keep_wide", "layer")
-    return [name for name in names if name not in kept]
 
 
 def try_ends(evaluator: PlanEvaluator) -> None:
@@ -54,7 +45,7 @@ def _try_all_narrow(evaluator: PlanEvaluator) -> None:
     """Go down the ladder with all candidates at once, while the target is met, and on to the cheapest plan."""
     study, narrow = evaluator.study, evaluator.study.job.config.narrow
     for rung, precision in enumerate(narrow, start=1):
-        if not evaluator.evaluate(study.wide.plan.narrowed(dict.fromkeys(_candidates(study), precision))).met:
+        if not evaluator.evaluate(study.wide.plan.narrowed(dict.fromkeys(study.candidates, precision))).met:
             return
         further = f"on to {narrow[rung]}" if rung < len(narrow) else "there is no narrower one to choose"
         watcher().noted(f"all layers at {precision} meet the target at once; {further}")
@@ -71,16 +62,12 @@ def is_open(study: Study) -> bool:
     return study.wide.met and not any(trial.met and trial.plan == cheapest for trial in study.trials)
 
 
-def _candidates(study: Study) -> list[str]:
-    return narrowable(study.job.config, [name for name, _ in study.wide.plan.layers])
-
-
 def _cheapest(study: Study) -> PrecisionPlan:
     """Return the plan that costs least; of precisions that cost the same, a layer has the narrowest."""
     ladder = (study.job.config.wide, *study.job.config.narrow)
     prices = study.cost.prices
     return study.wide.plan.narrowed(
-        {name: min(reversed(ladder), key=lambda one: prices[name, one]) for name in _candidates(study)}
+        {name: min(reversed(ladder), key=lambda one: prices[name, one]) for name in study.candidates}
     )
 
 
@@ -119,8 +106,7 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
     known = {_choice_of(study, trial.plan): study.measured(trial) for trial in study.trials}
     limit = config.target.limit
     costs = np.array([[study.cost.prices[name, precision] for precision in ladder] for name in names])
-    free = narrowable(config, names)
-    fixed = [index for index, name in enumerate(names) if name not in free]
+    fixed = [index for index, name in enumerate(names) if name not in study.candidates]
     costs[fixed] = costs[fixed, :1]  # nothing is to be had there
     return Space(
         losses=losses,

@@ -7,14 +7,16 @@ from pathlib import Path
 from quant_core.config import RunConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import memory_budget
+from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import check_inputs, check_labels
+from quant_core.model.inputs import check_labels, fitted
 from quant_core.model.model_file import read_model
+from quant_core.model.signature import Signature, axes_said
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.runtimes.registry import profile_of
-from quant_core.scoring.evaluation import compared_outputs
+from quant_core.scoring.compared import compared
 from quant_core.scoring.metrics import load_function
-from quant_core.storage.data import open_dataset
+from quant_core.storage.data import open_columns
 from quant_core.storage.folders import usable_folder
 from quant_core.storage.references import fetch
 
@@ -47,10 +49,20 @@ def _check_precisions(config: RunConfig) -> None:
 
 def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) -> None:
     """Raise InputError unless all data fit the graph, as far as it declares what it wants."""
-    names = compared_outputs(graph, job.config.output)
-    check_inputs(graph, open_dataset(job.calibration, cache))
+    config = job.config
+    outputs = compared(graph, config.output)
+    signature, fixed = _signature(graph, config), list(fixed_values(graph.model, config.fix_inputs_of(graph.inputs)))
+    fitted(graph, open_columns(job.calibration, cache), signature, fixed)
     for reference in filter(None, [job.evaluation, job.holdout]):
-        dataset = open_dataset(reference, cache)
-        check_inputs(graph, dataset)
-        if job.config.target.metric == "top1_drop":
-            check_labels(graph, dataset, names[0])
+        dataset = fitted(graph, open_columns(reference, cache), signature, fixed)
+        if config.target.metric == "top1_drop":
+            check_labels(graph, dataset, outputs.names[outputs.classes.output])
+
+
+def _signature(graph: FloatGraph, config: RunConfig) -> Signature:
+    """What inputs and outputs are: as was found on first samples, or as is declared."""
+    found = Signature.of(graph)
+    if found.elements is not None:
+        return found
+    axes = axes_said(config.sample_axis, "sample_axis", [*graph.inputs, *graph.outputs])
+    return Signature.declared(graph, axes, axes_said(config.classes, "classes", graph.outputs))

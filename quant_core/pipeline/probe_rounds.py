@@ -18,10 +18,10 @@ from quant_core.probing.racing import gathered, sample_rounds, unsettled
 __all__ = ["probe_rounds"]
 
 
-def probe_rounds(study: Study, candidates: Sequence[str], on: Runner) -> list[pa.Table]:
-    """Probe candidate layers at every narrow precision, round by round; one table a shard (schema PROBES)."""
+def probe_rounds(study: Study, on: Runner) -> list[pa.Table]:
+    """Probe the candidates at every narrow precision, round by round; one table a shard (schema PROBES)."""
     config, listed = study.job.config, layers_from_table(study.layers)
-    racing = [(name, str(precision)) for precision in config.narrow for name in candidates]
+    racing = [(name, str(precision)) for precision in config.narrow for name in study.candidates]
     tables: list[pa.Table] = []
     start = 0
     for stop in sample_rounds(study.baseline.num_rows, config.samples):

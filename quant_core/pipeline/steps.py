@@ -20,12 +20,13 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import BATCH_BYTES
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
+from quant_core.pipeline.candidate_layers import candidate_layers, narrowable
 from quant_core.pipeline.costs import cost_models, device_costs
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
 from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plan_search import is_open, narrowable, search_curve, search_plans, try_ends
+from quant_core.pipeline.plan_search import is_open, search_curve, search_plans, try_ends
 from quant_core.pipeline.preflight import check_data, check_job
 from quant_core.pipeline.probe_rounds import probe_rounds
 from quant_core.pipeline.stages import BASELINE, CALIBRATE, PREPARE, RANK, ROUND, TIMING
@@ -100,7 +101,7 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
             f"there are {on.machine.memory >> 20} MiB for each of {on.machine.workers} workers: batches may be "
             "smaller than elsewhere, and the last bit of a number another"
         )
-    layers = on.run(PREPARE, model=job.model, **job.config.preparation())
+    layers = on.run(PREPARE, model=job.model, data=job.calibration, **job.config.preparation())
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), job, cache)
     device_costs(job, layers, cache)
@@ -150,6 +151,7 @@ def baseline(
         weights=_rounded(job, layers, ladder, on),
         baseline=_float_outputs(job, layers, job.evaluation, on),
         costs=cost_models(job, layers, calibration, ladder, on),
+        candidates=candidate_layers(layers, job.config, on.machine.cache),
         samples=_plan_samples(job.config),
         in_runtime=job.config.score_in == "runtime",
     )
@@ -217,11 +219,10 @@ def probe(study: Study, on: Runner) -> list[pa.Table]:
 
     First the plans are tried that may need no search: all layers narrow, and the cheapest.
     """
-    candidates = narrowable(study.job.config, [name for name, _ in study.wide.plan.layers])
-    if not candidates:
+    if not study.candidates:
         return []
     try_ends(PlanEvaluator(study, on))
-    return probe_rounds(study, candidates, on) if is_open(study) or study.job.config.frontier else []
+    return probe_rounds(study, on) if is_open(study) or study.job.config.frontier else []
 
 
 def rank(study: Study, losses: list[pa.Table], on: Runner) -> pa.Table:

@@ -62,6 +62,8 @@ class Study(Generic[Config_co]):
     """Outputs of the float model on the evaluation data."""
     costs: Mapping[str, CostModel]
     """Cost models by name."""
+    candidates: tuple[str, ...] = ()
+    """The layers that a plan may narrow, in graph order."""
     samples: Literal["auto", "all"] | int = "all"
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
     trials: list[Trial] = field(default_factory=list)

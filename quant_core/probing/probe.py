@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
-from quant_core.model.inputs import Batch, batches
+from quant_core.model.inputs import Batch, batches, in_row_order, model_data
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.quantizer_cache import quantizer_of
-from quant_core.scoring.evaluation import compared_outputs, per_sample, reference_arrays
+from quant_core.scoring.compared import Compared, compared
+from quant_core.scoring.evaluation import per_sample, reference_arrays
 from quant_core.scoring.metrics import divergence
 from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, visited
-from quant_core.storage.data import open_dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import PROBES
 
@@ -34,7 +34,7 @@ __all__ = ["LOSSES", "layer_sensitivity", "probe_samples", "probe_shards", "unro
 Outputs = Sequence[NDArray[np.generic]]
 
 
-def _mean_square(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
+def _squared(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):
         parts = [np.subtract(b, a, dtype=np.float64) for a, b in zip(wide, narrow, strict=True)]
     for part, a, b in zip(parts, wide, narrow, strict=True):
@@ -45,15 +45,25 @@ def _mean_square(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
     return np.asarray(np.square(errors, out=errors).mean(axis=1))
 
 
-def _divergence(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
-    return divergence(wide[0], narrow[0])
+def _mean_square(wide: Outputs, narrow: Outputs, outputs: Compared) -> NDArray[np.float64]:
+    if len(wide) == 1:
+        return _squared(wide, narrow)
+    scales = [math.sqrt(power or 1.0) for power in outputs.powers]
+    return _squared(
+        *([np.divide(a, s, dtype=np.float64) for a, s in zip(w, scales, strict=True)] for w in (wide, narrow))
+    )
 
 
-def _distance(reference: Outputs, narrow: Outputs) -> NDArray[np.float64]:
-    return np.sqrt(_mean_square(reference, narrow) * sum(math.prod(array.shape[1:]) for array in narrow))
+def _divergence(wide: Outputs, narrow: Outputs, outputs: Compared) -> NDArray[np.float64]:
+    classes = outputs.classes
+    return divergence(wide[classes.output], narrow[classes.output], classes.axis, classes.probabilities)
 
 
-LOSSES: Mapping[str, Callable[[Outputs, Outputs], NDArray[np.float64]]] = {
+def _distance(reference: Outputs, narrow: Outputs, outputs: Compared) -> NDArray[np.float64]:
+    return np.sqrt(_squared(reference, narrow) * sum(math.prod(array.shape[1:]) for array in narrow))
+
+
+LOSSES: Mapping[str, Callable[[Outputs, Outputs, Compared], NDArray[np.float64]]] = {
     "mse": _mean_square,
     "kl": _divergence,
     "l2-float": _distance,
@@ -124,13 +134,15 @@ def layer_sensitivity(
     that `baseline` holds.
     """
     quantizer = quantizer_of(layers, calibration, config, machine, weights)
-    dataset = open_dataset(data, machine.cache)
+    dataset = model_data(quantizer.graph, data, machine.cache)
     model = _models.of(quantizer, tuple(layer.name for layer in layers_from_table(layers)), tuple(shard), precision)
-    names = compared_outputs(quantizer.graph, output)
+    outputs = compared(quantizer.graph, output)
+    names = outputs.names
     floats = None if baseline is None else reference_arrays(baseline)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
     seconds = np.zeros(len(shard))
     rows = visited(dataset.count, start, stop)
+    moved = in_row_order(dataset.in_groups(rows))
     groups = model.groups(machine.memory // 2 // _COPIES)
     for group in groups:
         # Threads that begin at different variants open different sessions, instead of waiting for each other.
@@ -138,13 +150,13 @@ def layer_sensitivity(
         order = [*group[first:], *group[:first]]
         for batch in batches(quantizer.graph, dataset, batch_size, rows, machine.memory):
             reference = None if floats is None else [floats[name][batch.rows] for name in names]
-            _probe_batch(model, batch, names, LOSSES[loss], reference, order, losses, seconds)
+            _probe_batch(model, batch, outputs, LOSSES[loss], reference, order, losses, seconds)
         if len(groups) > 1:
             model.close(group)
     columns = {
         "layer": list(shard),
         "precision": [precision] * len(shard),
-        "losses": [np.concatenate(parts) for parts in losses],
+        "losses": [np.concatenate(parts) if moved is None else np.concatenate(parts)[moved] for parts in losses],
         "seconds": seconds,
     }
     return pa.Table.from_pydict(columns, schema=PROBES)
@@ -200,19 +212,19 @@ def unrounded_types(wide: Precision, narrow: Precision) -> frozenset[DataType]:
 def _probe_batch(
     model: IncrementalModel,
     batch: Batch,
-    names: Sequence[str],
-    loss: Callable[[Outputs, Outputs], NDArray[np.float64]],
+    outputs: Compared,
+    loss: Callable[[Outputs, Outputs, Compared], NDArray[np.float64]],
     reference: Outputs | None,
     variants: Sequence[int],
     losses: Sequence[list[NDArray[np.float64]]],
     seconds: NDArray[np.float64],
 ) -> None:
     runs = model.run(batch.feeds, variants)
-    wide = next(runs)
+    wide, names = next(runs), outputs.names
     against = reference or [per_sample(wide[name], name, batch) for name in names]
     for number in variants:
         began = perf_counter()
         found = next(runs)
-        losses[number].append(loss(against, [per_sample(found[name], name, batch) for name in names]))
+        losses[number].append(loss(against, [per_sample(found[name], name, batch) for name in names], outputs))
         seconds[number] += perf_counter() - began
         watcher().advanced("probe", batch.count)

@@ -24,7 +24,7 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph, outer_names
-from quant_core.model.inputs import Batch, batches
+from quant_core.model.inputs import Batch, batches, model_data
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Session, open_nodes
@@ -33,7 +33,7 @@ from quant_core.precision import DataType
 from quant_core.quantization.gptq import second_order_codes
 from quant_core.quantization.unfolding import Unfolding, unfolding_of
 from quant_core.quantization.weights import Weight, weight_qparams, weights_table
-from quant_core.storage.data import Dataset, open_dataset
+from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import facts
 
@@ -76,7 +76,8 @@ def rounded_weights(
     A layer that is no product with a weight on the right, or is too wide, has no row: it is rounded to nearest.
     """
     dtype = next(kind for kind in DataType if kind.code == weights)
-    graph, dataset = prepared_graph(facts(layers)["prepared"], machine.cache), open_dataset(data, machine.cache)
+    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    dataset = model_data(graph, data, machine.cache)
     unfolded = [unfolding_of(graph, layer) for layer in layers_from_table(layers)]
     wanted = [unfolding for unfolding in unfolded if unfolding is not None and unfolding.width <= _WIDEST]
     chosen: dict[str, Weight] = {}
@@ -135,7 +136,6 @@ def _of_batch(
     graph: FloatGraph, session: Session | None, group: Sequence[Unfolding], count: int, batch: Batch
 ) -> list[_Inputs]:
     values = {**batch.feeds, **(session(batch.feeds) if session else {})}
-    size = len(next(iter(batch.feeds.values())))
     found = []
     for unfolding in group:
         columns = max(_COLUMNS * unfolding.width, _FEWEST)
@@ -143,7 +143,9 @@ def _of_batch(
         parts = []
         for node in (graph.nodes[index] for index in unfolding.layer.nodes):
             array = np.asarray(values[node.input[0]], np.float32)
-            array = array[: batch.count] if len(array) == size else array  # without samples that only fill the batch
+            array = (
+                array[: batch.count] if len(array) == batch.size else array
+            )  # without samples that only fill the batch
             parts.append(unfolding.columns(node, array, share))
         found.append(_summed(np.concatenate(parts, axis=1)))
     return found

@@ -5,7 +5,9 @@ from __future__ import annotations
 import reprlib
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,34 +19,24 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches, check_inputs
+from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order, model_data
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, Session, open_file, open_nodes
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer_cache import quantizer_of
 from quant_core.runtimes.registry import profile_of
+from quant_core.scoring.compared import Compared, compared, compared_outputs
 from quant_core.scoring.metrics import load_function, sample_terms, terms_table
 from quant_core.scoring.sampling import visited
-from quant_core.storage.data import Dataset, open_dataset
+from quant_core.storage.data import Column, Dataset
+from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import facts, with_facts
 
 __all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "score_file"]
 
 Outputs = dict[str, NDArray[np.generic]]
-
-
-def compared_outputs(graph: FloatGraph, output: int | str) -> tuple[str, ...]:
-    """Names of the outputs a choice (index, name or `all`) stands for; raises InputError for no such output."""
-    if output == "all":
-        return graph.outputs
-    if isinstance(output, str) and not output.isdecimal():
-        if output in graph.outputs:
-            return (output,)
-    elif int(output) < len(graph.outputs):
-        return (graph.outputs[int(output)],)
-    raise InputError(f"output {output!r}: the model has {', '.join(f'{i}: {n}' for i, n in enumerate(graph.outputs))}")
 
 
 def float_outputs(
@@ -61,41 +53,66 @@ def float_outputs(
     The facts hold each output's shape, and the user's metric `function` of them if there is one.
     """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    dataset = open_dataset(data, machine.cache)
-    check_inputs(graph, dataset)
+    dataset = model_data(graph, data, machine.cache)
     names = compared_outputs(graph, output)
     # Here the last bit does not matter; but FAST packs every weight into memory once more, which are mapped otherwise.
     numerics = Numerics.SHIPPED if graph.is_large else Numerics.FAST
     session = open_file(fetch(model, machine.cache), numerics)
     rows = np.arange(dataset.count)
-    parts = [found for _, found in _run(session, graph, dataset, rows, names, batch_size, machine, "baseline")]
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    parts = _run(session, graph, dataset, rows, names, batch_size, machine, "baseline")
+    whole = {name: _in_order(parts, name) for name in names}
     for name, array in whole.items():
-        if not array.size:
-            raise InputError(f"output {name!r} holds no value (shape {list(array.shape)}): there is nothing to compare")
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            rows = np.flatnonzero(np.isnan(array).reshape(len(array), -1).any(axis=1))
+        values = array.values if isinstance(array, RaggedColumn) else array
+        if not values.size:
+            raise InputError(f"output {name!r} holds no value (shape {_shape_of(array)}): there is nothing to compare")
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            bad = [row for row in range(len(array)) if np.isnan(array[np.asarray([row])]).any()]
             raise InputError(
-                f"the float model computes a NaN in output {name!r} of sample {rows[0]} of {dataset.source} "
-                f"({len(rows)} of {len(array)} samples have one): there is nothing to compare it with"
+                f"the float model computes a NaN in output {name!r} of sample {bad[0]} of {dataset.source} "
+                f"({len(bad)} of {len(array)} samples have one): there is nothing to compare it with"
             )
-    columns = {name: _fixed_size(array) for name, array in whole.items()}
-    shapes = {name: list(array.shape[1:]) for name, array in whole.items()}
+    columns = {name: _listed(array) for name, array in whole.items()}
+    shapes = {name: _shape_of(array)[1:] for name, array in whole.items()}
     metric = _user_metric(function, whole, dataset.labels)
     return with_facts(pa.table(columns), shapes=shapes, metric=metric)
 
 
-def _fixed_size(array: NDArray[np.generic]) -> pa.FixedSizeListArray:
+def _in_order(parts: Sequence[tuple[Batch, Outputs]], name: str) -> Column:
+    """An output over all samples, in the order of the data; ragged where its shape differs."""
+    order = in_row_order([batch.rows for batch, _ in parts])
+    arrays = [found[name] for _, found in parts]
+    if len({array.shape[1:] for array in arrays}) == 1:
+        whole = np.concatenate(arrays)
+        return whole if order is None else whole[order]
+    samples = [sample for array in arrays for sample in array]
+    samples = samples if order is None else [samples[at] for at in order]
+    return RaggedColumn(np.concatenate([sample.ravel() for sample in samples]), [(1, s.shape) for s in samples])
+
+
+def _shape_of(column: Column) -> list[Any]:
+    """The shape of an output, as JSON has it: where samples differ, that of each behind the number of samples."""
+    if isinstance(column, RaggedColumn):
+        return [len(column), *(list(shape) for shape in column.shapes)]
+    return list(column.shape)
+
+
+def _listed(array: Column) -> pa.Array:
+    if isinstance(array, RaggedColumn):
+        ends = np.cumsum([0, *(int(np.prod(shape)) for shape in array.shapes)], dtype=np.int64)
+        return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(array.values))
     width = max(array[0].size, 1)
     return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), width)
 
 
-def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.generic] | None) -> float | None:
+def _user_metric(
+    function: str | None, outputs: Mapping[str, Column], labels: NDArray[np.generic] | None
+) -> float | None:
     if function is None:
         return None
     call = load_function(function)
+    given = {name: _samples_of(column) for name, column in outputs.items()}
     try:
-        returned = call(outputs, labels)
+        returned = call(given, labels)
     except Exception as error:  # the user's code
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
@@ -107,6 +124,11 @@ def _user_metric(function: str | None, outputs: Outputs, labels: NDArray[np.gene
     if not np.isfinite(value):
         raise InputError(f"{function}: returned {value}; it must return a finite number")
     return value
+
+
+def _samples_of(column: Column) -> Any:
+    """What a user's function gets of an output: an array, or where samples differ in shape, a list of arrays."""
+    return [column.sample(row) for row in range(len(column))] if isinstance(column, RaggedColumn) else column
 
 
 def evaluate_plan(
@@ -170,28 +192,58 @@ def _score(
     batch_size: int | None,
     machine: Machine,
 ) -> pa.Table:
-    dataset = open_dataset(data, machine.cache)
+    dataset = model_data(graph, data, machine.cache)
     names = tuple(baseline.column_names)
-    reference = reference_arrays(baseline)
-    terms, kept = [], []
-    for batch, found in _run(session, graph, dataset, rows, names, batch_size, machine, "evaluate"):
-        labels = None if dataset.labels is None else dataset.labels[batch.rows]
-        terms.append(sample_terms([reference[name][batch.rows] for name in names], list(found.values()), labels))
-        if function is not None:
-            kept.append(found)
+    outputs, reference = compared_by(graph, names), reference_arrays(baseline)
+    parts, terms = _run(session, graph, dataset, rows, names, batch_size, machine, "evaluate"), []
+    for batch, found in parts:
+        exact = [_comparable(reference[name][batch.rows], found[name], name) for name in names]
+        terms.append(sample_terms(exact, list(found.values()), _labels(dataset, batch, exact, outputs), outputs))
+    order = in_row_order([batch.rows for batch, _ in parts])
+    table = terms_table(terms) if order is None else terms_table(terms).take(order)
     if function is None:
-        return terms_table(terms)
-    whole = {name: np.concatenate([part[name] for part in kept]) for name in names}
-    return with_facts(terms_table(terms), metric=_user_metric(function, whole, dataset.labels))
+        return table
+    whole = {name: _in_order(parts, name) for name in names}
+    return with_facts(table, metric=_user_metric(function, whole, dataset.labels))
 
 
-def reference_arrays(baseline: pa.Table) -> Outputs:
+def _comparable(exact: NDArray[np.generic], found: NDArray[np.generic], name: str) -> NDArray[np.generic]:
+    """The float model's values; raises InputError where the quantized model's are of another shape."""
+    if exact.shape != found.shape:
+        raise InputError(
+            f"output {name!r} has shape {list(found.shape[1:])} in the quantized model, {list(exact.shape[1:])} in the "
+            "float one: compare another output"
+        )
+    return exact
+
+
+def _labels(
+    data: Dataset, batch: Batch, exact: Sequence[NDArray[np.generic]], outputs: Compared
+) -> NDArray[np.generic] | None:
+    """The labels of a batch, if they are classes of what is compared."""
+    if data.labels is None:
+        return None
+    shape, found = exact[outputs.classes.output].shape, outputs.classes
+    return fitting_labels(data.labels[batch.rows], shape, found.axis) if len(shape) > found.axis else None
+
+
+def compared_by(graph: FloatGraph, names: Sequence[str]) -> Compared:
+    """What a baseline of these outputs is compared by."""
+    whole = compared(graph, names[0]) if len(names) == 1 else compared(graph, "all")
+    return whole if whole.names == tuple(names) else replace(whole, names=tuple(names), powers=(1.0,) * len(names))
+
+
+def reference_arrays(baseline: pa.Table) -> Mapping[str, Column]:
     """The float outputs a baseline table holds, in their own shapes."""
     shapes = facts(baseline)["shapes"]
-    return {
-        name: baseline.column(name).combine_chunks().flatten().to_numpy().reshape(-1, *shapes[name])
-        for name in baseline.column_names
-    }
+    found: dict[str, Column] = {}
+    for name in baseline.column_names:
+        values = baseline.column(name).combine_chunks().flatten().to_numpy()
+        if shapes[name] and isinstance(shapes[name][0], list):
+            found[name] = RaggedColumn(values, [(1, tuple(shape)) for shape in shapes[name]])
+        else:
+            found[name] = values.reshape(-1, *shapes[name])
+    return found
 
 
 def _run(
@@ -216,11 +268,14 @@ def _run(
 
 
 def per_sample(array: NDArray[np.generic], name: str, batch: Batch) -> NDArray[np.generic]:
-    """An output's rows for the samples of a batch; raises InputError when its first axis is not the batch."""
-    fed = max(len(values) for values in batch.feeds.values())
-    if array.ndim == 0 or len(array) % fed:
+    """An output's rows for the samples of a batch; raises InputError when it has no axis for them."""
+    axis = batch.signature.output(name).axis or 0
+    rows = np.moveaxis(array, axis, 0) if 0 < axis < array.ndim else array
+    if array.ndim == 0 or len(rows) % batch.size:
         raise InputError(
-            f"output {name!r} has shape {list(array.shape)} for a batch of {fed}: its first axis is not the batch"
+            f"output {name!r} has shape {list(array.shape)} for a batch of {batch.size}: its "
+            f"{'first axis' if axis == 0 else f'axis {axis}'} is not the batch; say which: --sample-axis {name}=AXIS"
         )
-    rows = array if len(array) == fed else array.reshape(fed, len(array) // fed, *array.shape[1:])
+    if len(rows) != batch.size:
+        rows = rows.reshape(batch.size, len(rows) // batch.size, *rows.shape[1:])
     return rows[: batch.count]

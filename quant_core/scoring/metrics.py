@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
+from quant_core.scoring.compared import ClassAxis, Compared
 from quant_core.storage.tables import SCORES
 
 __all__ = [
@@ -49,12 +50,15 @@ class Score:
     """Of the value, over samples; None where it has none (a user's own metric, a single sample)."""
 
 
-def sample_terms(reference: Sequence[Array], quantized: Sequence[Array], labels: Array | None) -> Terms:
+def sample_terms(
+    reference: Sequence[Array], quantized: Sequence[Array], labels: Array | None, outputs: Compared | None = None
+) -> Terms:
     """Terms of a batch. `reference` and `quantized` are the compared outputs, shape [n, ...] each.
 
-    Distances are over all outputs together, flattened; classes are along axis 1 of the first output.
+    Distances are over all outputs together, flattened. Signal and error power of several outputs are of each as a
+    share of its own mean power where `outputs` tells that, so that none drowns another.
     """
-    count = len(reference[0])
+    count, classes = len(reference[0]), ClassAxis() if outputs is None else outputs.classes
     ours = np.concatenate([np.array(array, np.float64).reshape(count, -1) for array in quantized], axis=1)
     theirs = np.concatenate([np.array(array, np.float64).reshape(count, -1) for array in reference], axis=1)
     same = np.isinf(theirs) & (ours == theirs)
@@ -68,33 +72,61 @@ def sample_terms(reference: Sequence[Array], quantized: Sequence[Array], labels:
         "l2": np.sqrt(error),
         "signal": signal,
         "error": error,
-        "kl": divergence(reference[0], quantized[0]),
+        "kl": divergence(reference[classes.output], quantized[classes.output], classes.axis, classes.probabilities),
         "cosine": 1 - cosine,
     }
+    if outputs is not None and len(reference) > 1:
+        terms["signal"], terms["error"] = _weighed(ours, theirs, reference, outputs)
     if labels is not None:
-        terms["top1"] = share_right(quantized[0], labels)
-        terms["float_top1"] = share_right(reference[0], labels)
+        terms["top1"] = share_right(quantized[classes.output], labels, classes.axis)
+        terms["float_top1"] = share_right(reference[classes.output], labels, classes.axis)
     return terms
 
 
-def divergence(reference: Array, quantized: Array) -> NDArray[np.float64]:
-    """KL(softmax(reference) || softmax(quantized)) of each sample, over axis 1, averaged over other axes."""
-    left, right = _log_softmax(reference), _log_softmax(quantized)
+def _weighed(
+    ours: NDArray[np.float64], theirs: NDArray[np.float64], arrays: Sequence[Array], outputs: Compared
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Signal and error power of each sample, outputs weighed."""
+    sizes = [math.prod(array.shape[1:]) for array in arrays]
+    weights = np.repeat(outputs.weights(arrays), sizes)
+    return np.asarray(theirs**2 @ weights), np.asarray((ours - theirs) ** 2 @ weights)
+
+
+def divergence(reference: Array, quantized: Array, axis: int = 1, probabilities: bool = False) -> NDArray[np.float64]:
+    """KL(reference || quantized) of each sample's classes, along an axis, averaged over other axes.
+
+    Values are logits, whose softmax is taken, or `probabilities`.
+    """
+    logarithms = _log_probabilities if probabilities else _log_softmax
+    left, right = (logarithms(_classes_second(values, axis)) for values in (reference, quantized))
     with np.errstate(invalid="ignore"):  # of two classes that both have no probability
         terms = np.where(np.isneginf(left), 0.0, np.exp(left) * (left - right))
     return np.asarray(np.sum(terms, axis=1).reshape(len(left), -1).mean(axis=1))
 
 
-def _log_softmax(values: Array) -> NDArray[np.float64]:
-    logits = np.asarray(values, np.float64)
-    logits = logits.reshape(len(logits), -1) if logits.ndim < 2 else logits
+def _classes_second(values: Array, axis: int) -> NDArray[np.float64]:
+    """Values with the axis of classes behind that of the samples."""
+    found = np.asarray(values, np.float64)
+    return np.moveaxis(found, axis, 1) if found.ndim > axis else found.reshape(len(found), -1)
+
+
+_LEAST_PROBABILITY = 1e-12
+"""What a probability of 0, as rounding makes it, counts for."""
+
+
+def _log_probabilities(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    positive = np.maximum(values, _LEAST_PROBABILITY)
+    return np.asarray(np.log(positive / positive.sum(axis=1, keepdims=True)))
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True)))
 
 
-def share_right(outputs: Array, labels: Array) -> NDArray[np.float64]:
+def share_right(outputs: Array, labels: Array, axis: int = 1) -> NDArray[np.float64]:
     """For each sample, the share of positions (one, unless the output is dense) whose largest class is right."""
-    right = np.argmax(outputs, axis=1) == labels
+    right = np.argmax(outputs, axis=axis) == labels
     return np.asarray(right.reshape(len(right), -1).mean(axis=1))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -19,10 +20,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
+from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, atomic_folder, fetch, refer
 from quant_core.storage.scratch import scratch_folder
 
-__all__ = ["LABELS", "DataReader", "DataSource", "Dataset", "open_dataset", "refer_data"]
+__all__ = [
+    "LABELS",
+    "Column",
+    "DataReader",
+    "DataSource",
+    "Dataset",
+    "check_lengths",
+    "open_columns",
+    "open_dataset",
+    "refer_data",
+]
 
 LABELS = "labels"
 """The column that holds the right answers instead of a model input."""
@@ -44,16 +56,22 @@ DataSource = str | Path | Mapping[str, NDArray[np.generic]] | DataReader
 """What Python callers may pass as data: a path or URL, arrays by input name, or a reader."""
 
 
+Column = NDArray[np.generic] | RaggedColumn
+"""One entry a sample along the first axis."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Arrays with one entry per sample along their first axis, mapped from disk."""
 
-    columns: Mapping[str, NDArray[np.generic]]
+    columns: Mapping[str, Column]
     """Model inputs by name."""
     labels: NDArray[np.generic] | None
     """The right answers, where the data has them."""
     source: str
     """Where the data came from, for messages."""
+    constants: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """Model inputs that have one value for all samples."""
 
     @property
     def count(self) -> int:
@@ -63,6 +81,16 @@ class Dataset:
     def batch(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
         """The samples of these numbers, by input name."""
         return {name: np.asarray(array[rows]) for name, array in self.columns.items()}
+
+    def in_groups(self, rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+        """Samples that can be stacked: all of the rows, or where samples differ, those of each shape in turn."""
+        ragged = [column for column in self.columns.values() if isinstance(column, RaggedColumn)]
+        if not ragged:
+            return [rows]
+        found: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for row in rows:
+            found.setdefault(tuple(column.shapes[row] for column in ragged), []).append(int(row))
+        return [np.asarray(found[shapes], np.intp) for shapes in sorted(found)]
 
 
 def refer_data(source: DataSource, cache: Path) -> Reference:
@@ -109,6 +137,44 @@ def _write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
 
 def open_dataset(reference: Reference, cache: Path) -> Dataset:
     """Open referenced data; raises InputError when it cannot be read, is empty, ragged or not finite."""
+    dataset = open_columns(reference, cache)
+    try:
+        _refuse_uneven(dataset)
+    except InputError:
+        shutil.rmtree(cache / "columns" / reference.sha256, ignore_errors=True)
+        raise
+    return dataset
+
+
+def _refuse_uneven(dataset: Dataset) -> None:
+    for name, column in dataset.columns.items():
+        if isinstance(column, RaggedColumn):
+            (count, shape), (_, other), *_ = column.runs
+            raise InputError(
+                f"{dataset.source}: {name} changes from {column.dtype} {list(shape)} to {column.dtype} {list(other)} "
+                f"after {count} samples"
+            )
+    for name, array in dataset.constants.items():
+        raise InputError(f"{dataset.source}: {name} is {array.dtype} of shape (), not an array of numbers")
+    check_lengths(dataset)
+
+
+def check_lengths(dataset: Dataset) -> None:
+    """Raise InputError unless all columns and labels have one entry for each sample."""
+    counts = {name: len(column) for name, column in dataset.columns.items()}
+    counts |= {} if dataset.labels is None else {LABELS: len(dataset.labels)}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise InputError(
+            f"{dataset.source}: arrays are of different length ({listed}); each needs one entry per sample"
+        )
+
+
+def open_columns(reference: Reference, cache: Path) -> Dataset:
+    """Open referenced data of any lengths and shapes; raises InputError when it cannot be read, is empty or not finite.
+
+    Samples of an array may differ in shape; an array without an axis is a constant.
+    """
     folder = cache / "columns" / reference.sha256
     if folder.exists() and not _intact(folder):
         watcher().warned(f"the unpacked copy of {reference} in the workspace is damaged; it is made again")
@@ -116,12 +182,22 @@ def open_dataset(reference: Reference, cache: Path) -> Dataset:
     if not folder.exists():
         with atomic_folder(folder) as building:
             _unpack(fetch(reference, cache), reference.url, building)
-    columns: dict[str, NDArray[np.generic]] = {
-        entry["name"]: np.memmap(folder / entry["file"], np.dtype(entry["dtype"]), "r", shape=tuple(entry["shape"]))
-        for entry in json.loads((folder / _CONTENTS).read_text())
-    }
+    entries = json.loads((folder / _CONTENTS).read_text())
+    columns = {entry["name"]: _mapped(folder, entry) for entry in entries if entry["shape"]}
+    constants = {entry["name"]: np.asarray(_mapped(folder, entry)) for entry in entries if not entry["shape"]}
     labels = columns.pop(LABELS, None)
-    return Dataset(columns, labels, str(reference))
+    if isinstance(labels, RaggedColumn):
+        shapes = " and ".join(str(list(shape)) for _, shape in labels.runs[:2])
+        raise InputError(f"{reference}: labels have different shapes ({shapes}); pad them to one, or leave them out")
+    return Dataset(columns, labels, str(reference), constants)
+
+
+def _mapped(folder: Path, entry: Mapping[str, Any]) -> Column:
+    """A column as it lies on the disk."""
+    runs = [(int(count), tuple(shape)) for count, shape in entry.get("runs", ())]
+    shape = (sum(count * math.prod(dims) for count, dims in runs),) if runs else tuple(entry["shape"])
+    values = np.memmap(folder / entry["file"], np.dtype(entry["dtype"]), "r", shape=shape)
+    return RaggedColumn(values, runs) if runs else values
 
 
 def _intact(folder: Path) -> bool:
@@ -148,11 +224,11 @@ def _unpack(path: Path, source: str, folder: Path) -> None:
         for column in columns.values():
             column.stream.close()
     counts = {name: column.count for name, column in columns.items()}
-    if not any(name != LABELS for name in columns) or 0 in counts.values():
+    if columns and all(column.first is not None for column in columns.values()):
+        name, column = next(iter(columns.items()))
+        raise InputError(f"{source}: {name} is {column.dtype} of shape (), not an array of numbers")
+    if not any(name != LABELS and column.shape is not None for name, column in columns.items()) or 0 in counts.values():
         raise InputError(f"{source}: holds no sample")
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise InputError(f"{source}: arrays are of different length ({listed}); each needs one entry per sample")
     (folder / _CONTENTS).write_text(json.dumps([column.description() for column in columns.values()]))
     (folder / _SEAL).write_text(refer(folder / _CONTENTS, _column_files(folder)).sha256)
 
@@ -164,10 +240,16 @@ class _Column:
         self.name, self.path, self.source = name, path, source
         self.stream: BinaryIO = path.open("wb")
         self.dtype: np.dtype[Any] | None = None
-        self.shape: tuple[int, ...] = ()
+        self.shape: tuple[int, ...] | None = None
+        self.runs: list[tuple[int, tuple[int, ...]]] = []
+        self.first: NDArray[np.generic] | None = None
         self.count = 0
 
     def append(self, chunk: NDArray[np.generic]) -> None:
+        scalar = chunk.ndim == 0 and chunk.dtype.kind in "fiub" and self.name != LABELS
+        if scalar:
+            self._append_constant(chunk)
+            return
         if chunk.dtype.kind not in "fiub" or chunk.ndim == 0:
             raise InputError(
                 f"{self.source}: {self.name} is {chunk.dtype} of shape {chunk.shape}, not an array of numbers"
@@ -177,9 +259,9 @@ class _Column:
         chunk = chunk.astype(chunk.dtype.newbyteorder("="), copy=False)
         if self.dtype is None:
             self.dtype, self.shape = chunk.dtype, chunk.shape[1:]
-        if (chunk.dtype, chunk.shape[1:]) != (self.dtype, self.shape):
+        if self.shape is None or (chunk.dtype, chunk.ndim) != (self.dtype, len(self.shape) + 1):
             raise InputError(
-                f"{self.source}: {self.name} changes from {self.dtype} {list(self.shape)} "
+                f"{self.source}: {self.name} changes from {self.dtype} {list(self.shape or ())} "
                 f"to {chunk.dtype} {list(chunk.shape[1:])} after {self.count} samples"
             )
         if chunk.dtype.kind == "f" and not np.isfinite(chunk).all():
@@ -187,14 +269,23 @@ class _Column:
             raise InputError(f"{self.source}: {self.name} has a NaN or infinity in sample {bad}")
         self.stream.write(np.ascontiguousarray(chunk).data)
         self.count += len(chunk)
+        if self.runs and self.runs[-1][1] == chunk.shape[1:]:
+            self.runs[-1] = (self.runs[-1][0] + len(chunk), chunk.shape[1:])
+        else:
+            self.runs.append((len(chunk), chunk.shape[1:]))
+
+    def _append_constant(self, value: NDArray[np.generic]) -> None:
+        """Take a value for all samples; each file of a folder may repeat it."""
+        if self.count and (self.shape is not None or self.first != value or self.dtype != value.dtype):
+            raise InputError(f"{self.source}: {self.name} is {value} and {self.first}; a constant has one value")
+        if not self.count:
+            self.dtype, self.first, self.count = value.dtype, value, 1
+            self.stream.write(np.ascontiguousarray(value).data)
 
     def description(self) -> dict[str, object]:
-        return {
-            "name": self.name,
-            "file": self.path.name,
-            "dtype": str(self.dtype),
-            "shape": [self.count, *self.shape],
-        }
+        found: dict[str, object] = {"name": self.name, "file": self.path.name, "dtype": str(self.dtype)}
+        found["shape"] = [] if self.shape is None else [self.count, *self.shape]
+        return found | ({"runs": self.runs} if len(self.runs) > 1 else {})
 
 
 Chunk = tuple[str, NDArray[np.generic]]
@@ -244,10 +335,17 @@ def _npy_stream(stream: BinaryIO) -> Iterator[NDArray[np.generic]]:
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read_header(stream)
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are never unpickled")
+        raise ValueError(
+            "it holds Python objects, which are never unpickled; samples of different shape go in a folder with one "
+            ".npz each, or in Arrow lists"
+        )
     if fortran and len(shape) > 1:
         raise ValueError("it is in Fortran order; save it with numpy.ascontiguousarray")
-    if not shape or 0 in shape:
+    if not shape:
+        data = stream.read(dtype.itemsize)
+        yield np.frombuffer(data, dtype, count=1).reshape(())
+        return
+    if 0 in shape:
         yield np.empty(shape, dtype)
         return
     row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
@@ -279,8 +377,20 @@ def _batch_columns(batch: pa.RecordBatch) -> Iterator[Chunk]:
             yield name, column.to_numpy_ndarray()
         elif pa.types.is_fixed_size_list(column.type):
             yield name, column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            yield from ((name, sample) for sample in _listed_samples(column))
         else:
             yield name, column.to_numpy(zero_copy_only=False)
+
+
+def _listed_samples(column: pa.Array) -> Iterator[NDArray[np.generic]]:
+    """Nested lists, which may differ in length, as arrays of one sample each."""
+    kind = column.type
+    while pa.types.is_nested(kind):
+        kind = kind.value_type
+    dtype = kind.to_pandas_dtype()
+    for sample in column:
+        yield np.asarray(sample.as_py(), dtype)[None]
 
 
 _READERS = {

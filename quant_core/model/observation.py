@@ -1,0 +1,184 @@
+"""Runs the prepared model on first samples, to see what declared shapes leave open.
+
+Which sizes tensors have, on average over the shapes of the samples; which axis of an output grows with the batch;
+whether a batch gives what its samples give alone; and which values are probabilities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_core.errors import InputError
+from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.inputs import batches
+from quant_core.model.sessions import Session, open_nodes
+from quant_core.model.signature import OutputRole, Signature, behind_samples
+from quant_core.model.sizes import Sizes
+from quant_core.storage.data import Dataset
+
+__all__ = ["observed"]
+
+_TRIED = 3
+"""Samples of the batch that is tried: a size that no other axis is likely to have."""
+
+_ALIKE = 1e-3
+"""Largest difference, as a share of the largest value, that another order of adding up may make."""
+
+
+def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Signature, Sizes]:
+    """What a model's inputs and outputs are, and how large its tensors, by a run on first samples of the data.
+
+    Raises InputError when the model cannot run on them.
+    """
+    names = [name for name in graph.producer if graph.is_tensor(name)]
+    session = open_nodes(graph, graph.nodes, [*names, *(n for n in graph.outputs if n not in names)], {})
+    firsts = [(len(group), group[:1]) for group in data.in_groups(np.arange(data.count))]
+    shapes, alone = [], {}
+    for count, rows in firsts:
+        alone = _run(session, graph, data, rows)
+        shapes.append((count / data.count, {name: array.shape for name, array in alone.items()}))
+    size = declared.batch or 1
+    largest = max(data.in_groups(np.arange(data.count)), key=len)
+    singles = [_run(session, graph, data, largest[at : at + 1]) for at in range(min(_TRIED, len(largest)))]
+    signature = declared
+    if declared.batch is None and len(singles) == _TRIED:
+        signature = _batched(session, graph, data, largest[:_TRIED], declared, singles)
+    outputs = tuple(_described(graph, role, singles, signature.batch or 1) for role in signature.outputs)
+    elements = sum(share * sum(int(np.prod(s)) for s in found.values()) / size for share, found in shapes)
+    return replace(signature, outputs=outputs, elements=max(int(elements), 1)), Sizes(tuple(shapes), size)
+
+
+def _run(session: Session, graph: FloatGraph, data: Dataset, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+    batch = next(batches(graph, data, len(rows), rows))
+    try:
+        found = session(batch.feeds)
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{data.source}: ONNX Runtime cannot run the model on sample {rows[0]}: {reason}") from error
+    return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+
+
+def _batched(
+    session: Session,
+    graph: FloatGraph,
+    data: Dataset,
+    rows: NDArray[np.intp],
+    declared: Signature,
+    singles: list[dict[str, NDArray[np.generic]]],
+) -> Signature:
+    """The signature with the axes that grow with the batch; one sample at a time where batches fail or mix samples."""
+    try:
+        whole = _run(session, graph, data, rows)
+    except InputError:
+        return replace(declared, batch=1)
+    outputs, mixed = [], False
+    for role in declared.outputs:
+        if role.name not in whole:
+            outputs.append(role)
+            continue
+        axis = _growing_axis(role, singles, whole[role.name])
+        outputs.append(replace(role, axis=axis) if axis is not None else role)
+        mixed |= axis is None and _has_samples(role, singles)
+        mixed |= axis is not None and not _same(singles, role.name, axis, whole[role.name])
+    return replace(declared, batch=1) if mixed else replace(declared, outputs=tuple(outputs))
+
+
+def _has_samples(role: OutputRole, singles: list[dict[str, NDArray[np.generic]]]) -> bool:
+    """Whether an output that does not grow with the batch has an axis of one sample, where each runs alone."""
+    shapes = {found[role.name].shape for found in singles}
+    axis = role.axis or 0
+    return len(shapes) == 1 and all(len(shape) > axis and shape[axis] == 1 for shape in shapes)
+
+
+def _growing_axis(
+    role: OutputRole, singles: list[dict[str, NDArray[np.generic]]], whole: NDArray[np.generic]
+) -> int | None:
+    """The axis along which a batch is what its samples are alone, one after the other."""
+    one = singles[0][role.name].shape
+    shapes = {found[role.name].shape for found in singles}
+    if len(one) != whole.ndim or len(shapes) > 1:
+        return None
+    grown = [at for at, (a, b) in enumerate(zip(one, whole.shape, strict=True)) if a != b]
+    if len(grown) != 1 or whole.shape[grown[0]] != len(singles) * one[grown[0]]:
+        return None
+    return grown[0] if role.axis in (None, grown[0]) else None
+
+
+def _same(singles: list[dict[str, NDArray[np.generic]]], name: str, axis: int, whole: NDArray[np.generic]) -> bool:
+    if whole.dtype.kind != "f":
+        return True
+    together = np.concatenate([found[name] for found in singles], axis=axis).astype(np.float64)
+    scale = np.abs(together[np.isfinite(together)]).max(initial=0)
+    return bool(np.allclose(together, whole, rtol=_ALIKE, atol=_ALIKE * scale, equal_nan=True))
+
+
+def _described(
+    graph: FloatGraph, role: OutputRole, singles: list[dict[str, NDArray[np.generic]]], batch: int
+) -> OutputRole:
+    """An output's axes, and whether it holds probabilities, by the values of first samples."""
+    found = [values[role.name] for values in singles if role.name in values]
+    if not found:
+        return replace(role, fails="it is no tensor")
+    shapes = {array.shape for array in found}
+    axis = role.axis
+    if axis is None:
+        fitting = [at for at, size in enumerate(found[0].shape) if size == batch]
+        axis = fitting[0] if fitting else (0 if found[0].ndim and len(found[0]) % batch == 0 else None)
+    if axis is None:
+        return replace(role, fails=f"it has no axis for the samples (shape {list(found[0].shape)} for one)")
+    if len(shapes) > 1:
+        return replace(role, axis=axis, fails=f"its shape changes from sample to sample ({_listed(shapes)})")
+    if found[0].dtype.kind != "f":
+        return replace(role, axis=axis)
+    values = np.stack([np.moveaxis(array, axis, 0)[0] for array in found]).astype(np.float64)
+    summing = [at for at in range(1, values.ndim) if values.shape[at] > 1 and _are_probabilities(values, at)]
+    known = role.classes
+    if known is None and summing:
+        known = max(summing, key=lambda at: values.shape[at])
+    if known is None:
+        at = _class_axis(graph, role.name)
+        known = None if at is None else behind_samples(at % found[0].ndim, axis)
+    finite = values[np.isfinite(values)]
+    power = float(np.mean(finite**2)) if finite.size else 0.0
+    return replace(role, axis=axis, classes=known, probabilities=known in summing, power=power)
+
+
+def _listed(shapes: set[tuple[int, ...]]) -> str:
+    return ", ".join(str(list(shape)) for shape in sorted(shapes)[:2])
+
+
+def _are_probabilities(values: NDArray[np.float64], axis: int) -> bool:
+    return bool((values >= 0).all() and np.allclose(values.sum(axis=axis), 1, atol=1e-3))
+
+
+_PASSING = frozenset("Identity Cast Relu Clip Add Sub Mul Div Dropout LeakyRelu Sigmoid Tanh".split())
+
+
+def _class_axis(graph: FloatGraph, name: str) -> int | None:
+    """The axis of classes by what computes them: the last of a product of matrices, the second of a convolution."""
+    moved: list[list[int]] = []
+    while name in graph.producer:
+        node = graph.nodes[graph.producer[name]]
+        if node.op_type in ("Softmax", "LogSoftmax"):
+            return _through(moved, int(str(attribute(node, "axis", -1))))
+        if node.op_type in ("MatMul", "Gemm"):
+            return _through(moved, -1)
+        if node.op_type in ("Conv", "ConvTranspose"):
+            return _through(moved, 1)
+        if node.op_type == "Transpose" and (perm := attribute(node, "perm", None)):
+            moved.append([int(str(at)) for at in perm])  # type: ignore[attr-defined]
+        elif node.op_type not in _PASSING:
+            return None
+        name = next((read for read in node.input if read in graph.producer), "")
+    return None
+
+
+def _through(moved: list[list[int]], axis: int) -> int:
+    for perm in reversed(moved):
+        axis = perm.index(axis % len(perm))
+    return axis

@@ -1,0 +1,181 @@
+"""What each input and output of a model is: samples along an axis, a constant for the whole run; logits or not.
+
+The batch axis is found in this order: as the user says; by the symbol that inputs and outputs share in their declared
+shapes; by a trial run (see `observation`); else it is the first. What was found is kept in the prepared model, where
+data, batches, calibration, probes and scoring read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import onnx
+
+from quant_core.errors import InputError
+from quant_core.model.descriptions import OWN_PREFIX
+from quant_core.model.graph import FloatGraph
+
+__all__ = ["FIXED", "InputRole", "OutputRole", "Signature", "axes_said"]
+
+_KEY = f"{OWN_PREFIX}signature"
+FIXED = f"{OWN_PREFIX}fixed"
+"""The key of the inputs that the user fixed, in a prepared model: their values by name, as JSON."""
+
+_BATCH_NAMES = frozenset(["batch", "batch_size", "batchsize", "bs", "n", "b"])
+"""How exporters name the axis of samples."""
+
+
+@dataclass(frozen=True)
+class InputRole:
+    """What is fed to an input."""
+
+    name: str
+    """The input's."""
+    axis: int | None
+    """Axis of the samples; None for a constant of the whole run."""
+    said: bool = False
+    """Whether the axis is known: said by the user, or by the symbol that inputs share."""
+
+
+@dataclass(frozen=True)
+class OutputRole:
+    """What comes out of an output."""
+
+    name: str
+    """The output's."""
+    axis: int | None = None
+    """Axis of the samples; None where none was found."""
+    classes: int | None = None
+    """Axis of the classes, once the axis of samples is the first; None where none was found."""
+    probabilities: bool = False
+    """Whether the values along the axis of classes are probabilities, not logits."""
+    power: float = 1.0
+    """Mean square of its values on the first samples: outputs of unlike scale are weighed by it."""
+    fails: str = ""
+    """Why it cannot be compared sample by sample; empty where it can."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What all inputs and outputs of a model are."""
+
+    inputs: tuple[InputRole, ...]
+    """In the model's order."""
+    outputs: tuple[OutputRole, ...]
+    """In the model's order."""
+    batch: int | None = None
+    """Samples that the model insists on at once; None where it takes any number."""
+    elements: int | None = None
+    """Values of all tensors for one sample, on average over the data; None where no data were seen."""
+
+    def input(self, name: str) -> InputRole:
+        """The role of an input."""
+        return next((role for role in self.inputs if role.name == name), InputRole(name, 0))
+
+    def output(self, name: str) -> OutputRole:
+        """The role of an output."""
+        return next((role for role in self.outputs if role.name == name), OutputRole(name))
+
+    @classmethod
+    def of(cls, graph: FloatGraph) -> Signature:
+        """The signature that a prepared model holds, or else what its declared shapes say."""
+        kept = next((entry.value for entry in graph.model.metadata_props if entry.key == _KEY), None)
+        if kept is None:
+            return cls.declared(graph)
+        found = json.loads(kept)
+        return cls(
+            tuple(InputRole(**role) for role in found.pop("inputs")),
+            tuple(OutputRole(**role) for role in found.pop("outputs")),
+            **found,
+        )
+
+    def keep_in(self, model: onnx.ModelProto) -> None:
+        """Write the signature into a prepared model, in the place of another."""
+        kept = [entry for entry in model.metadata_props if entry.key != _KEY]
+        del model.metadata_props[:]
+        model.metadata_props.extend(kept)
+        model.metadata_props.add(key=_KEY, value=json.dumps(asdict(self)))
+
+    @classmethod
+    def declared(
+        cls, graph: FloatGraph, axes: Mapping[str, int] | None = None, classes: Mapping[str, int] | None = None
+    ) -> Signature:
+        """What declared shapes say; `axes` and `classes` are axes of samples and of classes that the user says."""
+        axes, classes = axes or {}, classes or {}
+        symbols = {name: _symbols(graph, name) for name in (*graph.inputs, *graph.outputs)}
+        shared = _batch_symbol([symbols[name] for name in graph.inputs])
+        inputs = tuple(_input_role(graph, name, symbols[name], shared, axes) for name in graph.inputs)
+        fixed = _fixed_batch(graph, inputs) if shared is None else None
+        outputs = tuple(_output_role(name, symbols[name], shared, axes, classes) for name in graph.outputs)
+        return cls(inputs, outputs, fixed)
+
+
+def axes_said(texts: Sequence[str], option: str, names: Sequence[str]) -> dict[str, int]:
+    """Axes that the user says, each as `name=axis`; raises InputError for another form or no such name."""
+    found = {}
+    for text in texts:
+        name, _, axis = text.rpartition("=")
+        if name not in names or not axis.removeprefix("-").isdecimal():
+            raise InputError(f"{option}: {text!r} must be NAME=AXIS with one of {', '.join(names)}")
+        found[name] = int(axis)
+    return found
+
+
+def _symbols(graph: FloatGraph, name: str) -> tuple[str | None, ...]:
+    """The symbol of each dimension; None of one that is fixed or has none."""
+    value = graph.values.get(name)
+    if value is None or not value.type.tensor_type.HasField("shape"):
+        return ()
+    return tuple(dim.dim_param or None for dim in value.type.tensor_type.shape.dim)
+
+
+def _batch_symbol(inputs: Sequence[Sequence[str | None]]) -> str | None:
+    """The symbol of the samples: named as one, or else the one on some first axis that most inputs have."""
+    every = [symbol for symbols in inputs for symbol in dict.fromkeys(symbols) if symbol]
+    named = next((symbol for symbol in every if symbol.lower() in _BATCH_NAMES), None)
+    if named is not None:
+        return named
+    firsts = {symbols[0] for symbols in inputs if symbols and symbols[0]}
+    counts = Counter(every)
+    return max((symbol for symbol in counts if symbol in firsts), key=lambda symbol: counts[symbol], default=None)
+
+
+def _input_role(
+    graph: FloatGraph, name: str, symbols: Sequence[str | None], shared: str | None, axes: Mapping[str, int]
+) -> InputRole:
+    shape = graph.shape(name)
+    if name in axes:
+        return InputRole(name, axes[name] % len(shape) if shape else axes[name], said=True)
+    if shape == ():
+        return InputRole(name, None, said=True)
+    if shared is not None and shared in symbols:
+        return InputRole(name, list(symbols).index(shared), said=True)
+    return InputRole(name, 0)
+
+
+def _fixed_batch(graph: FloatGraph, inputs: Sequence[InputRole]) -> int | None:
+    """The number of samples that all declared shapes insist on."""
+    found = [shape[role.axis] for role in inputs if role.axis is not None and (shape := graph.shape(role.name))]
+    return next((size for size in found if size is not None), None)
+
+
+def _output_role(
+    name: str,
+    symbols: Sequence[str | None],
+    shared: str | None,
+    axes: Mapping[str, int],
+    classes: Mapping[str, int],
+) -> OutputRole:
+    axis = axes[name] % len(symbols) if name in axes and symbols else None
+    if axis is None and shared is not None and shared in symbols:
+        axis = list(symbols).index(shared)
+    role = OutputRole(name, axis)
+    return replace(role, classes=behind_samples(classes[name] % len(symbols), axis)) if name in classes else role
+
+
+def behind_samples(axis: int, samples: int | None) -> int:
+    """The number of an axis once that of the samples is moved to the front."""
+    return axis + 1 if samples is not None and axis < samples else axis

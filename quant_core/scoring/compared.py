@@ -1,0 +1,131 @@
+"""Which outputs are compared, and what their values are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quant_core.errors import InputError
+from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.inputs import class_axis
+from quant_core.model.signature import OutputRole, Signature
+
+__all__ = ["ClassAxis", "Compared", "compared", "compared_outputs", "layers_compared"]
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class ClassAxis:
+    """Where classes are in the compared outputs."""
+
+    output: int = 0
+    """Number of the output among those compared."""
+    axis: int = 1
+    """Its axis of classes, the axis of samples being the first."""
+    probabilities: bool = False
+    """Whether its values are probabilities, not logits."""
+    known: bool = True
+    """Whether the axis was found, and not only taken for want of another."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The outputs that quantized models are compared by."""
+
+    names: tuple[str, ...]
+    """Of the outputs, in the model's order."""
+    classes: ClassAxis = ClassAxis()
+    """Where classes are."""
+    powers: tuple[float, ...] = (1.0,)
+    """Mean square of each output's values: several are weighed by it, so that none drowns another."""
+
+    def weights(self, arrays: Sequence[Array]) -> list[float]:
+        """What a squared error in each output counts for; 1 where one output is compared."""
+        if len(self.names) == 1:
+            return [1.0]
+        return [
+            1 / ((power or 1.0) * max(math.prod(array.shape[1:]), 1))
+            for power, array in zip(self.powers, arrays, strict=True)
+        ]
+
+
+def compared(graph: FloatGraph, output: int | str) -> Compared:
+    """What a choice of outputs (index, name or `all`) stands for; raises InputError for one that cannot be compared."""
+    names, signature = compared_outputs(graph, output), Signature.of(graph)
+    roles = [signature.output(name) for name in names]
+    return Compared(names, _classes(graph, roles), tuple(role.power for role in roles))
+
+
+def _classes(graph: FloatGraph, roles: Sequence[OutputRole]) -> ClassAxis:
+    """The classes of the first output that has any: of floats, with an axis behind that of the samples."""
+    for number, role in enumerate(roles):
+        shape = graph.shape(role.name)
+        if _is_float(graph, role.name) and (shape is None or len(shape) > 1):
+            known = role.classes is not None or shape is None or len(shape) != 3
+            return ClassAxis(number, class_axis(role, shape or ()), role.probabilities, known)
+    return ClassAxis()
+
+
+def _is_float(graph: FloatGraph, name: str) -> bool:
+    return graph.element_type(name) in (
+        *(onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16),
+        onnx.TensorProto.UNDEFINED,
+    )
+
+
+def compared_outputs(graph: FloatGraph, output: int | str) -> tuple[str, ...]:
+    """Names of the outputs a choice (index, name or `all`) stands for; raises InputError for no such output.
+
+    `all` leaves out what holds no floats, or no value for each sample, where others do.
+    """
+    signature = Signature.of(graph)
+    if output == "all":
+        found = [name for name in graph.outputs if _is_float(graph, name) and _why_not(graph, signature, name) == ""]
+        if not found:
+            found = [name for name in graph.outputs if _why_not(graph, signature, name) == ""]
+        if not found:
+            reasons = "; ".join(f"{name}: {_why_not(graph, signature, name)}" for name in graph.outputs)
+            raise InputError(f"output: the model has none that can be compared sample by sample ({reasons}){_CUT}")
+        return tuple(found)
+    name = _named(graph, output)
+    why = _why_not(graph, signature, name)
+    if why:
+        others = [one for one in graph.outputs if not _why_not(graph, signature, one)]
+        way_out = f"; compare {', '.join(others)}" if others else _CUT
+        raise InputError(f"output {name!r} cannot be compared sample by sample: {why}{way_out}")
+    return (name,)
+
+
+_CUT = "; cut the model in front of what does that, with onnx.utils.extract_model, and quantize that part"
+
+
+def _named(graph: FloatGraph, output: int | str) -> str:
+    if isinstance(output, str) and not output.isdecimal():
+        if output in graph.outputs:
+            return output
+    elif int(output) < len(graph.outputs):
+        return graph.outputs[int(output)]
+    raise InputError(f"output {output!r}: the model has {', '.join(f'{i}: {n}' for i, n in enumerate(graph.outputs))}")
+
+
+def _why_not(graph: FloatGraph, signature: Signature, name: str) -> str:
+    value = graph.values.get(name)
+    if value is not None and value.type.WhichOneof("value") not in (None, "tensor_type"):
+        return "it is a sequence or a map, no tensor"
+    return signature.output(name).fails
+
+
+def layers_compared(graph: FloatGraph, names: Sequence[str]) -> frozenset[str]:
+    """Nodes that some compared output depends on, by name."""
+    wanted, found = set(names), set()
+    for node in reversed(graph.nodes):
+        if not wanted.isdisjoint(node.output):
+            found.add(node.name)
+            wanted |= {*node.input, *outer_names(node)}
+    return frozenset(found)
