@@ -77,7 +77,8 @@ class PrefectRunner(Runner):
         with suppress(MemoryError):
             return self._counted(self._here.run(self._steps(stage, calls, title, self.machine)))
         for size in smaller_batches(calls[0]):
-            warn(f"memory does not suffice for {stage.name}; batches of {size}, which may change a number's last bit")
+            less = f"batches of {size}, which may change the last bit of a number"
+            warn(f"memory does not suffice for {stage.name}; {less}")
             with suppress(MemoryError):
                 smaller = [{**given, "batch_size": size} for given in calls]
                 return self._counted(self._here.run(self._steps(stage, smaller, title, self.machine)))

@@ -227,6 +227,8 @@ def probe(study: Study, on: Runner) -> list[pa.Table]:
 
 def rank(study: Study, losses: list[pa.Table], on: Runner) -> pa.Table:
     """Sort the probes by ascending loss (schema SENSITIVITY)."""
+    if not losses:
+        return SENSITIVITY.empty_table()
     return on.run(RANK, layers=study.layers, probes=losses, wide=str(study.job.config.wide))
 
 

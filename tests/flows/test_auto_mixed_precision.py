@@ -97,7 +97,7 @@ def test_a_damaged_result_is_made_again(run, finished, tmp_path, step, how):
 
 
 def test_a_result_under_another_steps_name_is_made_again(run, finished, tmp_path):
-    one, other = stored(tmp_path, "verify")
+    one, other, *_ = stored(tmp_path, "verify")
     shutil.copy(other, one)
     assert run()["work"]["computed_steps"] == 1
 

@@ -31,8 +31,8 @@ class Failing:
 @pytest.fixture
 def probes_fail(monkeypatch):
     def fail(*errors):
-        failing = Failing(probe.open_dataset, *errors)
-        monkeypatch.setattr(probe, "open_dataset", failing)
+        failing = Failing(probe.model_data, *errors)
+        monkeypatch.setattr(probe, "model_data", failing)
         return failing
 
     return fail
