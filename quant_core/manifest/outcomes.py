@@ -16,6 +16,7 @@ __all__ = [
     "ByMetric",
     "CostSummary",
     "Costs",
+    "Deployed",
     "HeldOutBound",
     "Latency",
     "Narrowed",
@@ -124,6 +125,25 @@ class Scores(Record):
     def of(self, part: Part) -> ByMetric:
         """Return the numbers of one model."""
         return {"float": self.float, "wide": self.wide, "mixed": self.mixed, "holdout": self.holdout}[part]
+
+
+class Deployed(Record):
+    """How the shipped file does in the runtime that it is for; its scores there are those of `mixed`."""
+
+    runtime: str
+    """Name of the runtime."""
+    processor: str = ""
+    """Where it was scored, for runtimes whose numbers depend on it."""
+    assumes: str = ""
+    """What must hold on the machine where it is deployed for the scores to hold; empty: nothing."""
+    session: Mapping[str, str] = Field(default_factory=dict)
+    """Session options that an application has to set."""
+    reference: ByMetric = Field(default_factory=dict)
+    """Its scores on the evaluation data with all optimisations off: what the pairs say."""
+    differs: bool = False
+    """Whether the two differ by more than the samples leave open."""
+    reasons: tuple[str, ...] = ()
+    """What is computed otherwise than the pairs say, where they differ."""
 
 
 class Narrowed(Record):

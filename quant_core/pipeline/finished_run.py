@@ -25,6 +25,7 @@ from quant_core.manifest import (
 )
 from quant_core.model.layers import layers_from_table
 from quant_core.pipeline.assurance import target_found
+from quant_core.pipeline.deployment import deployment
 from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.frontier import frontier_table
 from quant_core.pipeline.job import QuantizationJob
@@ -91,6 +92,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         target=target_found(study, shipped, held_out),
         budget=_budget(findings),
         scores=_scores(findings),
+        deployed=deployment(findings, on),
         standard_errors=_standard_errors(findings),
         samples=Samples(evaluation=shipped.scores.num_rows, holdout=None if held_out is None else held_out.num_rows),
         plan=shipped.plan.as_dict(),

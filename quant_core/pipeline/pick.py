@@ -200,6 +200,7 @@ def _manifest(
         "tensors": {},
         "narrowed": narrowed(listed, plan, wide, config.wide, bops),
         "costs": _costs(run, listed, config, plan, row),
+        "deployed": None,
         "latency": None,
         "sources": before.sources.model_copy(update={"run": _name(run), "output": str(place)}),
         "config": config.model_dump(mode="json"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from quant_core.manifest import Manifest
 from quant_core.report.certainty import certainty
+from quant_core.report.deployed import deployed
 from quant_core.report.speed import speed
 from quant_core.report.verdict import doubt, headline, is_met, verdict
 
@@ -35,5 +36,5 @@ def summary(manifest: Manifest) -> Summary:
         good=is_met(manifest),
         verdict=verdict(manifest),
         doubt=doubt(manifest),
-        details=tuple(filter(None, [*certainty(manifest), speed(manifest)])),
+        details=tuple(filter(None, [*certainty(manifest), *deployed(manifest), speed(manifest)])),
     )

@@ -1,0 +1,49 @@
+"""What a finished run says of the runtime that its file is for."""
+
+from __future__ import annotations
+
+from quant_core.config import RunConfig
+from quant_core.execution.runner import Runner
+from quant_core.latency import processor_name
+from quant_core.manifest import Deployed
+from quant_core.pipeline.findings import Findings
+from quant_core.runtimes.kernels import layer_kernels
+from quant_core.runtimes.registry import profile_of
+from quant_core.runtimes.written_model import WrittenModel
+from quant_core.scoring.agreement import scores_differ
+from quant_core.scoring.metrics import scores_of
+from quant_core.storage.references import fetch
+
+__all__ = ["deployment"]
+
+_MOST_REASONS = 8
+
+
+def deployment(findings: Findings[RunConfig], on: Runner) -> Deployed:
+    """Return how the shipped file does in its runtime, beside what its pairs say."""
+    config, shipped = findings.study.job.config, findings.shipped
+    profile = profile_of(config.runtime)
+    differs = scores_differ(shipped.scores, shipped.reference, config.target.metric)
+    return Deployed(
+        runtime=profile.name,
+        processor=processor_name() if profile.optimized else "",
+        assumes=profile.assumes,
+        session=dict(profile.session_entries),
+        reference=scores_of(shipped.reference),
+        differs=differs,
+        reasons=tuple(_reasons(findings, on)[:_MOST_REASONS]) if differs else (),
+    )
+
+
+def _reasons(findings: Findings[RunConfig], on: Runner) -> list[str]:
+    """Say what is computed otherwise than the pairs say, as far as the profile's rules or the kernels tell."""
+    path = fetch(findings.shipped.file, on.machine.cache)
+    broken = profile_of("onnxruntime").findings(WrittenModel.of_file(path))
+    found = [f"{one.node}: {one.message}" for one in broken if one.consequence != "slow"]
+    if found:
+        return found
+    integer = [kernel for kernel in layer_kernels(path) if kernel.is_integer]
+    if not integer:
+        return []
+    names = ", ".join(sorted({kernel.runs_as for kernel in integer}))
+    return [f"{len(integer)} layers are integer kernels ({names}), which round once where the pairs round twice"]

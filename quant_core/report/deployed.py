@@ -1,0 +1,25 @@
+"""What the report says of the runtime that the model was scored in."""
+
+from __future__ import annotations
+
+from quant_core.manifest import Manifest
+from quant_core.report.text import METRIC_NAMES, metric_text
+
+__all__ = ["deployed"]
+
+
+def deployed(manifest: Manifest) -> list[str]:
+    """Sentences on where the score was measured, and on what differs from what the pairs say."""
+    found = manifest.deployed
+    if found is None or (not found.differs and not found.assumes):
+        return []
+    said = [] if not found.assumes else [f"The score is that of {found.runtime}, and assumes that {found.assumes}."]
+    if found.differs:
+        metric = manifest.target.metric if manifest.target.metric in found.reference else "l2"
+        here, there = (metric_text(metric, scores.get(metric)) for scores in (manifest.scores.mixed, found.reference))
+        said.append(
+            f"In {found.runtime} the {METRIC_NAMES[metric]} is {here}; what the Q/DQ pairs say is {there}, and that is "
+            "further off than the samples leave open."
+        )
+        said += [f"{reason[0].upper()}{reason[1:]}." for reason in found.reasons]
+    return said

@@ -1,0 +1,84 @@
+"""What each layer of a file runs as in a default session of ONNX Runtime, read from the optimised graph it saves."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+
+from quant_core.errors import InputError
+from quant_core.model.graph import attribute
+from quant_core.model.sessions import CPU
+from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
+
+__all__ = ["LayerKernel", "layer_kernels"]
+
+_INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "ConvInteger")
+_MOVED = re.compile(r"(_nchwc)?_token_\d+$")  # what the layout transformation adds to names
+
+
+@dataclass(frozen=True)
+class LayerKernel:
+    """How a layer is computed."""
+
+    layer: str
+    """Its node in the file."""
+    op_type: str
+    """What that is."""
+    runs_as: str
+    """The operator in the optimised graph; empty where it was not found there by name."""
+    is_integer: bool
+    """Whether that adds up codes."""
+    why: str
+    """Why it is not fused with its pairs, or what is wrong with how it is; empty otherwise."""
+
+
+def layer_kernels(path: Path) -> list[LayerKernel]:
+    """What the layers of a file run as here, in graph order; raises InputError for a file that does not open."""
+    optimised = _by_name(_optimised(path))
+    return [_kernel(layer, optimised.get(layer.node.name)) for layer in WrittenModel.of_file(path).layers]
+
+
+def _optimised(path: Path) -> onnx.GraphProto:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder, "optimised.onnx"))
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+        try:
+            ort.InferenceSession(path, options, providers=list(CPU))
+        except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"{path.name}: ONNX Runtime does not open it: {reason}") from error
+        return onnx.load(options.optimized_model_filepath, load_external_data=False).graph
+
+
+def _by_name(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
+    return {_MOVED.sub("", node.name): node for node in graph.node if node.name}
+
+
+def _kernel(layer: WrittenLayer, node: onnx.NodeProto | None) -> LayerKernel:
+    runs_as = "" if node is None else node.op_type
+    integer = runs_as in _INTEGER
+    return LayerKernel(layer.node.name, layer.node.op_type, runs_as, integer, "" if integer else _why(layer, node))
+
+
+def _why(layer: WrittenLayer, node: onnx.NodeProto | None) -> str:
+    """Why a layer is not computed in integers."""
+    if node is not None and node.op_type == "MatMulNBits" and attribute(node, "accuracy_level", 0) == 4:
+        return "rounds what it reads to int8, block by block (accuracy level 4)"
+    if layer.reads is None or layer.weight is None:
+        return "what it reads, or its weight, is not quantized"
+    if layer.reads.kind.bits != 8 or layer.weight.kind.bits != 8:
+        return f"there is no integer kernel for {layer.reads.kind} and {layer.weight.kind}"
+    if layer.writes is None:
+        return "no pair behind it that it alone writes"
+    if layer.writes.bits != 8:
+        return f"the pair behind it is {layer.writes}"
+    return "ONNX Runtime does not fuse it with its pairs"

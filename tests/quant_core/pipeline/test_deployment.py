@@ -1,0 +1,103 @@
+"""The score that is told is the score of the file as its runtime opens it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from quant_core.config import LayerWiseConfig, MixedPrecisionConfig
+from quant_core.pipeline.auto import auto_mixed_precision
+from quant_core.pipeline.layer_wise import layer_wise
+from quant_core.runtimes import registry
+from quant_core.runtimes.kernels import layer_kernels
+from tests.models import MODELS, samples
+from tests.quant_core.workbench import saved
+
+COUNT = 64
+
+
+def mean_distance(first, second) -> float:
+    return float(np.linalg.norm((first - second).reshape(COUNT, -1).astype(np.float64), axis=1).mean())
+
+
+def default_session_l2(model, quantized, feeds) -> float:
+    """As an application would measure it, with nothing of ours."""
+    runs = [ort.InferenceSession(source).run(None, feeds)[0] for source in (model, quantized)]
+    return mean_distance(*runs)
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """The default runtime, with its products written so that they are fused to MatMulNBits."""
+    profile = replace(registry.PROFILES["onnxruntime"], keeps_matmuls_apart=False)
+    monkeypatch.setattr(registry, "PROFILES", {**registry.PROFILES, "onnxruntime": profile})
+
+
+@pytest.fixture
+def network(tmp_path):
+    model = MODELS["two-activations"]()
+    return saved(model, tmp_path), samples(model, COUNT)
+
+
+def shipped(network, folder, **config):
+    model, data = network
+    made = layer_wise(
+        model, tensors={}, calibration=data, config=LayerWiseConfig(**config), output=folder / "out", workers=1
+    )
+    return made, default_session_l2(str(model), str(made.folder / "model.onnx"), data)
+
+
+@pytest.mark.parametrize("options", [{}, {"wide": "au8w8", "per_channel": True}, {"wide": "a8w4"}], ids=str)
+def test_the_told_score_is_that_of_a_default_session(network, tmp_path, options):
+    made, measured = shipped(network, tmp_path, **options)
+    assert made.manifest.scores.mixed["l2"] == pytest.approx(measured, rel=5e-3)
+    assert made.manifest.deployed.runtime == "onnxruntime" and not made.manifest.deployed.differs
+
+
+def test_a_fusion_that_changes_the_score_is_told_with_the_nodes(network, tmp_path, fused):
+    made, measured = shipped(network, tmp_path)
+    found = made.manifest.deployed
+    assert made.manifest.scores.mixed["l2"] == pytest.approx(measured, rel=5e-3)
+    assert found.differs and found.reference["l2"] < 0.9 * measured
+    assert all("MatMulNBits" in reason for reason in found.reasons) and found.reasons
+    assert "what the Q/DQ pairs say is" in (made.folder / "report.html").read_text()
+
+
+def test_the_reference_is_scored_as_the_pairs_say(network, tmp_path):
+    made, _ = shipped(network, tmp_path, runtime="reference")
+    assert made.manifest.deployed.reference["l2"] == made.manifest.scores.mixed["l2"]
+
+
+def test_what_misses_in_the_runtime_sends_the_search_there(network, tmp_path, fused):
+    model, data = network
+    _, measured = shipped(network, tmp_path)
+
+    def run(limit, **options):
+        config = MixedPrecisionConfig(
+            wide="a16w8", narrow=("a8w8",), target={"metric": "l2", "limit": limit}, search="bisect", **options
+        )
+        return auto_mixed_precision(
+            model, calibration=data, evaluation=data, config=config, output=tmp_path / "auto", workers=1
+        )
+
+    found = run(1.2 * measured)
+    told = found.manifest.scores.mixed["l2"]
+    assert found.met and told <= 1.2 * measured
+    assert told == pytest.approx(default_session_l2(str(model), str(found.folder / "model.onnx"), data), rel=5e-3)
+    throughout = run(1.2 * measured, score_in="runtime")
+    assert throughout.met and throughout.manifest.narrowed.layers >= found.manifest.narrowed.layers
+
+
+def test_kernels_are_those_of_the_default_session(network, tmp_path, fused):
+    made, _ = shipped(network, tmp_path)
+    assert {kernel.runs_as for kernel in layer_kernels(made.folder / "model.onnx")} <= {"MatMulNBits", "MatMul"}
+
+
+def test_layers_between_8_bit_pairs_run_as_integers_and_others_say_why_not(network, tmp_path):
+    made, _ = shipped(network, tmp_path, wide="au8w8")
+    assert all(kernel.is_integer and not kernel.why for kernel in layer_kernels(made.folder / "model.onnx")[:1])
+    made, _ = shipped(network, tmp_path, wide="a16w8")
+    assert all(kernel.why and not kernel.is_integer for kernel in layer_kernels(made.folder / "model.onnx"))
