@@ -8,6 +8,7 @@ import sys
 import click
 
 from flows.command_line.auto import auto
+from flows.command_line.check import check
 from flows.command_line.compare import compare
 from flows.command_line.completion import completion
 from flows.command_line.demo import demo
@@ -16,6 +17,7 @@ from flows.command_line.inspect import inspect
 from flows.command_line.layer_wise import layer_wise
 from flows.command_line.pick import pick
 from flows.command_line.report import report
+from flows.command_line.runtimes import runtimes
 from flows.command_line.watch import watch
 
 __all__ = ["main"]
@@ -41,7 +43,7 @@ def narrowcast() -> None:
     """
 
 
-for _command in (auto, compare, completion, demo, init, inspect, layer_wise, pick, report, watch):
+for _command in (auto, check, compare, completion, demo, init, inspect, layer_wise, pick, report, runtimes, watch):
     narrowcast.add_command(_command)
 
 

@@ -32,6 +32,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.quantizer_cache import quantizer_of
+from quant_core.runtimes.processor import processor_abilities
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import TIMES
 
@@ -139,10 +140,11 @@ def _nothing() -> Callable[[], object]:
 
 
 def processor_name() -> str:
-    """What this machine computes on, as far as the system says."""
+    """What this machine computes on and, of what changes numbers, what it can do, as far as the system says."""
     try:
         told = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
         told = []
     names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
-    return f"{platform.machine()} {next(filter(None, names), platform.processor())}".strip()
+    known = f"{platform.machine()} {next(filter(None, names), platform.processor())}".strip()
+    return " ".join([known, *processor_abilities()])

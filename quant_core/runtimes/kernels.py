@@ -74,7 +74,7 @@ def _why(layer: WrittenLayer, node: onnx.NodeProto | None) -> str:
     if node is not None and node.op_type == "MatMulNBits" and attribute(node, "accuracy_level", 0) == 4:
         return "rounds what it reads to int8, block by block (accuracy level 4)"
     if layer.reads is None or layer.weight is None:
-        return "what it reads, or its weight, is not quantized"
+        return "its weight is no constant of codes" if layer.reads else "what it reads is not quantized"
     if layer.reads.kind.bits != 8 or layer.weight.kind.bits != 8:
         return f"there is no integer kernel for {layer.reads.kind} and {layer.weight.kind}"
     if layer.writes is None:

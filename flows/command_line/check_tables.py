@@ -1,0 +1,68 @@
+"""How `narrowcast check` and `narrowcast runtimes` look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from quant_core.pipeline.check import Check
+from quant_core.report.text import METRIC_NAMES, metric_text
+from quant_core.runtimes.profile import RuntimeProfile
+
+__all__ = ["print_check", "print_runtimes"]
+
+
+def print_check(screen: Console, found: Check) -> None:
+    """Layers, scores and what breaks a rule, then the verdict."""
+    if found.kernels:
+        screen.print(_layers(found))
+    screen.print(_scores(found))
+    for one in found.findings:
+        text = f"{one.consequence}: {one.node}: {one.message} ({one.rule})"
+        screen.print(text, highlight=False, soft_wrap=True, markup=False)
+    screen.print(_verdict(found), highlight=False, soft_wrap=True, markup=False)
+
+
+def _layers(found: Check) -> Table:
+    table = Table("layer", "is", "runs as", "alone off by", "why not in integers", title="layers", title_justify="left")
+    for kernel in found.kernels:
+        error = found.errors.get(kernel.layer)
+        off = "" if error is None else f"{100 * error:.2g}%"
+        table.add_row(escape(kernel.layer), kernel.op_type, kernel.runs_as or "?", off, escape(kernel.why))
+    return table
+
+
+def _scores(found: Check) -> Table:
+    table = Table(
+        "score", "as the pairs say", found.runtime, title=f"against {found.compared_with}", title_justify="left"
+    )
+    for name, value in found.reference.items():
+        table.add_row(METRIC_NAMES[name], metric_text(name, value), metric_text(name, found.deployed.get(name)))
+    return table
+
+
+def _verdict(found: Check) -> str:
+    if found.refusal:
+        return f"{found.runtime} does not run it: {found.refusal}"
+    where = f" on {found.processor}" if found.processor else ""
+    if found.differs:
+        return f"In {found.runtime}{where} it is another model than its Q/DQ pairs say."
+    return f"In {found.runtime}{where} it is what its Q/DQ pairs say, as far as the samples tell."
+
+
+def print_runtimes(screen: Console, profiles: Iterable[RuntimeProfile]) -> None:
+    """A row a profile, then their rules."""
+    table = Table("runtime", "is", "assumes")
+    listed = list(profiles)
+    for profile in listed:
+        table.add_row(profile.name, escape(profile.title), escape(profile.assumes))
+    screen.print(table)
+    for profile in listed:
+        screen.print(f"\n{profile.name}: {profile.numbers}", highlight=False, soft_wrap=True, markup=False)
+        for rule in profile.rules:
+            screen.print(
+                f"  {rule.name} ({rule.consequence}): {rule.text}", highlight=False, soft_wrap=True, markup=False
+            )

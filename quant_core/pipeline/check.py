@@ -1,0 +1,151 @@
+"""How a quantized file does in a runtime, whoever wrote it: what layers run as, and what that does to its outputs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.errors import InputError
+from quant_core.execution.machine import Machine
+from quant_core.latency import processor_name
+from quant_core.model.graph import FloatGraph
+from quant_core.model.inputs import batches, check_inputs
+from quant_core.model.model_file import refer_model
+from quant_core.model.sessions import Numerics, open_file
+from quant_core.runtimes.kernels import LayerKernel, layer_kernels
+from quant_core.runtimes.layer_errors import layer_errors
+from quant_core.runtimes.profile import Finding
+from quant_core.runtimes.registry import profile_of
+from quant_core.runtimes.written_model import WrittenModel
+from quant_core.scoring.agreement import scores_differ
+from quant_core.scoring.metrics import sample_terms, scores_of, terms_table
+from quant_core.storage.data import Dataset, DataSource, open_dataset, refer_data
+from quant_core.storage.references import fetch
+
+__all__ = ["Check", "check_file"]
+
+Outputs = list[NDArray[np.generic]]
+
+_SAMPLES_OF_LAYERS = 8
+"""On so many samples each layer is run alone."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found."""
+
+    runtime: str
+    """The runtime's name."""
+    processor: str
+    """Where it was run."""
+    compared_with: str
+    """What the scores are distances to: `float`, or the file itself as its pairs say (`reference`)."""
+    reference: dict[str, float]
+    """Scores with all optimisations off."""
+    deployed: dict[str, float]
+    """Scores as the runtime opens it; empty where it does not run."""
+    refusal: str
+    """Why it does not run there; empty where it does."""
+    differs: bool
+    """Whether it does not run, or scores otherwise than the pairs say by more than the samples leave open."""
+    kernels: tuple[LayerKernel, ...]
+    """What each layer runs as; empty for a runtime that is not run here."""
+    errors: dict[str, float]
+    """By layer: how far its result is off when it is run alone there, as a share of its magnitude."""
+    findings: tuple[Finding, ...]
+    """What breaks a rule of the runtime."""
+
+
+def check_file(
+    model: str | os.PathLike[str],
+    runtime: str,
+    evaluation: DataSource,
+    float_model: str | os.PathLike[str] | None = None,
+) -> Check:
+    """Check a quantized ONNX file against a runtime, on some data.
+
+    Raises InputError for an unknown runtime, and for a model or data that cannot be used.
+    """
+    profile = profile_of(runtime)
+    with tempfile.TemporaryDirectory() as folder:
+        machine = Machine(Path(folder))
+        path = fetch(refer_model(model), machine.cache)
+        graph, data = FloatGraph.load(path), open_dataset(refer_data(evaluation, machine.cache), machine.cache)
+        check_inputs(graph, data)
+        said = _outputs(path, graph, data, Numerics.SHIPPED)
+        found, refusal = _deployed(path, graph, data, profile.optimized)
+        against = said if float_model is None else _float_outputs(float_model, graph, data, machine)
+        reference, deployed = _scores(against, said, data), _scores(against, found or said, data)
+        layers = profile.optimized and not refusal
+        first = next(batches(graph, data, None, np.arange(min(_SAMPLES_OF_LAYERS, data.count))))
+        return Check(
+            runtime=runtime,
+            processor=processor_name() if profile.optimized else "",
+            compared_with="reference" if float_model is None else "float",
+            reference=scores_of(reference),
+            deployed={} if refusal else scores_of(deployed),
+            refusal=refusal,
+            differs=bool(refusal) or _differs(deployed, reference, float_model is not None),
+            kernels=tuple(layer_kernels(path)) if layers else (),
+            errors=layer_errors(graph, first.feeds) if layers else {},
+            findings=tuple(profile.findings(WrittenModel.of_file(path))),
+        )
+
+
+_LEAST_SQNR = 40.0
+"""In dB: an error of 1% of the outputs. Without a float model nothing else says how much is much."""
+
+
+def _differs(deployed: pa.Table, reference: pa.Table, has_float: bool) -> bool:
+    if has_float:
+        return scores_differ(deployed, reference, "l2")
+    return not scores_of(deployed)["sqnr_db"] >= _LEAST_SQNR
+
+
+def _deployed(path: Path, graph: FloatGraph, data: Dataset, optimized: bool) -> tuple[list[Outputs] | None, str]:
+    """Outputs as the runtime has them, or why there are none."""
+    try:
+        return _outputs(path, graph, data, Numerics.DEPLOYED if optimized else Numerics.SHIPPED), ""
+    except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+        return None, str(error).strip().splitlines()[0]
+
+
+def _float_outputs(
+    model: str | os.PathLike[str], quantized: FloatGraph, data: Dataset, machine: Machine
+) -> list[Outputs]:
+    path = fetch(refer_model(model), machine.cache)
+    graph = FloatGraph.load(path)
+    check_inputs(graph, data)
+    if graph.outputs != quantized.outputs:
+        raise InputError(f"{path.name}: has outputs {graph.outputs}, and the quantized model {quantized.outputs}")
+    return _outputs(path, quantized, data, Numerics.FAST)
+
+
+def _outputs(path: Path, graph: FloatGraph, data: Dataset, numerics: Numerics) -> list[Outputs]:
+    """Float outputs of every batch, rows that only fill it up cut off."""
+    session = open_file(path, numerics)
+    kept = [name for name in graph.outputs if graph.is_float_activation(name)] or list(graph.outputs)
+    found = []
+    for batch in batches(graph, data):
+        outputs = session(batch.feeds)
+        found.append([outputs[name][: batch.count] for name in kept])
+    return found
+
+
+def _scores(against: Sequence[Outputs], outputs: Sequence[Outputs], data: Dataset) -> pa.Table:
+    """Terms of all samples (schema SCORES); labels only where they are one a sample."""
+    labels = data.labels if data.labels is not None and data.labels.ndim == 1 else None
+    terms, start = [], 0
+    for ours, theirs in zip(against, outputs, strict=True):
+        count = len(ours[0])
+        right = None if labels is None or ours[0].ndim != 2 else labels[start : start + count]
+        terms.append(sample_terms(ours, theirs, right))
+        start += count
+    return terms_table(terms)
