@@ -96,13 +96,13 @@ MUTATIONS = [
     Mutation(
         "narrow weight from the codes of the wide one",
         "quantization/quantizer.py",
-        "return Weight(quantize(values, qparams, axis), qparams, axis)",
-        """
-        if precision != self.config.wide:
+        "        weight = Weight(quantize(values, qparams, axis), qparams, axis)\n",
+        """        if precision != self.config.wide:
             from quant_core.numerics import dequantize
             wide = self.weight(layer.name, self.config.wide)
             values = dequantize(wide.codes, wide.qparams, wide.axis)
-        return Weight(quantize(values, qparams, axis), qparams, axis)""",
+        weight = Weight(quantize(values, qparams, axis), qparams, axis)
+""",
     ),
     Mutation(
         "wrong axis of a Conv",

@@ -122,6 +122,7 @@ class QuantizationConfig:
             "format": "qoperator" if self.fields["quant_format"] is QuantFormat.QOperator else "qdq",
             "biases": self._biases(),
             "dual_pairs": bool(self.auto["DualQuantNodes"]),
+            "runtime": "reference",  # compilers of NPUs keep to what the pairs say, in the types that were asked for
         }
         for option, name in (("Percentile", "percentile"), ("PowerOfTwoRounding", "power_of_two_rounding")):
             if self.extra[option] != EXTRA_FIELDS[option].default:
