@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-__all__ = ["FloatGraph", "attribute", "inner_graphs", "outer_names"]
+__all__ = ["FloatGraph", "attribute", "inner_graphs", "nodes_inside", "outer_names"]
 
 _LARGE = 1 << 30
 
@@ -152,6 +152,14 @@ def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         if entry.type == onnx.AttributeProto.GRAPH:
             yield entry.g
         yield from entry.graphs
+
+
+def nodes_inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of a node's bodies, and of bodies in those."""
+    for inner in inner_graphs(node):
+        for nested in inner.node:
+            yield nested
+            yield from nodes_inside(nested)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: object) -> object:

@@ -19,14 +19,14 @@ from quant_core.execution.machine import Machine
 from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.equalization import equalized
 from quant_core.model.fixed_inputs import fix_given_inputs
-from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.graph import FloatGraph, nodes_inside, outer_names
 from quant_core.model.inputs import fitted
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
 from quant_core.model.observation import observed
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, opset_of, upgraded
-from quant_core.model.selection import leave_in_float
+from quant_core.model.selection import leave_in_float, note_origins
 from quant_core.model.sessions import session_options
 from quant_core.model.signature import Signature, axes_said
 from quant_core.model.sizes import Sizes
@@ -71,8 +71,8 @@ def prepare(
     nothing is folded; nodes named in `exclude` stay in float (see `selection`); with `pairs` of com.microsoft the
     opset stays what it is (see `opset`).
 
-    With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them (see
-    `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs.
+    With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them
+    (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs.
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`). Raises
     InputError when the file is no float ONNX model or has nothing to narrow.
@@ -91,6 +91,7 @@ def prepare(
         inferred = _inferred(optimized, scratch)
         if equalize:
             inferred = _equalized(inferred, scratch, model.url)
+        note_origins(proto, inferred)
         leave_in_float(inferred, exclude)
         sizes = None
         if data is not None:
@@ -101,7 +102,10 @@ def prepare(
     graph = prepared_graph(digest, cache)
     layers = find_layers(graph, layer_ops, sizes)
     if not layers:
-        raise InputError(f"{model.url}: has no layer to narrow: no {_named(layer_ops)} on float data")
+        raise InputError(
+            f"{model.url}: has no layer to narrow: no {_named(layer_ops)} on float data"
+            f"{_inside_bodies(graph, layer_ops)}"
+        )
     _refuse_infinite_weights(graph, layers, model.url)
     return with_facts(layer_table(layers), prepared=digest)
 
@@ -144,6 +148,23 @@ def prepared_folder(table: pa.Table) -> ModelFolder | None:
 def is_prepared(table: pa.Table, cache: Path) -> bool:
     """Whether the files a layer table was read from are still in the cache, unchanged."""
     return is_intact(cache / _STAGE, facts(table)["prepared"], [DATA_FILE])
+
+
+def _inside_bodies(graph: FloatGraph, layer_ops: Sequence[str]) -> str:
+    """Where layers are that cannot be reached, and what frees them."""
+    found = {
+        node.name: sum(inner.op_type in layer_ops for inner in nodes_inside(node))
+        for node in graph.nodes
+        if any(inner.op_type in layer_ops for inner in nodes_inside(node))
+    }
+    if not found:
+        return ""
+    listed = ", ".join(f"{count} in {name}" for name, count in found.items())
+    choice = ", ".join(graph.inputs)
+    return (
+        f"; there are layers in bodies of If, Loop or Scan: {listed}. A branch is freed by fixing the input that "
+        f"chooses it, with --fix-inputs NAME=VALUE (inputs: {choice})"
+    )
 
 
 def _named(layer_ops: Sequence[str]) -> str:

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from quant_core.config import MixedPrecisionConfig, RunConfig, SearchConfig
+from quant_core.config import MixedPrecisionConfig, RunConfig
 from quant_core.execution.progress import watcher
-from quant_core.model.layers import layers_from_table
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
-from quant_core.model.selection import names_meant
+from quant_core.model.selection import names_meant, origins_of
 from quant_core.scoring.compared import compared_outputs, layers_compared
 from quant_core.storage.tables import facts
 
-__all__ = ["candidate_layers", "narrowable"]
+__all__ = ["candidate_layers", "warn_of_outputs_not_compared"]
 
 
 def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[str, ...]:
     """Return the layers that a plan may narrow, in graph order; none where no plan is searched for.
 
-    A layer whose narrowing shows in no output that is compared stays wide, and is named.
+    These are the layers whose narrowing shows in an output that is compared, without those that are to stay wide.
+    Raises InputError for a name in `keep_wide` that is no layer's; the names of the user's model are known, too.
     """
     if not isinstance(config, MixedPrecisionConfig):
         return ()
     graph, listed = prepared_graph(facts(layers)["prepared"], cache), layers_from_table(layers)
-    outputs = compared_outputs(graph, config.output)
-    reached = layers_compared(graph, outputs)
-    seen = {layer.name for layer in listed if any(graph.nodes[index].name in reached for index in layer.nodes)}
-    candidates = narrowable(config, [layer.name for layer in listed])
-    _warn_of_others(
-        [name for name in graph.outputs if name not in outputs], [name for name in candidates if name not in seen]
-    )
-    return tuple(name for name in candidates if name in seen)
+    origins = {layer.name: [name for node in layer.nodes for name in origins_of(graph.nodes[node])] for layer in listed}
+    wide = names_meant([layer.name for layer in listed], config.keep_wide, "keep_wide", "layer", origins)
+    unseen = _not_compared(graph, listed, config)
+    return tuple(layer.name for layer in listed if layer.name not in wide and layer.name not in unseen)
 
 
-def _warn_of_others(outputs: Sequence[str], layers: Sequence[str]) -> None:
-    """Say which outputs are not compared, and which layers therefore stay wide."""
-    if outputs:
-        kept = f"; layers that reach no other stay wide: {', '.join(layers)}" if layers else ""
-        watcher().warned(f"not compared: {', '.join(outputs)}{kept}")
+def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Path) -> None:
+    """Tell whoever watches which outputs are not compared, and which layers stay wide since they reach no other."""
+    graph = prepared_graph(facts(layers)["prepared"], cache)
+    compared = compared_outputs(graph, config.output)
+    others = [name for name in graph.outputs if name not in compared]
+    unseen = _not_compared(graph, layers_from_table(layers), config)
+    if others:
+        kept = f"; layers that reach no other output stay wide: {', '.join(unseen)}" if unseen else ""
+        watcher().warned(f"not compared: {', '.join(others)}{kept}")
 
 
-def narrowable(config: SearchConfig, names: Sequence[str]) -> list[str]:
-    """Return the layers that a plan may narrow; raises InputError for a name in `keep_wide` that is no layer's."""
-    kept = names_meant(names, config.keep_wide, "keep_wide", "layer")
-    return [name for name in names if name not in kept]
+def _not_compared(graph: FloatGraph, layers: list[Layer], config: RunConfig) -> list[str]:
+    """Return the layers that reach no output that is compared."""
+    reached = layers_compared(graph, compared_outputs(graph, config.output))
+    return [layer.name for layer in layers if not any(graph.nodes[node].name in reached for node in layer.nodes)]

@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import onnx
 
 from quant_core.calibration.collect import observed_tensors
 from quant_core.execution.machine import Machine
-from quant_core.model.graph import FloatGraph, inner_graphs
+from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.layers import layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
@@ -91,21 +91,13 @@ def _left_alone(topology: Topology) -> list[dict[str, Any]]:
     for node, role in nodes:
         if role is Role.FLOAT:
             found[_spelled(node), _reason(topology, node)] += 1
-        for inner in _nodes_inside(node):
+        for inner in nodes_inside(node):
             found[_spelled(inner), f"is in the body of {node.op_type} {node.name!r}, which is left as it is"] += 1
     return [{"op": op, "nodes": count, "why": why} for (op, why), count in found.items()]
 
 
 def _spelled(node: onnx.NodeProto) -> str:
     return f"{node.domain}:{node.op_type}" if node.domain else str(node.op_type)
-
-
-def _nodes_inside(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    """Nodes of a node's bodies (If, Loop, Scan), and of bodies in those."""
-    for inner in inner_graphs(node):
-        for nested in inner.node:
-            yield nested
-            yield from _nodes_inside(nested)
 
 
 def _reason(topology: Topology, node: onnx.NodeProto) -> str:

@@ -20,7 +20,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import BATCH_BYTES
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
-from quant_core.pipeline.candidate_layers import candidate_layers, narrowable
+from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outputs_not_compared
 from quant_core.pipeline.costs import cost_models, device_costs
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
 from quant_core.pipeline.finished_run import write_output
@@ -105,8 +105,7 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), job, cache)
     device_costs(job, layers, cache)
-    if isinstance(job.config, MixedPrecisionConfig):
-        narrowable(job.config, [layer.name for layer in layers_from_table(layers)])
+    candidate_layers(layers, job.config, cache)  # which refuses names that are no layer's
     return layers
 
 
@@ -142,6 +141,7 @@ def baseline(
     """
     if plan is not None:
         _check_ranges(plan, prepared_graph(facts(layers)["prepared"], on.machine.cache), calibration)
+    warn_of_outputs_not_compared(layers, job.config, on.machine.cache)
     ladder = _ladder(job, plan)
     names = [layer.name for layer in layers_from_table(layers)]
     study = Study(

@@ -16,6 +16,8 @@ from quant_core.errors import UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.inputs import fixed_inputs
+from quant_core.model.selection import forget_origins
 from quant_core.model.sessions import Constants
 from quant_core.model.stored_model import (
     DATA_FILE,
@@ -126,11 +128,22 @@ def quantized_model(
     model.functions.extend(graph.model.functions)
     model.graph.name = graph.model.graph.name or "model"
     model.graph.node.extend(written.nodes)
+    forget_origins(model)
     model.graph.input.extend(value for value in graph.model.graph.input if value.name not in graph.initializers)
     model.graph.output.extend(graph.model.graph.output)
     model = _inferred(model, _used_constants(graph, written, constants))
     add_constants(model, _used_constants(graph, written, constants), data)
+    _declare_fixed(model, fixed_inputs(graph))
     return model
+
+
+def _declare_fixed(model: onnx.ModelProto, fixed: Mapping[str, NDArray[np.generic]]) -> None:
+    """Let callers go on feeding inputs that were fixed: each is an input that may be left out."""
+    used = {tensor.name for tensor in model.graph.initializer}
+    add_constants(model, [(name, value) for name, value in fixed.items() if name not in used], None)
+    for name, value in fixed.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
 
 
 def _inferred(model: onnx.ModelProto, constants: Iterable[tuple[str, NDArray[np.generic]]]) -> onnx.ModelProto:

@@ -1,0 +1,237 @@
+"""What a run takes inputs and outputs for: axes, constants, states, classes, each with its right score."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from quant_core.errors import InputError
+from tests.models import build
+from tests.quant_core.pipeline.test_models_as_they_come import outputs, quantized, sqnr
+
+GENERATOR = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return GENERATOR.standard_normal(shape).astype(np.float32)
+
+
+def true_l2(folder, arrays, axis=0, number=0):
+    """Mean L2 distance of float and shipped model, samples along an axis, computed with optimisations off."""
+    exact, got = (outputs(folder / name, arrays)[number] for name in ("float.onnx", "out/model.onnx"))
+    difference = np.moveaxis(exact.astype(np.float64) - got, axis, 0)
+    return np.linalg.norm(difference.reshape(len(difference), -1), axis=1).mean()
+
+
+STATE = """(float[batch,8] x, float[2,batch,16] state{more}) => (float[batch,4] y) {{
+    a = MatMul(x, w)  s0 = Gather(state, zero)  s1 = Gather(state, one)
+    b = Add(a, s0)  c = Tanh(b)  d = Mul(c, s1)  {last}
+}}"""
+WEIGHTS = {"w": (8, 16), "v": (16, 4), "zero": np.int64(0), "one": np.int64(1)}
+PLAIN = STATE.format(more="", last="y = MatMul(d, v)")
+SCALED = STATE.format(more=", int64 rate", last="e = MatMul(d, v)  r = Cast<to=1>(rate)  y = Mul(e, r)")
+X, S = normal(32, 8), normal(32, 2, 16) * np.float32([[[0.1]], [[5]]][:1])
+MODELS_OWN = {"x": X, "state": np.ascontiguousarray(S.transpose(1, 0, 2))}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        pytest.param(S, id="one entry a sample"),
+        pytest.param(S[:, :, None], id="each a batch of one"),
+        pytest.param(S.transpose(1, 0, 2), id="along the model's own axis"),
+    ],
+)
+def test_samples_of_a_state_are_along_the_axis_that_its_symbol_says(state, tmp_path):
+    manifest = quantized(build(PLAIN, WEIGHTS), {"x": X, "state": np.ascontiguousarray(state)}, tmp_path)
+    assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true_l2(tmp_path, MODELS_OWN), rel=1e-4)
+
+
+def test_a_state_of_the_wrong_shape_is_refused_with_its_axis(tmp_path):
+    with pytest.raises(InputError, match=r"state has shape \[32, 1, 16\], the model wants \[2, N, 16\]: .*axis 1"):
+        quantized(build(PLAIN, WEIGHTS), {"x": X, "state": S[:, :1]}, tmp_path)
+
+
+@pytest.mark.parametrize("rate", [np.int64(3), np.full(32, 3)], ids=["a scalar", "the same for each sample"])
+def test_a_scalar_input_is_a_constant(rate, tmp_path):
+    model = build(SCALED, WEIGHTS)
+    manifest = quantized(model, {"x": X, "state": S, "rate": np.asarray(rate)}, tmp_path)
+    true = true_l2(tmp_path, {**MODELS_OWN, "rate": np.int64(3)})
+    assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true, rel=1e-4)
+
+
+def test_a_scalar_that_differs_is_refused_with_a_way_out(tmp_path):
+    with pytest.raises(InputError, match="rate has different values for samples.*--fix-inputs rate=VALUE"):
+        quantized(build(SCALED, WEIGHTS), {"x": X, "state": S, "rate": np.arange(32)}, tmp_path)
+
+
+def test_an_input_can_be_fixed_and_still_be_fed(tmp_path):
+    manifest = quantized(build(SCALED, WEIGHTS), {"x": X, "state": S}, tmp_path, fix_inputs=("rate=3",))
+    fed = {**MODELS_OWN, "rate": np.int64(3)}
+    assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true_l2(tmp_path, fed), rel=1e-4)
+
+
+def test_layers_in_a_branch_are_freed_by_fixing_what_chooses_it(tmp_path):
+    model = build(
+        """(float[n,3,8] x, int64 sr) => (float[n,4,6] y) {
+            c = Equal(sr, k)
+            y = If (c) <then_branch = g1 () => (float[n,4,6] o1) { o1 = Conv(x, w) },
+                        else_branch = g2 () => (float[n,4,6] o2) { t = Conv(x, w)  o2 = Neg(t) }>
+        }""",
+        {"w": (4, 3, 3), "k": np.int64(16000)},
+    )
+    arrays = {"x": normal(16, 3, 8)}
+    with pytest.raises(InputError, match=r"bodies of If, Loop or Scan: 2 in .*--fix-inputs NAME=VALUE"):
+        quantized(model, {**arrays, "sr": np.int64(16000)}, tmp_path)
+    manifest = quantized(model, arrays, tmp_path, fix_inputs=("sr=16000",))
+    assert manifest["narrowed"]["of"] == 1
+    assert true_l2(tmp_path, {**arrays, "sr": np.int64(16000)}) == pytest.approx(
+        manifest["scores"]["mixed"]["l2"], rel=1e-4
+    )
+
+
+TIME = "(float[N,7,8] x) => (float[{shape}] y) {{ l = MatMul(x, w)  {last} }}"
+
+
+@pytest.mark.parametrize(
+    ("shape", "last", "classes"),
+    [
+        pytest.param("N,7,12", "y = Softmax<axis=2>(l)", 2, id="probabilities of each step"),
+        pytest.param("N,7,12", "y = Identity(l)", 2, id="logits of each step"),
+        pytest.param("7,N,12", "t = Transpose<perm=[1,0,2]>(l)  y = Softmax<axis=2>(t)", 2, id="time first"),
+        pytest.param("N,12,7", "y = Transpose<perm=[0,2,1]>(l)", 1, id="logits, classes on axis 1"),
+    ],
+)
+def test_kl_and_top1_are_over_the_classes(shape, last, classes, tmp_path):
+    model = build(TIME.format(shape=shape, last=last), {"w": (8, 12)})
+    arrays = {"x": 3 * normal(21, 7, 8)}  # three times as many samples as steps
+    exact = outputs(model.SerializeToString(), arrays)[0]
+    by_sample = exact.swapaxes(0, 1) if shape.startswith("7") else exact
+    labels = by_sample.argmax(axis=classes)
+    manifest = quantized(model, arrays, tmp_path, "kl", 10.0, labels)
+    assert manifest["scores"]["float"]["top1"] == 1
+    got = outputs(tmp_path / "out/model.onnx", arrays)[0]
+    p, q = (np.moveaxis(array.astype(np.float64), classes, -1) for array in (exact, got))
+    if "Softmax" not in last:
+        p, q = (np.exp(array) / np.exp(array).sum(-1, keepdims=True) for array in (p, q))
+    true = (p * (np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(q, 1e-12)))).sum(-1).mean()
+    assert manifest["scores"]["mixed"]["kl"] == pytest.approx(true, rel=0.02)
+    axis = 1 if shape.startswith("7") else 0
+    assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true_l2(tmp_path, arrays, axis), rel=1e-4)
+
+
+def test_labels_that_the_target_does_not_use_do_not_matter(tmp_path):
+    model = build(TIME.format(shape="N,7,12", last="y = Identity(l)"), {"w": (8, 12)})
+    manifest = quantized(model, {"x": normal(16, 7, 8)}, tmp_path, labels=np.arange(16))
+    assert "top1" not in manifest["scores"]["float"] or manifest["scores"]["float"]["top1"] is None
+
+
+BAKED = "(float[batch,5,8] x) => (float[batch,5,4] y) {{ a = MatMul(x, w)  v = Reshape(a, b)  {} }}"
+MIXED = "h = MatMul(v, u)  g = ReduceMax<axes=[1]>(h)  d = Sub(h, g)  "
+
+
+@pytest.mark.parametrize(
+    ("baked", "last"),
+    [
+        pytest.param([1, 5, 12], MIXED + "y = MatMul(d, z)", id="larger batches fail"),
+        pytest.param([1, -1, 12], MIXED + "y = MatMul(d, z)", id="larger batches are taken for one sample"),
+        pytest.param([1, -1, 12], MIXED + "o = MatMul(d, z)  y = Reshape(o, again)", id="samples are mixed"),
+    ],
+)
+def test_a_model_with_a_batch_baked_in_runs_one_sample_at_a_time(baked, last, tmp_path):
+    model = build(
+        BAKED.format(last),
+        {"w": (8, 12), "u": (12, 10), "z": (10, 4), "b": np.int64(baked), "again": np.int64([-1, 5, 4])},
+    )
+    arrays = {"x": normal(12, 5, 8)}
+    manifest = quantized(model, arrays, tmp_path)
+    alone = [true_l2(tmp_path, {"x": arrays["x"][at : at + 1]}) for at in range(12)]
+    assert manifest["scores"]["mixed"]["l2"] == pytest.approx(np.mean(alone), rel=1e-4)
+
+
+RAGGED = build("(float[N,T,8] x) => (float[N,4] y) { a = MatMul(x, w)  r = Relu(a)  y = ReduceMax<axes=[1], keepdims=0>(r) }", {"w": (8, 4)})  # fmt: skip
+SAMPLES = [normal(1, 3 + number % 4, 8) for number in range(12)]
+
+
+def in_folder(folder, samples):
+    folder.mkdir()
+    for number, sample in enumerate(samples):
+        np.savez(folder / f"{number:02d}.npz", x=sample)
+    return folder
+
+
+def in_lists(path, samples):
+    table = pa.table({"x": pa.array([sample[0].tolist() for sample in samples], pa.list_(pa.list_(pa.float32())))})
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize("form", ["a file a sample", "lists"])
+def test_samples_of_different_shape(form, tmp_path):
+    def l2(samples, name):
+        folder = tmp_path / name
+        folder.mkdir()
+        data = in_folder(folder / "d", samples) if form != "lists" else in_lists(folder / "d.arrow", samples)
+        manifest = quantized(RAGGED, str(data), folder)
+        alone = [true_l2(folder, {"x": sample}) for sample in samples]
+        assert manifest["scores"]["mixed"]["l2"] == pytest.approx(np.mean(alone), rel=1e-4)
+        return manifest["scores"]["mixed"]["l2"]
+
+    assert l2(SAMPLES, "forward") == pytest.approx(l2(SAMPLES[::-1], "backward"), rel=1e-9)
+
+
+HEADS = build(
+    """(float[N,3,6,6] x) => (float[N,4,6,6] boxes, float[N,6,6,6] scores) {
+        c = Conv(x, w)  r = Relu(c)  [box] boxes = Conv(r, a)  m = Conv(r, b)  k = Relu(m)  [cls] scores = Conv(k, d)
+    }""",
+    {"w": (8, 3, 1, 1), "a": (4, 8, 1, 1), "b": (8, 8, 1, 1), "d": (6, 8, 1, 1)},
+)
+
+
+def test_layers_that_no_compared_output_depends_on_stay_wide(tmp_path):
+    plan = quantized(HEADS, {"x": normal(16, 3, 6, 6)}, tmp_path, output="boxes")["plan"]
+    assert plan["cls"] == "a16w8" and plan["box"] == "a8w8"
+
+
+def test_all_outputs_are_compared_by_default_and_none_drowns_another(tmp_path):
+    arrays = {"x": normal(16, 3, 6, 6)}
+    arrays["x"][0] *= 2
+    manifest = quantized(HEADS, arrays, tmp_path)
+    pairs = zip(outputs(tmp_path / "float.onnx", arrays), outputs(tmp_path / "out/model.onnx", arrays), strict=True)
+    shares = [10 ** (-sqnr(exact, got) / 10) for exact, got in pairs]
+    assert manifest["plan"]["cls"] == manifest["plan"]["box"] == "a8w8"
+    assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(-10 * np.log10(np.mean(shares)), abs=0.3)
+
+
+def test_labels_first_as_scikit_learn_has_them(tmp_path):
+    model = build(
+        "(float[n,16] x) => (int64[n] label, float[n,10] p) { l = MatMul(x, w)  p = Softmax(l)  "
+        "label = ArgMax<axis=1, keepdims=0>(p) }",
+        {"w": (16, 10)},
+    )
+    arrays = {"x": normal(32, 16)}
+    labels = outputs(model.SerializeToString(), arrays)[0]
+    manifest = quantized(model, arrays, tmp_path, "top1_drop", 0.5, labels)
+    assert manifest["scores"]["float"]["top1"] == 1
+
+
+def test_an_output_whose_rows_vary_is_refused_with_its_reason(tmp_path):
+    model = build(
+        "(float[N,8] x) => (float[K] y) { a = MatMul(x, w)  b = Greater(a, zero)  y = Compress(a, f)  f = Reshape(b, all) }".replace(
+            "y = Compress(a, f)  f = Reshape(b, all)", "f = Reshape(b, all)  y = Compress(a, f)"
+        ),
+        {"w": (8, 4), "zero": np.float32(0), "all": np.int64([-1])},
+    )
+    with pytest.raises(InputError, match="y: its shape changes from sample to sample"):
+        quantized(model, {"x": normal(12, 8)}, tmp_path)
+
+
+@pytest.mark.parametrize("declared", ["H,W", "32,32"])
+def test_costs_are_of_the_sizes_that_the_data_have(declared, tmp_path):
+    model = build(
+        f"(float[n,3,{declared}] x) => (float[n,4,1,1] y) {{ c = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w)  "
+        "y = GlobalAveragePool(c) }",
+        {"w": (4, 3, 3, 3)},
+    )
+    manifest = quantized(model, {"x": normal(4, 3, 32, 32)}, tmp_path)
+    assert manifest["costs"]["bops"]["wide"] == 16 * 8 * (4 * 3 * 3 * 3) * 16 * 16
