@@ -14,4 +14,8 @@ prefect --no-prompt work-queue set-concurrency-limit runs "${2:-1}" --pool narro
 for name in "narrowcast run lost" "narrowcast run never begun"; do
     prefect --no-prompt automation delete "$name" >/dev/null 2>&1 || true
 done
-prefect --no-prompt automation create --from-file deployments/automations.yaml
+scratch=$(mktemp -d)
+trap 'rm -r "$scratch"' EXIT
+case $kind in process) start_seconds=120 ;; *) start_seconds=900 ;; esac
+sed "s/within: 900/within: $start_seconds/" deployments/automations.yaml >"$scratch/automations.yaml"
+prefect --no-prompt automation create --from-file "$scratch/automations.yaml"

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from tempfile import TemporaryFile
 from threading import Event, Thread
@@ -26,6 +26,7 @@ __all__ = ["Serving", "prefect_server"]
 
 _START_SECONDS = 180  # the first start also makes the database
 _END_SECONDS = 5
+_HEARTBEAT_SECONDS = 30
 
 
 Serving = Callable[[], AbstractContextManager[None]]
@@ -40,7 +41,7 @@ def prefect_server() -> Iterator[Serving]:
     as soon as Prefect is needed.
     """
     if os.environ.get("PREFECT_API_URL"):
-        yield nullcontext
+        yield _with_heartbeats
         return
     with TemporaryFile() as errors:
         port = _free_port()
@@ -51,12 +52,22 @@ def prefect_server() -> Iterator[Serving]:
 
 
 @contextmanager
+def _with_heartbeats() -> Iterator[None]:
+    """Send heartbeats as often as a server with deployments/automations.yaml expects them of a run that is alive."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: _HEARTBEAT_SECONDS}):
+        yield
+
+
+@contextmanager
 def _serving(process: subprocess.Popen[bytes], url: str, errors: IO[bytes], used: Event) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     if PREFECT_API_URL.value():
         process.kill()
-        yield
+        with _with_heartbeats():
+            yield
         return
     used.set()
     # Nobody looks for this run's heartbeats, and the flow would wait half a second for the last one.

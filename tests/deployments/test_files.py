@@ -25,7 +25,7 @@ from prefect.settings import Settings
 from prefect.settings.legacy import _get_settings_fields
 
 from flows.watch.watched_folder import FOLDER_OPTIONS
-from tasks.executors.pool import REFUSED
+from tasks.executors.pool import AUTOMATIONS, REFUSED
 
 FOLDER = Path(__file__).parents[2] / "deployments"
 TOP = FOLDER.parent
@@ -104,15 +104,17 @@ def test_lost_runs_are_marked_by_automations_that_setup_makes_and_runs_send_hear
     for automation in map(AutomationCore.model_validate, automations):
         assert f'"{automation.name}"' in setup
         assert heard <= automation.trigger.expect
+    assert tuple(automation["name"] for automation in automations) == AUTOMATIONS
     assert "deployments/automations.yaml" in setup
+    assert f"within: {automations[1]['trigger']['within']}/" in setup
     related = [automation["trigger"]["match_related"] for automation in automations]
     modules = (import_module(f"flows.{path.stem}") for path in (TOP / "flows").glob("*.py") if path.stem != "__init__")
     flows = {found.name for module in modules for found in vars(module).values() if isinstance(found, Flow)}
     assert {*related[0]["prefect.resource.name"]} == flows > DEPLOYMENTS.keys()
     assert related[1]["prefect.resource.id"] == "prefect.tag.narrowcast"
     assert all("narrowcast" in one["tags"] for one in DEPLOYMENTS.values())
-    for pool in POOLS.values():
-        seconds = int(pool["variables"]["properties"]["env"]["default"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
+    for deployment in DEPLOYMENTS.values():
+        seconds = int(deployment["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
         assert 2 * seconds < automations[0]["trigger"]["within"]
 
 

@@ -62,7 +62,8 @@ def run_with_a_lost_worker(folder: Path, database: str | None = None) -> Ending:
     """Start everything, kill one worker, and wait for the end."""
     paths = write_example(folder / "data")
     with prefect_server(folder / "server", database) as server:
-        server.deploy("probe-shard", pulse_seconds=2)
+        server.prefect("automation", "create", "--from-file", "deployments/automations.yaml")
+        server.deploy("probe-shard")
         out, places = folder / "out", {"output": str(folder / "out"), "workspace": str(folder / "workspace")}
         server.deploy("auto-mixed-precision", "--cron", "* * * * *", config=_CONFIG, **paths, **places)
         steady = server.worker("steady", limit=2)

@@ -1,4 +1,4 @@
-"""Flow runs of a pool that crash, are lost or come to nothing, with an API of the test's own."""
+"""Flow runs of a pool that crash, wait or come to nothing, with an API of the test's own."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from tasks.executors.executor import Step
 class Api:
     """A server whose runs go through states that a test has written down, one a look; the last one stays."""
 
-    def __init__(self, results, lives, kind="process"):
-        self.kind, self.results, self.lives = kind, results, [list(states) for states in lives]
+    automations = pool.AUTOMATIONS
+
+    def __init__(self, results, lives):
+        self.results, self.lives = results, [list(states) for states in lives]
         self.runs, self.ended, self.clock = {}, {}, 0.0
 
     def read_deployment_by_name(self, name):
-        return SimpleNamespace(id=uuid4(), work_pool_name="pool")
+        return SimpleNamespace(id=uuid4())
 
-    def read_work_pool(self, name):
-        return SimpleNamespace(type=self.kind)
+    def read_automations_by_name(self, name):
+        return [SimpleNamespace(enabled=True)] if name in self.automations else []
 
     def submit(self, name, parameters, flow_run_name, timeout):
         assert parameters["stage"] == "probe"
@@ -46,14 +48,10 @@ class Api:
     def _next(self, id_):
         run, states = self.runs[id_]
         state = states.pop(0) if len(states) > 1 else states[0]
-        if callable(state):
-            state = state(run)
-        pulse = {"narrowcast.pulse": len(states), "narrowcast.pulse-seconds": 1.0} if state.is_running() else {}
-        seen = run.model_copy(update={"state": state, "labels": pulse})
-        if state.is_completed() and state.name == "Completed":
+        if state.name in ("Completed", "Given up"):
             key = run.parameters["key"]
             self.results.put(key, keyed(pa.table({"of": [key]}), key))
-        return seen
+        return run.model_copy(update={"state": state})
 
     def set_flow_run_state(self, id_, state, force=False):
         self.ended[id_] = state.name
@@ -65,7 +63,7 @@ class Api:
         pass
 
 
-PENDING, RUNNING = Pending(), Running()
+RUNNING = Running()
 
 
 @pytest.fixture
@@ -75,8 +73,9 @@ def ran(tmp_path, monkeypatch):
     workspace = SimpleNamespace(url=str(tmp_path), results=results)
     warned = []
 
-    def run(*lives, steps=1, under_way=(), kind="process"):
-        api = Api(results, lives, kind)
+    def run(*lives, steps=1, under_way=(), automations=pool.AUTOMATIONS, fan_outs=1):
+        api = Api(results, lives)
+        api.automations = automations
         monkeypatch.setattr(pool, "get_client", lambda sync_client: api)
         monkeypatch.setattr(pool, "run_deployment", api.submit)
         monkeypatch.setattr(pool, "warn", warned.append)
@@ -96,7 +95,9 @@ def ran(tmp_path, monkeypatch):
         ]
         api.done = None
         try:
-            api.done = [done.table["of"][0].as_py() for done in pool.PoolExecutor("a/b").run(asked)]
+            fleet = pool.PoolExecutor("a/b")
+            for _ in range(fan_outs):
+                api.done = [done.table["of"][0].as_py() for done in fleet.run(asked)]
         except Exception as error:
             api.error = error
         api.warned = warned
@@ -120,8 +121,8 @@ def test_results_come_in_the_order_of_the_steps(ran):
         ([RUNNING, Crashed()], "crashed"),
         ([RUNNING, Cancelled()], "cancelled"),
         ([RUNNING, Completed(name="Nothing")], "has left no result"),
-        ([RUNNING], "is not heard of any more"),
-        ([Pending()], "is not heard of any more"),
+        ([RUNNING, Crashed(message="no heartbeat")], "has crashed (no heartbeat)"),
+        ([Pending(), Crashed(message="never begun")], "has crashed (never begun)"),
     ],
     ids=["crashed", "cancelled", "without result", "lost", "lost before it began"],
 )
@@ -129,20 +130,26 @@ def test_a_run_that_came_to_nothing_is_replaced(ran, ending, said):
     api = ran(ending, DONE)
     assert api.done == ["probe-0"]
     assert len(api.warned) == 1 and said in api.warned[0]
-    assert list(api.ended.values()) == (["Crashed"] if "not heard" in said else [])
+    assert api.ended == {}
 
 
-def test_a_run_that_waits_for_a_worker_or_shows_its_pulse_is_not_lost(ran):
-    beating = [RUNNING] * 100
-    api = ran([*[Scheduled()] * 2000, *beating, Completed()])
+def test_a_run_is_waited_for_until_prefect_says_that_it_has_ended(ran):
+    api = ran([*[Scheduled()] * 2000, *[Pending()] * 2000, *[RUNNING] * 2000, Completed()])
     assert api.done == ["probe-0"]
     assert [text for text in api.warned if "again" in text] == []
 
 
-@pytest.mark.parametrize(("kind", "seconds"), [("process", 120), ("docker", 600), ("kubernetes", 600)])
-def test_a_container_may_take_longer_to_start_than_a_process(ran, kind, seconds):
-    assert ran([*[PENDING] * seconds, *DONE[2:]], kind=kind).warned == []
-    assert len(ran([*[PENDING] * (seconds + 5), *DONE[2:]], DONE, kind=kind).warned) == 1
+def test_the_result_of_a_run_that_was_wrongly_taken_for_lost_counts(ran):
+    api = ran([RUNNING, Crashed(name="Given up")])
+    assert (api.done, api.warned) == (["probe-0"], [])
+
+
+def test_a_server_that_does_not_mark_lost_runs_is_said_once(ran):
+    api = ran(DONE, DONE, automations=pool.AUTOMATIONS[:1], fan_outs=2)
+    assert api.done == ["probe-0"]
+    (said,) = api.warned
+    assert "has no automation 'narrowcast run never begun'" in said
+    assert said.endswith("deployments/setup.sh makes it")
 
 
 def test_a_step_is_not_begun_for_ever(ran):
