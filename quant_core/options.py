@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from quant_core.config import Criterion, RunConfig, SearchConfig, default_narrow
+from quant_core.config import Criterion, RunConfig, SearchConfig, default_candidates, default_narrow
 from quant_core.flags import Flag, Heading
 
 __all__ = [
@@ -152,6 +152,8 @@ def flags_of(config: RunConfig) -> Iterator[tuple[str, str | None]]:
 def _default(row: Option, config: RunConfig) -> object:
     if row.name == "narrow":
         return default_narrow(config.wide)
+    if row.name == "candidates" and isinstance(config, SearchConfig):
+        return default_candidates(config.wide)
     if row.name == "cost" and config.budget is not None:
         return config.cost
     return row.field.get_default(call_default_factory=True)

@@ -9,7 +9,7 @@ digests the code that the step can import.
 from quant_core.config.mixed_precision import MixedPrecisionConfig, config_from
 from quant_core.config.quantization import QuantizationConfig, RuntimeName
 from quant_core.config.run import Config, LayerWiseConfig, RunConfig, validated
-from quant_core.config.search import SearchConfig, default_narrow
+from quant_core.config.search import SearchConfig, default_candidates, default_narrow
 from quant_core.config.target import Criterion, MetricName, Target
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "SearchConfig",
     "Target",
     "config_from",
+    "default_candidates",
     "default_narrow",
     "validated",
 ]

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from quant_core.budget import BUDGETS, Amount
 from quant_core.config.run import RunConfig, validated
-from quant_core.config.search import SearchConfig, default_narrow
+from quant_core.config.search import SearchConfig, default_candidates, default_narrow
 from quant_core.config.target import Target
 from quant_core.precision import Precision
 
@@ -38,9 +38,10 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _narrow_goes_with_wide(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and "narrow" not in given and str(given.get("wide")) == "float32":
-            return {**given, "narrow": default_narrow(Precision.parse("float32"))}
+    def _what_is_narrowed_goes_with_wide(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and str(given.get("wide")) == "float32":
+            wide = Precision.parse("float32")
+            return {"narrow": default_narrow(wide), "candidates": default_candidates(wide), **given}
         return given
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from quant_core.config.frozen import FrozenModel
 from quant_core.flags import Flag, Heading
 from quant_core.precision import Precision, PrecisionField
 
-__all__ = ["SearchConfig", "StrategyName", "default_narrow"]
+__all__ = ["SearchConfig", "StrategyName", "default_candidates", "default_narrow"]
 
 
 StrategyName = Literal["greedy", "bisect", "linear", "knapsack"]
@@ -37,6 +37,14 @@ def default_narrow(wide: Precision | None) -> tuple[Precision, ...]:
     A mix with float32 is for a CPU, and those multiply unsigned activations by signed weights.
     """
     return (Precision.parse("au8w8" if str(wide) == "float32" else "a8w8"),)
+
+
+def default_candidates(wide: Precision | None) -> Literal["layers", "all"]:
+    """Return what a search may narrow beside a wide precision, where nobody says.
+
+    A mix with float32 is for a CPU, whose integer kernels want whole blocks: an Add in float parts them.
+    """
+    return "all" if str(wide) == "float32" else "layers"
 
 
 class SearchConfig(FrozenModel):
