@@ -6,9 +6,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.ui.flow_runs import named_after_the_job, tag
+from flows.ui.flow_runs import auto_run_name, tag
+from flows.ui.run_display import show_result, show_run
 from flows.ui.run_events import facts_of, failure_events, tell
-from flows.ui.shown_run import published, shown_run
 from quant_core.config import MixedPrecisionConfig
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.steps import baseline, calibrate, export, prepare, probe, rank, report, search, verify
@@ -21,7 +21,7 @@ __all__ = ["auto_mixed_precision"]
 
 @flow(
     name="auto-mixed-precision",
-    flow_run_name=named_after_the_job,
+    flow_run_name=auto_run_name,
     persist_result=False,
     task_runner=BY_PARAMETERS,
 )
@@ -58,7 +58,7 @@ def auto_mixed_precision(
 
     """
     tag([*config.narrow, config.target.metric])
-    with failure_events(model, output), runner_of_flow(workspace, workers, runner, runner_address) as on, shown_run():
+    with failure_events(model, output), runner_of_flow(workspace, workers, runner, runner_address) as on, show_run():
         job = QuantizationJob.of(model, calibration, evaluation, holdout, config, output, on.machine.cache)
         layers = prepare(job, on)
         histograms = calibrate(job, layers, on)
@@ -67,6 +67,6 @@ def auto_mixed_precision(
         ranking = rank(study, losses, on)
         decision = search(study, ranking, on)
         outcome = report(verify(export(decision, on), on), on)
-        manifest = published(outcome)
+        manifest = show_result(outcome)
     tell("met", model, output, **facts_of(outcome.manifest))
     return manifest

@@ -6,8 +6,8 @@ from typing import Any
 
 from prefect import flow
 
-from flows.ui.flow_runs import named_after_the_model, tag
-from flows.ui.shown_run import published
+from flows.ui.flow_runs import layer_wise_run_name, tag
+from flows.ui.run_display import show_result
 from quant_core.config import LayerWiseConfig, validated
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.layer_wise import written_plan
@@ -20,7 +20,7 @@ __all__ = ["layer_wise"]
 
 @flow(
     name="layer-wise",
-    flow_run_name=named_after_the_model,
+    flow_run_name=layer_wise_run_name,
     persist_result=False,
     task_runner=BY_PARAMETERS,
 )
@@ -61,4 +61,4 @@ def layer_wise(
         plan = assign(job, layers, on)
         histograms = calibrate(job, layers, on)
         study = baseline(job, layers, histograms, on, plan)
-        return published(report(verify(export(chosen(study, plan), on), on), on))
+        return show_result(report(verify(export(chosen(study, plan), on), on), on))

@@ -10,8 +10,8 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from flows.ui.artifacts import publish_scan
-from flows.ui.flow_runs import named_after_the_folder, named_after_the_watched, tag
-from flows.ui.shown_run import published, shown_run
+from flows.ui.flow_runs import tag, watch_run_name, watched_run_name
+from flows.ui.run_display import show_result, show_run
 from flows.watch.digest_cache import DigestCache
 from flows.watch.scan import ScanResult, WatchError, scan
 from flows.watch.watched_folder import Job, WatchedFolder
@@ -26,7 +26,7 @@ from quant_core.storage.folders import usable_folder
 from quant_core.storage.references import Reference
 from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.store import Store
-from quant_core.urls import shown
+from quant_core.urls import redacted
 from tasks.cache.workspace import Workspace
 from tasks.executors.choice import ExecutorKind
 from tasks.executors.flow_executor import BY_PARAMETERS, refuse_task_runner
@@ -37,7 +37,7 @@ __all__ = ["check_places", "watch_models"]
 
 @flow(
     name="watch-models",
-    flow_run_name=named_after_the_folder,
+    flow_run_name=watch_run_name,
     persist_result=False,
     task_runner=BY_PARAMETERS,
 )
@@ -107,7 +107,8 @@ def check_places(folder: str, output: str) -> None:
         if not place:
             raise InputError(f"{role}: is not filled in; give a folder or a URL")
     if _whole_path(output).startswith(_whole_path(folder)):
-        raise InputError(f"output {shown(output)}: is in the watched folder, where its models would be quantized again")
+        place = redacted(output)
+        raise InputError(f"output {place}: is in the watched folder, where its models would be quantized again")
     WatchedFolder.at(folder)
     local = Store(output).folder
     if local is None:
@@ -136,7 +137,7 @@ class _Logged(Relay):
 
 @flow(
     name="watched-model",
-    flow_run_name=named_after_the_watched,
+    flow_run_name=watched_run_name,
     persist_result=False,
     task_runner=BY_PARAMETERS,
 )
@@ -173,7 +174,7 @@ def watched_model(
     with (
         runner_of_flow(workspace, workers, runner, runner_address) as on,
         scratch_folder(usable_folder(on.machine.cache, "workspace")) as staging,
-        shown_run(),
+        show_run(),
     ):
         data = (calibration, evaluation, holdout)
-        return published(run_auto(QuantizationJob(model, *data, config, OutputPlace(staging, output)), on))
+        return show_result(run_auto(QuantizationJob(model, *data, config, OutputPlace(staging, output)), on))

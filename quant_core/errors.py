@@ -1,6 +1,6 @@
 """The ways a run can end that are the user's to mend."""
 
-from quant_core.urls import shown
+from quant_core.urls import redacted
 
 __all__ = ["IncompleteError", "InputError", "NarrowcastError", "OutageError", "TargetError", "UnsupportedError"]
 
@@ -12,7 +12,7 @@ class NarrowcastError(Exception):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(shown(message))
+        super().__init__(redacted(message))
 
 
 class InputError(NarrowcastError):

@@ -143,7 +143,7 @@ class Precision:
         return self.activations.bits * self.weights.bits
 
     def narrower_than(self, other: Precision) -> bool:
-        """Whether this precision has no more bits than `other` on either side and fewer on one."""
+        """Return whether this precision has no more bits than `other` on either side and fewer on one."""
         mine = (self.activations.bits, self.weights.bits)
         theirs = (other.activations.bits, other.weights.bits)
         return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))

@@ -62,7 +62,7 @@ def mistakes_in(model: type[BaseModel], options: Mapping[str, Any], stand_ins: M
 
 
 def mistakes_of(error: ValidationError, model: type[BaseModel]) -> list[Mistake]:
-    """What pydantic complains of, once a place: of a field with several types, each one's complaint together."""
+    """Return what pydantic finds wrong, one mistake a place; of a field with several types, all complaints together."""
     by_place: dict[tuple[str | int, ...], list[str]] = {}
     for one in error.errors():
         place, message = _place(one, model), _message(one, model)
@@ -95,7 +95,7 @@ def _message(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def no_such_option(name: str, known: Iterable[str]) -> str:
-    """What to say of a name that is none: the nearest that there is, or all."""
+    """Return what to say of an unknown name: the nearest known one, or all of them."""
     listed = list(known)
     near = get_close_matches(name, listed, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(listed)}"

@@ -68,7 +68,7 @@ def _follow(job: QuantizationJob[RunConfig], on: Runner) -> None:
 
 
 def _ahead(stages: Sequence[Forecast], found: Collection[str], missing: str) -> tuple[Forecast, ...]:
-    """Of all stages those that are left. Once a plan is chosen, none is probed or searched for."""
+    """Return the stages that are left. Once a plan is chosen, none is probed or searched for."""
     left = [stage for stage in stages if stage.stage == missing or stage.stage not in found]
     chosen = missing in _LAST or "export" in found
     return tuple(stage for stage in left if not chosen or stage.stage in (missing, *_LAST))

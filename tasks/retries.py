@@ -17,7 +17,7 @@ __all__ = ["can_pass", "is_worth_another_try", "smaller_batches"]
 
 
 def can_pass(error: object) -> bool:
-    """Whether a step that failed so may succeed if it is simply run again.
+    """Return whether a step that failed so may succeed if it is simply run again.
 
     Bad input, a bug or a full disk fail again. So does a lack of memory, unless less is asked for, and an outage
     has been waited for already.

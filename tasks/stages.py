@@ -12,7 +12,7 @@ from prefect.tasks import exponential_backoff
 from quant_core.execution.runner import Stage
 from quant_core.pipeline.stages import STAGES
 from tasks.cache.arrow import ArrowSerializer
-from tasks.cache.keys import GivenKey, keyed
+from tasks.cache.keys import GivenKey, with_key
 from tasks.cache.workspace import Workspace
 from tasks.retries import is_worth_another_try
 
@@ -29,8 +29,8 @@ def stage_task(stage: Stage) -> StageTask:
     """Make the task of a stage, described by the docstring of the stage's function."""
 
     def run_stage(key: str, label: str, arguments: dict[str, Any], workspace: Workspace, workers: int) -> pa.Table:
-        here = workspace.files.brought(arguments)
-        table = keyed(stage(here, workspace.machine(workers)), key)
+        here = workspace.files.localize(arguments)
+        table = with_key(stage(here, workspace.machine(workers)), key)
         # Files before the result that names them, and the result before Prefect hears that the step is done.
         workspace.files.share(table)
         workspace.results.put(key, table)

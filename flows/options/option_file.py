@@ -31,7 +31,7 @@ class OptionFile:
     """Names that are unknown, or there twice."""
 
     def has(self, name: str) -> bool:
-        """Whether the file names the option, be it without a value."""
+        """Return whether the file names the option, be it without a value."""
         return (name,) in self.lines
 
     def line(self, mistake: Mistake) -> int:

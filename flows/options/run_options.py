@@ -145,7 +145,7 @@ def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config 
 
 
 def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, ...]:
-    """Where a mistake is in the flat options: a target's limit is that of --max-l2, say."""
+    """Return the place of a mistake in the flat options: a target's limit is that of --max-l2, say."""
     if not chosen or place[:1] != ("target",):
         return place
     return {"function": ("metric",), "confidence": ("confidence",)}.get(str(place[-1]), (chosen[0],))
@@ -160,7 +160,7 @@ def _measured_by(options: Mapping[str, Any], chosen: list[str]) -> dict[str, Any
 
 
 def _says_how_narrow(options: Mapping[str, Any]) -> bool:
-    """Whether something else than a limit says where the search ends."""
+    """Return whether something else than a limit says where the search ends."""
     return any(options.get(name) is not None for name in (*BUDGETS, "most_layers"))
 
 
@@ -168,7 +168,7 @@ _STAND_IN = {"metric": "l2", "limit": 1.0}
 
 
 def _target_mistakes(options: Mapping[str, Any], chosen: list[str], limited: bool) -> list[Mistake]:
-    """What is wrong with how a target is asked for; `limited` says that it needs a limit."""
+    """Return what is wrong with how a target is asked for; `limited` says that it needs a limit."""
     found, written_out = [], "target" in options
     flags = _flags(LIMITS)
     if len(chosen) > 1 or (chosen and written_out):
@@ -185,7 +185,7 @@ def _target_mistakes(options: Mapping[str, Any], chosen: list[str], limited: boo
 
 
 def _metric_mistakes(function: Any, chosen: list[str]) -> list[Mistake]:
-    """What is wrong with a function of the user's, where a limit is given."""
+    """Return what is wrong with a function of the user's, where a limit is given."""
     if (function is None) == ("max_metric_drop" in chosen):
         place = ("max_metric_drop",) if function is None else ("metric",)
         return [Mistake(place, "--max-metric-drop and --metric pkg.mod:fn go together")]

@@ -28,9 +28,9 @@ from quant_core.report.limits import short
 from quant_core.report.summary import summary
 from quant_core.report.verdict import score_rows
 from quant_core.results.outcome import Outcome
-from quant_core.urls import is_remote, shown
+from quant_core.urls import is_remote, redacted
 
-__all__ = ["probing_shown", "publish", "publish_scan"]
+__all__ = ["publish", "publish_scan", "show_probing"]
 
 _ROWS = 500
 """Rows of the sensitivity table: the UI draws them all at once."""
@@ -78,7 +78,7 @@ def publish_scan(folder: object, results: Sequence[ScanResult]) -> None:
 def _place(outcome: Outcome) -> str:
     """The output's URL without what may be secret, or its folder as an absolute path."""
     place = outcome.manifest.sources.output or str(outcome.folder)
-    return shown(place) if is_remote(place) else str(Path(place).resolve())
+    return redacted(place) if is_remote(place) else str(Path(place).resolve())
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -139,7 +139,7 @@ def _finite(value: float) -> float | str:
 
 
 @contextmanager
-def probing_shown() -> Iterator[None]:
+def show_probing() -> Iterator[None]:
     """Show how far probing is, as a progress artifact, while the block runs; whoever watches still hears all."""
     progress = ProbingProgress(watcher())
     with watched_by(progress):

@@ -10,29 +10,29 @@ from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from quant_core.config import MixedPrecisionConfig
-from quant_core.urls import shown
+from quant_core.urls import redacted
 
-__all__ = ["named_after_the_folder", "named_after_the_job", "named_after_the_model", "named_after_the_watched", "tag"]
+__all__ = ["auto_run_name", "layer_wise_run_name", "tag", "watch_run_name", "watched_run_name"]
 
 
-def named_after_the_job() -> str:
+def auto_run_name() -> str:
     """`resnet20.onnx to a8w8 · l2 <= 0.5`, from the parameters of the flow run that is about to start."""
     config = MixedPrecisionConfig.model_validate(_parameters()["config"])
     return f"{_model()} to {','.join(map(str, config.narrow))} · {config.target}"
 
 
-def named_after_the_model() -> str:
+def layer_wise_run_name() -> str:
     """`resnet20.onnx layer-wise`, from the parameters of the flow run that is about to start."""
     return f"{_model()} layer-wise"
 
 
-def named_after_the_folder() -> str:
+def watch_run_name() -> str:
     """`look at s3://bucket/models`, from the parameters of the flow run that is about to start."""
-    return f"look at {shown(_parameters()['folder'])}"
+    return f"look at {redacted(_parameters()['folder'])}"
 
 
-def named_after_the_watched() -> str:
-    """As `named_after_the_job`, by the model's name in its folder."""
+def watched_run_name() -> str:
+    """Return the name as `auto_run_name` does, by the model's name in its folder."""
     config = MixedPrecisionConfig.model_validate(_parameters()["config"])
     return f"{_parameters()['name']} to {','.join(map(str, config.narrow))} · {config.target}"
 
@@ -42,7 +42,7 @@ def _parameters() -> dict[str, Any]:
 
 
 def _model() -> str:
-    return PurePosixPath(shown(_parameters()["model"])).name
+    return PurePosixPath(redacted(_parameters()["model"])).name
 
 
 def tag(tags: Iterable[object]) -> None:

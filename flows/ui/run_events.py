@@ -13,7 +13,7 @@ from prefect.events import emit_event
 from quant_core.errors import NarrowcastError, TargetError
 from quant_core.manifest import Manifest
 from quant_core.results.outcome import Outcome
-from quant_core.urls import shown
+from quant_core.urls import redacted
 
 __all__ = ["Ending", "facts_of", "failure_events", "reason_of", "tell"]
 
@@ -23,7 +23,7 @@ Ending = Literal["met", "missed", "failed"]
 
 def tell(ending: Ending, model: str, output: str, **payload: Any) -> None:
     """Emit the event about a model; Prefect adds the flow run, its deployment and its work pool to what it is about."""
-    place = shown(model)
+    place = redacted(model)
     emit_event(
         f"narrowcast.run.{ending}",
         resource={
@@ -32,11 +32,11 @@ def tell(ending: Ending, model: str, output: str, **payload: Any) -> None:
         },
         related=[
             {
-                "prefect.resource.id": f"narrowcast.output.{shown(output)}",
+                "prefect.resource.id": f"narrowcast.output.{redacted(output)}",
                 "prefect.resource.role": "narrowcast-output",
             }
         ],
-        payload={"model": place, "output": shown(output), **payload},
+        payload={"model": place, "output": redacted(output), **payload},
     )
 
 
@@ -55,13 +55,13 @@ def failure_events(model: str, output: str) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a run failed, in a line, without what may be secret."""
+    """Return why a run failed, in a line, without what may be secret."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, NarrowcastError) else shown(f"{type(error).__name__}: {text}")
+    return text if isinstance(error, NarrowcastError) else redacted(f"{type(error).__name__}: {text}")
 
 
 def facts_of(manifest: Manifest) -> dict[str, Any]:
-    """What an event says of a finished run."""
+    """Return what an event says of a finished run."""
     metric = manifest.target.metric
     score = manifest.scores.mixed.get(metric)
     return {

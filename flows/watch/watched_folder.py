@@ -23,7 +23,7 @@ from quant_core.errors import IncompleteError, InputError, NarrowcastError
 from quant_core.model.model_file import refer_model
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.store import Store
-from quant_core.urls import shown
+from quant_core.urls import redacted
 from quant_core.validation import Mistake
 from tasks.cache.keys import source_digest
 
@@ -94,7 +94,7 @@ class WatchedFolder:
         except NarrowcastError:
             raise
         except Exception as error:  # a store's library raises what it likes
-            raise InputError(f"{place}: cannot be read: {shown(' '.join(str(error).split()))}") from None
+            raise InputError(f"{place}: cannot be read: {redacted(' '.join(str(error).split()))}") from None
 
     @property
     def models(self) -> list[str]:
@@ -105,7 +105,7 @@ class WatchedFolder:
         """Return the name of a model given by its name or its URL; raises InputError when it is not there."""
         name = model.removeprefix(f"{self.place.url.rstrip('/')}/")
         if name not in self.models:
-            raise InputError(f"{shown(model)}: no such model in {self.place}")
+            raise InputError(f"{redacted(model)}: no such model in {self.place}")
         return name
 
     def stamp(self, name: str) -> str:

@@ -51,7 +51,7 @@ class Assignment:
 
     @classmethod
     def of_plan(cls, plan: PrecisionPlan) -> Assignment:
-        """What a plan says, name by name."""
+        """Return what a plan says, name by name."""
         layers = tuple((precision, (_LAYER + name,)) for name, precision in plan.layers)
         return cls(layers + tuple((kind, (_TENSOR + name,)) for name, kind in plan.tensors))
 
@@ -118,7 +118,7 @@ class _Resolution:
             _note(said, name, _Said(kind, written, bare == name))
 
     def why_not(self, written: str, bare: str) -> str:
-        """Why a name or pattern means nothing."""
+        """Return why a name or pattern means nothing."""
         layers = [layer.name for layer in self.layers]
         if written.startswith(_LAYER):
             return f"{written!r}: no layer has that name{_meant(bare, layers)}"

@@ -18,7 +18,7 @@ from quant_core.execution.progress import watcher
 from quant_core.precision import PrecisionPlan
 from quant_core.results.manifest_file import was_changed
 from quant_core.storage.retry import patiently
-from quant_core.urls import shown
+from quant_core.urls import redacted
 
 __all__ = ["WrittenPlan", "read_plan"]
 
@@ -47,7 +47,8 @@ def read_plan(url: str | os.PathLike[str]) -> WrittenPlan:
     try:
         if isinstance(content.get("plan"), Mapping):
             if was_changed(content):
-                watcher().warned(f"{shown(source)}: was changed after its run wrote it; its plan is taken as it stands")
+                said = "was changed after its run wrote it; its plan is taken as it stands"
+                watcher().warned(f"{redacted(source)}: {said}")
             return _of_manifest(content)
         return WrittenPlan(Assignment.of({kind: _names(kind, names) for kind, names in content.items()}))
     except InputError as error:

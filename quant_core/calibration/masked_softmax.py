@@ -68,7 +68,7 @@ def _only_target(graph: FloatGraph, name: str, known: Mapping[str, str]) -> str 
 
 
 def is_masked(score: float) -> bool:
-    """Whether a score is that of a place nothing is to come from."""
+    """Return whether a score is that of a place nothing is to come from."""
     return score <= _MASKED
 
 

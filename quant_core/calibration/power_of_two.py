@@ -32,6 +32,6 @@ def round_up(scales: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def multiples(start: QParams) -> list[QParams]:
-    """What Quark's MinMSE chooses among: 2, 1, 1/2, 1/4 and 1/8 times a starting scale, the zero point kept."""
+    """Return what Quark's MinMSE chooses among: 2, 1, 1/2, 1/4 and 1/8 times a starting scale, the zero point kept."""
     factors = np.ldexp(np.float32(1), np.arange(1, -4, -1))
     return [replace(start, scale=np.asarray(start.scale * factor, np.float32)) for factor in factors]

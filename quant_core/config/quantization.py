@@ -105,7 +105,7 @@ class QuantizationConfig(FrozenModel):
         return self
 
     def holds_bias_as_weight(self, precision: Precision) -> bool:
-        """Whether biases of layers of a precision have the type of their weights."""
+        """Return whether biases of layers of a precision have the type of their weights."""
         return self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
 
     @property
@@ -114,13 +114,13 @@ class QuantizationConfig(FrozenModel):
         return self.byte_sums == "fast" or (self.byte_sums == "auto" and self.wide.is_float)
 
     def rounds_by_output(self, weights: DataType) -> bool:
-        """Whether weights of a type are rounded for what their layer puts out."""
+        """Return whether weights of a type are rounded for what their layer puts out."""
         if weights.is_float or weights.bits > 8 or self.round_weights == "nearest":
             return False
         return self.round_weights == "gptq" or weights.bits == 4
 
     def chooses_weights(self, weights: DataType) -> bool:
-        """Whether the calibration data have a say in the codes of such weights, or in the biases beside them."""
+        """Return whether the calibration data have a say in the codes of such weights, or in the biases beside them."""
         corrected = self.correct_bias and not weights.is_float and weights.bits <= 8
         return corrected or self.rounds_by_output(weights)
 

@@ -49,7 +49,7 @@ class Criterion(FrozenModel):
         return self.metric == "sqnr_db"
 
     def met_by(self, score: float) -> bool:
-        """Whether a score is within the limit, if there is one; NaN never is."""
+        """Return whether a score is within the limit, if there is one; NaN never is."""
         if self.limit is None:
             return True
         return score >= self.limit if self.higher_is_better else score <= self.limit

@@ -72,7 +72,7 @@ def default_workspace() -> str:
 
 
 def default_cache() -> Path:
-    """Where copies of remote files are kept: NARROWCAST_CACHE, else the user's cache folder."""
+    """Return where copies of remote files are kept: NARROWCAST_CACHE, else the user's cache folder."""
     given = os.environ.get("NARROWCAST_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(given) if given else Path(base) / "narrowcast"

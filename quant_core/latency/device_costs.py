@@ -13,7 +13,7 @@ from quant_core.errors import InputError
 from quant_core.model.layers import Layer
 from quant_core.precision import Precision
 from quant_core.storage.references import fetch, refer
-from quant_core.urls import shown
+from quant_core.urls import redacted
 
 __all__ = ["DeviceCosts", "read_device_costs"]
 
@@ -35,7 +35,7 @@ def read_device_costs(url: str, layers: Sequence[Layer], cache: Path) -> DeviceC
 
     Raises InputError, with the line, for what is no time of a layer of the model.
     """
-    source = shown(url)
+    source = redacted(url)
     try:
         text = fetch(refer(url), cache).read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, IsADirectoryError) as error:

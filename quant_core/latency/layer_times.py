@@ -111,7 +111,7 @@ def _rows(
 
 
 def _values(plan: WrittenPlan, sections: Iterable[Section], batch: Batch) -> Values:
-    """What goes into some sections, for one batch."""
+    """Return the inputs of some sections, for one batch."""
     wanted = dict.fromkeys([*plan.graph.outputs, *(name for section in sections for name in section.inputs)])
     outputs = [name for name in wanted if name not in batch.feeds]
     types = {name: plan.element_type(name) for name in outputs}
@@ -140,7 +140,7 @@ def _nothing() -> Callable[[], object]:
 
 
 def processor_name() -> str:
-    """What this machine computes on and, of what changes numbers, what it can do, as far as the system says."""
+    """Return the name of this machine's processor, and those of its abilities that change numbers, as far as known."""
     try:
         told = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

@@ -74,7 +74,7 @@ class WrittenPlan:
         return {index: at for at, index in self._float_index.items()}
 
     def section(self, layer: Layer) -> Section:
-        """What belongs to a layer."""
+        """Return the nodes and tensors that belong to a layer."""
         kept: set[int] = set()
         outputs: list[str] = []
         for index in layer.nodes:

@@ -79,7 +79,7 @@ def _pairs(graph: FloatGraph) -> Iterator[_Pair]:
 
 
 def _owns_weight(graph: FloatGraph, index: int) -> bool:
-    """Whether a node is a layer with a constant weight that nothing else reads."""
+    """Return whether a node is a layer with a constant weight that nothing else reads."""
     node = graph.nodes[index]
     if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or attribute(node, "transA", 0):
         return False
@@ -89,7 +89,7 @@ def _owns_weight(graph: FloatGraph, index: int) -> bool:
 
 
 def _bias_scales(graph: FloatGraph, index: int) -> bool:
-    """Whether a node has no bias, or one with a value for each channel that nothing else reads."""
+    """Return whether a node has no bias, or one with a value for each channel that nothing else reads."""
     node = graph.nodes[index]
     if len(node.input) < 3 or not node.input[2]:
         return True
@@ -126,7 +126,7 @@ _FLATTENING = frozenset(["Flatten", "Reshape", "Squeeze", "ReduceMean"])
 
 
 def _passes(graph: FloatGraph, index: int) -> bool:
-    """Whether a positive factor of a channel comes out of a node as it went in."""
+    """Return whether a positive factor of a channel comes out of a node as it went in."""
     node = graph.nodes[index]
     if node.op_type in _ELEMENTWISE | _WITHIN_CHANNELS:
         return True
@@ -138,7 +138,7 @@ def _passes(graph: FloatGraph, index: int) -> bool:
 
 
 def _keeps_channels(graph: FloatGraph, node: onnx.NodeProto) -> bool:
-    """Whether images [N, C, ...] become [N, C * k, ...] channel by channel."""
+    """Return whether images [N, C, ...] become [N, C * k, ...] channel by channel."""
     before, after = graph.shape(node.input[0]), graph.shape(node.output[0])
     if before is None or after is None or len(before) < 2 or len(after) < 2:
         return False

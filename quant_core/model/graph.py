@@ -93,16 +93,16 @@ class FloatGraph:
         return int(value.type.tensor_type.elem_type) if value is not None else int(onnx.TensorProto.UNDEFINED)
 
     def is_tensor(self, name: str) -> bool:
-        """Whether it is a tensor, as far as is known: no sequence, map or optional."""
+        """Return whether it is a tensor, as far as is known: no sequence, map or optional."""
         value = self.values.get(name)
         return value is not None and value.type.HasField("tensor_type") and self.element_type(name) != 0
 
     def is_float_activation(self, name: str) -> bool:
-        """Whether the tensor holds float32 values that change with the model's input."""
+        """Return whether the tensor holds float32 values that change with the model's input."""
         return bool(name) and name not in self.initializers and self.element_type(name) == onnx.TensorProto.FLOAT
 
     def is_float_constant(self, name: str) -> bool:
-        """Whether the tensor is a float32 constant."""
+        """Return whether the tensor is a float32 constant."""
         return name in self.initializers and self.element_type(name) == onnx.TensorProto.FLOAT
 
     def shape(self, name: str) -> tuple[int | None, ...] | None:

@@ -125,7 +125,7 @@ def _sample_count(graph: FloatGraph, data: Dataset, roles: Sequence[InputRole]) 
 def _is_constant(
     graph: FloatGraph, role: InputRole, column: Column, count: int | None, roles: Sequence[InputRole]
 ) -> bool:
-    """Whether an array is the one value of an input that says nothing of samples, beside others that do."""
+    """Return whether an array is the one value of an input that says nothing of samples, beside others that do."""
     if (
         role.said
         or isinstance(column, RaggedColumn)
@@ -211,7 +211,7 @@ def _matches(shape: Sequence[int], declared: Sequence[int | None]) -> bool:
 
 
 def _fits(shape: Sequence[int], declared: Sequence[int | None], axis: int = 0) -> bool:
-    """Whether an array with its samples along the first axis fits, where the model has them along `axis`."""
+    """Return whether an array with its samples along the first axis fits, where the model has them along `axis`."""
     return len(shape) == len(declared) > 0 and _matches(tuple(shape[1:]), _without(declared, axis))
 
 
@@ -333,6 +333,6 @@ def fixed_inputs(graph: FloatGraph) -> dict[str, NDArray[np.generic]]:
 
 
 def in_row_order(rows: Sequence[NDArray[np.intp]]) -> NDArray[np.intp] | None:
-    """How to bring what batches of these rows gave into the order of rows; None where it is."""
+    """Return how to bring what batches of these rows gave into the order of rows; None where it is."""
     order = np.argsort(np.concatenate(rows), kind="stable") if rows else np.arange(0)
     return None if (order == np.arange(len(order))).all() else order

@@ -53,7 +53,7 @@ def _content(url: str) -> bytes:
 
 
 def _leads_out(model: Path, name: str) -> bool:
-    """Whether a link, in the file's place or that of a folder on its way, leads out of the model's folder.
+    """Return whether a link, in the file's place or that of a folder on its way, leads out of the model's folder.
 
     Where the model itself is a link, as in a cache of downloads, the folder of what it leads to counts as well: so
     does ONNX Runtime.

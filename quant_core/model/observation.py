@@ -29,7 +29,7 @@ _ALIKE = 1e-3
 
 
 def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Signature, Sizes]:
-    """What a model's inputs and outputs are, and how large its tensors, by a run on first samples of the data.
+    """Return what a model's inputs and outputs are, and how large its tensors, by a run on first samples of the data.
 
     Raises InputError when the model cannot run on them.
     """
@@ -89,7 +89,7 @@ def _batched(
 
 
 def _has_samples(role: OutputRole, singles: list[dict[str, NDArray[np.generic]]]) -> bool:
-    """Whether an output that does not grow with the batch has an axis of one sample, where each runs alone."""
+    """Return whether an output that does not grow with the batch has an axis of one sample, where each runs alone."""
     shapes = {found[role.name].shape for found in singles}
     axis = role.axis or 0
     return len(shapes) == 1 and all(len(shape) > axis and shape[axis] == 1 for shape in shapes)

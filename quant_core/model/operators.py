@@ -66,12 +66,12 @@ def role_of(op_type: str, domain: str, layer_ops: frozenset[str]) -> Role:
 
 
 def is_activation(op_type: str) -> bool:
-    """Whether runtimes fuse the operator into the one before it, leaving no tensor between them."""
+    """Return whether runtimes fuse the operator into the one before it, leaving no tensor between them."""
     return op_type in _ACTIVATIONS
 
 
 def takes_constants(op_type: str) -> bool:
-    """Whether a computation's constant operands are values like its other operand, not parameters."""
+    """Return whether a computation's constant operands are values like its other operand, not parameters."""
     return op_type in _BINARY
 
 

@@ -113,7 +113,7 @@ def prepare(
 def _observed(
     model: onnx.ModelProto, folder: Path, data: Dataset, sample_axis: Sequence[str], classes: Sequence[str]
 ) -> tuple[Signature, Sizes]:
-    """What inputs and outputs are, and the sizes of tensors, once the model has run on first samples."""
+    """Return what inputs and outputs are, and the sizes of tensors, once the model has run on first samples."""
     graph = FloatGraph(model, folder)
     axes = axes_said(sample_axis, "sample_axis", [*graph.inputs, *graph.outputs])
     declared = Signature.declared(graph, axes, axes_said(classes, "classes", graph.outputs))
@@ -140,18 +140,18 @@ def prepared_graph(digest: str, cache: Path) -> FloatGraph:
 
 
 def prepared_folder(table: pa.Table) -> ModelFolder | None:
-    """Where the model is that a layer table was read from; None for other tables."""
+    """Return where the model is that a layer table was read from; None for other tables."""
     digest = facts(table).get("prepared")
     return None if digest is None else ModelFolder(f"{_STAGE}/{digest}", (DATA_FILE,))
 
 
 def is_prepared(table: pa.Table, cache: Path) -> bool:
-    """Whether the files a layer table was read from are still in the cache, unchanged."""
+    """Return whether the files a layer table was read from are still in the cache, unchanged."""
     return is_intact(cache / _STAGE, facts(table)["prepared"], [DATA_FILE])
 
 
 def _inside_bodies(graph: FloatGraph, layer_ops: Sequence[str]) -> str:
-    """Where layers are that cannot be reached, and what frees them."""
+    """Return where layers are that cannot be reached, and what frees them."""
     found = {
         node.name: sum(inner.op_type in layer_ops for inner in nodes_inside(node))
         for node in graph.nodes
@@ -188,7 +188,7 @@ def _refuse_other_floats(proto: onnx.ModelProto, source: str) -> None:
 def _optimized(
     proto: onnx.ModelProto, folder: Path, scratch: Path, source: str, optimize: bool, pairs: str
 ) -> onnx.ModelProto:
-    """What ONNX Runtime's basic optimisations (or none) make of the model, at a newer opset where that works.
+    """Return what ONNX Runtime's basic optimisations (or none) make of the model, at a newer opset where that works.
 
     Large constants are read from `folder`, and written to `scratch`.
     """

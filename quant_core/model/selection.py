@@ -33,7 +33,7 @@ def leave_in_float(model: onnx.ModelProto, patterns: Sequence[str]) -> None:
 
 
 def is_left_in_float(node: onnx.NodeProto) -> bool:
-    """Whether a node of a prepared model is to stay in float."""
+    """Return whether a node of a prepared model is to stay in float."""
     return any(entry.key == _MARK for entry in node.metadata_props)
 
 

@@ -109,7 +109,7 @@ def published(scratch: Path, stage: Path, beside: Sequence[str] = ()) -> str:
 
 
 def is_intact(stage: Path, digest: str, beside: Sequence[str] = ()) -> bool:
-    """Whether the model of that digest is still there, unchanged."""
+    """Return whether the model of that digest is still there, unchanged."""
     try:
         return refer(stage / digest / MODEL_FILE, beside).sha256 == digest
     except InputError:

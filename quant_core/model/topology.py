@@ -79,7 +79,7 @@ class Topology:
         return cls(graph, layer_of, tuple(roles), frozenset(fused), frozenset(observed) - fused)
 
     def takes_constants(self, index: int) -> bool:
-        """Whether a node's constant operands are values like its other operand, to be quantized as it is."""
+        """Return whether a node's constant operands are values like its other operand, to be quantized as it is."""
         node = self.graph.nodes[index]
         bound = node.op_type == "Min" and node.input[0] in self.fused
         return self.roles[index] is Role.COMPUTE and takes_constants(node.op_type) and not bound
@@ -193,7 +193,7 @@ def _demands(
     named: Mapping[str, DataType],
     base: Mapping[str, DataType],
 ) -> dict[tuple[int, int], DataType]:
-    """What a node demands of its inputs, once it is known what its outputs carry."""
+    """Return what a node demands of its inputs, once it is known what its outputs carry."""
     found = {}
     for position in topology.quantized_inputs(index):
         own = named.get(topology.graph.nodes[index].input[position])
@@ -207,7 +207,7 @@ def _demands(
 
 
 def _has_weight(topology: Topology, index: int) -> bool:
-    """Whether a node is a layer with a weight, whose numbers follow from the type it reads."""
+    """Return whether a node is a layer with a weight, whose numbers follow from the type it reads."""
     read = topology.graph.nodes[index].input[:2]
     return topology.roles[index] is Role.LAYER and any(topology.graph.is_float_constant(name) for name in read)
 

@@ -10,10 +10,10 @@ from quant_core.pipeline.findings import Shipped
 from quant_core.pipeline.study import Study, Trial
 from quant_core.scoring.confidence import bounds
 
-__all__ = ["target_found"]
+__all__ = ["target_record"]
 
 
-def target_found(study: Study[RunConfig], shipped: Shipped, held_out: pa.Table | None) -> Target:
+def target_record(study: Study[RunConfig], shipped: Shipped, held_out: pa.Table | None) -> Target:
     """Return the target, whether it is met and, where a confidence was asked for, what that rests on.
 
     The bound is the shipped file's on the evaluation data, after as many looks as plans were evaluated. `held_out`

@@ -24,14 +24,14 @@ from quant_core.manifest import (
     Work,
 )
 from quant_core.model.layers import layers_from_table
-from quant_core.pipeline.assurance import target_found
+from quant_core.pipeline.assurance import target_record
 from quant_core.pipeline.deployment import deployment
 from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.frontier import frontier_table
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plan_summary import (
-    budget_kept,
-    calibration_shown,
+    budget_summary,
+    calibration_with_types,
     cost_summaries,
     narrow_precisions,
     narrowed,
@@ -41,7 +41,7 @@ from quant_core.results.outcome import Outcome
 from quant_core.results.output_folder import output_file, write_folder
 from quant_core.scoring.metrics import METRICS, scores_of
 from quant_core.storage.tables import WEIGHTS, facts
-from quant_core.urls import shown
+from quant_core.urls import redacted
 
 __all__ = ["engine_version", "manifest_of", "write_output"]
 
@@ -62,7 +62,7 @@ def _tables(findings: Findings[RunConfig], cache: Path) -> dict[str, pa.Table]:
     study, plan = findings.study, findings.shipped.plan
     return {
         "layers": study.layers,
-        "calibration": calibration_shown(study.calibration, study.layers, plan, study.job.config, cache),
+        "calibration": calibration_with_types(study.calibration, study.layers, plan, study.job.config, cache),
         "sensitivity": findings.ranking,
         "search": study.table(),
         **_frontier(study),
@@ -89,7 +89,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         output=output_file(shipped.file, on.machine.cache),
         wide=str(config.wide),
         narrow=tuple(str(precision) for precision in narrow_precisions(config, shipped.plan)),
-        target=target_found(study, shipped, held_out),
+        target=target_record(study, shipped, held_out),
         budget=_budget(findings),
         scores=_scores(findings),
         deployed=deployment(findings, on),
@@ -112,7 +112,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
 def _budget(findings: Findings[RunConfig]) -> Budget | None:
     study = findings.study
     spent, wide = (study.cost.total(plan) for plan in (findings.shipped.plan, study.wide.plan))
-    return budget_kept(study.job.config, study.cost.unit, spent, wide)
+    return budget_summary(study.job.config, study.cost.unit, spent, wide)
 
 
 def _scores(findings: Findings[RunConfig]) -> Scores:
@@ -208,7 +208,7 @@ def _sources(job: QuantizationJob[RunConfig], cache: Path) -> Sources:
     if job.holdout:
         given["holdout"] = job.holdout
     places = {name: reference.url for name, reference in given.items() if not reference.url.startswith(str(cache))}
-    return Sources(**{name: shown(url) for name, url in places.items()}, output=str(job.output))
+    return Sources(**{name: redacted(url) for name, url in places.items()}, output=str(job.output))
 
 
 def _environment() -> dict[str, str]:

@@ -25,7 +25,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.sessions import open_nodes
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.plan_search import CURVE
+from quant_core.pipeline.plan_search import FRONTIER_PLANS
 from quant_core.precision import Precision
 from quant_core.probing.racing import sample_rounds
 from quant_core.storage.tables import facts
@@ -88,7 +88,7 @@ def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tu
 
 def _most_plans(config: MixedPrecisionConfig, layers: int) -> int:
     """Plans that are scored after the wide one, at most."""
-    return _most_searched(config, layers) + (max(CURVE, config.evaluations) + 1 if config.frontier else 0)
+    return _most_searched(config, layers) + (max(FRONTIER_PLANS, config.evaluations) + 1 if config.frontier else 0)
 
 
 def _most_searched(config: MixedPrecisionConfig, layers: int) -> int:

@@ -20,7 +20,7 @@ METRIC_COLUMNS = ("l2", "sqnr_db", "kl", "cosine", "top1_drop", "metric_drop")
 
 
 def frontier_table(study: Study) -> pa.Table:
-    """Of the plans that were scored on all samples, those on the frontier by at least one metric (schema FRONTIER).
+    """Return the plans, of those scored on all samples, that are on the frontier by some metric (schema FRONTIER).
 
     By ascending cost. The facts hold which `cost` that is and the target's `metric`.
     """

@@ -19,7 +19,7 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.prepare import is_prepared, prepare
 from quant_core.pipeline.frontier import METRIC_COLUMNS
-from quant_core.pipeline.plan_summary import budget_kept, calibration_shown, cost_summaries, narrowed
+from quant_core.pipeline.plan_summary import budget_summary, calibration_with_types, cost_summaries, narrowed
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.quantization.export import export, exported_reference
@@ -72,7 +72,7 @@ def pick(
     manifest = _manifest(run, place, layers, asked, plan, row, output_file(file, machine.cache))
     tables = {
         "layers": layers,
-        "calibration": calibration_shown(run.table("calibration"), layers, plan, asked, machine.cache),
+        "calibration": calibration_with_types(run.table("calibration"), layers, plan, asked, machine.cache),
         "sensitivity": run.table("sensitivity"),
         "search": _chosen_among(frontier, layers, asked, manifest.budget),
         "frontier": frontier,
@@ -106,7 +106,7 @@ def picked_plan(frontier: pa.Table, asked: MixedPrecisionConfig, wide: float) ->
 
 
 def _column(asked: MixedPrecisionConfig) -> str:
-    """What is held against the limit."""
+    """Return the name of the column that is held against the limit."""
     return asked.target.metric if asked.target.confidence is None else "bound"
 
 
@@ -117,7 +117,7 @@ def _frontier(run: Outcome) -> pa.Table:
 
 
 def _name(run: Outcome) -> str:
-    """Where the run is, for whoever wants to pick again."""
+    """Return where the run is, for whoever wants to pick again."""
     output = run.manifest.sources.output
     return output if output is not None and is_remote(output) else str(run.folder)
 
@@ -192,7 +192,7 @@ def _manifest(
         "job": "pick",
         "output": output,
         "target": _target(run, config, row),
-        "budget": budget_kept(config, cost.unit, row["cost"], cost.wide),
+        "budget": budget_summary(config, cost.unit, row["cost"], cost.wide),
         "scores": before.scores.model_copy(update={"mixed": _mixed_scores(row), "holdout": {}}),
         "standard_errors": Scores(float=before.standard_errors.float, wide=before.standard_errors.wide),
         "samples": Samples(evaluation=row["samples"], holdout=None),

@@ -15,7 +15,7 @@ from quant_core.pipeline.study import Config_co, Study, Trial
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.export import exported_reference
 from quant_core.runtimes.registry import profile_of
-from quant_core.scoring.sampling import in_shards
+from quant_core.scoring.sampling import sample_shards
 from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
 from quant_core.storage.references import Reference
 
@@ -59,7 +59,7 @@ class PlanEvaluator(Generic[Config_co]):
         """Return the terms of samples [start, stop) in the order of visits, in the order of the data."""
         study, config = self.study, self.study.job.config
         # A user's metric wants the outputs of all samples at once.
-        shards = in_shards(start, stop) if config.target.function is None else [(start, stop)]
+        shards = sample_shards(start, stop) if config.target.function is None else [(start, stop)]
         scores = self.on.fan_out(
             EVALUATE,
             [{"start": first, "stop": last} for first, last in shards],

@@ -14,12 +14,12 @@ from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import METRICS, additive
-from quant_core.search import STRATEGIES, Choice, Space, Strategy, curve
+from quant_core.search import STRATEGIES, Candidate, Space, Strategy, pareto_curve
 
-__all__ = ["CURVE", "is_open", "search_curve", "search_plans", "search_space", "try_ends"]
+__all__ = ["FRONTIER_PLANS", "is_open", "search_frontier", "search_plans", "search_space", "try_ends"]
 
 
-CURVE = 16
+FRONTIER_PLANS = 16
 """Plans that the frontier takes at least, besides those that the search has tried."""
 
 
@@ -77,10 +77,10 @@ def search_plans(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
     _follow(evaluator, strategy(search_space(evaluator.study, ranking)))
 
 
-def search_curve(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
+def search_frontier(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
     """Try plans along the whole curve of score against cost, where the ones tried so far leave it open."""
     space = search_space(evaluator.study, ranking)
-    _follow(evaluator, curve(replace(space, evaluations=max(CURVE, space.evaluations))))
+    _follow(evaluator, pareto_curve(replace(space, evaluations=max(FRONTIER_PLANS, space.evaluations))))
 
 
 def _follow(evaluator: PlanEvaluator, strategy: Strategy) -> None:
@@ -95,7 +95,7 @@ def _follow(evaluator: PlanEvaluator, strategy: Strategy) -> None:
 
 
 def search_space(study: Study, ranking: pa.Table) -> Space:
-    """What the strategies are to know of a model: its layers' losses and costs, and the plans tried so far."""
+    """Return what the strategies know of a model: its layers' losses and costs, and the plans tried so far."""
     config = study.job.config
     ladder = (config.wide, *config.narrow)
     names = [name for name, _ in study.wide.plan.layers]
@@ -103,7 +103,7 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
     if config.rank == "l2-float":  # what a layer adds, on the scale on which that adds up
         wide = METRICS["l2"](study.wide.scores).value
         losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - wide**2, 0.0)
-    known = {_choice_of(study, trial.plan): study.measured(trial) for trial in study.trials}
+    known = {_candidate_of(study, trial.plan): study.measured(trial) for trial in study.trials}
     limit = config.target.limit
     costs = np.array([[study.cost.prices[name, precision] for precision in ladder] for name in names])
     fixed = [index for index, name in enumerate(names) if name not in study.candidates]
@@ -143,12 +143,12 @@ def _of_first_layers(moves: list[tuple[int, int]], most: int | None) -> list[tup
     return [move for move in moves if move[0] in first]
 
 
-def _plan_of(study: Study, choice: Choice) -> PrecisionPlan:
+def _plan_of(study: Study, choice: Candidate) -> PrecisionPlan:
     ladder = (study.job.config.wide, *study.job.config.narrow)
     names = [name for name, _ in study.wide.plan.layers]
     return PrecisionPlan(tuple((name, ladder[rung]) for name, rung in zip(names, choice, strict=True)))
 
 
-def _choice_of(study: Study, plan: PrecisionPlan) -> Choice:
+def _candidate_of(study: Study, plan: PrecisionPlan) -> Candidate:
     ladder = (study.job.config.wide, *study.job.config.narrow)
     return tuple(ladder.index(precision) for _, precision in plan.layers)

@@ -18,10 +18,10 @@ from quant_core.search import within
 from quant_core.search.cost import CostModel
 from quant_core.storage.tables import facts
 
-__all__ = ["budget_kept", "calibration_shown", "cost_summaries", "narrow_precisions", "narrowed"]
+__all__ = ["budget_summary", "calibration_with_types", "cost_summaries", "narrow_precisions", "narrowed"]
 
 
-def budget_kept(config: RunConfig, unit: str, spent: float, wide: float) -> Budget | None:
+def budget_summary(config: RunConfig, unit: str, spent: float, wide: float) -> Budget | None:
     """Return what the model may cost at most beside what it costs, both in `unit`; None where nobody asked.
 
     `spent` and `wide` are the costs of the shipped and of the wide model.
@@ -70,7 +70,7 @@ def narrow_precisions(config: RunConfig, plan: PrecisionPlan) -> Sequence[Precis
     return sorted(chosen, key=lambda precision: -precision.bit_product)
 
 
-def calibration_shown(
+def calibration_with_types(
     calibration: pa.Table, layers: pa.Table, plan: PrecisionPlan, config: RunConfig, cache: Path
 ) -> pa.Table:
     """Return the calibration table with each tensor's types in a plan, and its range in each, for the report."""

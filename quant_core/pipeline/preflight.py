@@ -60,7 +60,7 @@ def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) 
 
 
 def _signature(graph: FloatGraph, config: RunConfig) -> Signature:
-    """What inputs and outputs are: as was found on first samples, or as is declared."""
+    """Return the roles of inputs and outputs, as found on first samples or as declared."""
     found = Signature.of(graph)
     if found.elements is not None:
         return found

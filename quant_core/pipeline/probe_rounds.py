@@ -13,7 +13,7 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.pipeline.stages import PROBE
 from quant_core.pipeline.study import Study
 from quant_core.probing.probe import probe_samples, probe_shards
-from quant_core.probing.racing import gathered, sample_rounds, unsettled
+from quant_core.probing.racing import losses_by_probe, open_probes, sample_rounds
 
 __all__ = ["probe_rounds"]
 
@@ -25,7 +25,7 @@ def probe_rounds(study: Study, on: Runner) -> list[pa.Table]:
     tables: list[pa.Table] = []
     start = 0
     for stop in sample_rounds(study.baseline.num_rows, config.samples):
-        racing = unsettled(gathered(tables)) if tables else racing
+        racing = open_probes(losses_by_probe(tables)) if tables else racing
         if not racing:
             break
         watcher().expects("probe", len(racing) * (stop - start))

@@ -26,7 +26,7 @@ from quant_core.pipeline.findings import Findings, HeldOut, Shipped
 from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plan_search import is_open, search_curve, search_plans, try_ends
+from quant_core.pipeline.plan_search import is_open, search_frontier, search_plans, try_ends
 from quant_core.pipeline.preflight import check_data, check_job
 from quant_core.pipeline.probe_rounds import probe_rounds
 from quant_core.pipeline.stages import BASELINE, CALIBRATE, PREPARE, RANK, ROUND, TIMING
@@ -238,7 +238,7 @@ def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
     if ranking.num_rows and is_open(study):
         search_plans(evaluator, ranking)
     if ranking.num_rows and study.job.config.frontier:
-        search_curve(evaluator, ranking)
+        search_frontier(evaluator, ranking)
     best = study.best_first() or [study.wide]
     return Decision(study, ranking, tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in best))
 

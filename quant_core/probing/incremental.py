@@ -107,7 +107,7 @@ class IncrementalModel:
         return sum(self._writer.constants[name].nbytes for name in node.input if name in self._writer.constants)
 
     def _useful(self, steps: Sequence[_Block]) -> list[_Step]:
-        """What a variant runs that leads to an output."""
+        """Return what a variant runs that leads to an output."""
         wanted = set(self._graph.outputs)
         found = []
         for block in reversed(steps):
@@ -255,7 +255,7 @@ class _Cut:
         )
 
     def steps(self, change: Change) -> list[_Block]:
-        """What a variant runs: of each block, its new nodes and those that read what a new node changes."""
+        """Return what a variant runs: of each block, its new nodes and those that read what a new node changes."""
         dirty: set[str] = set()
         steps = []
         for block, units in zip(self.blocks, self.units, strict=True):
@@ -279,7 +279,7 @@ class _Cut:
         return reached, frozenset(dirty)
 
     def _reach_whole(self, block: _Block, before: frozenset[str]) -> tuple[_Block | None, frozenset[str]]:
-        """What is run of a block with no new node; found once for all variants that reach it alike.
+        """Return what is run of a block with no new node; found once for all variants that reach it alike.
 
         It is the block itself where only trifles are not reached: each weight is then in memory once.
         """

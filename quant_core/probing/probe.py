@@ -25,7 +25,7 @@ from quant_core.quantization.quantizer_cache import quantizer_of
 from quant_core.scoring.compared import Compared, compared
 from quant_core.scoring.evaluation import per_sample, reference_arrays
 from quant_core.scoring.metrics import divergence
-from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, visited
+from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, visit_order
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import PROBES
 
@@ -141,7 +141,7 @@ def layer_sensitivity(
     floats = None if baseline is None else reference_arrays(baseline)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
     seconds = np.zeros(len(shard))
-    rows = visited(dataset.count, start, stop)
+    rows = visit_order(dataset.count, start, stop)
     moved = in_row_order(dataset.in_groups(rows))
     groups = model.groups(machine.memory // 2 // _COPIES)
     for group in groups:

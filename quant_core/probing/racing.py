@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from quant_core.scoring.sampling import doubling
 
-__all__ = ["LossEstimate", "gathered", "loss_estimates", "sample_rounds", "unsettled"]
+__all__ = ["LossEstimate", "loss_estimates", "losses_by_probe", "open_probes", "sample_rounds"]
 
 Probe = tuple[str, str]
 """Layer name and written precision."""
@@ -56,7 +56,7 @@ def sample_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int
     return doubling(max(count // _FIRST_SHARE, _FEWEST), max(count // _LAST_SHARE, min(count, _ENOUGH)))
 
 
-def gathered(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
+def losses_by_probe(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:
     """Losses of all rounds by probe; tables of schema PROBES, earlier rounds first."""
     lengths = Counter[Probe]()
     for table in tables:
@@ -82,7 +82,7 @@ def _rows(table: pa.Table) -> Iterator[tuple[Probe, NDArray[np.float64]]]:
         yield probe, values[start:end]
 
 
-def unsettled(losses: Losses) -> list[Probe]:
+def open_probes(losses: Losses) -> list[Probe]:
     """Probes still in the race whose place is not settled and matters, in the order given.
 
     One with an infinite loss, or none, is settled: it is last.

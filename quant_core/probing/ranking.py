@@ -12,7 +12,7 @@ import pyarrow as pa
 from quant_core.execution.machine import Machine
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.probing.racing import gathered, loss_estimates
+from quant_core.probing.racing import loss_estimates, losses_by_probe
 from quant_core.storage.tables import SENSITIVITY
 
 __all__ = ["macs_share", "plan_after", "rank", "ranked_losses"]
@@ -35,7 +35,7 @@ def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Ta
         for name, precision, took in zip(*(table.column(key).to_pylist() for key in _TIMED), strict=True):
             seconds[name, precision] += took
     rows: list[dict[str, Any]] = []
-    for (name, written), estimate in loss_estimates(gathered(probes)).items():
+    for (name, written), estimate in loss_estimates(losses_by_probe(probes)).items():
         layer, precision = by_name[name], Precision.parse(written)
         rows.append(
             {

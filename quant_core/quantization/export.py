@@ -102,14 +102,14 @@ def exported_reference(exported: pa.Table, cache: Path) -> Reference:
 
 
 def exported_folder(table: pa.Table) -> ModelFolder | None:
-    """Where the files are that a table of schema EXPORTED lists; None for other tables."""
+    """Return where the files are that a table of schema EXPORTED lists; None for other tables."""
     if table.schema.names != EXPORTED.names:
         return None
     return ModelFolder(f"{_STAGE}/{facts(table)['exported']}", tuple(table.column("file").to_pylist()[1:]))
 
 
 def is_exported(exported: pa.Table, cache: Path) -> bool:
-    """Whether the files are still in the cache, unchanged."""
+    """Return whether the files are still in the cache, unchanged."""
     reference = exported_reference(exported, cache)
     return is_intact(cache / _STAGE, reference.sha256, reference.beside)
 

@@ -167,7 +167,7 @@ class _Writing:
                 self.carried(name)
 
     def is_written(self, result: str) -> bool:
-        """Whether what is written once has been; if not, it is now."""
+        """Return whether what is written once has been; if not, it is now."""
         units = self.askers.setdefault(result, [])
         units.append(self.unit)
         return len(units) > 1
@@ -212,7 +212,7 @@ class _Writing:
         return self.pair(self.raw(name), name, self.types.base[name], final)
 
     def repeats(self, name: str) -> bool:
-        """Whether a pair would find every value already on its grid: a mover wrote it from the same type."""
+        """Return whether a pair would find every value already on its grid: a mover wrote it from the same type."""
         source = self.graph.producer.get(name)
         if source is None or self.topology.roles[source] is not Role.MOVER or name in self.graph.named_outside:
             return False
@@ -295,7 +295,7 @@ class _Writing:
         return self.stored(result, bias.codes, bias.qparams, 0 if bias.qparams.scale.ndim else None)
 
     def form(self) -> LayerForm:
-        """How the node being written has its weight."""
+        """Return how the node being written has its weight."""
         if self.topology.roles[self.unit] is not Role.LAYER or not self.quantizer.runtime.keeps_matmuls_apart:
             return LayerForm.PLAIN
         precision: Precision = self.precisions.get(self.topology.layer_of[self.unit], self.quantizer.config.wide)
@@ -304,7 +304,7 @@ class _Writing:
         return layer_form(self.graph, self.unit, precision.weights, reads)
 
     def is_stored_unsigned(self, layer: str, precision: Precision) -> bool:
-        """Whether the layer's int8 weight is written as uint8, for the sake of its sums.
+        """Return whether the layer's int8 weight is written as uint8, for the sake of its sums.
 
         The integer operators of int8 activations take no other weights than int8.
         """
@@ -388,5 +388,5 @@ _BFLOAT16_OPSET = 13
 
 
 def _edge(dtype: DataType) -> str:
-    """How a type is written in the name of what it holds."""
+    """Return how a type is written in the name of what it holds."""
     return dtype.code if dtype.is_float else f"a{dtype.code}"

@@ -150,7 +150,7 @@ class Quantizer:
         return weights_with_limited_sums(self.graph, layer, values, weight)
 
     def is_stored_unsigned(self, layer_name: str, precision: Precision) -> bool:
-        """Whether the layer's int8 weight is written as uint8: sums of it would saturate on some processors."""
+        """Return whether the layer's int8 weight is written as uint8: sums of it would saturate on some processors."""
         key = (layer_name, precision)
         if key not in self._unsigned:
             weight = self.weight(layer_name, precision)
@@ -158,7 +158,7 @@ class Quantizer:
         return self._unsigned[key]
 
     def _may_saturate(self, layer: Layer, precision: Precision, weight: Weight) -> bool:
-        """Whether sums of a weight's products must be kept from saturating, and are not."""
+        """Return whether sums of a weight's products must be kept from saturating, and are not."""
         in_bytes = precision.activations.bits == 8 and precision.weights is DataType.INT8
         return self.runtime.keeps_byte_sums_in_range and in_bytes and weight_sums_overflow(self.graph, layer, weight)
 
@@ -167,7 +167,7 @@ class Quantizer:
         return has_blocks(self.graph, layer, precision.weights, self.config)
 
     def _grows(self, layer: Layer, precision: Precision, qparams: QParams) -> bool:
-        """Whether a bias needs a larger scale than codes were chosen for."""
+        """Return whether a bias needs a larger scale than codes were chosen for."""
         if self.has_blocks(layer, precision):
             return False
         return bool((self._grown_for_biases(layer, precision, qparams.scale) > qparams.scale).any())
@@ -218,7 +218,7 @@ class Quantizer:
         return weight[0]
 
     def quantizes_bias(self, index: int, layer_name: str, precision: Precision) -> bool:
-        """Whether a node has a bias that is held as codes."""
+        """Return whether a node has a bias that is held as codes."""
         return self.bias_name(index) is not None and not self.has_blocks(self._layer_named[layer_name], precision)
 
     def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:

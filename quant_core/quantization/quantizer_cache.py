@@ -33,7 +33,7 @@ def quantizer_of(
 
 
 def _identity(table: pa.Table) -> bytes:
-    """What tells a step's result from others: the key it is stored under, if it is; else its content."""
+    """Return what tells a step's result from others: the key it is stored under, if it is; else its content."""
     key = facts(table).get("key")
     return content_digest(table) if key is None else str(key).encode()
 

@@ -59,7 +59,7 @@ class Unfolding:
 
 
 def _windows(node: onnx.NodeProto, values: NDArray[np.float32], kernel: Sequence[int]) -> NDArray[np.float32]:
-    """What a convolution sees, a view: [samples, *output positions, channels, *kernel]."""
+    """Return what a convolution sees, a view: [samples, *output positions, channels, *kernel]."""
     rank = len(kernel)
     strides, dilations = (_numbers(node, name, [1] * rank) for name in ("strides", "dilations"))
     reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
@@ -73,7 +73,7 @@ def _windows(node: onnx.NodeProto, values: NDArray[np.float32], kernel: Sequence
 def _pads(
     node: onnx.NodeProto, sizes: Sequence[int], reach: Sequence[int], strides: Sequence[int]
 ) -> list[tuple[int, int]]:
-    """What a convolution adds before and after each axis."""
+    """Return what a convolution adds before and after each axis."""
     rank, automatic = len(sizes), attribute(node, "auto_pad", b"NOTSET")
     if automatic not in (b"SAME_UPPER", b"SAME_LOWER"):  # VALID has none, like the attribute's default
         pads = _numbers(node, "pads", [0] * 2 * rank)
@@ -92,7 +92,7 @@ def _numbers(node: onnx.NodeProto, name: str, default: list[int]) -> list[int]:
 
 
 def unfolding_of(graph: FloatGraph, layer: Layer) -> Unfolding | None:
-    """How a layer unfolds; None of one that does not: without a weight, transposed, or with it on the left."""
+    """Return how a layer unfolds; None of one that does not: without a weight, transposed, or with it on the left."""
     if layer.weight is None:
         return None
     forms = {_form(graph.nodes[index], layer) for index in layer.nodes}

@@ -203,6 +203,6 @@ def _rounding_error(values: NDArray[np.float32], weight: Weight) -> NDArray[np.f
 
 
 def _lost(unfolding: Unfolding, values: NDArray[np.float32], weight: Weight, inputs: _Inputs) -> NDArray[np.float64]:
-    """What each output channel loses on average when its weights are rounded."""
+    """Return what each output channel loses on average when its weights are rounded."""
     error, mean = unfolding.rows(_rounding_error(values, weight)), inputs.total / inputs.count
     return np.asarray(np.einsum("gow,gw->go", error, mean).ravel())

@@ -69,7 +69,7 @@ def _scale_axis(
 
 
 def has_blocks(graph: FloatGraph, layer: Layer, dtype: DataType, config: QuantizationConfig) -> bool:
-    """Whether a weight has a scale for each block of inputs."""
+    """Return whether a weight has a scale for each block of inputs."""
     return config.block_size is not None and dtype.bits == 4 and reduction_axis(graph, layer) is not None
 
 
@@ -110,7 +110,7 @@ def _input_axis(graph: FloatGraph, index: int, layer: Layer) -> int | None:
 
 
 def weight_sums_overflow(graph: FloatGraph, layer: Layer, weight: Weight) -> bool:
-    """Whether sums of 8-bit products with a weight may leave 16 bits (see `byte_sums`)."""
+    """Return whether sums of 8-bit products with a weight may leave 16 bits (see `byte_sums`)."""
     for index in layer.nodes:
         node = graph.nodes[index]
         group = int(str(attribute(node, "group", 1)))

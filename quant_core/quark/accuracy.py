@@ -31,7 +31,7 @@ def evaluating(function: EvaluateFunction, sizes: Sequence[int]) -> Iterator[Non
 
 
 def user_accuracy(outputs: Mapping[str, Array], labels: Array | None) -> float:
-    """What the user's function says of the outputs, cut into the reader's items again."""
+    """Call the user's function with the outputs, cut into the reader's items again."""
     function, sizes = _current.get()
     cuts = np.cumsum(sizes)[:-1]
     pieces = [np.split(array, cuts) for array in outputs.values()]

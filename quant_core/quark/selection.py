@@ -59,7 +59,7 @@ def quantized_name(layer: Layer, graph: FloatGraph, left: Iterable[str]) -> str 
 
 
 def shares_its_input(layer: Layer, graph: FloatGraph) -> bool:
-    """Whether something else reads the first input of a layer too."""
+    """Return whether something else reads the first input of a layer too."""
     return any(len(graph.readers[graph.nodes[index].input[0]]) != 1 for index in layer.nodes)
 
 

@@ -104,7 +104,7 @@ class QuantizationConfig:
         return function
 
     def settings(self) -> dict[str, object]:
-        """What the engine is told of ranges and types."""
+        """Return the engine's options for ranges and types."""
         method = self.fields["calibrate_method"]
         if not isinstance(method, CalibrationMethod | PowerOfTwoMethod):
             raise InputError(f"calibrate_method: {method!r} is neither a CalibrationMethod nor a PowerOfTwoMethod")
@@ -131,7 +131,7 @@ class QuantizationConfig:
         return found
 
     def _biases(self) -> str:
-        """Which biases have the type of their weights."""
+        """Return which biases have the type of their weights."""
         everywhere, given = "int32" if self.extra["Int32Bias"] else "as-weights", self.auto["BiasTargetQuantType"]
         if given is None:
             return everywhere
@@ -192,7 +192,7 @@ class QuantizationConfig:
         return validated(LayerWiseConfig, {**settings, "output": self.auto["OutputIndex"]})
 
     def types(self, left: Sequence[str], layers: Sequence[Layer], graph: FloatGraph) -> dict[str, list[str]]:
-        """Which layers and tensors of a prepared model have which type; arguments as of `search`."""
+        """Return names of layers and tensors by type; the arguments are those of `search`."""
         found: dict[str, list[str]] = {}
         for kind, names in self.extra["MixedPrecisionTensor"].items():
             found.setdefault(str(data_type(kind, "MixedPrecisionTensor")), []).extend(f"tensor:{n}" for n in names)
@@ -201,7 +201,7 @@ class QuantizationConfig:
         return found
 
     def _narrowed(self, left: Sequence[str], layers: Sequence[Layer], graph: FloatGraph) -> dict[str, list[str]]:
-        """What AutoMixprecision narrows without a target."""
+        """Return what AutoMixprecision narrows without a target."""
         activations, weights = self.narrow()
         if self.auto["TargetTensors"]:
             owned = {layer.weight for layer in layers}

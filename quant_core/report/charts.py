@@ -115,7 +115,7 @@ def _plan_point(manifest: Manifest, row: Json, chosen: bool) -> Json:
 
 
 def verdicts(manifest: Manifest) -> tuple[str, str] | None:
-    """What is said of plans that are accepted, and of those that are not; None where nothing was asked of them."""
+    """Return the words for accepted plans and for the others; None where nothing was asked of them."""
     budget, aimed = manifest.budget, manifest.target.limit is not None
     if budget is None:
         return ("meets the target", "misses it") if aimed else None
@@ -123,7 +123,7 @@ def verdicts(manifest: Manifest) -> tuple[str, str] | None:
 
 
 def fate(manifest: Manifest, row: Json) -> str:
-    """What is said of one plan, by its `cost` and whether it was `accepted`."""
+    """Return the words for one plan, by its `cost` and whether it was `accepted`."""
     budget, aimed = manifest.budget, manifest.target.limit is not None
     if budget is not None and not within(row["cost"], budget.limit):
         return "over budget"

@@ -58,7 +58,7 @@ def report_page(manifest: Manifest, tables: Mapping[str, pa.Table]) -> str:
 
 
 def _weight(row: LayerRow) -> tuple[int, float]:
-    """Of many layers, those whose narrowing costs most are shown; where none was probed, the largest."""
+    """Return how much a layer matters where not all are shown: its loss or, where none was probed, its size."""
     return max(map(int, row.places), default=0), row.share
 
 

@@ -41,7 +41,7 @@ def rendered(template: str, charts: Mapping[str, Any], **values: Any) -> str:
 
 
 def fragment(template: str, **values: Any) -> str:
-    """What a template makes of the values."""
+    """Render a template with values."""
     return _environment().get_template(template).render(**values)
 
 
@@ -63,7 +63,7 @@ def _digest(script: str) -> str:
 
 
 def packed(charts: Mapping[str, Any]) -> str:
-    """What charts.js unpacks: JSON, compressed (it is a fifth of the size), in base64."""
+    """Pack a value for charts.js: JSON, compressed (it is a fifth of the size), in base64."""
     content = json.dumps(_compact(charts), separators=(",", ":"), allow_nan=False)
     return base64.b64encode(zlib.compress(content.encode(), 9)).decode()
 

@@ -110,7 +110,7 @@ def bytes_text(count: float) -> str:
 
 
 def cost_text(name: str, value: float) -> str:
-    """What a plan costs, with its unit: 334 kB, 2.4 ms, 41.3 M bit operations."""
+    """Write what a plan costs, with its unit: 334 kB, 2.4 ms, 41.3 M bit operations."""
     if name == "latency":
         return f"{number(value)} ms"
     return bytes_text(value) if "bytes" in name else count_text(value, " bit operations").replace("  ", " ")

@@ -49,7 +49,7 @@ _PARTS: tuple[Part, ...] = ("float", "wide", "mixed", "holdout")
 
 
 def is_met(manifest: Manifest) -> bool:
-    """Whether the model meets the target and is within the budget, as far as there is one."""
+    """Return whether the model meets the target and is within the budget, as far as there is one."""
     budget = manifest.budget
     return bool(manifest.target.met and (budget is None or budget.met))
 
@@ -93,7 +93,7 @@ def _against_limit(target: Criterion, met: bool) -> str:
 
 
 def claims(manifest: Manifest) -> str:
-    """What was asked for, as a claim: `l2 <= 0.5`, `bops <= 0.4 of the wide model`, or both."""
+    """Write what was asked for as a claim: `l2 <= 0.5`, `bops <= 0.4 of the wide model`, or both."""
     target, budget = manifest.target.criterion, manifest.budget
     asked = [] if target.limit is None and budget is not None else [str(target)]
     if budget is not None:
@@ -118,7 +118,7 @@ def _against_budget(manifest: Manifest) -> str:
 
 
 def doubt(manifest: Manifest) -> str:
-    """What held-out data and the intervals say against a target that is met; empty if nothing."""
+    """Return what held-out data and intervals say against a target that is met; empty if nothing."""
     target = manifest.target.criterion
     if not manifest.target.met:
         return ""

@@ -12,7 +12,7 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import default_cache
 from quant_core.storage.references import atomic_copy, atomic_folder
 from quant_core.storage.store import Store
-from quant_core.urls import is_remote, shown
+from quant_core.urls import is_remote, redacted
 
 __all__ = ["MANIFEST", "OutputPlace"]
 
@@ -70,4 +70,4 @@ class OutputPlace:
             Store(self.url).check("output folder")
 
     def __str__(self) -> str:
-        return shown(self.url) if self.url else str(self.folder)
+        return redacted(self.url) if self.url else str(self.folder)

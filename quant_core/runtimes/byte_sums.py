@@ -23,7 +23,7 @@ Codes = NDArray[np.int32]
 
 
 def overflows(op_type: str, codes: NDArray[np.generic], inputs_axis: int | None, group: int = 1) -> bool:
-    """Whether sums of some activations times these int8 weights may leave 16 bits.
+    """Return whether sums of some activations times these int8 weights may leave 16 bits.
 
     `inputs_axis` is the axis of a MatMul's or Gemm's weight that is summed over; for a weight on the left, None.
     `group` is that of a Conv.

@@ -39,7 +39,7 @@ class LayerKernel:
 
 
 def layer_kernels(path: Path) -> list[LayerKernel]:
-    """What the layers of a file run as here, in graph order; raises InputError for a file that does not open."""
+    """Return what the layers of a file run as here, in graph order; raises InputError for a file that does not open."""
     optimised = _by_name(_optimised(path))
     return [_kernel(layer, optimised.get(layer.node.name)) for layer in WrittenModel.of_file(path).layers]
 
@@ -70,7 +70,7 @@ def _kernel(layer: WrittenLayer, node: onnx.NodeProto | None) -> LayerKernel:
 
 
 def _why(layer: WrittenLayer, node: onnx.NodeProto | None) -> str:
-    """Why a layer is not computed in integers."""
+    """Return why a layer is not computed in integers."""
     if node is not None and node.op_type == "MatMulNBits" and attribute(node, "accuracy_level", 0) == 4:
         return "rounds what it reads to int8, block by block (accuracy level 4)"
     if layer.reads is None or layer.weight is None:

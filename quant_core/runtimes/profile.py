@@ -43,7 +43,7 @@ class Rule:
     """The nodes of a file that break it, each with what is wrong there."""
 
     def findings(self, model: WrittenModel) -> list[Finding]:
-        """What breaks the rule in a file."""
+        """Return what breaks the rule in a file."""
         return [Finding(node, self.name, self.consequence, message) for node, message in self.broken_by(model)]
 
 
@@ -75,7 +75,7 @@ class RuntimeProfile:
     """Whether products are written so that a float or 16-bit operand is not rounded to 8 bits by a fusion."""
 
     def why_not(self, precision: Precision) -> str:
-        """Why layers cannot have a precision in this runtime; empty if they can."""
+        """Return why layers cannot have a precision in this runtime; empty if they can."""
         if precision.is_float:
             return ""
         for part, kind, legal in (
@@ -88,5 +88,5 @@ class RuntimeProfile:
         return ""
 
     def findings(self, model: WrittenModel) -> list[Finding]:
-        """What breaks the rules in a file, rule by rule."""
+        """Return what breaks the rules in a file, rule by rule."""
         return [finding for rule in self.rules for finding in rule.findings(model)]

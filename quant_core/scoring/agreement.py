@@ -13,7 +13,7 @@ _ERRORS = 2.0
 
 
 def scores_differ(deployed: pa.Table, reference: pa.Table, metric: str) -> bool:
-    """Whether two scores of one file (schema SCORES) differ by more than two standard errors of the reference's.
+    """Return whether two scores of one file (schema SCORES) differ by more than two standard errors of the reference's.
 
     A metric of the user's own has no standard error: the L2 distance decides.
     """

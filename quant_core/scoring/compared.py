@@ -46,7 +46,7 @@ class Compared:
     """Mean square of each output's values: several are weighed by it, so that none drowns another."""
 
     def weights(self, arrays: Sequence[Array]) -> list[float]:
-        """What a squared error in each output counts for; 1 where one output is compared."""
+        """Return what a squared error in each output counts for; 1 where one output is compared."""
         if len(self.names) == 1:
             return [1.0]
         return [

@@ -62,7 +62,7 @@ def bounds(metric: str, scores: pa.Table, alpha: float) -> Bounds:
 
 
 def _counted(difference: NDArray[np.float64] | None) -> bool:
-    """Whether each sample is either right or wrong; dense outputs are right in part."""
+    """Return whether each sample is either right or wrong; dense outputs are right in part."""
     return difference is not None and bool(np.isin(difference, (-1, 0, 1)).all())
 
 
@@ -115,7 +115,7 @@ def _student_within(angle: float, freedom: int) -> float:
 
 
 def margin(spread: float, count: int, alpha: float) -> float:
-    """What a bound adds to the mean of `count` values of standard deviation `spread`."""
+    """Return what a bound adds to the mean of `count` values of standard deviation `spread`."""
     return student_quantile(1 - alpha, count - 1) * spread / math.sqrt(count)
 
 

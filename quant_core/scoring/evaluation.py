@@ -28,7 +28,7 @@ from quant_core.quantization.quantizer_cache import quantizer_of
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import Compared, compared, compared_outputs
 from quant_core.scoring.metrics import load_function, sample_terms, terms_table
-from quant_core.scoring.sampling import visited
+from quant_core.scoring.sampling import visit_order
 from quant_core.storage.data import Column, Dataset
 from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, fetch
@@ -127,7 +127,7 @@ def _user_metric(
 
 
 def _samples_of(column: Column) -> Any:
-    """What a user's function gets of an output: an array, or where samples differ in shape, a list of arrays."""
+    """Return what a user's function gets of an output: an array, or where samples differ in shape, a list of arrays."""
     return [column.sample(row) for row in range(len(column))] if isinstance(column, RaggedColumn) else column
 
 
@@ -156,7 +156,7 @@ def evaluate_plan(
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
     session = open_nodes(graph, nodes, graph.outputs, writer.constants)
-    rows = visited(baseline.num_rows, start, stop)
+    rows = visit_order(baseline.num_rows, start, stop)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 
 
@@ -228,7 +228,7 @@ def _labels(
 
 
 def compared_by(graph: FloatGraph, names: Sequence[str]) -> Compared:
-    """What a baseline of these outputs is compared by."""
+    """Return what a baseline of these outputs is compared by."""
     whole = compared(graph, names[0]) if len(names) == 1 else compared(graph, "all")
     return whole if whole.names == tuple(names) else replace(whole, names=tuple(names), powers=(1.0,) * len(names))
 

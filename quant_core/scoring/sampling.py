@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GOLDEN", "SAMPLES_A_SHARD", "doubling", "in_shards", "visited"]
+__all__ = ["GOLDEN", "SAMPLES_A_SHARD", "doubling", "sample_shards", "visit_order"]
 
 SAMPLES_A_SHARD = 1024
 """How many samples a step looks at at most where others can do the same elsewhere: of more samples more machines make
@@ -17,7 +17,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 """Its multiples, modulo 1, are spread evenly however many there are."""
 
 
-def visited(count: int, start: int, stop: int) -> NDArray[np.intp]:
+def visit_order(count: int, start: int, stop: int) -> NDArray[np.intp]:
     """Numbers of the samples that come as [start, stop) in the order of visits, ascending.
 
     The order spreads every beginning of it evenly over the data, which may well be sorted by class: sample i comes
@@ -28,7 +28,7 @@ def visited(count: int, start: int, stop: int) -> NDArray[np.intp]:
     return np.sort(order[start:stop])
 
 
-def in_shards(start: int, stop: int) -> list[tuple[int, int]]:
+def sample_shards(start: int, stop: int) -> list[tuple[int, int]]:
     """The samples [start, stop) in the order of visits as parts [first, last) of at most SAMPLES_A_SHARD."""
     firsts = range(start, stop, SAMPLES_A_SHARD)
     return [(first, min(first + SAMPLES_A_SHARD, stop)) for first in firsts]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from quant_core.config.target import Criterion
 from quant_core.scoring.confidence import margin
 from quant_core.scoring.metrics import METRICS, Score
-from quant_core.scoring.sampling import doubling, visited
+from quant_core.scoring.sampling import doubling, visit_order
 
 __all__ = ["Projection", "evaluation_rounds", "in_data_order", "project"]
 
@@ -45,7 +45,7 @@ def in_data_order(parts: Sequence[pa.Table], stops: Sequence[int], count: int, s
     """Scores (schema SCORES) of parts that end at `stops`, the first from `start` on, in the order of the data."""
     if len(parts) == 1:
         return parts[0]
-    rows = [visited(count, first, last) for first, last in pairwise([start, *stops])]
+    rows = [visit_order(count, first, last) for first, last in pairwise([start, *stops])]
     return pa.concat_tables(parts).take(np.argsort(np.concatenate(rows), kind="stable"))
 
 
@@ -65,7 +65,7 @@ class Projection:
     """Number of all samples."""
 
     def verdict(self, target: Criterion, alpha: float | None = None) -> bool | None:
-        """Whether the plan meets the target, or None while that is open.
+        """Return whether the plan meets the target, or None while that is open.
 
         With `alpha`, what has to meet it is the bound that is exceeded with that probability.
         """
@@ -80,7 +80,7 @@ class Projection:
         return ends.pop() if len(ends) == 1 else None
 
     def bound(self, target: Criterion, alpha: float | None) -> float:
-        """What has to meet the target: the value or, with `alpha`, its bound on the side that is the worse."""
+        """Return what has to meet the target: the value or, with `alpha`, its bound on the side that is the worse."""
         reach = 0.0 if alpha is None else self._margin(alpha)
         return self.score.value - reach if target.higher_is_better else self.score.value + reach
 
@@ -91,7 +91,7 @@ class Projection:
 def project(metric: str, plan: pa.Table, other: pa.Table) -> Projection:
     """Project a plan's score from its terms on the first samples visited, and another plan's on all of them."""
     count, seen = other.num_rows, plan.num_rows
-    pair = other.take(visited(count, 0, seen))
+    pair = other.take(visit_order(count, 0, seen))
     ours, theirs, known = (METRICS[metric](scores) for scores in (plan, pair, other))
     value = known.value + ours.value - theirs.value
     if ours.influence is None or theirs.influence is None or not math.isfinite(value):

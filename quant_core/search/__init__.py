@@ -8,22 +8,22 @@ from quant_core.search.bisection import bisect
 from quant_core.search.greedy import greedy
 from quant_core.search.improvement import knapsack
 from quant_core.search.linear import linear
-from quant_core.search.pareto import curve, non_dominated
-from quant_core.search.space import Choice, Measured, Move, Space, Strategy, within
+from quant_core.search.pareto import non_dominated, pareto_curve
+from quant_core.search.space import Candidate, Measured, Move, Space, Strategy, within
 
 __all__ = [
     "STRATEGIES",
-    "Choice",
+    "Candidate",
     "Measured",
     "Move",
     "Space",
     "Strategy",
     "bisect",
-    "curve",
     "greedy",
     "knapsack",
     "linear",
     "non_dominated",
+    "pareto_curve",
     "within",
 ]
 

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.space import Choice, Measured, Prefixes, Space, Strategy
+from quant_core.search.space import Candidate, Measured, Prefixes, Space, Strategy
 
 __all__ = ["bisect", "cut"]
 
@@ -18,7 +18,7 @@ def bisect(space: Space) -> Strategy:
     yield from cut(space, space.prefixes(space.ranking))
 
 
-def cut(space: Space, plans: Prefixes) -> Generator[Choice, Measured, None]:
+def cut(space: Space, plans: Prefixes) -> Generator[Candidate, Measured, None]:
     """Find where, in a row of plans, one meets the target and the next one misses; the first is known to meet it.
 
     Steps go where the target would be reached if errors added up as losses do (regula falsi), and to the middle

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from quant_core.search.candidates import sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.neighbourhood import neighbours
-from quant_core.search.space import Choice, Measured, Space, Strategy
-from quant_core.search.surrogate import Predictor
+from quant_core.search.space import Candidate, Measured, Space, Strategy
+from quant_core.search.surrogate import Surrogate
 from quant_core.search.within_budget import best_within_budget
 
 __all__ = ["improve", "knapsack"]
@@ -34,7 +34,7 @@ def knapsack(space: Space) -> Strategy:
     yield from improve(space, {})
 
 
-def improve(space: Space, found: Mapping[Choice, Measured]) -> Generator[Choice, Measured, None]:
+def improve(space: Space, found: Mapping[Candidate, Measured]) -> Generator[Candidate, Measured, None]:
     """Go on from what is known and what was found, until the evaluations are used up or the next is not worth it."""
     measured = {**space.known, **found}
     promising = _most_promising if space.budget is None else best_within_budget
@@ -45,8 +45,8 @@ def improve(space: Space, found: Mapping[Choice, Measured]) -> Generator[Choice,
         measured[plan] = yield plan
 
 
-def _most_promising(space: Space, measured: Mapping[Choice, Measured]) -> Choice | None:
-    predictor = Predictor(space, measured)
+def _most_promising(space: Space, measured: Mapping[Candidate, Measured]) -> Candidate | None:
+    predictor = Surrogate(space, measured)
     best = min((plan for plan, found in measured.items() if found.met), key=space.cost)
     most = space.cost(best)
     learnt = predictor.losses()

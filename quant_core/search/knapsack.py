@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.candidates import Choices
+from quant_core.search.candidates import Candidates
 
 __all__ = ["cheapest_plans"]
 
@@ -15,7 +15,7 @@ _LARGEST_TABLE = 1 << 25
 
 def cheapest_plans(
     losses: NDArray[np.float64], costs: NDArray[np.float64], capacity: float, units: int = _UNITS
-) -> Choices:
+) -> Candidates:
     """Plans by ascending sum of losses up to `capacity` and descending cost, each the cheapest for its sum.
 
     `losses` and `costs` have shape [layers, rungs]. Dynamic programming over sums rounded to a `units`-th of the
@@ -39,7 +39,7 @@ def cheapest_plans(
     return _plans(best, taken, weights)
 
 
-def _plans(best: NDArray[np.float64], taken: NDArray[np.int8], weights: NDArray[np.int64]) -> Choices:
+def _plans(best: NDArray[np.float64], taken: NDArray[np.int8], weights: NDArray[np.int64]) -> Candidates:
     """The plans of those sums at which the least cost falls."""
     sums = np.flatnonzero(np.isfinite(best) & (np.diff(best, prepend=np.inf) < 0))
     rungs = np.zeros((len(sums), len(taken)), np.int8)

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.candidates import Choices, choices_of
-from quant_core.search.space import Choice, Space
+from quant_core.search.candidates import Candidates, candidates_of
+from quant_core.search.space import Candidate, Space
 
 __all__ = ["neighbours"]
 
@@ -17,7 +17,7 @@ _SWAPPED = 12
 """Layers on each side that swaps are tried with."""
 
 
-def neighbours(space: Space, plan: Choice, losses: NDArray[np.float64], by: Literal[1, -1] = 1) -> Choices:
+def neighbours(space: Space, plan: Candidate, losses: NDArray[np.float64], by: Literal[1, -1] = 1) -> Candidates:
     """Plans with one layer narrower (`by` -1: wider), or one narrower and one wider.
 
     Those of least loss, or most loss given back, per cost come first.
@@ -25,14 +25,14 @@ def neighbours(space: Space, plan: Choice, losses: NDArray[np.float64], by: Lite
     downs, ups = _steps(space, plan, losses, 1), _steps(space, plan, losses, -1)
     single = downs if by == 1 else ups
     swaps = [(down, up) for down in downs[:_SWAPPED] for up in ups[:_SWAPPED] if up[0] != down[0]]
-    found = np.tile(choices_of([plan], len(plan)), (len(single) + len(swaps), 1))
+    found = np.tile(candidates_of([plan], len(plan)), (len(single) + len(swaps), 1))
     for place, moves in enumerate([*((step,) for step in single), *swaps]):
         for layer, rung in moves:
             found[place, layer] = rung
     return found
 
 
-def _steps(space: Space, plan: Choice, losses: NDArray[np.float64], by: int) -> list[tuple[int, int]]:
+def _steps(space: Space, plan: Candidate, losses: NDArray[np.float64], by: int) -> list[tuple[int, int]]:
     """Moves of one layer by one rung: down, the cheapest in loss first; up, those that give back most of it first."""
     found = []
     for layer, rung in enumerate(plan):

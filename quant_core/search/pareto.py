@@ -9,16 +9,16 @@ import numpy as np
 
 from quant_core.search.candidates import sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
-from quant_core.search.space import Choice, Measured, Space, Strategy
-from quant_core.search.surrogate import Predictor
+from quant_core.search.space import Candidate, Measured, Space, Strategy
+from quant_core.search.surrogate import Surrogate
 
-__all__ = ["curve", "non_dominated"]
+__all__ = ["non_dominated", "pareto_curve"]
 
 _SCALES = (1.0, 1 / 8, 1 / 64)
 """Shares of the sum of all losses up to which plans are looked for: most of the curve may be in the first of it."""
 
 
-def curve(space: Space) -> Strategy:
+def pareto_curve(space: Space) -> Strategy:
     """Measure plans where the curve has its widest gaps, until the evaluations are used up or no plan lies in one.
 
     A gap is as wide as its ends are apart in cost and in error, each as a share of the whole curve's.
@@ -45,9 +45,9 @@ def non_dominated(costs: Sequence[float], errors: Sequence[float]) -> list[int]:
     return kept
 
 
-def _in_the_widest_gap(space: Space, measured: Mapping[Choice, Measured]) -> Choice | None:
+def _in_the_widest_gap(space: Space, measured: Mapping[Candidate, Measured]) -> Candidate | None:
     """The plan whose cost is nearest to the middle of the widest gap that has one."""
-    predictor = Predictor(space, measured)
+    predictor = Surrogate(space, measured)
     learnt = predictor.losses()
     total = float(np.where(np.isfinite(learnt), learnt, 0.0).max(axis=1).sum())
     found = np.concatenate([cheapest_plans(learnt, space.costs, scale * total) for scale in _SCALES])
@@ -60,7 +60,7 @@ def _in_the_widest_gap(space: Space, measured: Mapping[Choice, Measured]) -> Cho
     return None
 
 
-def _gaps(space: Space, measured: Mapping[Choice, Measured]) -> list[tuple[float, float]]:
+def _gaps(space: Space, measured: Mapping[Candidate, Measured]) -> list[tuple[float, float]]:
     """(lower, upper cost) of neighbours on the curve, the widest gap first."""
     costs = [space.cost(plan) for plan in measured]
     errors = [found.error for found in measured.values()]

@@ -16,9 +16,9 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Choice", "Measured", "Move", "Prefixes", "Space", "Strategy", "within"]
+__all__ = ["Candidate", "Measured", "Move", "Prefixes", "Space", "Strategy", "within"]
 
-Choice = tuple[int, ...]
+Candidate = tuple[int, ...]
 """The rung of each layer, in graph order; rung 0 is wide."""
 Move = tuple[int, int]
 """Number of a layer, and the rung it goes to."""
@@ -41,11 +41,11 @@ _ROUNDING = 1e-9
 
 
 def within(cost: float, budget: float) -> bool:
-    """Whether a cost is no more than a budget, but for the rounding of sums."""
+    """Return whether a cost is no more than a budget, but for the rounding of sums."""
     return cost <= budget * (1 + _ROUNDING)
 
 
-Strategy = Generator[Choice, Measured, None]
+Strategy = Generator[Candidate, Measured, None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Space:
     """Moves in the order of the ranking."""
     limit: float
     """The largest error that meets the target."""
-    known: Mapping[Choice, Measured]
+    known: Mapping[Candidate, Measured]
     """Plans measured before, the wide one among them."""
     evaluations: int
     """How many plans may be tried."""
@@ -70,27 +70,27 @@ class Space:
     """Numbers of the layers that stay on rung 0."""
 
     @property
-    def wide(self) -> Choice:
+    def wide(self) -> Candidate:
         """The plan that all moves start from."""
         return (0,) * len(self.losses)
 
     @property
-    def narrowest(self) -> Choice:
+    def narrowest(self) -> Candidate:
         """The plan with every layer on the last rung that may be there."""
         last = self.losses.shape[1] - 1
         return tuple(0 if layer in self.fixed else last for layer in range(len(self.losses)))
 
     @property
-    def cheapest(self) -> Choice:
+    def cheapest(self) -> Candidate:
         """The plan that costs least; of rungs that cost the same, the wider."""
         return tuple(map(int, np.argmin(self.costs, axis=1)))
 
-    def cost(self, choice: Choice) -> float:
-        """What a plan costs."""
+    def cost(self, choice: Candidate) -> float:
+        """Return the cost of a plan."""
         return float(self.costs[np.arange(len(choice)), choice].sum())
 
-    def affordable(self, choice: Choice) -> bool:
-        """Whether a plan is within the budget."""
+    def affordable(self, choice: Candidate) -> bool:
+        """Return whether a plan is within the budget."""
         return self.budget is None or within(self.cost(choice), self.budget)
 
     def prefixes(self, moves: Sequence[Move]) -> Prefixes:
@@ -133,7 +133,7 @@ class Space:
             steps.append((slope, here))
 
 
-class Prefixes(Sequence[Choice]):
+class Prefixes(Sequence[Candidate]):
     """Ever narrower plans, each one move beyond the one before; made when they are asked for."""
 
     def __init__(self, space: Space, moves: Sequence[Move]) -> None:
@@ -142,7 +142,7 @@ class Prefixes(Sequence[Choice]):
     def __len__(self) -> int:
         return len(self._moves) + 1
 
-    def __iter__(self) -> Iterator[Choice]:
+    def __iter__(self) -> Iterator[Candidate]:
         """One after the other, each from the one before."""
         plan = list(self._space.wide)
         yield tuple(plan)
@@ -151,12 +151,12 @@ class Prefixes(Sequence[Choice]):
             yield tuple(plan)
 
     @overload
-    def __getitem__(self, place: int) -> Choice: ...
+    def __getitem__(self, place: int) -> Candidate: ...
 
     @overload
-    def __getitem__(self, place: slice) -> list[Choice]: ...
+    def __getitem__(self, place: slice) -> list[Candidate]: ...
 
-    def __getitem__(self, place: int | slice) -> Choice | list[Choice]:
+    def __getitem__(self, place: int | slice) -> Candidate | list[Candidate]:
         """The plan after so many moves."""
         if isinstance(place, slice):
             return [self[one] for one in range(len(self))[place]]

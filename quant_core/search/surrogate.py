@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.candidates import Choices, choices_of, in_parts
-from quant_core.search.space import Choice, Measured, Space
+from quant_core.search.candidates import Candidates, candidates_of, in_parts
+from quant_core.search.space import Candidate, Measured, Space
 
-__all__ = ["Predictor"]
+__all__ = ["Surrogate"]
 
 Array = NDArray[np.float64]
 
@@ -29,15 +29,15 @@ _LEAST_NOISE = 1e-3
 """Of the error that the limit leaves: errors are never taken to be known better."""
 
 
-class Predictor:
+class Surrogate:
     """What is believed of the error of each plan after some were measured."""
 
-    def __init__(self, space: Space, measured: Mapping[Choice, Measured]) -> None:
+    def __init__(self, space: Space, measured: Mapping[Candidate, Measured]) -> None:
         self._space = space
         self._wide = measured[space.wide]
         room = abs(space.limit - self._wide.error) or abs(space.limit) or 1.0
         known = {plan: found for plan, found in measured.items() if plan != space.wide and math.isfinite(found.error)}
-        parts = self._parts(choices_of(list(known), len(space.losses)))
+        parts = self._parts(candidates_of(list(known), len(space.losses)))
         usable = np.isfinite(parts).all(axis=1) & (parts.sum(axis=1) > 0)
         found = [one for one, usable_one in zip(known.values(), usable, strict=True) if usable_one]
         self._parts_known = parts[usable]
@@ -49,7 +49,7 @@ class Predictor:
         self._inverse = np.linalg.inv(covariance) if found else np.zeros((0, 0))
         self._surprise = self._inverse @ (rises - self.factor * self._parts_known.sum(axis=1))
 
-    def _parts(self, plans: Choices) -> Array:
+    def _parts(self, plans: Candidates) -> Array:
         """The loss of each layer under each plan, shape [plans, layers]."""
         return self._space.losses[np.arange(plans.shape[1]), plans]
 
@@ -68,12 +68,12 @@ class Predictor:
             self.factor**2 * (common + _FACTOR_DOUBT**2 * np.outer(first.sum(axis=1), second.sum(axis=1)))
         )
 
-    def __call__(self, plans: Choices) -> tuple[Array, Array]:
+    def __call__(self, plans: Candidates) -> tuple[Array, Array]:
         """Mean and standard deviation of the error of each plan, all of finite loss."""
         means, deviations = zip(*map(self._predicted, in_parts(plans)), strict=True)
         return np.concatenate(means), np.concatenate(deviations)
 
-    def _predicted(self, plans: Choices) -> tuple[Array, Array]:
+    def _predicted(self, plans: Candidates) -> tuple[Array, Array]:
         parts = self._parts(plans)
         sums = parts.sum(axis=1)
         shared = self._covariance(parts, self._parts_known)

@@ -15,11 +15,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.candidates import Choices, choices_of, sums, unmeasured
+from quant_core.search.candidates import Candidates, candidates_of, sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.neighbourhood import neighbours
-from quant_core.search.space import Choice, Measured, Space, within
-from quant_core.search.surrogate import Predictor
+from quant_core.search.space import Candidate, Measured, Space, within
+from quant_core.search.surrogate import Surrogate
 
 __all__ = ["best_within_budget", "least_losses"]
 
@@ -31,7 +31,7 @@ _SHARPER = 1.05
 """The knapsack is solved again for sums of loss up to that many times the least one found, in finer units."""
 
 
-def best_within_budget(space: Space, measured: Mapping[Choice, Measured]) -> Choice | None:
+def best_within_budget(space: Space, measured: Mapping[Candidate, Measured]) -> Candidate | None:
     """The plan to try next; None where none is worth it. The first one is that of least loss."""
     best = _best(space, measured)
     if best is None:
@@ -40,9 +40,9 @@ def best_within_budget(space: Space, measured: Mapping[Choice, Measured]) -> Cho
         )
     least = measured[best].error
     # What matters is to predict those plans well that are about as good as the best one.
-    predictor = Predictor(replace(space, limit=least), measured)
+    predictor = Surrogate(replace(space, limit=least), measured)
     learnt = predictor.losses()
-    cheapest = choices_of(least_losses(space, learnt), len(learnt))
+    cheapest = candidates_of(least_losses(space, learnt), len(learnt))
     plans = unmeasured(np.concatenate([cheapest, neighbours(space, best, learnt, -1)]), measured)
     plans = plans[_are_open(space, plans)]
     if not len(plans):
@@ -53,20 +53,20 @@ def best_within_budget(space: Space, measured: Mapping[Choice, Measured]) -> Cho
     return tuple(plans[first].tolist()) if worth > 0 and gains[first] >= worth else None
 
 
-def _best(space: Space, measured: Mapping[Choice, Measured]) -> Choice | None:
+def _best(space: Space, measured: Mapping[Candidate, Measured]) -> Candidate | None:
     """The plan of least error within the budget, of equal ones the cheapest."""
     known = [plan for plan, found in measured.items() if space.affordable(plan) and math.isfinite(found.error)]
     return min(known, key=lambda plan: (measured[plan].error, space.cost(plan)), default=None)
 
 
-def _are_open(space: Space, plans: Choices) -> NDArray[np.bool_]:
+def _are_open(space: Space, plans: Candidates) -> NDArray[np.bool_]:
     affordable = [space.budget is None or within(cost, space.budget) for cost in sums(space.costs, plans)]
     return np.array(affordable, bool) & np.isfinite(sums(space.losses, plans))
 
 
-def least_losses(space: Space, losses: NDArray[np.float64]) -> list[Choice]:
+def least_losses(space: Space, losses: NDArray[np.float64]) -> list[Candidate]:
     """Plans within the budget, that of the least sum of losses first; none where every one has a loss without bound."""
-    found: dict[Choice, float] = {}
+    found: dict[Candidate, float] = {}
     capacity = float(np.where(np.isfinite(losses), losses, 0.0).max(axis=1).sum())
     while True:
         cheapest = (tuple(plan.tolist()) for plan in cheapest_plans(losses, space.costs, capacity))
@@ -78,7 +78,7 @@ def least_losses(space: Space, losses: NDArray[np.float64]) -> list[Choice]:
         capacity = _SHARPER * least
 
 
-def _loss(losses: NDArray[np.float64], plan: Choice) -> float:
+def _loss(losses: NDArray[np.float64], plan: Candidate) -> float:
     return float(losses[np.arange(len(plan)), plan].sum())
 
 

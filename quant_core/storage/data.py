@@ -124,7 +124,7 @@ def _given_chunks(source: Mapping[str, NDArray[np.generic]] | DataReader) -> Ite
 
 
 def _write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """What numpy.savez does, for arrays of any name: its own would take one called `file` for an option."""
+    """Write arrays of any name as numpy.savez does: its own would take one called `file` for an option."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, given in arrays.items():
             try:
@@ -201,7 +201,7 @@ def _mapped(folder: Path, entry: Mapping[str, Any]) -> Column:
 
 
 def _intact(folder: Path) -> bool:
-    """Whether the unpacked data are as `_unpack` left them."""
+    """Return whether the unpacked data are as `_unpack` left them."""
     try:
         return (folder / _SEAL).read_text() == refer(folder / _CONTENTS, _column_files(folder)).sha256
     except (InputError, OSError, ValueError, TypeError, KeyError):

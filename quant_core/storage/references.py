@@ -20,7 +20,7 @@ from quant_core.errors import IncompleteError, InputError
 from quant_core.execution.progress import watcher
 from quant_core.storage.retry import patiently
 from quant_core.storage.scratch import held, hidden_beside
-from quant_core.urls import shown
+from quant_core.urls import redacted
 
 __all__ = ["Reference", "atomic_copy", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
 
@@ -40,7 +40,7 @@ class Reference(BaseModel):
     """Files of its folder, or of folders in that, which belong to the file; their content is in the digest."""
 
     def __str__(self) -> str:
-        return shown(self.url)
+        return redacted(self.url)
 
 
 def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
@@ -60,10 +60,10 @@ def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
         # No cause: logs print it too, and a store's library names the whole URL in it.
         missing = [name for name in beside if not files.exists(_sibling(path, name))]
         if missing:
-            raise IncompleteError(f"{shown(text)}: its file {missing[0]} is missing") from None
-        raise InputError(f"{shown(text)}: no such file or folder") from None
+            raise IncompleteError(f"{redacted(text)}: its file {missing[0]} is missing") from None
+        raise InputError(f"{redacted(text)}: no such file or folder") from None
     except (OSError, ValueError, ImportError) as error:
-        raise InputError(f"{shown(text)}: cannot be read: {shown(str(error))}") from None
+        raise InputError(f"{redacted(text)}: cannot be read: {redacted(str(error))}") from None
     return Reference(url=text, sha256=digest, beside=tuple(beside))
 
 

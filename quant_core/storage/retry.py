@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from quant_core.errors import NarrowcastError, OutageError
 from quant_core.execution.progress import watcher
-from quant_core.urls import shown
+from quant_core.urls import redacted
 
 __all__ = ["may_pass", "patiently", "pauses"]
 
@@ -35,7 +35,7 @@ _PASSING_STATUS = frozenset([408, 425, 429])
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed a little later.
+    """Return whether the same call may succeed a little later.
 
     A full disk, a missing file, a refused password or bad input will not; a lost connection, a time-out or a
     server's own error may. What a store's library raises that is none of Python's own errors counts as passing,
@@ -60,10 +60,10 @@ def patiently(call: Callable[[], Result], place: str) -> Result:
         except Exception as error:
             if not may_pass(error):
                 raise
-            reason, tried = shown(" ".join(str(error).split()) or type(error).__name__), time.monotonic() - began
+            reason, tried = redacted(" ".join(str(error).split()) or type(error).__name__), time.monotonic() - began
             if tried + pause > PATIENCE:
-                raise OutageError(f"{shown(place)}: does not answer, for {tried:.0f} s now: {reason}") from None
-            watcher().warned(f"{shown(place)}: {reason}; asked again in {pause:.1f} s")
+                raise OutageError(f"{redacted(place)}: does not answer, for {tried:.0f} s now: {reason}") from None
+            watcher().warned(f"{redacted(place)}: {reason}; asked again in {pause:.1f} s")
             time.sleep(pause)
     raise AssertionError("pauses never end")
 

@@ -19,7 +19,7 @@ from fsspec.core import url_to_fs
 from quant_core.errors import InputError, NarrowcastError
 from quant_core.storage.references import atomic_folder, atomic_write, made_folder
 from quant_core.storage.retry import patiently
-from quant_core.urls import is_remote, shown
+from quant_core.urls import is_remote, redacted
 
 __all__ = ["Store"]
 
@@ -39,7 +39,7 @@ class Store:
         return Store(f"{self.url.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
-        return shown(self.url)
+        return redacted(self.url)
 
     @property
     def folder(self) -> Path | None:
@@ -87,7 +87,7 @@ class Store:
         return list(self.listing(name))
 
     def listing(self, name: str) -> dict[str, Mapping[str, Any]]:
-        """What the store tells of each file below a folder (size, time, tag), by `names`."""
+        """Return what the store tells of each file below a folder (size, time, tag), by `names`."""
         top = self._path(name)
         found = self._asked(lambda: self._found(top), name)
         names = {str(path)[len(top) :].lstrip("/"): facts for path, facts in sorted(found.items())}
@@ -109,7 +109,7 @@ class Store:
         except NarrowcastError:
             raise
         except Exception as error:  # a store's library raises what it likes
-            raise InputError(f"{role} {self}: cannot be used: {shown(_reason(error))}") from None
+            raise InputError(f"{role} {self}: cannot be used: {redacted(_reason(error))}") from None
         if not readable:
             raise InputError(f"{role} {self}: what is written there does not come back")
 

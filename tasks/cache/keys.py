@@ -26,7 +26,7 @@ from quant_core.storage.references import Reference
 from quant_core.storage.tables import SCHEMA_VERSION, facts, with_facts
 from tasks.cache.sources import code_digest
 
-__all__ = ["GivenKey", "keyed", "source_digest", "step_key"]
+__all__ = ["GivenKey", "source_digest", "step_key", "with_key"]
 
 
 @dataclass
@@ -53,13 +53,13 @@ def step_key(stage: Stage, arguments: Mapping[str, Any]) -> str:
     return f"{stage.name}-{hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}"
 
 
-def keyed(table: pa.Table, key: str) -> pa.Table:
+def with_key(table: pa.Table, key: str) -> pa.Table:
     """The table, bearing the key of the step that made it."""
     return with_facts(table, key=key)
 
 
 def _content(name: str, value: Any) -> Any:
-    """What stands for an argument in the key."""
+    """Return what stands for an argument in the key."""
     match value:
         case pa.Table():
             found = facts(value)["key"]

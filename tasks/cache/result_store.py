@@ -31,7 +31,7 @@ class ResultStore:
     """The folder."""
 
     def find(self, key: str) -> Stored:
-        """What there is of a step. Raises OutageError when the store does not answer."""
+        """Return what is stored of a step. Raises OutageError when the store does not answer."""
         try:
             payload = self.place.read(key)
         except OSError as error:

@@ -60,19 +60,19 @@ class SharedFiles:
         for folder in _folders(table) if self._is_mirror else []:
             self._bring(folder.name, Path(MODEL_FILE), folder.beside)
 
-    def brought(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def localize(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A step's arguments with everything they name on this machine, and references to where it is here."""
-        return {name: self._brought(value) for name, value in arguments.items()}
+        return {name: self._localize(value) for name, value in arguments.items()}
 
-    def _brought(self, value: Any) -> Any:
+    def _localize(self, value: Any) -> Any:
         match value:
             case pa.Table():
                 self.bring(value)
             case Reference():
-                return self._localized(value)
+                return self._local_reference(value)
         return value
 
-    def _localized(self, reference: Reference) -> Reference:
+    def _local_reference(self, reference: Reference) -> Reference:
         """The reference, by a copy of this machine where what it names is not here."""
         if is_remote(reference.url) or _is_whole(reference):
             return reference
@@ -113,7 +113,7 @@ def _folders(table: pa.Table) -> list[ModelFolder]:
 
 
 def _names(path: Path) -> list[str]:
-    """What a file, or the files of a folder, are called beside others."""
+    """Return the names of a file, or of the files of a folder, relative to where it lies."""
     inner = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     return [file.relative_to(path.parent).as_posix() for file in inner]
 

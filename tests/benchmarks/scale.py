@@ -43,7 +43,7 @@ from quant_core.pipeline import study as trials
 from quant_core.probing.racing import sample_rounds
 from quant_core.quantization.export import export
 from quant_core.scoring.metrics import sample_terms, terms_table
-from quant_core.scoring.sampling import visited
+from quant_core.scoring.sampling import visit_order
 from quant_core.storage.tables import PROBES, facts, with_facts
 from tests.benchmarks.ratios import chain_of
 
@@ -94,7 +94,7 @@ def _scores(error: float, rows: np.ndarray) -> pa.Table:
 def evaluate_plan(plan: Mapping[str, str], start: int, stop: int, **_: object) -> pa.Table:
     """Scores that follow from the losses of the plan's layers."""
     error = 1e-4 + sum(_loss(name, precision) for name, precision in plan.items())
-    return _scores(error, visited(_SAMPLES, start, stop))
+    return _scores(error, visit_order(_SAMPLES, start, stop))
 
 
 def score_file(**_: object) -> pa.Table:
@@ -134,7 +134,7 @@ def made_up(clock: Clock) -> Iterator[None]:
         "score_file": (trials, score_file, "verify"),
         "export": (trials, export, "export"),
     }
-    with patch.object(auto, "unsettled", list):
+    with patch.object(auto, "open_probes", list):
         from tasks.prefect_runner import TASKS
         from tasks.stages import stage_task
 

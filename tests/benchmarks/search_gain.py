@@ -36,7 +36,7 @@ from quant_core.pipeline.auto import run
 from quant_core.pipeline.pick import pick
 from quant_core.pipeline.steps import request_of
 from quant_core.storage.tables import from_ipc, to_ipc
-from tasks.cache.keys import keyed, step_key
+from tasks.cache.keys import step_key, with_key
 from tasks.prefect_runner import TASKS
 from tests.benchmarks.score import outputs
 
@@ -51,7 +51,7 @@ class Kept(Stages):
         left = [(call, file) for call, file in zip(calls, files, strict=True) if not file.exists()]
         if left:
             for table, (_, file) in zip(super()._call([call for call, _ in left], valid), left, strict=True):
-                file.write_bytes(to_ipc(keyed(table, file.stem)))
+                file.write_bytes(to_ipc(with_key(table, file.stem)))
         return [from_ipc(file.read_bytes()) for file in files]
 
 

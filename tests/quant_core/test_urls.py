@@ -2,7 +2,7 @@
 
 import pytest
 
-from quant_core.urls import is_remote, shown
+from quant_core.urls import is_remote, redacted
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from quant_core.urls import is_remote, shown
     ],
 )
 def test_secrets_are_not_shown(text, expected):
-    assert shown(text) == expected
+    assert redacted(text) == expected
 
 
 @pytest.mark.parametrize(

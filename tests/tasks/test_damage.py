@@ -33,7 +33,7 @@ from quant_core.storage.data import open_dataset, refer_data
 from quant_core.storage.references import fetch, refer
 from quant_core.storage.store import Store
 from quant_core.storage.tables import facts, from_ipc
-from tasks.cache.keys import keyed, step_key
+from tasks.cache.keys import step_key, with_key
 from tasks.cache.shared_files import SharedFiles
 from tasks.cache.workspace import Workspace
 from tests.models import build, samples
@@ -105,7 +105,7 @@ class StoringRunner(Runner):
         tables = super().fan_out(stage, each, step=step, title=title, **common)
         for number, arguments in enumerate(each):
             key = step_key(stage, {**common, **arguments})
-            tables[number] = keyed(tables[number], key)
+            tables[number] = with_key(tables[number], key)
             self.workspace.results.put(key, tables[number])
         return tables
 

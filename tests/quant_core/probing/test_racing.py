@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from quant_core.probing.racing import gathered, loss_estimates, sample_rounds, unsettled
+from quant_core.probing.racing import loss_estimates, losses_by_probe, open_probes, sample_rounds
 from quant_core.storage.tables import PROBES
 
 
@@ -33,7 +33,7 @@ def table(losses):
 
 
 def test_rounds_of_one_probe_are_joined_in_order():
-    joined = gathered([table({"a": [1.0], "b": [2.0]}), table({"a": [3.0, 4.0]})])
+    joined = losses_by_probe([table({"a": [1.0], "b": [2.0]}), table({"a": [3.0, 4.0]})])
     assert {name: list(values) for (name, _), values in joined.items()} == {"a": [1, 3, 4], "b": [2]}
 
 
@@ -41,24 +41,24 @@ def test_only_layers_close_to_a_neighbour_go_on():
     noise = np.random.default_rng(0).normal(0, 1, (4, 100))
     means = np.array([[1.0], [5.0], [5.01], [9.0]])
     losses = {(name, "a8w8"): row for name, row in zip("abcd", means + noise, strict=True)}
-    assert unsettled(losses) == [("b", "a8w8"), ("c", "a8w8")]
+    assert open_probes(losses) == [("b", "a8w8"), ("c", "a8w8")]
 
 
 def test_layers_that_lose_next_to_nothing_do_not_go_on():
     noise = np.random.default_rng(0).normal(0, 1, (4, 100))
     means = np.array([[1.0], [5.0], [5.01], [900.0]])
-    assert unsettled({(name, "a8w8"): row for name, row in zip("abcd", means + noise, strict=True)}) == []
+    assert open_probes({(name, "a8w8"): row for name, row in zip("abcd", means + noise, strict=True)}) == []
 
 
 def test_layers_that_differ_by_the_same_on_every_sample_are_settled_however_noisy_the_samples():
     hardness = np.random.default_rng(0).gamma(1, 100, 100)
-    assert unsettled({("a", ""): hardness, ("b", ""): hardness * 1.1}) == []
+    assert open_probes({("a", ""): hardness, ("b", ""): hardness * 1.1}) == []
 
 
 def test_a_layer_that_left_the_race_does_not_come_back():
     close = np.random.default_rng(0).normal(1, 1, (2, 200))
     losses = {("left", ""): close[0][:50], ("on", ""): close[0], ("too", ""): close[1]}
-    assert unsettled(losses) == [("on", ""), ("too", "")]
+    assert open_probes(losses) == [("on", ""), ("too", "")]
 
 
 def test_estimates_allow_for_later_samples_being_harder():
@@ -86,12 +86,12 @@ def test_a_probe_without_a_finite_loss_spoils_no_other(bad, place):
     estimates = loss_estimates(both)
     assert not np.isfinite(estimates.pop(("broken", "a8w8")).mean)
     assert estimates == loss_estimates(good)
-    assert unsettled(both) == unsettled(good) == [("b", "a8w8"), ("c", "a8w8")]
+    assert open_probes(both) == open_probes(good) == [("b", "a8w8"), ("c", "a8w8")]
 
 
 def test_nothing_but_broken_probes():
     losses = {(name, "a8w8"): np.full(4, np.nan) for name in "ab"}
-    assert unsettled(losses) == []
+    assert open_probes(losses) == []
     assert all(np.isnan(estimate.mean) for estimate in loss_estimates(losses).values())
 
 

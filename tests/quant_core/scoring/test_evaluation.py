@@ -16,7 +16,7 @@ from quant_core.scoring.evaluation import (
     reference_arrays,
     score_file,
 )
-from quant_core.scoring.sampling import visited
+from quant_core.scoring.sampling import visit_order
 from quant_core.scoring.sequential import in_data_order
 from quant_core.storage.data import open_dataset, refer_data
 from quant_core.storage.references import refer
@@ -109,7 +109,7 @@ def test_rounds_make_up_the_whole(scored):
     parts = [found.simulated(plan, 1, start=start, stop=stop) for start, stop in [(0, 3), (3, 6), (6, 11)]]
     assert [part.num_rows for part in parts] == [3, 3, 5]
     assert in_data_order(parts, [3, 6, 11], 11).equals(whole)
-    assert parts[0].equals(whole.take(visited(11, 0, 3)))
+    assert parts[0].equals(whole.take(visit_order(11, 0, 3)))
 
 
 def test_samples_that_fill_up_a_fixed_batch_do_not_count(tmp_path):

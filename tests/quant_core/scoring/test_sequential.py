@@ -9,7 +9,7 @@ import pytest
 from quant_core.config import Target
 from quant_core.scoring.confidence import bounds
 from quant_core.scoring.metrics import METRICS
-from quant_core.scoring.sampling import visited
+from quant_core.scoring.sampling import visit_order
 from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
 from quant_core.storage.tables import SCORES
 
@@ -40,14 +40,14 @@ def scores(l2, top1=None, float_top1=None):
 
 
 def seen(table, count):
-    return table.take(visited(table.num_rows, 0, count))
+    return table.take(visit_order(table.num_rows, 0, count))
 
 
 @pytest.mark.parametrize(("start", "stops"), [(0, [7, 20]), (7, [11, 20]), (7, [20])], ids=str)
 def test_parts_of_a_round_are_joined_in_the_order_of_the_data(start, stops):
     whole = scores(np.arange(20.0))
-    parts = [whole.take(visited(20, first, last)) for first, last in zip([start, *stops], stops, strict=False)]
-    assert in_data_order(parts, stops, 20, start) == whole.take(visited(20, start, 20))
+    parts = [whole.take(visit_order(20, first, last)) for first, last in zip([start, *stops], stops, strict=False)]
+    assert in_data_order(parts, stops, 20, start) == whole.take(visit_order(20, start, 20))
 
 
 def random_scores(seed):
@@ -112,7 +112,7 @@ def test_no_change_among_a_few_samples_does_not_mean_none_at_all():
     right = np.ones(2000)
     wide = scores(np.ones(2000), right, right)
     lost = right.copy()
-    lost[[row for row in range(2000) if row not in set(visited(2000, 0, 250))][:20]] = 0
+    lost[[row for row in range(2000) if row not in set(visit_order(2000, 0, 250))][:20]] = 0
     plan = scores(np.ones(2000), lost, right)
     strict = project("top1_drop", seen(plan, 250), wide)
     assert strict.score.value == 0 and strict.verdict(Target(metric="top1_drop", limit=0.009)) is None

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search import Choice, Measured, Move, Space, Strategy
+from quant_core.search import Candidate, Measured, Move, Space, Strategy
 
 __all__ = [
     "LAYERS",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 LIMIT = 1.0
-Errors = Callable[[Choice], float]
+Errors = Callable[[Candidate], float]
 LAYERS = {2: 12, 3: 7, 4: 6, 5: 5}
 """Layers by rungs: as many as brute force looks at in no time."""
 
@@ -37,11 +37,11 @@ LAYERS = {2: 12, 3: 7, 4: 6, 5: 5}
 class Found:
     """What came out of a search."""
 
-    plan: Choice
+    plan: Candidate
     """The cheapest plan that met the target, or with a budget the best one within it."""
     cost: float
     """What it costs."""
-    tried: list[Choice]
+    tried: list[Candidate]
     """Plans evaluated, in order."""
 
 
@@ -111,7 +111,7 @@ def interacting(losses: NDArray[np.float64], seed: int, strength: float = 0.5) -
     random = np.random.default_rng(seed)
     pairs = random.uniform(-strength, strength, (len(losses), len(losses)))
 
-    def error(plan: Choice) -> float:
+    def error(plan: Candidate) -> float:
         parts = losses[np.arange(len(plan)), plan]
         return max(float(parts.sum() + np.sqrt(parts) @ np.triu(pairs, 1) @ np.sqrt(parts)), 0.0)
 
@@ -121,7 +121,7 @@ def interacting(losses: NDArray[np.float64], seed: int, strength: float = 0.5) -
 def jagged(seed: int, missing: float = 0.5) -> Errors:
     """Errors have nothing to do with anything; the wide plan alone is sure to meet the target."""
 
-    def error(plan: Choice) -> float:
+    def error(plan: Candidate) -> float:
         if not any(plan):
             return 0.0
         draw = float(np.random.default_rng([seed, *plan]).uniform())

@@ -15,7 +15,7 @@ from quant_core.pipeline.plan_search import search_plans
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import terms_table
-from quant_core.scoring.sampling import visited
+from quant_core.scoring.sampling import visit_order
 from quant_core.search.cost import counted_cost
 from quant_core.storage.tables import SENSITIVITY
 
@@ -62,7 +62,7 @@ class LookUp:
         return [self._scores(plan, **samples) for samples in each]
 
     def _scores(self, plan, start, stop):
-        seen = visited(len(self.rows), start, stop)
+        seen = visit_order(len(self.rows), start, stop)
         right = self.population.right(plan, self.rows[seen])
         terms = dict.fromkeys(("l2", "signal", "error", "kl", "cosine"), np.ones(len(seen)))
         known = self.population.margins[self.rows[seen]] > 0

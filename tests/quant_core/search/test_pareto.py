@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quant_core.search import curve, non_dominated
+from quant_core.search import non_dominated, pareto_curve
 from tests.quant_core.search import lookup
 
 
@@ -17,7 +17,7 @@ def table(seed, layers=10, rungs=2):
 def followed(losses, costs, evaluations):
     space = lookup.space(losses, costs, evaluations)
     errors = lookup.additive(losses)
-    found = lookup.search(curve, space, errors).tried
+    found = lookup.search(pareto_curve, space, errors).tried
     return space, errors, found
 
 

@@ -10,12 +10,12 @@ from quant_core.pipeline.stages import EVALUATE, PROBE, VERIFY
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import with_facts
 from tasks.cache import keys as module
-from tasks.cache.keys import keyed, step_key
+from tasks.cache.keys import step_key, with_key
 
 
 def arguments(**changed):
     quantization = config_from(target={"metric": "l2", "limit": 1.0}).quantization()
-    table = keyed(pa.table({"a": [1]}), "prepare-1")
+    table = with_key(pa.table({"a": [1]}), "prepare-1")
     data = Reference(url="here.npz", sha256="d")
     plain = {"layers": table, "data": data, "plan": {"a": "a8w8", "b": "a16w8"}, "config": quantization, "start": 0}
     return plain | changed
@@ -25,7 +25,7 @@ def arguments(**changed):
     "changed",
     [
         {"data": Reference(url="here.npz", sha256="e")},
-        {"layers": keyed(pa.table({"a": [1]}), "prepare-2")},
+        {"layers": with_key(pa.table({"a": [1]}), "prepare-2")},
         {"plan": {"a": "a8w8", "b": "a8w8"}},
         {"config": QuantizationConfig(per_channel=True)},
         {"start": 1},
@@ -41,7 +41,7 @@ def test_key_changes_on(changed):
     "changed",
     [
         {"data": Reference(url="s3://bucket/there.npz", sha256="d")},
-        {"layers": with_facts(keyed(pa.table({"a": [2]}), "prepare-1"), seconds=3)},
+        {"layers": with_facts(with_key(pa.table({"a": [2]}), "prepare-1"), seconds=3)},
     ],
     ids=["where the data is", "what is not an input"],
 )

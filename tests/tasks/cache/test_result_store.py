@@ -15,12 +15,12 @@ from quant_core.errors import InputError
 from quant_core.storage.store import Store
 from quant_core.storage.tables import to_ipc
 from tasks.cache.arrow import ArrowSerializer
-from tasks.cache.keys import keyed
+from tasks.cache.keys import with_key
 from tasks.cache.result_store import ResultStore
 from tasks.cache.stored_result import StoredResult
 
 KEY = "probe-0123"
-TABLE = keyed(pa.table({"a": [1.0, 2.0]}), KEY)
+TABLE = with_key(pa.table({"a": [1.0, 2.0]}), KEY)
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -44,7 +44,7 @@ def test_a_result_comes_back_whole(store):
 
 
 def test_a_later_result_takes_the_place_of_an_earlier_one(store):
-    later = keyed(pa.table({"a": [3.0]}), KEY)
+    later = with_key(pa.table({"a": [3.0]}), KEY)
     store.put(KEY, later)
     assert store.load(KEY).equals(later)
 
@@ -58,7 +58,7 @@ DAMAGE = {
     "empty": (lambda data: b"", "not an Arrow file"),
     "truncated": (lambda data: data[:-1], "not an Arrow file"),
     "with a tail": (lambda data: data + b"x", "not an Arrow file"),
-    "another step's": (lambda data: to_ipc(keyed(pa.table({"a": [1]}), "probe-9")), "it belongs to another step"),
+    "another step's": (lambda data: to_ipc(with_key(pa.table({"a": [1]}), "probe-9")), "it belongs to another step"),
     "a table of nobody's": (lambda data: to_ipc(pa.table({"a": [1]})), "belongs to another step"),
     "a pickle": (lambda data: pickle.dumps([1]), "not an Arrow file"),
 }

@@ -39,7 +39,7 @@ def prepared(machines, tmp_path):
 def test_a_prepared_model_is_brought_with_the_result_that_names_it(machines, prepared):
     other = machines[1]
     assert not is_prepared(prepared, other.cache)
-    assert other.brought({"layers": prepared, "start": 0}) == {"layers": prepared, "start": 0}
+    assert other.localize({"layers": prepared, "start": 0}) == {"layers": prepared, "start": 0}
     assert is_prepared(prepared, other.cache)
 
 
@@ -94,7 +94,7 @@ def test_what_only_one_machine_has_is_shared_with_others(machines, tmp_path, mad
     reference = made(tmp_path / "mine")
     one.share_inputs([{"data": reference, "start": start} for start in (0, 1)])
     (tmp_path / "mine").rename(tmp_path / "away")
-    here = other.brought({"data": reference})["data"]
+    here = other.localize({"data": reference})["data"]
     assert here.sha256 == reference.sha256 and here.url.startswith(str(other.cache))
     path = fetch(here, other.cache)
     assert path.name == (tmp_path / "mine" / reference.url).name
@@ -118,17 +118,17 @@ def test_an_upload_that_was_broken_off_is_finished(machines, tmp_path, made):
 def test_what_is_here_is_used_where_it_is(machines, tmp_path):
     reference = one_file(tmp_path)
     machines[0].share_input(reference)
-    assert machines[1].brought({"data": reference})["data"] is reference
+    assert machines[1].localize({"data": reference})["data"] is reference
 
 
 def test_what_is_nowhere_is_refused_by_its_name(machines, tmp_path):
     reference = one_file(tmp_path)
     (tmp_path / "data.npz").unlink()
-    here = machines[1].brought({"data": reference})["data"]
+    here = machines[1].localize({"data": reference})["data"]
     with pytest.raises(InputError, match=r"data\.npz: no such file"):
         fetch(here, tmp_path)
 
 
 def test_other_arguments_are_left_alone(machines):
     table = pa.table({"a": [1]})
-    assert machines[1].brought({"a": table, "b": "c"}) == {"a": table, "b": "c"}
+    assert machines[1].localize({"a": table, "b": "c"}) == {"a": table, "b": "c"}

@@ -13,7 +13,7 @@ from quant_core.probing.probe import layer_sensitivity
 from quant_core.scoring.evaluation import evaluate_plan
 from quant_core.storage.references import Reference
 from quant_core.storage.store import Store
-from tasks.cache.keys import keyed
+from tasks.cache.keys import with_key
 from tasks.cache.result_store import ResultStore
 from tasks.executors.plain_arguments import plain, restored
 
@@ -28,7 +28,7 @@ def stored(results):
     """Makes a stored table of a key."""
 
     def made(key):
-        table = keyed(pa.table({"of": [key]}), key)
+        table = with_key(pa.table({"of": [key]}), key)
         results.put(key, table)
         return results.load(key)
 

@@ -13,7 +13,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Runni
 
 from quant_core.errors import InputError
 from quant_core.storage.store import Store
-from tasks.cache.keys import keyed
+from tasks.cache.keys import with_key
 from tasks.cache.result_store import ResultStore
 from tasks.executors import pool
 from tasks.executors.executor import Step
@@ -50,7 +50,7 @@ class Api:
         state = states.pop(0) if len(states) > 1 else states[0]
         if state.name in ("Completed", "Given up"):
             key = run.parameters["key"]
-            self.results.put(key, keyed(pa.table({"of": [key]}), key))
+            self.results.put(key, with_key(pa.table({"of": [key]}), key))
         return run.model_copy(update={"state": state})
 
     def set_flow_run_state(self, id_, state, force=False):
