@@ -41,7 +41,11 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
     def _what_is_narrowed_goes_with_wide(cls, given: Any) -> Any:
         if isinstance(given, Mapping) and str(given.get("wide")) == "float32":
             wide = Precision.parse("float32")
-            return {"narrow": default_narrow(wide), "candidates": default_candidates(wide), **given}
+            return {
+                "narrow": default_narrow(wide),
+                "candidates": default_candidates(wide, given.get("device_costs")),
+                **given,
+            }
         return given
 
     @model_validator(mode="after")

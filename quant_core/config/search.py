@@ -39,12 +39,13 @@ def default_narrow(wide: Precision | None) -> tuple[Precision, ...]:
     return (Precision.parse("au8w8" if str(wide) == "float32" else "a8w8"),)
 
 
-def default_candidates(wide: Precision | None) -> Literal["layers", "all"]:
+def default_candidates(wide: Precision | None, device_costs: str | None = None) -> Literal["layers", "all"]:
     """Return what a search may narrow beside a wide precision, where nobody says.
 
-    A mix with float32 is for a CPU, whose integer kernels want whole blocks: an Add in float parts them.
+    A mix with float32 is for a CPU, whose integer kernels want whole blocks: an Add in float parts them. A file of a
+    device's costs has rows for layers.
     """
-    return "all" if str(wide) == "float32" else "layers"
+    return "all" if str(wide) == "float32" and device_costs is None else "layers"
 
 
 class SearchConfig(FrozenModel):
