@@ -127,4 +127,4 @@ def test_the_links_say_where_the_files_are(opened, run, name):
 def test_the_form_explains_every_parameter(opened, run):
     page = opened(f"/deployments/deployment/{run.deployment}/run")
     seen(page, "path or URL of the float ONNX model (s3://, gs://, https:// ...).")
-    assert page.get_by_text("The precision all layers begin in.").count()
+    assert page.get_by_text("Precision of every layer that is not narrowed.").count()
