@@ -37,6 +37,8 @@ class Flag:
     """The default in words, where it is no value of the field: `all cores`."""
     limits: str = ""
     """The metric that the option is a limit on, if it is one."""
+    name: str = ""
+    """The flag's name, where it is not the field's: `set` for `--set`."""
     is_path: bool = False
     """Whether the value is the name of a file or folder, which shells complete."""
     is_argument: bool = False

@@ -79,7 +79,7 @@ class Option:
     @property
     def flag(self) -> str:
         """As the command line has it."""
-        return self.shown.metavar if self.shown.is_argument else f"--{self.name.replace('_', '-')}"
+        return self.shown.metavar if self.shown.is_argument else f"--{(self.shown.name or self.name).replace('_', '-')}"
 
     @property
     def description(self) -> str:

@@ -53,7 +53,7 @@ class RunConfig(QuantizationConfig):
     classes: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=AXIS")] = Field(
         default=(), description="Axis of the classes of an output (`logits=2`), where it is not the one that is found."
     )
-    fix_inputs: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=VALUE")] = Field(
+    fix_inputs: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=VALUE", name="set")] = Field(
         default=(),
         description="Inputs that are fixed for good, with their values (`sr=16000`). What depends on them alone is "
         "folded, branches of an If too.",

@@ -145,7 +145,7 @@ def _constant(graph: FloatGraph, data: Dataset, role: InputRole, column: Column)
             return np.asarray(column[0])
     raise InputError(
         f"{data.source}: {role.name} has different values for samples, and the model wants one of shape "
-        f"{list(declared or ())} for all: give one, or fix it with --fix-inputs {role.name}=VALUE"
+        f"{list(declared or ())} for all: give one, or fix it with --set {role.name}=VALUE"
     )
 
 

@@ -163,7 +163,7 @@ def _inside_bodies(graph: FloatGraph, layer_ops: Sequence[str]) -> str:
     choice = ", ".join(graph.inputs)
     return (
         f"; there are layers in bodies of If, Loop or Scan: {listed}. A branch is freed by fixing the input that "
-        f"chooses it, with --fix-inputs NAME=VALUE (inputs: {choice})"
+        f"chooses it, with --set NAME=VALUE (inputs: {choice})"
     )
 
 

@@ -60,7 +60,7 @@ def test_a_scalar_input_is_a_constant(rate, tmp_path):
 
 
 def test_a_scalar_that_differs_is_refused_with_a_way_out(tmp_path):
-    with pytest.raises(InputError, match="rate has different values for samples.*--fix-inputs rate=VALUE"):
+    with pytest.raises(InputError, match="rate has different values for samples.*--set rate=VALUE"):
         quantized(build(SCALED, WEIGHTS), {"x": X, "state": S, "rate": np.arange(32)}, tmp_path)
 
 
@@ -80,7 +80,7 @@ def test_layers_in_a_branch_are_freed_by_fixing_what_chooses_it(tmp_path):
         {"w": (4, 3, 3), "k": np.int64(16000)},
     )
     arrays = {"x": normal(16, 3, 8)}
-    with pytest.raises(InputError, match=r"bodies of If, Loop or Scan: 2 in .*--fix-inputs NAME=VALUE"):
+    with pytest.raises(InputError, match=r"bodies of If, Loop or Scan: 2 in .*--set NAME=VALUE"):
         quantized(model, {**arrays, "sr": np.int64(16000)}, tmp_path)
     manifest = quantized(model, arrays, tmp_path, fix_inputs=("sr=16000",))
     assert manifest["narrowed"]["of"] == 1
