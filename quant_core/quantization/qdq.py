@@ -11,9 +11,11 @@ plans differ exactly where their names do, and what is built for one serves the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quant_core.errors import UnsupportedError
+from quant_core.model.graph import FloatGraph
 from quant_core.model.operators import Role, moving_inputs
 from quant_core.model.opset import opset_of, pair_domain
 from quant_core.model.topology import EdgeTypes, edge_types, retyped
@@ -116,9 +119,21 @@ class PlanWriter:
         if key not in self._nodes:
             domain = "" if op_type in ("Cast", "Identity") else pair_domain(self.quantizer.graph.model)
             self._nodes[key] = onnx.helper.make_node(
-                op_type, inputs, outputs, name=f"{outputs[0]}/{op_type}", domain=domain, **attributes
+                op_type, inputs, outputs, name=self.made(f"{outputs[0]}/{op_type}"), domain=domain, **attributes
             )
         return self._nodes[key]
+
+    def made(self, name: str) -> str:
+        """Return a name that a plan makes, which none of the float graph's is."""
+        return name + self._mark
+
+    @cached_property
+    def _mark(self) -> str:
+        """The end of made names; empty unless the float graph has a name that a plan might make."""
+        taken = names_taken(self.quantizer.graph)
+        return next(
+            mark for mark in map("~".__mul__, count()) if not any(_is_made(name, taken, mark) for name in taken)
+        )
 
     def rewired(
         self, index: int, inputs: Sequence[str], outputs: Sequence[str], form: LayerForm = LayerForm.PLAIN
@@ -178,7 +193,9 @@ class _Writing:
 
     def raw(self, name: str) -> str:
         """The name a producer writes a tensor under: its own, unless that is kept for what the tensor carries."""
-        return f"{name}/float" if name in self.graph.named_outside and name in self.types.base else name
+        return (
+            self.writer.made(f"{name}/float") if name in self.graph.named_outside and name in self.types.base else name
+        )
 
     def input(self, position: int, name: str) -> str:
         """The name a node reads at a position, once everything it needs is written."""
@@ -202,7 +219,7 @@ class _Writing:
         dtype = self.types.base.get(result)
         if dtype is None or dtype.is_float:
             return name
-        return self.pair(name, result, dtype, f"{name}/{_edge(dtype)}")
+        return self.pair(name, result, dtype, self.writer.made(f"{name}/{_edge(dtype)}"))
 
     def carried(self, name: str) -> str:
         """The tensor with the type it carries."""
@@ -228,7 +245,7 @@ class _Writing:
         """Write `source` through a pair with the tensor's range in a type, once; the name of the result."""
         if dtype in self.writer.unrounded and final is None:
             return source
-        result = final or f"{tensor}/{_edge(dtype)}"
+        result = final or self.writer.made(f"{tensor}/{_edge(dtype)}")
         if self.is_written(result):
             return result
         if dtype in self.writer.unrounded:
@@ -238,9 +255,9 @@ class _Writing:
             self.append(self.writer.node("Cast", [source], [f"{result}/rounded"], to=self.castable(dtype).onnx_type))
             self.cast_back(f"{result}/rounded", result)
         else:
-            prefix = f"{self.quantizer.range_key(tensor)}/{_edge(dtype)}"
+            prefix = self.writer.made(f"{self.quantizer.range_key(tensor)}/{_edge(dtype)}")
             scale, zero = self.qparams(prefix, self.quantizer.activation(tensor, dtype))
-            codes = f"{result}/codes"
+            codes = self.writer.made(f"{result}/codes") if final else f"{result}/codes"
             self.append(self.writer.node("QuantizeLinear", [source, scale, zero], [codes]))
             self.append(self.writer.node("DequantizeLinear", [codes, scale, zero], [result]))
         return result
@@ -272,7 +289,7 @@ class _Writing:
             decoded = dequantize(codes, qparams)
         if not np.isfinite(decoded).all():  # a mask of the lowest float32: its code times its scale is -inf
             return name
-        return self.stored(f"{name}/{_edge(dtype)}", codes, qparams, None)
+        return self.stored(self.writer.made(f"{name}/{_edge(dtype)}"), codes, qparams, None)
 
     def layer_constant(self, position: int, name: str) -> str:
         """A layer's weight or bias in the precision of the layer."""
@@ -287,11 +304,13 @@ class _Writing:
             weight = in_form(self.quantizer.weight(layer, precision), form)
             if self.is_stored_unsigned(layer, precision):
                 weight = unsigned(weight)
-            return self.stored(f"{name}/{precision}{form.value}", weight.codes, weight.qparams, weight.axis)
+            return self.stored(
+                self.writer.made(f"{name}/{precision}{form.value}"), weight.codes, weight.qparams, weight.axis
+            )
         if precision.is_float or not self.quantizer.quantizes_bias(self.unit, layer, precision):
             return name
         bias = self.quantizer.bias(self.unit, layer, precision)
-        result = f"{self.graph.nodes[self.unit].name}/bias/{precision}"
+        result = self.writer.made(f"{self.graph.nodes[self.unit].name}/bias/{precision}")
         return self.stored(result, bias.codes, bias.qparams, 0 if bias.qparams.scale.ndim else None)
 
     def form(self) -> LayerForm:
@@ -315,7 +334,7 @@ class _Writing:
         """Write a constant held in a floating-point type, once: folded into float32, or behind a Cast."""
         if dtype is DataType.FLOAT32:
             return name
-        result = f"{name}/{dtype.code}"
+        result = self.writer.made(f"{name}/{dtype.code}")
         if self.writer.folded:
             if result not in self.writer.constants:
                 self.writer.constants[result] = self.quantizer.rounded(name, dtype).astype(np.float32)
@@ -381,6 +400,28 @@ def _with_askers(graph: QuantizedGraph, units: set[int]) -> set[int]:
         found |= more
         waiting.extend(more)
     return found
+
+
+def names_taken(graph: FloatGraph) -> frozenset[str]:
+    """Return the names of all nodes and tensors of the float graph."""
+    return frozenset(
+        [*graph.inputs, *graph.producer, *graph.initializers, *(node.name for node in graph.nodes), *graph.outputs]
+    )
+
+
+_MADE = re.compile(
+    r"(float|bias|codes|rounded|scale|zero_point|(De)?[Qq]uantizeLinear|Cast|Identity|b?float\d+|a?u?\d+(w\d+)?)(~*)(/.*)?"
+)
+"""What a plan puts behind the name of a tensor, constant or node, and a slash."""
+
+
+def _is_made(name: str, taken: Collection[str], mark: str) -> bool:
+    """Whether a plan might make a name of another one that is taken."""
+    for at in (place for place, letter in enumerate(name) if letter == "/"):
+        found = _MADE.fullmatch(name, at + 1)
+        if found is not None and found[4] == mark and name[:at] in taken:
+            return True
+    return False
 
 
 _BFLOAT16_OPSET = 13

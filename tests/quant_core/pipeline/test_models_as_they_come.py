@@ -139,3 +139,37 @@ def test_a_nan_of_the_wide_model_is_named(tmp_path):
     arrays = {"x": np.float32([[1e4], [1e-5], [3], [5]])}
     with pytest.raises(TargetError, match="computes a NaN in an output that is compared"):
         quantized(model, arrays, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("b0", "w2/a16w8", "c2/bias/a16w8", "x/a16/scale", "x/a16/codes/QuantizeLinear"),
+        ("r/a8", "r/a16/codes", "w1/a8w8/codes", "w2/a8w8/scale", "w1/a16w8/DequantizeLinear"),
+        ("r/a16", "r/a16/codes", "w1/a8w8~/codes", "w2/a8w8/scale", "c1"),
+    ],
+    ids=["one set", "another", "the other names too"],
+)
+def test_a_model_that_has_the_names_that_a_plan_makes_gets_others(tmp_path, names):
+    one, two, three, scale, node = names
+    text = """(float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        ["n"] a0 = Conv<pads=[1,1,1,1]>(x, w1, b1)  r = Relu(a0)
+        ["c2"] b0 = Conv<pads=[1,1,1,1]>(r, w2, b2)  c0 = Mul(b0, s0)
+        ["c3"] y = Conv(c0, w3, b3)
+    }"""
+    weights = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 8, 3, 3), "b2": (8,), "s0": (), "w3": (4, 8, 1, 1), "b3": (4,)}
+    model = build(text.replace('["', "[").replace('"]', "]"), weights)
+    renamed = {"a0": one, "b0": two, "c0": three, "s0": scale}
+    for made in model.graph.node:
+        made.name = node if made.name == "n" else made.name
+        made.input[:] = [renamed.get(name, name) for name in made.input]
+        made.output[:] = [renamed.get(name, name) for name in made.output]
+    for tensor in model.graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    data = {"x": np.random.default_rng(0).standard_normal((8, 3, 6, 6)).astype(np.float32)}
+    onnx.checker.check_model(model)
+    manifest = quantized(model, data, tmp_path, limit=15.0)
+    assert manifest["scores"]["mixed"]["sqnr_db"] > 15
+    shipped = onnx.load(tmp_path / "out/model.onnx")
+    made = [name for entry in shipped.graph.node for name in entry.output] + [t.name for t in shipped.graph.initializer]
+    assert len(made) == len(set(made))
