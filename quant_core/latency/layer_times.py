@@ -31,7 +31,7 @@ from quant_core.model.sessions import Numerics, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
-from quant_core.quantization.quantizer_cache import quantizer_of
+from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.runtimes.processor import processor_abilities
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import TIMES
@@ -58,7 +58,7 @@ def layer_times(
     `processor` says where: results of one are not taken for another's. Raises UnsupportedError when ONNX Runtime
     cannot run the model at a precision.
     """
-    quantizer = quantizer_of(layers, calibration, config, machine)
+    quantizer = quantizer_of(QuantizationRecipe(layers, calibration, config), machine)
     listed = layers_from_table(layers)
     batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), 1))
     plans = {precision: _written(quantizer, listed, Precision.parse(precision)) for precision in precisions}

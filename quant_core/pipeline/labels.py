@@ -74,7 +74,7 @@ def model_timing(arguments: Arguments) -> str:
 
 def probes(arguments: Arguments) -> str:
     """Return `layers 24-31 at a8w8 · samples 0-64`."""
-    places = pc.index_in(pa.array(arguments["shard"]), value_set=arguments["layers"].column("layer")).to_pylist()
+    places = pc.index_in(pa.array(arguments["shard"]), value_set=arguments["recipe"].layers.column("layer")).to_pylist()
     listed = _ranges(sorted(place + 1 for place in places))
     layers = f"{'layer' if len(arguments['shard']) == 1 else 'layers'} {listed}"
     return f"{layers} at {arguments['precision']}{DOT}{_samples(arguments)}"
@@ -106,7 +106,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _samples(arguments: Arguments) -> str:
-    return f"samples {arguments['start']}-{arguments['stop']}"
+    return f"samples {arguments['samples'].start}-{arguments['samples'].stop}"
 
 
 def _file(reference: Reference) -> str:

@@ -23,6 +23,7 @@ from quant_core.pipeline.plan_summary import budget_summary, calibration_with_ty
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.quantization.export import export, exported_reference
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.results.outcome import Outcome
 from quant_core.results.output_folder import output_file, write_folder
 from quant_core.results.output_place import OutputPlace
@@ -59,15 +60,8 @@ def pick(
     asked = _asked(MixedPrecisionConfig.model_validate(run.manifest.config), frontier, metric, limit, budget or {})
     row = picked_plan(frontier, asked, run.manifest.costs.of(asked.cost).wide)
     plan, layers = PrecisionPlan.from_dict(json.loads(row["precisions"])), _prepared(run, asked, machine)
-    exported = export(
-        layers=layers,
-        calibration=run.table("calibration"),
-        plan=plan.as_dict(),
-        config=asked.quantization(),
-        weights=[run.table("weights")],
-        form=asked.format,
-        machine=machine,
-    )
+    recipe = QuantizationRecipe(layers, run.table("calibration"), asked.quantization(), (run.table("weights"),))
+    exported = export(recipe, plan.as_dict(), machine, form=asked.format)
     file = exported_reference(exported, machine.cache)
     manifest = _manifest(run, place, layers, asked, plan, row, output_file(file, machine.cache))
     tables = {

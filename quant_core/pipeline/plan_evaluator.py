@@ -15,7 +15,7 @@ from quant_core.pipeline.study import Config_co, Study, Trial
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.export import exported_reference
 from quant_core.runtimes.registry import profile_of
-from quant_core.scoring.sampling import sample_shards
+from quant_core.scoring.sampling import Samples, sample_shards
 from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
 from quant_core.storage.references import Reference
 
@@ -62,17 +62,13 @@ class PlanEvaluator(Generic[Config_co]):
         shards = sample_shards(start, stop) if config.target.function is None else [(start, stop)]
         scores = self.on.fan_out(
             EVALUATE,
-            [{"start": first, "stop": last} for first, last in shards],
+            [{"samples": Samples(study.job.evaluation, first, last)} for first, last in shards],
             step="search" if study.trials else "baseline",
             title=f"search round {len(study.trials)}" if study.trials else "baseline",
-            layers=study.layers,
-            calibration=study.calibration,
-            weights=study.weights,
+            recipe=study.recipe,
             baseline=study.baseline,
-            data=study.job.evaluation,
             plan=plan.as_dict(),
             tensors=plan.tensor_types(),
-            config=config.quantization(),
             function=config.target.function,
             batch_size=config.batch_size,
         )
@@ -80,16 +76,12 @@ class PlanEvaluator(Generic[Config_co]):
 
     def export(self, plan: PrecisionPlan) -> Reference:
         """Write the model file of a plan."""
-        study, config = self.study, self.study.job.config
         exported = self.on.run(
             EXPORT,
-            layers=study.layers,
-            calibration=study.calibration,
-            weights=study.weights,
+            recipe=self.study.recipe,
             plan=plan.as_dict(),
             tensors=plan.tensor_types(),
-            config=config.quantization(),
-            form=config.format,
+            form=self.study.job.config.format,
         )
         return exported_reference(exported, self.on.machine.cache)
 

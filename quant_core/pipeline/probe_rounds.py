@@ -14,6 +14,7 @@ from quant_core.pipeline.stages import PROBE
 from quant_core.pipeline.study import Study
 from quant_core.probing.probe import probe_samples, probe_shards
 from quant_core.probing.racing import losses_by_probe, open_probes, sample_rounds
+from quant_core.scoring.sampling import Samples
 
 __all__ = ["probe_rounds"]
 
@@ -29,7 +30,9 @@ def probe_rounds(study: Study, on: Runner) -> list[pa.Table]:
         if not racing:
             break
         watcher().expects("probe", len(racing) * (stop - start))
-        tables += on.fan_out(PROBE, _shards(listed, racing, start, stop), **_common_arguments(study))
+        tables += on.fan_out(
+            PROBE, _shards(listed, racing, Samples(study.job.evaluation, start, stop)), **_common_arguments(study)
+        )
         start = stop
     return tables
 
@@ -38,19 +41,15 @@ def _common_arguments(study: Study) -> Arguments:
     """Return what all probes are given."""
     config = study.job.config
     return {
-        "layers": study.layers,
-        "calibration": study.calibration,
-        "weights": study.weights,
-        "data": study.job.evaluation,
+        "recipe": study.recipe,
         "loss": config.rank,
         "output": config.output,
-        "config": config.quantization(),
         "batch_size": config.batch_size,
         "baseline": study.baseline if config.rank == "l2-float" else None,
     }
 
 
-def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], start: int, stop: int) -> list[Arguments]:
+def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], samples: Samples) -> list[Arguments]:
     """Part the racing probes into shards of one precision each, so that another candidate precision changes none.
 
     A probe's samples are in ascending order over its shards.
@@ -62,6 +61,7 @@ def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], start: i
     for precision, names in by_precision.items():
         shards = probe_shards([layer for layer in layers if layer.name in names])
         # All samples of a shard, then the next: tasks that follow each other share its sessions.
-        for shard, (first, last) in product(shards, probe_samples(start, stop, len(shards))):
-            found.append({"shard": shard, "precision": precision, "start": first, "stop": last})
+        for shard, (first, last) in product(shards, probe_samples(samples.start, samples.stop, len(shards))):
+            some = Samples(samples.data, first, last)
+            found.append({"shard": shard, "precision": precision, "samples": some})
     return found

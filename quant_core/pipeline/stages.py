@@ -36,12 +36,12 @@ CALIBRATE = Stage("calibrate", calibrate, tables.CALIBRATION, detail=labels.data
 ROUND = Stage("round", rounded_weights, tables.WEIGHTS, detail=labels.rounding)
 LATENCY = Stage("latency", layer_times, tables.TIMES, detail=labels.layer_latency)
 BASELINE = Stage("baseline", float_outputs, None, detail=labels.float_outputs)
-EVALUATE = Stage("evaluate", evaluate_plan, tables.SCORES, sharded_by=("start", "stop"), detail=labels.plan_score)
+EVALUATE = Stage("evaluate", evaluate_plan, tables.SCORES, sharded_by=("samples",), detail=labels.plan_score)
 PROBE = Stage(
     "probe",
     layer_sensitivity,
     tables.PROBES,
-    sharded_by=("shard", "precision", "start", "stop"),
+    sharded_by=("shard", "precision", "samples"),
     detail=labels.probes,
 )
 RANK = Stage("rank", ranked_losses, tables.SENSITIVITY, detail=labels.ranking)

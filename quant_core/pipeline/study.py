@@ -17,6 +17,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.scoring.confidence import alpha_of_look, bounds, samples_to_settle
 from quant_core.scoring.metrics import METRICS, Score, additive
 from quant_core.search import Measured, within
@@ -70,6 +71,11 @@ class Study(Generic[Config_co]):
     """Every plan evaluated so far."""
     in_runtime: bool = False
     """Whether plans are scored in the runtime, from their files, instead of in simulation."""
+
+    @property
+    def recipe(self) -> QuantizationRecipe:
+        """What the numbers of all plans follow from."""
+        return QuantizationRecipe(self.layers, self.calibration, self.job.config.quantization(), tuple(self.weights))
 
     def add(self, trial: Trial) -> Trial:
         """Add a trial, and tell whoever watches."""

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config.quantization import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
 from quant_core.model.inputs import Batch, batches, in_row_order, model_data
@@ -21,12 +20,11 @@ from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
 from quant_core.quantization.quantizer import Quantizer
-from quant_core.quantization.quantizer_cache import quantizer_of
+from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.compared import Compared, compared
 from quant_core.scoring.evaluation import per_sample, reference_arrays
 from quant_core.scoring.metrics import divergence
-from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, visit_order
-from quant_core.storage.references import Reference
+from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples, visit_order
 from quant_core.storage.tables import PROBES
 
 __all__ = ["LOSSES", "layer_sensitivity", "probe_samples", "probe_shards", "unrounded_types"]
@@ -112,36 +110,43 @@ def probe_samples(start: int, stop: int, shards: int) -> list[tuple[int, int]]:
 
 
 def layer_sensitivity(
-    layers: pa.Table,
-    calibration: pa.Table,
-    data: Reference,
+    recipe: QuantizationRecipe,
+    samples: Samples,
     shard: Sequence[str],
     precision: str,
-    start: int,
-    stop: int,
     loss: str,
     output: int | str,
-    config: QuantizationConfig,
     batch_size: int | None,
     machine: Machine,
-    weights: Sequence[pa.Table] = (),
     baseline: pa.Table | None = None,
 ) -> pa.Table:
-    """The loss of every sample (schema PROBES) for each layer of the shard at a narrow precision.
+    """Measure the loss of every sample for each layer of a shard at a narrow precision (schema PROBES).
 
-    Samples [start, stop) in the order of visits are used (see `sampling`). All other layers are at the wide
-    precision; the loss is against the output of the all-wide model or, for `l2-float`, against the float outputs
-    that `baseline` holds.
+    All other layers are at the wide precision. The loss is against the output of the all-wide model or, for
+    `l2-float`, against the float outputs.
+
+    Args:
+        recipe: what the numbers follow from.
+        samples: those to measure on.
+        shard: names of the layers to narrow, each alone.
+        precision: the precision they are narrowed to.
+        loss: a name in LOSSES.
+        output: the compared outputs: index, name or `all`.
+        batch_size: samples a forward pass, or None for the model's default.
+        machine: threads, cache and memory.
+        baseline: outputs of the float model, for `l2-float`.
+
     """
-    quantizer = quantizer_of(layers, calibration, config, machine, weights)
-    dataset = model_data(quantizer.graph, data, machine.cache)
-    model = _models.of(quantizer, tuple(layer.name for layer in layers_from_table(layers)), tuple(shard), precision)
+    quantizer, start = quantizer_of(recipe, machine), samples.start
+    dataset = model_data(quantizer.graph, samples.data, machine.cache)
+    names_of_all = tuple(layer.name for layer in layers_from_table(recipe.layers))
+    model = _models.of(quantizer, names_of_all, tuple(shard), precision)
     outputs = compared(quantizer.graph, output)
     names = outputs.names
     floats = None if baseline is None else reference_arrays(baseline)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
     seconds = np.zeros(len(shard))
-    rows = visit_order(dataset.count, start, stop)
+    rows = visit_order(dataset.count, start, samples.stop)
     moved = in_row_order(dataset.in_groups(rows))
     groups = model.groups(machine.memory // 2 // _COPIES)
     for group in groups:

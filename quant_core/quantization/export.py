@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +11,6 @@ import onnx
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.model.descriptions import copy_descriptions
@@ -33,7 +32,7 @@ from quant_core.model.stored_model import (
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
-from quant_core.quantization.quantizer_cache import quantizer_of
+from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.storage.references import Reference, file_digest
 from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.tables import EXPORTED, facts, with_facts
@@ -47,13 +46,10 @@ _STAGE = "exported"  # the folder of the cache
 
 
 def export(
-    layers: pa.Table,
-    calibration: pa.Table,
+    recipe: QuantizationRecipe,
     plan: Mapping[str, str],
-    config: QuantizationConfig,
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
-    weights: Sequence[pa.Table] = (),
     form: str = "qdq",
 ) -> pa.Table:
     """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED).
@@ -61,7 +57,7 @@ def export(
     `plan` and `tensors` are a PrecisionPlan as dictionaries. With the `form` qoperator the model has integer
     operators; raises UnsupportedError where ONNX Runtime has none.
     """
-    quantizer = quantizer_of(layers, calibration, config, machine, weights)
+    quantizer = quantizer_of(recipe, machine)
     chosen, integer = PrecisionPlan.from_dict(plan, tensors), form == "qoperator"
     for _, precision in chosen.layers:
         if integer and precision.why_not_integer:

@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
@@ -24,11 +23,11 @@ from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, Session, open_file, open_nodes
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
-from quant_core.quantization.quantizer_cache import quantizer_of
+from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import Compared, compared, compared_outputs
 from quant_core.scoring.metrics import load_function, sample_terms, terms_table
-from quant_core.scoring.sampling import visit_order
+from quant_core.scoring.sampling import Samples, visit_order
 from quant_core.storage.data import Column, Dataset
 from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, fetch
@@ -132,32 +131,35 @@ def _samples_of(column: Column) -> Any:
 
 
 def evaluate_plan(
-    layers: pa.Table,
-    calibration: pa.Table,
+    recipe: QuantizationRecipe,
     baseline: pa.Table,
-    data: Reference,
+    samples: Samples,
     plan: Mapping[str, str],
-    config: QuantizationConfig,
     function: str | None,
-    start: int,
-    stop: int,
     batch_size: int | None,
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
-    weights: Sequence[pa.Table] = (),
 ) -> pa.Table:
-    """Score (schema SCORES) of a plan in simulation: that of its exported file, bit for bit.
+    """Score a plan in simulation (schema SCORES), bit for bit as the pairs of its exported file say.
 
-    `plan` and `tensors` are a PrecisionPlan as dictionaries. Samples [start, stop) in the order of visits are
-    scored (see `sampling`); a user's metric `function` wants all.
+    Args:
+        recipe: what its numbers follow from.
+        baseline: outputs of the float model on all samples.
+        samples: those to score; a user's metric wants all.
+        plan: the precision of each layer, by name.
+        function: a user's metric as `pkg.mod:fn`, or None.
+        batch_size: samples a forward pass, or None for the model's default.
+        machine: threads and cache.
+        tensors: types of single tensors, by name.
+
     """
-    quantizer = quantizer_of(layers, calibration, config, machine, weights)
+    quantizer = quantizer_of(recipe, machine)
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
     session = open_nodes(graph, nodes, graph.outputs, writer.constants)
-    rows = visit_order(baseline.num_rows, start, stop)
-    return _score(session, graph, data, baseline, function, rows, batch_size, machine)
+    rows = visit_order(baseline.num_rows, samples.start, samples.stop)
+    return _score(session, graph, samples.data, baseline, function, rows, batch_size, machine)
 
 
 def score_file(

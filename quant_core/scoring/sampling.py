@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GOLDEN", "SAMPLES_A_SHARD", "doubling", "sample_shards", "visit_order"]
+from quant_core.storage.references import Reference
+
+__all__ = ["GOLDEN", "SAMPLES_A_SHARD", "Samples", "doubling", "sample_shards", "visit_order"]
 
 SAMPLES_A_SHARD = 1024
 """How many samples a step looks at at most where others can do the same elsewhere: of more samples more machines make
@@ -15,6 +18,18 @@ less work. It does not depend on the machines, so that results are found again o
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Its multiples, modulo 1, are spread evenly however many there are."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some samples of a data set: those that come as [start, stop) in the order of visits."""
+
+    data: Reference
+    """The data set."""
+    start: int
+    """The place of the first one."""
+    stop: int
+    """The place behind the last one."""
 
 
 def visit_order(count: int, start: int, stop: int) -> NDArray[np.intp]:

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,8 @@ def _content(name: str, value: Any) -> Any:
             found = [_content(name, inner) for inner in value]
         case str() if name == "function":
             found = [value, source_digest(value)]
+        case _ if is_dataclass(value):
+            found = {field.name: _content(field.name, getattr(value, field.name)) for field in fields(value)}
         case _:
             found = value
     return found

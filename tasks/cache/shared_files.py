@@ -7,10 +7,10 @@ what a step makes is uploaded before its result is stored, and fetched by whoeve
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import pyarrow as pa
 
@@ -42,7 +42,8 @@ class SharedFiles:
 
     def share_inputs(self, steps: Iterable[Mapping[str, Any]]) -> None:
         """Upload what only this machine may be able to read of the data and models that steps are given."""
-        for reference in dict.fromkeys(value for step in steps for value in step.values() if _is_reference(value)):
+        values = (value for step in steps for value in step.values())
+        for reference in dict.fromkeys(found for value in values for found in _references(value)):
             self.share_input(reference)
 
     def share_input(self, reference: Reference) -> None:
@@ -70,6 +71,9 @@ class SharedFiles:
                 self.bring(value)
             case Reference():
                 return self._local_reference(value)
+            case _ if is_dataclass(value) and not isinstance(value, type):
+                found = {field.name: self._localize(getattr(value, field.name)) for field in fields(value)}
+                return type(value)(**found)
         return value
 
     def _local_reference(self, reference: Reference) -> Reference:
@@ -118,8 +122,13 @@ def _names(path: Path) -> list[str]:
     return [file.relative_to(path.parent).as_posix() for file in inner]
 
 
-def _is_reference(value: object) -> TypeGuard[Reference]:
-    return isinstance(value, Reference)
+def _references(value: Any) -> Iterator[Reference]:
+    """Yield what a value refers to, be it in a record."""
+    if isinstance(value, Reference):
+        yield value
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _references(getattr(value, field.name))
 
 
 def _is_whole(reference: Reference) -> bool:

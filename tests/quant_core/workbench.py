@@ -26,6 +26,7 @@ from quant_core.probing.incremental import IncrementalModel
 from quant_core.quantization.export import quantized_model
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer
 from quant_core.storage.tables import facts
@@ -62,6 +63,10 @@ class Workbench:
     @property
     def names(self) -> list[str]:
         return [layer.name for layer in self.layers]
+
+    @property
+    def recipe(self) -> QuantizationRecipe:
+        return QuantizationRecipe(self.layer_table, self.calibration, self.config)
 
     @cached_property
     def quantizer(self) -> Quantizer:

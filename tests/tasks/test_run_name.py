@@ -4,6 +4,8 @@ import pyarrow as pa
 import pytest
 
 from quant_core.pipeline.stages import STAGES
+from quant_core.quantization.recipe import QuantizationRecipe
+from quant_core.scoring.sampling import Samples
 from quant_core.storage.references import Reference
 from tasks.run_name import run_name
 
@@ -14,11 +16,10 @@ PLAN = {"a": "a8w8", "b": "a16w8", "c": "a8w8"}
 
 def probe(*places):
     return {
-        "layers": LAYERS,
+        "recipe": QuantizationRecipe(LAYERS, None, None),
         "shard": [f"conv{place}" for place in places],
         "precision": "a8w8",
-        "start": 64,
-        "stop": 128,
+        "samples": Samples(DATA, 64, 128),
     }
 
 
@@ -34,7 +35,12 @@ def probe(*places):
         ("calibrate", {"data": DATA}, (1, 1), "calibrate on images.npz"),
         ("baseline", {"data": DATA}, (1, 1), "baseline float outputs for images.npz"),
         ("prepare", {"model": Reference(url="/models/net.onnx", sha256="0" * 64)}, (1, 1), "prepare net.onnx"),
-        ("evaluate", {"plan": PLAN, "start": 0, "stop": 50}, (1, 1), "evaluate 2 a8w8 + 1 a16w8 · samples 0-50"),
+        (
+            "evaluate",
+            {"plan": PLAN, "samples": Samples(DATA, 0, 50)},
+            (1, 1),
+            "evaluate 2 a8w8 + 1 a16w8 · samples 0-50",
+        ),
         ("export", {"plan": PLAN}, (1, 1), "export 2 a8w8 + 1 a16w8"),
         ("rank", {"layers": LAYERS}, (1, 1), "rank 40 layers"),
         ("verify", {"data": DATA}, (1, 1), "verify the written file on images.npz"),

@@ -19,6 +19,7 @@ from quant_core.probing.probe import layer_sensitivity
 from quant_core.quantization import export as export_module
 from quant_core.quantization.export import export, exported_reference, is_exported
 from quant_core.scoring.evaluation import evaluate_plan, float_outputs, score_file
+from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import refer_data
 from tests.models import build, samples
 from tests.quant_core.workbench import bench, same, saved
@@ -70,33 +71,18 @@ def steps(made, plan, baseline=None):
     """What each step of a run makes of a plan: scores in simulation and of the file, probes, and the file."""
     data, model = refer_data(made.feeds, made.machine.cache), refer_model(saved(made.original, made.machine.cache))
     baseline = baseline or float_outputs(model, made.layer_table, data, "all", None, None, made.machine)
-    common = {"layers": made.layer_table, "data": data, "batch_size": None, "machine": made.machine}
-    exported = export(made.layer_table, made.calibration, plan.as_dict(), made.config, made.machine)
+    some = Samples(data, 0, 4)
+    exported = export(made.recipe, plan.as_dict(), made.machine)
     reference = exported_reference(exported, made.machine.cache)
     return {
         "baseline": baseline,
         "simulated": evaluate_plan(
-            **common,
-            calibration=made.calibration,
-            baseline=baseline,
-            plan=plan.as_dict(),
-            config=made.config,
-            function=None,
-            start=0,
-            stop=4,
+            made.recipe, baseline, some, plan.as_dict(), function=None, batch_size=None, machine=made.machine
         ),
-        "shipped": score_file(reference, baseline=baseline, function=None, **common),
-        "probes": layer_sensitivity(
-            **common,
-            calibration=made.calibration,
-            shard=made.names,
-            precision="a8w8",
-            start=0,
-            stop=4,
-            loss="mse",
-            output=0,
-            config=made.config,
-        ).column("losses"),
+        "shipped": score_file(reference, made.layer_table, baseline, data, None, None, made.machine),
+        "probes": layer_sensitivity(made.recipe, some, made.names, "a8w8", "mse", 0, None, made.machine).column(
+            "losses"
+        ),
         "exported": exported,
     }
 
@@ -117,7 +103,7 @@ def test_a_large_model_has_the_numbers_of_a_small_one(made, large, monkeypatch, 
 
 
 def test_a_file_beside_the_shipped_model_belongs_to_it(made, large):
-    exported = export(made.layer_table, made.calibration, made.wide.as_dict(), made.config, made.machine)
+    exported = export(made.recipe, made.wide.as_dict(), made.machine)
     reference = exported_reference(exported, made.machine.cache)
     path = made.machine.cache / "exported" / reference.sha256 / DATA_FILE
     onnx.checker.check_model(reference.url, full_check=True)

@@ -14,6 +14,7 @@ from quant_core.precision import DataType, Precision
 from quant_core.probing import incremental, probe
 from quant_core.probing.incremental import IncrementalModel
 from quant_core.probing.probe import layer_sensitivity, probe_samples, probe_shards, unrounded_types
+from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import refer_data
 from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import bench
@@ -86,10 +87,9 @@ def shard(workbench, monkeypatch):
 
     def probed(start, stop):
         table = layer_sensitivity(
-            made.layer_table,
-            made.calibration,
-            refer_data(feeds, made.machine.cache),
-            *(made.names, "a8w8", start, stop, "mse", 0, made.config, 2, made.machine),
+            made.recipe,
+            Samples(refer_data(feeds, made.machine.cache), start, stop),
+            *(made.names, "a8w8", "mse", 0, 2, made.machine),
         )
         return table.column("losses").to_pylist()
 

@@ -13,7 +13,7 @@ from tests.quant_core.workbench import Workbench, same
 
 
 def written(made: Workbench, plan) -> tuple[object, bytes]:
-    table = export(made.layer_table, made.calibration, plan.as_dict(), made.config, made.machine)
+    table = export(made.recipe, plan.as_dict(), made.machine)
     reference = exported_reference(table, made.machine.cache)
     return table, Path(reference.url).read_bytes()
 

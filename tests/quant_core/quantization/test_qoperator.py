@@ -21,7 +21,7 @@ CONVERTED = ["chain", "residual", "concat", "grouped", "layer-is-output", "mover
 
 
 def written(made: Workbench) -> Path:
-    table = export(made.layer_table, made.calibration, made.wide.as_dict(), made.config, made.machine, form="qoperator")
+    table = export(made.recipe, made.wide.as_dict(), made.machine, form="qoperator")
     return Path(exported_reference(table, made.machine.cache).url)
 
 

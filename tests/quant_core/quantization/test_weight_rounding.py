@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from quant_core.model.sessions import open_nodes
 from quant_core.numerics import dequantize
 from quant_core.precision import Precision
 from quant_core.quantization.quantizer import Quantizer
-from quant_core.quantization.quantizer_cache import quantizer_of
+from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.quantization.unfolding import unfolding_of
 from quant_core.quantization.weight_rounding import rounded_weights
 from quant_core.storage.data import refer_data
@@ -122,9 +124,10 @@ def test_what_cannot_be_unfolded_is_rounded_to_nearest(workbench):
 def test_steps_of_a_run_share_one_quantizer(workbench):
     made = workbench("chain")
     settings, table = rounded(made)
-    found = quantizer_of(made.layer_table, made.calibration, settings, made.machine, [table])
-    assert found is quantizer_of(made.layer_table, made.calibration, settings, made.machine, [table])
-    assert found is not quantizer_of(made.layer_table, made.calibration, settings, made.machine)
+    plain = QuantizationRecipe(made.layer_table, made.calibration, settings)
+    found = quantizer_of(replace(plain, weights=(table,)), made.machine)
+    assert found is quantizer_of(replace(plain, weights=(table,)), made.machine)
+    assert found is not quantizer_of(plain, made.machine)
 
 
 def test_a_layer_whose_bias_needs_a_larger_scale_is_rounded_to_nearest(tmp_path):

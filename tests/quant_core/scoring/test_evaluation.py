@@ -16,7 +16,7 @@ from quant_core.scoring.evaluation import (
     reference_arrays,
     score_file,
 )
-from quant_core.scoring.sampling import visit_order
+from quant_core.scoring.sampling import Samples, visit_order
 from quant_core.scoring.sequential import in_data_order
 from quant_core.storage.data import open_dataset, refer_data
 from quant_core.storage.references import refer
@@ -45,13 +45,12 @@ class Scored:
 
     def simulated(self, plan, batch_size=None, workers=1, start=0, stop=None):
         made, machine = self.made, Machine(self.made.machine.cache, workers)
-        tables = (made.layer_table, made.calibration, self.baseline)
-        span = (start, self.baseline.num_rows if stop is None else stop)
-        return evaluate_plan(*tables, self.data, plan.as_dict(), made.config, self.function, *span, batch_size, machine)
+        some = Samples(self.data, start, self.baseline.num_rows if stop is None else stop)
+        return evaluate_plan(made.recipe, self.baseline, some, plan.as_dict(), self.function, batch_size, machine)
 
     def shipped(self, plan, batch_size=None):
         made = self.made
-        table = export(made.layer_table, made.calibration, plan.as_dict(), made.config, made.machine)
+        table = export(made.recipe, plan.as_dict(), made.machine)
         file = exported_reference(table, made.machine.cache)
         return score_file(file, made.layer_table, self.baseline, self.data, self.function, batch_size, made.machine)
 

@@ -59,7 +59,7 @@ class LookUp:
         self.population, self.rows = population, rows
 
     def fan_out(self, stage, each, *, plan, **others):
-        return [self._scores(plan, **samples) for samples in each]
+        return [self._scores(plan, one["samples"].start, one["samples"].stop) for one in each]
 
     def _scores(self, plan, start, stop):
         seen = visit_order(len(self.rows), start, stop)

@@ -7,10 +7,16 @@ import pytest
 
 from quant_core.config import QuantizationConfig, config_from
 from quant_core.pipeline.stages import EVALUATE, PROBE, VERIFY
+from quant_core.quantization.recipe import QuantizationRecipe
+from quant_core.scoring.sampling import Samples
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import with_facts
 from tasks.cache import keys as module
 from tasks.cache.keys import step_key, with_key
+
+
+def keyed_table(key):
+    return with_key(pa.table({"a": [1]}), key)
 
 
 def arguments(**changed):
@@ -18,6 +24,7 @@ def arguments(**changed):
     table = with_key(pa.table({"a": [1]}), "prepare-1")
     data = Reference(url="here.npz", sha256="d")
     plain = {"layers": table, "data": data, "plan": {"a": "a8w8", "b": "a16w8"}, "config": quantization, "start": 0}
+    plain |= {"samples": Samples(data, 0, 8), "recipe": QuantizationRecipe(table, table, quantization)}
     return plain | changed
 
 
@@ -29,6 +36,10 @@ def arguments(**changed):
         {"plan": {"a": "a8w8", "b": "a8w8"}},
         {"config": QuantizationConfig(per_channel=True)},
         {"start": 1},
+        {"samples": Samples(Reference(url="here.npz", sha256="d"), 0, 9)},
+        {"samples": Samples(Reference(url="here.npz", sha256="e"), 0, 8)},
+        {"recipe": QuantizationRecipe(*[keyed_table("prepare-1")] * 2, QuantizationConfig(per_channel=True))},
+        {"recipe": QuantizationRecipe(*[keyed_table("prepare-2")] * 2, QuantizationConfig())},
         {"function": "json:loads"},
     ],
     ids=lambda changed: next(iter(changed)),
