@@ -31,8 +31,10 @@ from quant_core.model.model_file import refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.prepare import prepare
 from quant_core.quantization.export import export, exported_reference
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.scoring.evaluation import evaluate_plan, float_outputs
 from quant_core.scoring.metrics import scores_of
+from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import refer_data
 from tests.benchmarks import zoo
 from tests.benchmarks.networks import NETWORKS
@@ -122,11 +124,13 @@ class _Files:
     """Plans as files, measured with nothing but ONNX Runtime and numpy; and in simulation."""
 
     def __init__(self, case: Case, cache: Path, config: QuantizationConfig) -> None:
-        self.machine, self.config = Machine(cache, 2), config
-        self.data = refer_data(case.evaluation, cache)
-        self.layers = prepare(refer_model(case.model), DEFAULT_LAYER_OPS, self.machine)
-        self.calibration = calibrate(self.layers, refer_data(case.calibration, cache), None, self.machine)
-        self.baseline = float_outputs(refer_model(case.model), self.layers, self.data, 0, None, None, self.machine)
+        self.machine = Machine(cache, 2)
+        data, model = refer_data(case.evaluation, cache), refer_model(case.model)
+        layers = prepare(model, DEFAULT_LAYER_OPS, self.machine)
+        calibration = calibrate(layers, refer_data(case.calibration, cache), None, self.machine)
+        self.recipe = QuantizationRecipe(layers, calibration, config)
+        self.baseline = float_outputs(model, layers, data, 0, None, None, self.machine)
+        self.samples = Samples(data, 0, self.baseline.num_rows)
         with np.load(case.evaluation) as archive:
             self.feeds = {name: archive[name] for name in archive.files if name != "labels"}
         self.reference = self._outputs(case.model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
@@ -134,19 +138,15 @@ class _Files:
     def both(self, plan: dict[str, str]) -> tuple[float, float]:
         """The L2 of a plan in simulation, and from its file."""
         scores = evaluate_plan(
-            layers=self.layers,
-            calibration=self.calibration,
+            recipe=self.recipe,
             baseline=self.baseline,
-            data=self.data,
+            samples=self.samples,
             plan=plan,
-            config=self.config,
             function=None,
-            start=0,
-            stop=self.baseline.num_rows,
             batch_size=None,
             machine=self.machine,
         )
-        exported = export(self.layers, self.calibration, plan, self.config, self.machine)
+        exported = export(self.recipe, plan, self.machine)
         return scores_of(scores)["l2"], self.distance(Path(exported_reference(exported, self.machine.cache).url))
 
     def distance(self, file: Path) -> float:

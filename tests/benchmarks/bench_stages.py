@@ -15,17 +15,18 @@ import pytest
 from quant_core.calibration.collect import calibrate
 from quant_core.config import MixedPrecisionConfig
 from quant_core.execution.machine import Machine
-from quant_core.execution.runner import Stages
+from quant_core.execution.runner import Runner
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare
-from quant_core.pipeline.auto import _probes
-from quant_core.pipeline.finished_run import Findings, write_output
-from quant_core.pipeline.plan_search import search_plans
-from quant_core.pipeline.steps import begun, calibrated, prepared_layers, request_of
-from quant_core.pipeline.study import Trials
+from quant_core.pipeline import steps
+from quant_core.pipeline.finished_run import write_output
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.probe_rounds import probe_rounds
+from quant_core.pipeline.study import Study
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import rank
 from quant_core.quantization.export import export, exported_reference
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.quantization.weight_rounding import rounded_weights
 from quant_core.scoring.evaluation import score_file
 from tests.benchmarks.ratios import chain_of
@@ -42,33 +43,23 @@ class Bench:
         np.savez(folder / "data.npz", x=data)
         model, source = str(folder / "model.onnx"), str(folder / "data.npz")
         self.config = MixedPrecisionConfig(target={"metric": "sqnr_db", "limit": 20})
-        self.request = request_of(model, source, source, None, self.config, folder / "out", folder)
-        self.stages = Stages(Machine(folder, 2))
-        self.machine = self.stages.machine
-        self.layers = prepared_layers(self.request, self.stages)
-        self.calibration = calibrated(self.request, self.stages, self.layers)
+        self.job = QuantizationJob.of(model, source, source, None, self.config, folder / "out", folder)
+        self.machine = Machine(folder, 2)
+        self.runner = Runner(self.machine)
+        self.layers = steps.prepare(self.job, self.runner)
+        self.calibration = steps.calibrate(self.job, self.layers, self.runner)
         names = [layer.name for layer in layers_from_table(self.layers)]
         self.wide = PrecisionPlan.uniform(names, self.config.wide)
-        self.probed = _probes(self.trials())
+        self.probed = probe_rounds(self.study(), self.runner)
         self.ranking = rank(self.layers, self.probed, self.config.wide)
 
-    def trials(self) -> Trials:
-        """With nothing tried yet but the float model."""
-        return begun(
-            self.request,
-            self.stages,
-            self.layers,
-            self.calibration,
-            (self.config.wide, *self.config.narrow),
-            self.config.samples,
-        )
+    def study(self) -> Study:
+        """With nothing tried yet but the float model and the wide plan."""
+        return steps.baseline(self.job, self.layers, self.calibration, self.runner)
 
-    def searched(self) -> Trials:
+    def searched(self) -> steps.Decision:
         """After the whole search."""
-        trials = self.trials()
-        trials.evaluate(self.wide, "baseline")
-        search_plans(trials, self.ranking)
-        return trials
+        return steps.search(self.study(), self.ranking, self.runner)
 
 
 @pytest.fixture(scope="module")
@@ -77,18 +68,18 @@ def stage(tmp_path_factory):
 
 
 def test_prepare(benchmark, stage):
-    benchmark(prepare, stage.request.model, stage.config.candidate_ops, stage.machine)
+    benchmark(prepare, stage.job.model, machine=stage.machine, data=stage.job.calibration, **stage.config.preparation())
 
 
 def test_calibrate(benchmark, stage):
-    benchmark(calibrate, stage.layers, stage.request.calibration, None, stage.machine)
+    benchmark(calibrate, stage.layers, stage.job.calibration, None, stage.machine)
 
 
 def test_round(benchmark, stage):
     benchmark(
         rounded_weights,
         layers=stage.layers,
-        data=stage.request.calibration,
+        data=stage.job.calibration,
         weights="4",
         config=stage.config.quantization(),
         batch_size=None,
@@ -97,12 +88,12 @@ def test_round(benchmark, stage):
 
 
 def test_baseline(benchmark, stage):
-    benchmark(stage.trials)
+    benchmark(stage.study)
 
 
 def test_probe(benchmark, stage):
-    trials = stage.trials()
-    benchmark(_probes, trials)
+    study = stage.study()
+    benchmark(probe_rounds, study, stage.runner)
 
 
 def test_rank(benchmark, stage):
@@ -119,23 +110,15 @@ def test_export(benchmark, stage):
 
 def test_verify(benchmark, stage):
     file = exported_reference(_exported(stage), stage.machine.cache)
-    data, baseline = stage.request.evaluation, stage.trials().baseline
+    data, baseline = stage.job.evaluation, stage.study().baseline
     benchmark(score_file, file, stage.layers, baseline, data, None, None, stage.machine)
 
 
 def test_report(benchmark, stage):
-    trials = stage.searched()
-    shipped = trials.ship(trials.best_first()[0].plan)
-    benchmark(write_output, Findings(trials, stage.ranking, shipped, None))
+    findings = steps.verify(steps.export(stage.searched(), stage.runner), stage.runner)
+    benchmark(write_output, findings, stage.runner)
 
 
 def _exported(stage):
-    return export(
-        layers=stage.layers,
-        calibration=stage.calibration,
-        plan=stage.wide.as_dict(),
-        tensors=stage.wide.tensor_types(),
-        config=stage.config.quantization(),
-        machine=stage.machine,
-        weights=(),
-    )
+    recipe = QuantizationRecipe(stage.layers, stage.calibration, stage.config.quantization())
+    return export(recipe, stage.wide.as_dict(), stage.machine, tensors=stage.wide.tensor_types())

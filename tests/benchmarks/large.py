@@ -66,15 +66,16 @@ def exported(folder: Path) -> None:
     from quant_core.model.prepare import prepare
     from quant_core.precision import Precision, PrecisionPlan
     from quant_core.quantization.export import export, exported_reference
+    from quant_core.quantization.recipe import QuantizationRecipe
     from quant_core.storage.data import refer_data
 
     machine = Machine(folder / "cache")
     layers = prepare(refer_model(folder / "model.onnx"), DEFAULT_LAYER_OPS, machine)
     calibration = calibrate(layers, refer_data(_data(), machine.cache), None, machine)
-    config = QuantizationConfig()
+    recipe = QuantizationRecipe(layers, calibration, QuantizationConfig())
     names = [layer.name for layer in layers_from_table(layers)]
-    plan = PrecisionPlan.uniform(names, config.wide).narrowed(dict.fromkeys(names[::2], Precision.parse("a8w8")))
-    reference = exported_reference(export(layers, calibration, plan.as_dict(), config, machine), machine.cache)
+    plan = PrecisionPlan.uniform(names, recipe.config.wide).narrowed(dict.fromkeys(names[::2], Precision.parse("a8w8")))
+    reference = exported_reference(export(recipe, plan.as_dict(), machine), machine.cache)
     files = [Path(reference.url), *(Path(reference.url).with_name(name) for name in reference.beside)]
     print("    " + ", ".join(f"{file.name}: {file.stat().st_size / _GIB:.2f} GiB" for file in files), flush=True)
 

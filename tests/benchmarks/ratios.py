@@ -14,22 +14,23 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-import pyarrow as pa
 
 from quant_core.config import MixedPrecisionConfig, Target
 from quant_core.execution.machine import Machine
-from quant_core.execution.runner import Stages
+from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
-from quant_core.pipeline.auto import _probes, auto_mixed_precision
-from quant_core.pipeline.steps import begun, calibrated, prepared_layers, request_of
-from quant_core.pipeline.study import Trials
+from quant_core.pipeline.auto import auto_mixed_precision
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.probe_rounds import probe_rounds
+from quant_core.pipeline.steps import baseline, calibrate, prepare
+from quant_core.pipeline.study import Study
 from quant_core.results.outcome import Outcome
 from quant_core.scoring.evaluation import float_outputs
 from quant_core.storage.tables import facts
@@ -41,34 +42,28 @@ from tests.models import build
 class Prepared:
     """A model that is ready to be probed."""
 
-    trials: Trials
-    layers: pa.Table
+    study: Study
     machine: Machine
 
     @classmethod
     def of(cls, model: str, data: str, folder: Path, **config: object) -> Prepared:
         settings = MixedPrecisionConfig(target=Target(metric="l2", limit=1.0), **config)
-        request = request_of(model, data, data, None, settings, folder / "out", folder)
-        stages = Stages(Machine(folder, 2))
-        layers = prepared_layers(request, stages)
-        calibration = calibrated(request, stages, layers)
-        precisions = (settings.wide, *settings.narrow)
-        trials = begun(request, stages, layers, calibration, precisions, settings.samples)
-        return cls(trials, layers, stages.machine)
+        job = QuantizationJob.of(model, data, data, None, settings, folder / "out", folder)
+        runner = Runner(Machine(folder, 2))
+        layers = prepare(job, runner)
+        return cls(baseline(job, layers, calibrate(job, layers, runner), runner), runner.machine)
 
     def probing(self, workers: int) -> float:
         """Seconds to probe every layer."""
-        stages = Stages(Machine(self.machine.cache, workers))
-        _probes(replace(self.trials, stages=stages), [layer.name for layer in layers_from_table(self.layers)])
-        return stages.seconds["probe"]
+        runner = Runner(Machine(self.machine.cache, workers))
+        probe_rounds(self.study, runner)
+        return runner.seconds["probe"]
 
     def forwards(self) -> float:
         """Seconds for one plain pass of the float model over the data, on one thread."""
-        request = self.trials.request
+        job, alone = self.study.job, Machine(self.machine.cache, workers=1)
         began = time.perf_counter()
-        float_outputs(
-            request.model, self.layers, request.evaluation, 0, None, None, Machine(self.machine.cache, workers=1)
-        )
+        float_outputs(job.model, self.study.layers, job.evaluation, 0, None, None, alone)
         return time.perf_counter() - began
 
 
@@ -93,8 +88,8 @@ def probing(options: argparse.Namespace, folder: Path) -> None:
     ready = Prepared.of(options.model, options.data, folder, samples="all")
     ready.probing(workers=2)  # the first time weights are quantized too
     once, took = ready.forwards(), ready.probing(workers=1)
-    graph = prepared_graph(facts(ready.layers)["prepared"], folder)
-    share = suffix_share(graph, layers_from_table(ready.layers))
+    graph = prepared_graph(facts(ready.study.layers)["prepared"], folder)
+    share = suffix_share(graph, layers_from_table(ready.study.layers))
     print(f"a float pass {once:.2f} s, suffixes are {share:.2f} passes, probing {took:.2f} s")
     print(f"probing is {took / (share * once):.2f} times its suffixes at the price of float passes")
 
@@ -172,12 +167,12 @@ def chains(options: argparse.Namespace, folder: Path) -> None:
         onnx.save(chain_of(count), place / "chain.onnx")
         shape = (CHAIN_SAMPLES, 8, 16, 16)
         np.savez(place / "data.npz", x=np.random.default_rng(1).standard_normal(shape, np.float32))
-        request = str(place / "chain.onnx"), str(place / "data.npz")
+        given = str(place / "chain.onnx"), str(place / "data.npz")
 
-        def searched(limit: float, output: Path, request: tuple[str, str] = request) -> Outcome:
+        def searched(limit: float, output: Path, given: tuple[str, str] = given) -> Outcome:
             # All samples: how many a race takes is another question.
             config = MixedPrecisionConfig(target=Target(metric="l2", limit=limit), samples="all")
-            model, data = request
+            model, data = given
             return auto_mixed_precision(model, calibration=data, evaluation=data, config=config, output=output)
 
         scores = searched(1e9, place / "all").manifest.scores

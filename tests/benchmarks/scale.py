@@ -20,8 +20,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 from unittest.mock import patch
 from zlib import crc32
 
@@ -31,21 +32,26 @@ import pyarrow as pa
 
 from quant_core.calibration.collect import observed_tensors
 from quant_core.calibration.histogram import Histogram, histogram_table
-from quant_core.config import MixedPrecisionConfig, config_from
+from quant_core.config import MixedPrecisionConfig, QuantizationConfig, config_from
 from quant_core.execution.machine import Machine
-from quant_core.execution.runner import Stages
+from quant_core.execution.runner import Runner, Stage, StageFunction
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.topology import Topology
-from quant_core.pipeline import auto
-from quant_core.pipeline import steps as run_frame
-from quant_core.pipeline import study as trials
+from quant_core.pipeline import probe_rounds, steps
+from quant_core.pipeline.auto import run_auto
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.stages import BASELINE, CALIBRATE, EVALUATE, EXPORT, PREPARE, PROBE, VERIFY
 from quant_core.probing.racing import sample_rounds
 from quant_core.quantization.export import export
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.scoring.metrics import sample_terms, terms_table
-from quant_core.scoring.sampling import visit_order
+from quant_core.scoring.sampling import Samples, visit_order
+from quant_core.storage.references import refer
 from quant_core.storage.tables import PROBES, facts, with_facts
 from tests.benchmarks.ratios import chain_of
+
+Made = TypeVar("Made")
 
 _SAMPLES = 256
 _LADDER = ("a16w16", "a16w8", "a8w8", "a8w4")
@@ -73,9 +79,9 @@ def float_outputs(**_: object) -> pa.Table:
     return with_facts(pa.table({"y": column}), shapes={"y": [10]}, metric=None)
 
 
-def layer_sensitivity(shard: Sequence[str], precision: str, start: int, stop: int, **_: object) -> pa.Table:
+def layer_sensitivity(shard: Sequence[str], precision: str, samples: Samples, **_: object) -> pa.Table:
     """Losses."""
-    spread = np.random.default_rng(start).uniform(0.5, 1.5, stop - start)
+    spread = np.random.default_rng(samples.start).uniform(0.5, 1.5, samples.stop - samples.start)
     columns = {
         "layer": list(shard),
         "precision": [precision] * len(shard),
@@ -91,10 +97,10 @@ def _scores(error: float, rows: np.ndarray) -> pa.Table:
     return terms_table([sample_terms([array], [(array + noise).astype(np.float32)], None)])
 
 
-def evaluate_plan(plan: Mapping[str, str], start: int, stop: int, **_: object) -> pa.Table:
+def evaluate_plan(plan: Mapping[str, str], samples: Samples, **_: object) -> pa.Table:
     """Scores that follow from the losses of the plan's layers."""
     error = 1e-4 + sum(_loss(name, precision) for name, precision in plan.items())
-    return _scores(error, visit_order(_SAMPLES, start, stop))
+    return _scores(error, visit_order(_SAMPLES, samples.start, samples.stop))
 
 
 def score_file(**_: object) -> pa.Table:
@@ -108,47 +114,45 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = Counter[str]()
 
-    def timed(self, stage: Callable[..., pa.Table]) -> Callable[..., pa.Table]:
-        """The stage with its time taken."""
+    def timed(self, name: str, function: Callable[..., Made], passes_for: Callable[..., Made]) -> Callable[..., Made]:
+        """The function with its time taken; in keys it has the module of the one that it passes for."""
 
-        @functools.wraps(stage)
-        def run(*arguments: object, **named: object) -> pa.Table:
+        @functools.wraps(passes_for)
+        def run(*arguments: object, **named: object) -> Made:
             began = time.process_time()
             try:
-                return stage(*arguments, **named)
+                return function(*arguments, **named)
             finally:
-                self.seconds[stage.__name__] += time.process_time() - began
+                self.seconds[name] += time.process_time() - began
 
         return run
+
+    @contextmanager
+    def computed_by(self, stage: Stage, function: StageFunction) -> Iterator[None]:
+        """Let a function compute a stage while the block runs, whoever calls it."""
+        with patch.dict(vars(stage), function=self.timed(stage.name, function, stage.function)):
+            yield
 
 
 @contextmanager
 def made_up(clock: Clock) -> Iterator[None]:
     """No stage runs the model while the block runs; every layer is probed on every sample."""
-    replaced = {
-        "calibrate": (run_frame, calibrate, "calibrate"),
-        "prepare": (run_frame, prepare, "prepare"),
-        "float_outputs": (run_frame, float_outputs, "baseline"),
-        "layer_sensitivity": (auto, layer_sensitivity, "probe"),
-        "evaluate_plan": (trials, evaluate_plan, "evaluate"),
-        "score_file": (trials, score_file, "verify"),
-        "export": (trials, export, "export"),
-    }
-    with patch.object(auto, "open_probes", list):
-        from tasks.prefect_runner import TASKS
-        from tasks.stages import stage_task
-
-        patches = [patch.object(auto, "write_output", clock.timed(auto.write_output))]
-        for name, (module, stage, task) in replaced.items():
-            timed = clock.timed(stage)
-            patches += [patch.object(module, name, timed), patch.dict(TASKS, {timed: stage_task(task, timed)})]
-        for one in patches:
-            one.start()
-        try:
-            yield
-        finally:
-            for one in reversed(patches):
-                one.stop()
+    replaced = (
+        (PREPARE, prepare),
+        (CALIBRATE, calibrate),
+        (BASELINE, float_outputs),
+        (PROBE, layer_sensitivity),
+        (EVALUATE, evaluate_plan),
+        (EXPORT, export),
+        (VERIFY, score_file),
+    )
+    with ExitStack() as patches:
+        patches.enter_context(patch.object(probe_rounds, "open_probes", list))
+        write_output = clock.timed("write_output", steps.write_output, steps.write_output)
+        patches.enter_context(patch.object(steps, "write_output", write_output))
+        for stage, function in replaced:
+            patches.enter_context(clock.computed_by(stage, function))
+        yield
 
 
 def peak_mib() -> float:
@@ -185,8 +189,9 @@ def chain(options: argparse.Namespace) -> int:
 
 def _in_process(folder: Path, config: MixedPrecisionConfig) -> Mapping[str, object]:
     data = str(folder / "data.npz")
-    request = run_frame.request_of(folder / "model.onnx", data, data, None, config, folder / "out", folder / "cache")
-    return auto.run(request, Stages(Machine(folder / "cache"))).manifest.model_dump(mode="json")
+    cache = folder / "cache"
+    job = QuantizationJob.of(folder / "model.onnx", data, data, None, config, folder / "out", cache)
+    return run_auto(job, Runner(Machine(cache))).manifest.model_dump(mode="json")
 
 
 def _as_flow(folder: Path, config: MixedPrecisionConfig) -> Mapping[str, object]:
@@ -205,25 +210,26 @@ def shards(options: argparse.Namespace) -> int:
 
     from flows.temporary_server import prefect_server
     from tasks.cache.workspace import Workspace
-    from tasks.executors.choice import Runner
-    from tasks.prefect_runner import TASKS, PrefectStages
-    from tasks.stages import stage_task
+    from tasks.executors.choice import ExecutorChoice
+    from tasks.executors.executor import executor_of
+    from tasks.prefect_runner import PrefectRunner
 
     each = [{"shard": [f"c{number}"], "precision": "a8w8"} for number in range(options.shards)]
-    layers = pa.table({"layer": [f"c{number}" for number in range(options.shards)]})
+    layers = with_facts(pa.table({"layer": [f"c{number}" for number in range(options.shards)]}), key="k")
+    recipe, data = QuantizationRecipe(layers, layers, QuantizationConfig()), refer(__file__)
     took = []
 
     @flow(persist_result=False)
     def mapped(workspace: str) -> None:
-        with PrefectStages(Workspace.at(workspace), 2, Runner(options.runner)) as stages:
-            stages.run("first", layer_sensitivity, layers=with_facts(layers, key="k"), **each[0], start=0, stop=1)
+        executor = executor_of(ExecutorChoice(options.runner), 2)
+        with PrefectRunner(Workspace.at(workspace), 2, executor) as runner:
+            runner.run(PROBE, step="first", recipe=recipe, samples=Samples(data, 0, 1), **each[0])
             for _ in range(2):
                 began = time.perf_counter()
-                table = with_facts(layers, key="k")
-                stages.fan_out("probe", layer_sensitivity, each, layers=table, start=0, stop=2)
+                runner.fan_out(PROBE, each, recipe=recipe, samples=Samples(data, 0, 2))
                 took.append(time.perf_counter() - began)
 
-    empty = patch.dict(TASKS, {layer_sensitivity: stage_task("probe", _nothing)})
+    empty = Clock().computed_by(PROBE, _nothing)
     with tempfile.TemporaryDirectory() as folder, empty, prefect_server() as serving, serving():
         mapped(folder)
     print(f"{options.shards} shards: {took[0]:.2f} s computed, {took[1]:.2f} s found in the store")

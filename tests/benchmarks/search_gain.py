@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,26 +31,30 @@ from rich.table import Table
 from quant_core import Outcome, TargetError
 from quant_core.config import config_from
 from quant_core.execution.machine import Machine, available_cores
-from quant_core.execution.runner import Call, Stages
-from quant_core.pipeline.auto import run
+from quant_core.execution.runner import Arguments, Runner, Stage
+from quant_core.pipeline.auto import run_auto
+from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.pick import pick
-from quant_core.pipeline.steps import request_of
 from quant_core.storage.tables import from_ipc, to_ipc
 from tasks.cache.keys import step_key, with_key
-from tasks.prefect_runner import TASKS
 from tests.benchmarks.score import outputs
 
 RULE = {"search": "linear", "rank": "l2-float"}
 
 
-class Kept(Stages):
-    """Stages whose results stay in a folder."""
+class Kept(Runner):
+    """Calls stages, and keeps their results in a folder."""
 
-    def _call(self, calls: Sequence[Call], valid: Callable[[pa.Table], bool] | None = None) -> list[pa.Table]:
-        files = [self.machine.cache / f"{step_key(TASKS[stage].name, given)}.arrow" for stage, given in calls]
+    def fan_out(
+        self, stage: Stage, each: Sequence[Arguments], /, step: str = "", title: str = "", **common: Any
+    ) -> list[pa.Table]:
+        """Call a stage for what is not in the folder."""
+        calls = [{**common, **arguments} for arguments in each]
+        files = [self.machine.cache / f"{step_key(stage, call)}.arrow" for call in calls]
         left = [(call, file) for call, file in zip(calls, files, strict=True) if not file.exists()]
         if left:
-            for table, (_, file) in zip(super()._call([call for call, _ in left], valid), left, strict=True):
+            made = super().fan_out(stage, [call for call, _ in left], step=step, title=title)
+            for table, (_, file) in zip(made, left, strict=True):
                 file.write_bytes(to_ipc(with_key(table, file.stem)))
         return [from_ipc(file.read_bytes()) for file in files]
 
@@ -70,9 +74,9 @@ class Bench:
         """Run the search; the best there is where that misses the target."""
         self.runs += 1
         config, out = config_from(target=target, **self.options | options), self.folder / f"out{self.runs}"
-        request = request_of(self.model, self.data, self.data, None, config, out, self.folder)
+        job = QuantizationJob.of(self.model, self.data, self.data, None, config, out, self.folder)
         try:
-            return run(request, Kept(Machine(self.folder, available_cores())))
+            return run_auto(job, Kept(Machine(self.folder, available_cores())))
         except TargetError as missed:  # the wide model, which is what either search then has
             return cast("Outcome", missed.outcome)
 
