@@ -1,13 +1,14 @@
-"""What the flow itself takes when a model has very many layers, or a fan-out very many shards: no model is run.
+"""What the flow itself takes when a model has very many layers, or a fan-out very many shards: no sample is scored.
 
     python -m tests.benchmarks.scale chain                 # 5,000 layers, 100,000 probe rows, in this process
     python -m tests.benchmarks.scale chain --flow          # the same as a Prefect flow
     python -m tests.benchmarks.scale shards                # 200 mapped probe shards with empty work
 
-Whatever runs the model is replaced at the boundary of its stage by made-up numbers: histograms of 4,096 bins, losses,
-scores. Preparing the model, planning the fan-out, ranking, searching, writing the model and the output folder are the
-real ones. `chain` fails if the flow adds 500 MiB to the process, or if planning, everything outside of stages before the output
-is written, takes 10 seconds (in a flow that is mostly Prefect's time); `shards` if Prefect takes 5 seconds.
+Whatever scores samples is replaced at the boundary of its stage by made-up numbers: histograms of 4,096 bins, losses,
+scores. The rest is real: preparing the model, which runs it on first samples, planning the fan-out, ranking,
+searching, and writing the model and the output folder. `chain` fails if the flow adds 500 MiB to the process, or if
+planning, everything outside of stages before the output is written, takes 10 seconds (in a flow that is mostly
+Prefect's time); `shards` if Prefect takes 5 seconds.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.topology import Topology
 from quant_core.pipeline import probe_rounds, steps
 from quant_core.pipeline.auto import run_auto
+from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import BASELINE, CALIBRATE, EVALUATE, EXPORT, PREPARE, PROBE, VERIFY
 from quant_core.probing.racing import sample_rounds
@@ -148,8 +150,8 @@ def made_up(clock: Clock) -> Iterator[None]:
     )
     with ExitStack() as patches:
         patches.enter_context(patch.object(probe_rounds, "open_probes", list))
-        write_output = clock.timed("write_output", steps.write_output, steps.write_output)
-        patches.enter_context(patch.object(steps, "write_output", write_output))
+        timed = clock.timed("write_output", write_output, write_output)
+        patches.enter_context(patch.object(steps, "write_output", timed))
         for stage, function in replaced:
             patches.enter_context(clock.computed_by(stage, function))
         yield
