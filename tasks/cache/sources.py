@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def code_digest(module: str) -> str:
     """Return a sha256 over the code of a module of the engine and of all modules of it that it can import."""
     digest = hashlib.sha256()
     for name in sorted(import_closure(module)):
-        digest.update(f"{name}\0".encode() + code_without_prose(_source(name)) + b"\0")
+        digest.update(f"{name}\0".encode() + _read(name).code + b"\0")
     return digest.hexdigest()
 
 
@@ -33,21 +34,32 @@ def import_closure(module: str) -> frozenset[str]:
     """Return the names of the engine's modules that a module can import, itself among them."""
     found, waiting = {module}, [module]
     while waiting:
-        new = set(_imports(_source(waiting.pop()))) - found
+        new = _read(waiting.pop()).imports - found
         found |= new
         waiting += sorted(new)
     return frozenset(found)
 
 
-def _imports(source: bytes) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Module:
+    """What a module's file holds."""
+
+    imports: frozenset[str]
+    """Names of the engine's modules that it imports."""
+    code: bytes
+    """Its code without prose."""
+
+
+# Closures of the stages have most modules in common, and reading one takes milliseconds.
+@cache
+def _read(module: str) -> _Module:
+    source = _source(module)
+    return _Module(frozenset(_imports(ast.parse(source))), code_without_prose(source))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
     """Yield the engine's modules that a source imports, also inside functions; not those for type checkers alone."""
-    waiting: list[ast.AST] = [ast.parse(source)]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            waiting += node.orelse
-            continue
-        waiting += ast.iter_child_nodes(node)
+    for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("quant_core."):
             members = [f"{node.module}.{alias.name}" for alias in node.names]
             yield from (member for member in members if _file(member) is not None)
@@ -57,12 +69,26 @@ def _imports(source: bytes) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name.startswith("quant_core."))
 
 
+def _statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """Yield the statements of a node and of those in it, without what runs for type checkers alone."""
+    for part in ("body", "orelse", "handlers", "finalbody", "cases"):
+        for inner in getattr(node, part, ()) if not isinstance(node, ast.expr) else ():
+            if isinstance(inner, ast.If) and "TYPE_CHECKING" in ast.dump(inner.test):
+                yield from (found for other in inner.orelse for found in (other, *_statements(other)))
+                continue
+            if isinstance(inner, ast.stmt):
+                yield inner
+            yield from _statements(inner)
+
+
+@cache
 def _file(module: str) -> Path | None:
     """Return the file of a module or package, or None for a name that is neither."""
     place = _ROOT.joinpath(*module.split("."))
     return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
 
 
+@cache
 def _is_package(module: str) -> bool:
     return _ROOT.joinpath(*module.split("."), "__init__.py").is_file()
 
@@ -74,29 +100,35 @@ def _source(module: str) -> bytes:
 
 def code_without_prose(source: bytes) -> bytes:
     """Return the lines of a source that run: no docstring, no line of comment, no help text, no empty line."""
-    starts = [0]
+    tree, starts = ast.parse(source), [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
+    prose: list[ast.expr | ast.stmt] = [node for node in _statements(tree) if _is_text(node)]
+    if b"Flag(" in source or b"description=" in source:  # few modules have them, and a look at all nodes takes long
+        prose += _shown(tree)
 
     def span(node: ast.expr | ast.stmt) -> tuple[int, int]:
         first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
         return starts[first] + node.col_offset, starts[last] + (node.end_col_offset or 0)
 
     code = source
-    for begin, end in sorted((span(node) for node in _prose(ast.parse(source))), reverse=True):
+    for begin, end in sorted(map(span, prose), reverse=True):
         code = code[:begin] + code[end:]
     lines = (line.rstrip() for line in code.splitlines())
     return b"\n".join(line for line in lines if line and not line.lstrip().startswith(b"#"))
 
 
-def _prose(tree: ast.AST) -> Iterator[ast.expr | ast.stmt]:
-    """Yield statements that are texts, and what is only shown of an option; none inside another."""
+def _is_text(node: ast.stmt) -> bool:
+    """Return whether a statement is a text, such as a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _shown(tree: ast.AST) -> Iterator[ast.expr]:
+    """Yield what is only shown of options: descriptions, and flags; none inside another."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            yield node
-        elif isinstance(node, ast.keyword) and node.arg == "description" and isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.keyword) and node.arg == "description" and isinstance(node.value, ast.Constant):
             yield node.value
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Flag":
             yield node
         else:
-            yield from _prose(node)
+            yield from _shown(node)

@@ -29,6 +29,7 @@ def edited(monkeypatch):
 def clear():
     sources.code_digest.cache_clear()
     sources.import_closure.cache_clear()
+    sources._read.cache_clear()
 
 
 def digests():
