@@ -21,6 +21,7 @@ from quant_core.pipeline.job import QuantizationJob
 from tasks.prefect_runner import PrefectRunner
 
 ROOT = Path(flows.__file__).parents[1]
+PACKAGES = [ROOT / name for name in ("flows", "tasks", "quant_core")]
 CONFIG = config_from(target={"metric": "l2", "limit": 0.005}, wide="a16w16")
 
 
@@ -95,7 +96,7 @@ def own_frames() -> list[str]:
     frame, found = sys._getframe(1), []
     while frame:
         file, name = frame.f_code.co_filename, frame.f_code.co_name
-        if Path(file).is_relative_to(ROOT) and "tests" not in file and not name.startswith("<"):
+        if any(Path(file).is_relative_to(package) for package in PACKAGES) and not name.startswith("<"):
             found.append(name)  # a comprehension is part of its function
         frame = frame.f_back
     return found[::-1]
