@@ -9,11 +9,11 @@ from typing import Any
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from flows.ui.artifacts import publish_scan
 from flows.ui.flow_runs import tag, watch_run_name, watched_run_name
 from flows.ui.run_display import show_result, show_run
 from flows.watch.digest_cache import DigestCache
 from flows.watch.scan import ScanResult, WatchError, scan
+from flows.watch.scan_artifact import publish_scan
 from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError

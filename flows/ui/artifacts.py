@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -22,7 +22,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.watch.scan import ScanResult
+from flows.ui.markdown import bold, plain
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.report.limits import short
 from quant_core.report.summary import summary
@@ -30,7 +30,7 @@ from quant_core.report.verdict import score_rows
 from quant_core.results.outcome import Outcome
 from quant_core.urls import is_remote, redacted
 
-__all__ = ["publish", "publish_scan", "show_probing"]
+__all__ = ["publish", "show_probing"]
 
 _ROWS = 500
 """Rows of the sensitivity table: the UI draws them all at once."""
@@ -58,23 +58,6 @@ def publish(outcome: Outcome) -> None:
 _LOCAL = "; copy the path: from a page, browsers open no file"
 
 
-def publish_scan(folder: object, results: Sequence[ScanResult]) -> None:
-    """Publish what a scan of a watched folder found, one line a model; those that need attention first."""
-    first = sorted(results, key=lambda result: not result.code)
-    rows = [f"| {_plain(one.name)} | {_bold(one.state, one.code > 0)} | {_plain(one.says)} |" for one in first]
-    wrong = sum(result.code > 0 for result in results)
-    text = "\n".join(
-        [
-            f"**{len(results)} models in {_plain(str(folder))}, {wrong or 'none'} of them to be seen to.**",
-            "",
-            "| model | state | what came of it |",
-            "| --- | --- | --- |",
-            *rows,
-        ]
-    )
-    create_markdown_artifact(text, key="narrowcast-watch", description="What a scan of a watched folder found")
-
-
 def _place(outcome: Outcome) -> str:
     """The output's URL without what may be secret, or its folder as an absolute path."""
     place = outcome.manifest.sources.output or str(outcome.folder)
@@ -84,13 +67,13 @@ def _place(outcome: Outcome) -> str:
 def _verdict(outcome: Outcome) -> str:
     manifest, said = outcome.manifest, summary(outcome.manifest)
     columns = ["metric", "float", f"all {manifest.wide}", "mixed", "held-out"]
-    rows = [[_bold(row.name, row.target), *map(_cell, row.cells, row.margins)] for row in score_rows(manifest)]
+    rows = [[bold(row.name, row.target), *map(_cell, row.cells, row.margins)] for row in score_rows(manifest)]
     width = len(rows[0])
     return "\n".join(
         [
-            f"**{said.headline}.** {_plain(said.verdict)}",
+            f"**{said.headline}.** {plain(said.verdict)}",
             *(["", f"> {said.doubt}"] if said.doubt else []),
-            *(line for sentence in said.details for line in ("", _plain(sentence))),
+            *(line for sentence in said.details for line in ("", plain(sentence))),
             "",
             f"| {' | '.join(columns[:width])} |",
             f"| {' | '.join(['---'] + ['---:'] * (width - 1))} |",
@@ -102,15 +85,6 @@ def _verdict(outcome: Outcome) -> str:
             f"Model, tables and report: `{_place(outcome)}`",
         ]
     )
-
-
-def _plain(text: str) -> str:
-    """Text with what Markdown would take for markup made harmless."""
-    return "".join(f"\\{letter}" if letter in "\\`*_<>[]|#" else letter for letter in text)
-
-
-def _bold(text: str, bold: bool) -> str:
-    return f"**{text}**" if bold else text
 
 
 def _cell(cell: tuple[str, str], margin: str) -> str:
