@@ -24,7 +24,7 @@ from urllib.request import urlopen
 
 __all__ = ["Serving", "prefect_server"]
 
-_START_SECONDS = 180  # the first start also makes the database
+_START_SECONDS = 180  # the first start of a version of Prefect also runs its migrations
 _END_SECONDS = 5
 _HEARTBEAT_SECONDS = 30
 
@@ -116,8 +116,18 @@ def _started(port: int, errors: IO[bytes]) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=errors,
         start_new_session=True,
-        env={**os.environ, "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+        env={**os.environ, **_SERVER_SETTINGS},
     )
+
+
+_SERVER_SETTINGS = {
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    # No run uses a block; a server that the user starts on the same database registers them.
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
+    "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
+}
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None:
@@ -142,10 +152,16 @@ def main() -> None:
     gc.disable()
     import uvicorn
     from prefect.server.api.server import create_app
+    from prefect.settings import PREFECT_API_DATABASE_MIGRATE_ON_START, temporary_settings
 
+    from flows.server_database import make_database
+
+    migrated = make_database()
+    app = create_app()
     gc.freeze()
     gc.enable()
-    uvicorn.run(create_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="critical", lifespan="on")
+    with temporary_settings(updates={PREFECT_API_DATABASE_MIGRATE_ON_START: False} if migrated else {}):
+        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical", lifespan="on")
 
 
 def _end_with_the_pipe() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 
@@ -52,6 +54,9 @@ def main() -> None:
     # Set before Prefect is imported; what the user has set stands.
     for name, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # Most of what a command makes are modules, which stay: a collection walks over all of them, again and again.
+    gc.set_threshold(100_000)
+    atexit.register(gc.freeze)  # nor does the end of the process look for cycles among them
     try:
         narrowcast.main(prog_name="narrowcast", standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -41,16 +41,12 @@ def auto(as_json: bool, dry_run: bool, config: str | None, **given: Any) -> None
     With a budget (--max-bops, --max-bytes, --max-latency) the best score within it is looked for; a target beside
     it decides whether that is good enough.
     """
-    from flows.temporary_server import prefect_server
-
     if dry_run:
         from flows.command_line.dry_run import print_dry_run
 
         print_dry_run(*inputs_and_config(config, given), as_json)
         return
-    # Prefect takes its seconds to start, while what is asked for is looked at.
-    with prefect_server() as serving:
-        sys.exit(quantize(*inputs_and_config(config, given), as_json, serving))
+    sys.exit(quantize(*inputs_and_config(config, given), as_json))
 
 
 def inputs_and_config(config: str | None, given: dict[str, Any]) -> tuple[dict[str, Any], MixedPrecisionConfig]:

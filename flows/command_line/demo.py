@@ -39,14 +39,12 @@ def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) ->
     """
     from flows.demo import DEMO_OPTIONS, write_example
     from flows.options.run_options import INPUTS, configuration
-    from flows.temporary_server import prefect_server
     from quant_core.storage.folders import usable_folder
 
-    with prefect_server() as serving:
-        paths = write_example(usable_folder(Path(out), "output folder"))
-        if not as_json:
-            options = {name: value for name, value in (paths | DEMO_OPTIONS | {"out": out}).items() if name != "model"}
-            flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-            click.echo(shlex.join(["narrowcast", "auto", paths["model"], *flags]) + "\n")
-        inputs = dict.fromkeys(INPUTS) | paths | {"out": out, "workers": workers, "workspace": workspace}
-        sys.exit(quantize(inputs, configuration(dict(DEMO_OPTIONS)), as_json, serving))
+    paths = write_example(usable_folder(Path(out), "output folder"))
+    if not as_json:
+        options = {name: value for name, value in (paths | DEMO_OPTIONS | {"out": out}).items() if name != "model"}
+        flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        click.echo(shlex.join(["narrowcast", "auto", paths["model"], *flags]) + "\n")
+    inputs = dict.fromkeys(INPUTS) | paths | {"out": out, "workers": workers, "workspace": workspace}
+    sys.exit(quantize(inputs, configuration(dict(DEMO_OPTIONS)), as_json))

@@ -44,16 +44,12 @@ def layer_wise(as_json: bool, dry_run: bool, config: str | None, **given: Any) -
     with: edit its plan and give it back. Exit code 0: written, and the target met if there is one, 1: a bug or an
     outage, 2: bad input, 3: target missed.
     """
-    from flows.temporary_server import prefect_server
-
     if dry_run:
         from flows.command_line.dry_run import print_dry_run
 
         print_dry_run(*inputs_and_config(config, given), as_json)
         return
-    # Prefect takes its seconds to start, while what is asked for is looked at.
-    with prefect_server() as serving:
-        sys.exit(quantize(*inputs_and_config(config, given), as_json, serving))
+    sys.exit(quantize(*inputs_and_config(config, given), as_json))
 
 
 def inputs_and_config(config: str | None, given: dict[str, Any]) -> tuple[dict[str, Any], LayerWiseConfig]:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 if TYPE_CHECKING:
-    from flows.temporary_server import Serving
     from quant_core.config import RunConfig
+    from quant_core.pipeline.job import QuantizationJob
     from quant_core.results.outcome import Outcome
 
 __all__ = ["quantize"]
 
 
-def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: Serving) -> int:
+def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     """Run the flow and show what comes of it; the exit code."""
     from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
+    from flows.temporary_server import prefect_server
     from quant_core.errors import TargetError
     from quant_core.execution.progress import watched_by
     from quant_core.manifest import Manifest
     from quant_core.pipeline.job import QuantizationJob
-    from quant_core.pipeline.preflight import check_job
+    from quant_core.pipeline.layer_wise import written_plan
     from quant_core.report.verdict import is_met
     from quant_core.results.manifest_file import manifest_json
     from tasks.cache.workspace import Workspace
@@ -32,17 +34,19 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: 
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = None
     with watcher.shown(), watched_by(watcher):
-        # Bad input is refused here, while Prefect takes its seconds to start.
+        # Bad input is refused here, before Prefect is started or imported.
         asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
         asked["evaluation"] = asked["evaluation"] or asked["calibration"]
         workspace = Workspace.at(inputs["workspace"])
         workspace.check()
-        job = QuantizationJob.of(**asked, config=config, output=inputs["out"], cache=workspace.cache)
-        check_job(job, workspace.cache)
+        assignment = written_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
+        places = {"output": inputs["out"], "cache": workspace.cache}
+        _check(QuantizationJob.of(**asked, config=config, assignment=assignment, **places), workspace.cache)
         try:
-            call = _flow_call(inputs, config)
-            with serving():
-                manifest = Manifest.model_validate(call())
+            with prefect_server() as serving:
+                call = _flow_call(inputs, config)
+                with serving():
+                    manifest = Manifest.model_validate(call())
         except TargetError as error:
             missed, manifest = str(error), cast("Outcome", error.outcome).manifest
     if as_json:
@@ -55,15 +59,41 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, serving: 
     return 0 if is_met(manifest) else 3
 
 
+_MOST_PREPARED = 64 << 20
+"""Bytes of a model that is prepared to see whether the run would be refused; the run does it once more."""
+
+
+def _check(job: QuantizationJob[Any], cache: Path) -> None:
+    """Raise InputError for what the first steps would refuse; of a large model, for what shows unprepared."""
+    from quant_core.execution.machine import Machine
+    from quant_core.execution.progress import Watcher, watched_by
+    from quant_core.execution.runner import Runner
+    from quant_core.pipeline.preflight import check_job
+    from quant_core.pipeline.steps import assign, prepare
+    from quant_core.storage.references import fetch
+
+    check_job(job, cache)
+    if not job.model.beside and fetch(job.model, cache).stat().st_size <= _MOST_PREPARED:
+        here = Runner(Machine(cache))
+        with watched_by(Watcher()):  # the run itself tells of it
+            layers = prepare(job, here)
+            if job.assignment is not None:
+                assign(job, layers, here)
+
+
 def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[str, Any]]:
     """Return the call of the flow that the configuration is of, with its parameters."""
-    # What takes long to import is imported while the server starts; Prefect needs the encoders for every run.
+    # What takes long to import or read comes while the server starts; Prefect needs the encoders for every run.
     import fastapi.encoders  # noqa: F401
 
     from flows.auto_mixed_precision import auto_mixed_precision
     from flows.layer_wise import layer_wise
     from quant_core.config import LayerWiseConfig
+    from quant_core.pipeline.stages import STAGES
+    from tasks.cache.sources import code_digest
 
+    for stage in STAGES.values():
+        code_digest(stage.function.__module__)  # which all keys have in them
     names = ["model", "calibration", "evaluation", "holdout", "workers", "workspace"]
     layer_wise_job = isinstance(config, LayerWiseConfig)
     names += ["tensors"] if layer_wise_job else ["runner", "runner_address"]

@@ -64,7 +64,7 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
     with watched_by(watcher), prefect_server() as serving:
         from flows.watch_models import check_places
 
-        check_places(given["folder"], given["output"])  # while Prefect takes its seconds to start
+        check_places(given["folder"], given["output"])  # while the server starts
         with serving():
             code = _scan(given, as_json)
             while every is not None:
