@@ -25,6 +25,7 @@ from quant_core.scoring.compared import Compared, compared
 from quant_core.scoring.evaluation import per_sample, reference_arrays
 from quant_core.scoring.metrics import divergence
 from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples, visit_order
+from quant_core.storage.mapped import let_go
 from quant_core.storage.tables import PROBES
 
 __all__ = ["LOSSES", "layer_sensitivity", "probe_samples", "probe_shards", "unrounded_types"]
@@ -155,6 +156,8 @@ def layer_sensitivity(
         order = [*group[first:], *group[:first]]
         for batch in batches(quantizer.graph, dataset, batch_size, rows, machine.memory):
             reference = None if floats is None else [floats[name][batch.rows] for name in names]
+            for column in (floats or {}).values():
+                let_go(column)
             _probe_batch(model, batch, outputs, LOSSES[loss], reference, order, losses, seconds)
         if len(groups) > 1:
             model.close(group)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import reprlib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +26,12 @@ from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.runtimes.registry import profile_of
+from quant_core.scoring.collected import collected
 from quant_core.scoring.compared import Compared, compared, compared_outputs
-from quant_core.scoring.metrics import load_function, sample_terms, terms_table
+from quant_core.scoring.metrics import Terms, load_function, sample_terms, terms_table
 from quant_core.scoring.sampling import Samples, visit_order
 from quant_core.storage.data import Column, Dataset
+from quant_core.storage.mapped import let_go
 from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import facts, with_facts
@@ -36,6 +39,7 @@ from quant_core.storage.tables import facts, with_facts
 __all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "score_file"]
 
 Outputs = dict[str, NDArray[np.generic]]
+Made = TypeVar("Made")
 
 
 def float_outputs(
@@ -58,34 +62,44 @@ def float_outputs(
     numerics = Numerics.SHIPPED if graph.is_large else Numerics.FAST
     session = open_file(fetch(model, machine.cache), numerics)
     rows = np.arange(dataset.count)
-    parts = _run(session, graph, dataset, rows, names, batch_size, machine, "baseline")
-    whole = {name: _in_order(parts, name) for name in names}
+    parts = _run(session, graph, dataset, rows, names, batch_size, machine, "baseline", _outputs_alone)
+    whole = collected(parts, names, machine.cache)
     for name, array in whole.items():
-        values = array.values if isinstance(array, RaggedColumn) else array
-        if not values.size:
-            raise InputError(f"output {name!r} holds no value (shape {_shape_of(array)}): there is nothing to compare")
-        if values.dtype.kind == "f" and np.isnan(values).any():
-            bad = [row for row in range(len(array)) if np.isnan(array[np.asarray([row])]).any()]
-            raise InputError(
-                f"the float model computes a NaN in output {name!r} of sample {bad[0]} of {dataset.source} "
-                f"({len(bad)} of {len(array)} samples have one): there is nothing to compare it with"
-            )
+        _refuse_incomparable(name, array, dataset.source)
     columns = {name: _listed(array) for name, array in whole.items()}
     shapes = {name: _shape_of(array)[1:] for name, array in whole.items()}
     metric = _user_metric(function, whole, dataset.labels)
     return with_facts(pa.table(columns), shapes=shapes, metric=metric)
 
 
-def _in_order(parts: Sequence[tuple[Batch, Outputs]], name: str) -> Column:
-    """An output over all samples, in the order of the data; ragged where its shape differs."""
-    order = in_row_order([batch.rows for batch, _ in parts])
-    arrays = [found[name] for _, found in parts]
-    if len({array.shape[1:] for array in arrays}) == 1:
-        whole = np.concatenate(arrays)
-        return whole if order is None else whole[order]
-    samples = [sample for array in arrays for sample in array]
-    samples = samples if order is None else [samples[at] for at in order]
-    return RaggedColumn(np.concatenate([sample.ravel() for sample in samples]), [(1, s.shape) for s in samples])
+def _outputs_alone(batch: Batch, found: Outputs) -> Outputs:
+    return found
+
+
+def _refuse_incomparable(name: str, array: Column, source: str) -> None:
+    """Raise InputError for a float output that holds no value, or a NaN."""
+    count, size = len(array), (array.values if isinstance(array, RaggedColumn) else array).size
+    if not size:
+        raise InputError(f"output {name!r} holds no value (shape {_shape_of(array)}): there is nothing to compare")
+    bad = _rows_with_nan(array) if array.dtype.kind == "f" else []
+    let_go(array)
+    if bad:
+        raise InputError(
+            f"the float model computes a NaN in output {name!r} of sample {bad[0]} of {source} "
+            f"({len(bad)} of {count} samples have one): there is nothing to compare it with"
+        )
+
+
+_BLOCK = 1 << 20
+"""Values that are looked at at once."""
+
+
+def _rows_with_nan(array: Column) -> list[int]:
+    if isinstance(array, RaggedColumn):
+        return [row for row in range(len(array)) if np.isnan(array.sample(row)).any()]
+    step = max(_BLOCK * len(array) // array.size, 1)
+    blocks = (np.isnan(array[first : first + step]) for first in range(0, len(array), step))
+    return np.flatnonzero(np.concatenate([block.reshape(len(block), -1).any(axis=1) for block in blocks])).tolist()
 
 
 def _shape_of(column: Column) -> list[Any]:
@@ -96,6 +110,7 @@ def _shape_of(column: Column) -> list[Any]:
 
 
 def _listed(array: Column) -> pa.Array:
+    """Return an output as a column of lists, without a copy of its values."""
     if isinstance(array, RaggedColumn):
         ends = np.cumsum([0, *(int(np.prod(shape)) for shape in array.shapes)], dtype=np.int64)
         return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(array.values))
@@ -197,16 +212,34 @@ def _score(
     dataset = model_data(graph, data, machine.cache)
     names = tuple(baseline.column_names)
     outputs, reference = compared_by(graph, names), reference_arrays(baseline)
-    parts, terms = _run(session, graph, dataset, rows, names, batch_size, machine, "evaluate"), []
-    for batch, found in parts:
+
+    def terms_of(batch: Batch, found: Outputs) -> tuple[Terms, Outputs]:
         exact = [_comparable(reference[name][batch.rows], found[name], name) for name in names]
-        terms.append(sample_terms(exact, list(found.values()), _labels(dataset, batch, exact, outputs), outputs))
-    order = in_row_order([batch.rows for batch, _ in parts])
-    table = terms_table(terms) if order is None else terms_table(terms).take(order)
+        terms = sample_terms(exact, list(found.values()), _labels(dataset, batch, exact, outputs), outputs)
+        for name in names:
+            let_go(reference[name])
+        return terms, found if function else {}
+
+    visited: list[NDArray[np.intp]] = []
+    terms: list[Terms] = []
+
+    def outputs_of_all() -> Iterator[tuple[NDArray[np.intp], Outputs]]:
+        """Keep the terms of each batch on the way."""
+        for seen, (found, kept) in _run(
+            session, graph, dataset, rows, names, batch_size, machine, "evaluate", terms_of
+        ):
+            visited.append(seen)
+            terms.append(found)
+            yield seen, kept
+
+    metric = None
     if function is None:
-        return table
-    whole = {name: _in_order(parts, name) for name in names}
-    return with_facts(table, metric=_user_metric(function, whole, dataset.labels))
+        deque(outputs_of_all(), maxlen=0)
+    else:
+        metric = _user_metric(function, collected(outputs_of_all(), names, machine.cache), dataset.labels)
+    order = in_row_order(visited)
+    table = terms_table(terms) if order is None else terms_table(terms).take(order)
+    return table if function is None else with_facts(table, metric=metric)
 
 
 def _comparable(exact: NDArray[np.generic], found: NDArray[np.generic], name: str) -> NDArray[np.generic]:
@@ -240,7 +273,10 @@ def reference_arrays(baseline: pa.Table) -> Mapping[str, Column]:
     shapes = facts(baseline)["shapes"]
     found: dict[str, Column] = {}
     for name in baseline.column_names:
-        values = baseline.column(name).combine_chunks().flatten().to_numpy()
+        column = baseline.column(name)
+        # Arrow copies what it combines, be it one chunk.
+        whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        values = whole.flatten().to_numpy(zero_copy_only=False)
         if shapes[name] and isinstance(shapes[name][0], list):
             found[name] = RaggedColumn(values, [(1, tuple(shape)) for shape in shapes[name]])
         else:
@@ -257,16 +293,21 @@ def _run(
     batch_size: int | None,
     machine: Machine,
     stage: str,
-) -> list[tuple[Batch, Outputs]]:
-    """Each batch with the named outputs, rows that only fill up a fixed batch cut off."""
+    of_batch: Callable[[Batch, Outputs], Made],
+) -> Iterator[tuple[NDArray[np.intp], Made]]:
+    """Yield the rows of each batch, and what `of_batch` makes of its named outputs, which are not kept.
+
+    Rows that only fill up a fixed batch are cut off.
+    """
     watcher().expects(stage, len(rows))
 
-    def outputs_of(batch: Batch) -> tuple[Batch, Outputs]:
+    def made_of(batch: Batch) -> tuple[NDArray[np.intp], Made]:
         found = session(batch.feeds)
+        made = of_batch(batch, {name: per_sample(found[name], name, batch) for name in names})
         watcher().advanced(stage, batch.count)
-        return batch, {name: per_sample(found[name], name, batch) for name in names}
+        return batch.rows, made
 
-    return list(ordered_map(outputs_of, batches(graph, data, batch_size, rows, machine.memory), machine.workers))
+    return ordered_map(made_of, batches(graph, data, batch_size, rows, machine.memory), machine.workers)
 
 
 def per_sample(array: NDArray[np.generic], name: str, batch: Batch) -> NDArray[np.generic]:

@@ -58,6 +58,27 @@ def sample_terms(
     Distances are over all outputs together, flattened. Signal and error power of several outputs are of each as a
     share of its own mean power where `outputs` tells that, so that none drowns another.
     """
+    count, size = len(reference[0]), sum(array.size for array in reference)
+    # Everything is computed in float64, some ten times over.
+    step = max(_VALUES_AT_ONCE * count // max(size, 1), 1)
+    parts = [
+        _terms(
+            [array[first : first + step] for array in reference],
+            [array[first : first + step] for array in quantized],
+            None if labels is None else labels[first : first + step],
+            outputs,
+        )
+        for first in range(0, count, step)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+_VALUES_AT_ONCE = 1 << 20
+
+
+def _terms(
+    reference: Sequence[Array], quantized: Sequence[Array], labels: Array | None, outputs: Compared | None
+) -> Terms:
     count, classes = len(reference[0]), ClassAxis() if outputs is None else outputs.classes
     ours = np.concatenate([np.array(array, np.float64).reshape(count, -1) for array in quantized], axis=1)
     theirs = np.concatenate([np.array(array, np.float64).reshape(count, -1) for array in reference], axis=1)

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
+from quant_core.storage.mapped import let_go, mapped_file
 from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, atomic_folder, fetch, refer
 from quant_core.storage.scratch import scratch_folder
@@ -80,7 +81,10 @@ class Dataset:
 
     def batch(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
         """The samples of these numbers, by input name."""
-        return {name: np.asarray(array[rows]) for name, array in self.columns.items()}
+        found = {name: np.asarray(array[rows]) for name, array in self.columns.items()}
+        for column in self.columns.values():
+            let_go(column)
+        return found
 
     def in_groups(self, rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
         """Samples that can be stacked: all of the rows, or where samples differ, those of each shape in turn."""
@@ -196,7 +200,7 @@ def _mapped(folder: Path, entry: Mapping[str, Any]) -> Column:
     """A column as it lies on the disk."""
     runs = [(int(count), tuple(shape)) for count, shape in entry.get("runs", ())]
     shape = (sum(count * math.prod(dims) for count, dims in runs),) if runs else tuple(entry["shape"])
-    values = np.memmap(folder / entry["file"], np.dtype(entry["dtype"]), "r", shape=shape)
+    values = mapped_file(folder / entry["file"], entry["dtype"], shape)
     return RaggedColumn(values, runs) if runs else values
 
 

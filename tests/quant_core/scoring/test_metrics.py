@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from quant_core.errors import InputError
+from quant_core.scoring import metrics
+from quant_core.scoring.compared import ClassAxis, Compared
 from quant_core.scoring.metrics import METRICS, additive, load_function, sample_terms, scores_of, terms_table
 from quant_core.storage.tables import SCORES
 
@@ -209,3 +211,17 @@ def test_a_users_metric_that_cannot_be_used(here, content, path):
     with pytest.raises(InputError, match=f"^{path}: (cannot be imported|is not a function)") as caught:
         load_function(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(7, 10), (5, 6, 7), (4, 33, 2, 3), (6, 1), (3, 80, 401)], ids=str)
+def test_large_outputs_are_looked_at_in_parts_with_the_same_bits(shape, monkeypatch):
+    values = RNG.normal(size=shape).astype(np.float32)
+    noisy = values + RNG.normal(scale=0.01, size=shape).astype(np.float32)
+    for axis in range(1, len(shape)):
+        outputs = Compared(("y",), ClassAxis(0, axis))
+        labels = RNG.integers(0, shape[axis], [size for at, size in enumerate(shape) if at != axis])
+        whole = sample_terms([values], [noisy], labels, outputs)
+        with monkeypatch.context() as patch:
+            patch.setattr(metrics, "_VALUES_AT_ONCE", values[0].size)
+            parts = sample_terms([values], [noisy], labels, outputs)
+        assert {name: part.tobytes() for name, part in parts.items()} == {k: v.tobytes() for k, v in whole.items()}
