@@ -12,10 +12,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
 from quant_core.errors import InputError
+from quant_core.storage.mapped import let_go
 
 __all__ = [
     "CALIBRATION",
@@ -212,7 +214,7 @@ def to_ipc(table: pa.Table) -> bytes:
 
     Equal tables give equal bytes.
     """
-    plain = _without_digest(table.combine_chunks())
+    plain = _without_digest(_in_one_piece(table))
     metadata = {**(plain.schema.metadata or {}), _DIGEST: content_digest(plain)}
     sink = io.BytesIO()
     with pa.PythonFile(sink, "w") as file:
@@ -225,6 +227,11 @@ def _hand_back(table: pa.Table) -> None:
     """Let Arrow give back to the system what a large table took beside itself: the flow goes on for long."""
     if table.nbytes > _LARGE:
         pa.default_memory_pool().release_unused()
+
+
+def _in_one_piece(table: pa.Table) -> pa.Table:
+    """Return a table whose columns have one chunk each; Arrow would copy those that have it already."""
+    return table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
 
 
 def _without_digest(table: pa.Table) -> pa.Table:
@@ -251,14 +258,20 @@ class _Digest(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self.sha256.update(data)
-        return len(data)
+        values = np.frombuffer(data, np.uint8)
+        for first in range(0, len(values), _LARGE):
+            self.sha256.update(values[first : first + _LARGE].data)
+            let_go(values)
+        return len(values)
 
 
 def _write_ipc(sink: Any, table: pa.Table, compression: str | None) -> None:
     options = pa.ipc.IpcWriteOptions(compression=compression)
     with pa.ipc.new_file(sink, table.schema, options=options) as writer:
-        writer.write_table(table, max_chunksize=_rows_at_once(table) if compression else None)
+        for batch in table.to_batches(max_chunksize=_rows_at_once(table) if compression else None):
+            writer.write_batch(batch)
+            for buffer in (buffer for column in batch.columns for buffer in column.buffers() if buffer):
+                let_go(np.frombuffer(buffer, np.uint8))
 
 
 def _rows_at_once(table: pa.Table) -> int | None:
@@ -273,7 +286,7 @@ def from_ipc(data: bytes) -> pa.Table:
             raise ValueError("it begins with something else")
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         table.validate(full=True)
-        plain = _without_digest(table.combine_chunks())
+        plain = _without_digest(_in_one_piece(table))
         intact = (table.schema.metadata or {}).get(_DIGEST) == content_digest(plain)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InputError(f"not an Arrow file: {error}") from error
