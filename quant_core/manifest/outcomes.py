@@ -146,17 +146,34 @@ class Deployed(Record):
     """What is computed otherwise than the pairs say, where they differ."""
 
 
+class OtherOperators(Record):
+    """Operators of one type that multiply and are no layers."""
+
+    op: str
+    """Operator type."""
+    nodes: int
+    """How many there are."""
+    precision: Literal["float", "wide"]
+    """What they compute in."""
+    macs_share: float | None
+    """Share of all multiply-accumulates that they have; none where they cannot be counted."""
+    why: str
+    """Why they are no layers."""
+
+
 class Narrowed(Record):
     """How much of the model is narrower than the wide one."""
 
     layers: int
     """Layers that are."""
     of: int
-    """All layers."""
+    """All layers, and all other operators that multiply."""
     macs_share: float
     """Share of all multiply-accumulates that those layers have."""
     bops_ratio: float
     """Bit operations of the model, as a share of the wide model's."""
+    others: tuple[OtherOperators, ...] = ()
+    """Operators that multiply and are no layers: in all shares, and the same in every plan."""
 
 
 class CostSummary(Record):

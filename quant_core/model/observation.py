@@ -39,7 +39,8 @@ def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Sig
     shapes, alone = [], {}
     for count, rows in firsts:
         alone = _run(session, graph, data, rows)
-        shapes.append((count / data.count, {name: array.shape for name, array in alone.items()}))
+        fed = next(batches(graph, data, len(rows), rows)).feeds
+        shapes.append((count / data.count, {name: array.shape for name, array in {**fed, **alone}.items()}))
     size = declared.batch or 1
     largest = max(data.in_groups(np.arange(data.count)), key=len)
     singles = [_run(session, graph, data, largest[at : at + 1]) for at in range(min(_TRIED, len(largest)))]
@@ -47,7 +48,7 @@ def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Sig
     if declared.batch is None and len(singles) == _TRIED:
         signature = _batched(session, graph, data, largest[:_TRIED], declared, singles)
     outputs = tuple(_described(graph, role, singles, signature.batch or 1) for role in signature.outputs)
-    elements = sum(share * sum(int(np.prod(s)) for s in found.values()) / size for share, found in shapes)
+    elements = sum(share * sum(int(np.prod(found[name])) for name in alone) / size for share, found in shapes)
     return replace(signature, outputs=outputs, elements=max(int(elements), 1)), Sizes(tuple(shapes), size)
 
 

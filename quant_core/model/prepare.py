@@ -26,6 +26,7 @@ from quant_core.model.model_file import follow_links, load_small_weights, read_m
 from quant_core.model.observation import observed
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, opset_of, upgraded
+from quant_core.model.other_products import find_other_products, with_other_products
 from quant_core.model.selection import leave_in_float, note_origins
 from quant_core.model.sessions import session_options
 from quant_core.model.signature import Signature, axes_said
@@ -107,7 +108,8 @@ def prepare(
             f"{_inside_bodies(graph, layer_ops)}"
         )
     _refuse_infinite_weights(graph, layers, model.url)
-    return with_facts(layer_table(layers), prepared=digest)
+    others = find_other_products(graph, layers, layer_ops, sizes)
+    return with_facts(with_other_products(layer_table(layers), others), prepared=digest)
 
 
 def _observed(

@@ -11,6 +11,7 @@ from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
 from quant_core.latency import LATENCY, DeviceCosts, device_cost, measured_cost, processor_name, read_device_costs
 from quant_core.model.layers import layers_from_table
+from quant_core.model.other_products import other_products
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import LATENCY as LATENCY_STAGE
 from quant_core.precision import Precision
@@ -28,7 +29,7 @@ def cost_models(
 ) -> Mapping[str, CostModel]:
     """Return cost models of plans made of some precisions, by name: all that are counted, and latency if it counts."""
     listed = layers_from_table(layers)
-    costs = {name: counted_cost(name, listed, precisions) for name in COUNTED}
+    costs = {name: counted_cost(name, listed, precisions, other_products(layers)) for name in COUNTED}
     if job.config.cost == LATENCY:
         costs[LATENCY] = _latency(job, layers, calibration, precisions, on)
     return costs

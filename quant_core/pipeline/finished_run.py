@@ -23,7 +23,6 @@ from quant_core.manifest import (
     Sources,
     Work,
 )
-from quant_core.model.layers import layers_from_table
 from quant_core.pipeline.assurance import target_record
 from quant_core.pipeline.deployment import deployment
 from quant_core.pipeline.findings import Findings
@@ -168,8 +167,7 @@ def _float_errors(wide: pa.Table) -> dict[str, float]:
 
 def _narrowed(findings: Findings[RunConfig]) -> Narrowed:
     study, plan = findings.study, findings.shipped.plan
-    listed = layers_from_table(study.layers)
-    return narrowed(listed, plan, study.wide.plan, study.job.config.wide, study.costs["bops"])
+    return narrowed(study.layers, plan, study.wide.plan, study.job.config.wide, study.costs["bops"])
 
 
 def _costs(findings: Findings[RunConfig]) -> Costs:

@@ -17,6 +17,7 @@ from quant_core.execution.machine import Machine
 from quant_core.manifest import Budget, Costs, Manifest, Output, Samples, Scores, Target
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
+from quant_core.model.other_products import other_products
 from quant_core.model.prepare import is_prepared, prepare
 from quant_core.pipeline.frontier import METRIC_COLUMNS
 from quant_core.pipeline.plan_summary import budget_summary, calibration_with_types, cost_summaries, narrowed
@@ -180,7 +181,8 @@ def _manifest(
 
     """
     before, listed = run.manifest, layers_from_table(layers)
-    wide, bops = _wide(listed, config), counted_cost("bops", listed, (config.wide, *config.narrow))
+    others = other_products(layers)
+    wide, bops = _wide(listed, config), counted_cost("bops", listed, (config.wide, *config.narrow), others)
     cost = before.costs.of(config.cost)
     changed = {
         "job": "pick",
@@ -192,8 +194,8 @@ def _manifest(
         "samples": Samples(evaluation=row["samples"], holdout=None),
         "plan": plan.as_dict(),
         "tensors": {},
-        "narrowed": narrowed(listed, plan, wide, config.wide, bops),
-        "costs": _costs(run, listed, config, plan, row),
+        "narrowed": narrowed(layers, plan, wide, config.wide, bops),
+        "costs": _costs(run, layers, config, plan, row),
         "deployed": None,
         "latency": None,
         "sources": before.sources.model_copy(update={"run": _name(run), "output": str(place)}),
@@ -223,10 +225,11 @@ def _mixed_scores(row: Row) -> dict[str, float]:
     return {name: row[name] for name in ("top1", *METRIC_COLUMNS) if row[name] is not None}
 
 
-def _costs(run: Outcome, layers: Sequence[Layer], config: MixedPrecisionConfig, plan: PrecisionPlan, row: Row) -> Costs:
+def _costs(run: Outcome, layers: pa.Table, config: MixedPrecisionConfig, plan: PrecisionPlan, row: Row) -> Costs:
     """Return what the plan costs; the cost that the run saved may have been measured: as the frontier has it."""
-    counted = [counted_cost(name, layers, (config.wide, *config.narrow)) for name in COUNTED]
-    found = cost_summaries(counted, plan, _wide(layers, config))
+    listed, others = layers_from_table(layers), other_products(layers)
+    counted = [counted_cost(name, listed, (config.wide, *config.narrow), others) for name in COUNTED]
+    found = cost_summaries(counted, plan, _wide(listed, config))
     saved = run.manifest.costs.of(config.cost)
     found[config.cost] = saved.model_copy(update={"mixed": row["cost"], "saved": 1 - row["cost_ratio"]})
     return Costs(objective=config.cost, **found)
@@ -235,12 +238,15 @@ def _costs(run: Outcome, layers: Sequence[Layer], config: MixedPrecisionConfig, 
 def _chosen_among(frontier: pa.Table, layers: pa.Table, asked: MixedPrecisionConfig, budget: Budget | None) -> pa.Table:
     """The plans of the frontier as a search would have tried them, the dearest first (schema SEARCH)."""
     listed, column, target = layers_from_table(layers), _column(asked), asked.target
+    others = other_products(layers)
     known = [row for row in reversed(frontier.to_pylist()) if row[column] is not None]
     rows = [
         {
             **{name: row[name] for name in ("plan", "layers_narrowed", "cost", "samples", "precisions")},
             "step": step,
-            "macs_share": macs_share(listed, PrecisionPlan.from_dict(json.loads(row["precisions"])), asked.wide),
+            "macs_share": macs_share(
+                listed, PrecisionPlan.from_dict(json.loads(row["precisions"])), asked.wide, others
+            ),
             "score": row[target.metric],
             "standard_error": None,
             "bound": row[column],

@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from quant_core.config import RunConfig, SearchConfig
-from quant_core.manifest import Budget, CostSummary, Narrowed
-from quant_core.model.layers import Layer
+from quant_core.manifest import Budget, CostSummary, Narrowed, OtherOperators
+from quant_core.model.layers import Layer, layers_from_table
+from quant_core.model.other_products import OtherProduct, other_products
 from quant_core.model.prepare import prepared_graph
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.ranking import macs_share
@@ -41,14 +42,33 @@ def budget_summary(config: RunConfig, unit: str, spent: float, wide: float) -> B
 
 
 def narrowed(
-    layers: Sequence[Layer], plan: PrecisionPlan, wide: PrecisionPlan, precision: Precision, bops: CostModel
+    layers: pa.Table, plan: PrecisionPlan, wide: PrecisionPlan, precision: Precision, bops: CostModel
 ) -> Narrowed:
-    """Return how much of the model a plan narrows, against the wide plan, in which all layers have `precision`."""
+    """Return how much of the model (schema LAYERS) a plan narrows, against the wide plan, all at `precision`."""
+    listed, others = layers_from_table(layers), other_products(layers)
     return Narrowed(
         layers=len(plan.changed_from(wide)),
-        of=len(layers),
-        macs_share=macs_share(layers, plan, precision),
+        of=len(listed) + len(others),
+        macs_share=macs_share(listed, plan, precision, others),
         bops_ratio=bops.ratio(plan, wide),
+        others=_others(listed, others),
+    )
+
+
+def _others(layers: Sequence[Layer], others: Sequence[OtherProduct]) -> tuple[OtherOperators, ...]:
+    """Return the operators that multiply and are no layers, those of one type and one reason together."""
+    total = sum(layer.macs for layer in layers) + sum(other.macs or 0 for other in others)
+    kinds = dict.fromkeys((other.op, other.wide, other.why) for other in others)
+    alike = {kind: [other.macs for other in others if (other.op, other.wide, other.why) == kind] for kind in kinds}
+    return tuple(
+        OtherOperators(
+            op=op,
+            nodes=len(macs),
+            precision="wide" if wide else "float",
+            macs_share=None if None in macs else sum(filter(None, macs)) / (total or 1),
+            why=why,
+        )
+        for (op, wide, why), macs in alike.items()
     )
 
 

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
 from quant_core.execution.progress import watcher
 from quant_core.model.layers import layers_from_table
+from quant_core.model.other_products import other_products
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
@@ -157,13 +158,13 @@ class Study(Generic[Config_co]):
 
     def table(self) -> pa.Table:
         """Return one row a trial, in order (schema SEARCH)."""
-        listed, wide = layers_from_table(self.layers), self.job.config.wide
+        listed, others, wide = layers_from_table(self.layers), other_products(self.layers), self.job.config.wide
         rows = [
             {
                 "step": step,
                 "plan": trial.plan.digest,
                 "layers_narrowed": self._narrowed(trial.plan),
-                "macs_share": macs_share(listed, trial.plan, wide),
+                "macs_share": macs_share(listed, trial.plan, wide, others),
                 "cost": self.cost.total(trial.plan),
                 "score": trial.score.value,
                 "standard_error": trial.score.standard_error,

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from quant_core.execution.machine import Machine
 from quant_core.model.layers import Layer, layers_from_table
+from quant_core.model.other_products import OtherProduct
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.racing import loss_estimates, losses_by_probe
 from quant_core.storage.tables import SENSITIVITY
@@ -71,8 +72,10 @@ def plan_after(wide: PrecisionPlan, ranking: pa.Table, moves: int) -> PrecisionP
     return wide.narrowed(chosen)
 
 
-def macs_share(layers: Sequence[Layer], plan: PrecisionPlan, wide: Precision) -> float:
-    """The share of all multiply-accumulates that are in narrowed layers."""
+def macs_share(
+    layers: Sequence[Layer], plan: PrecisionPlan, wide: Precision, others: Sequence[OtherProduct] = ()
+) -> float:
+    """The share of all multiply-accumulates, those of no layer among them, that are in narrowed layers."""
     precisions = dict(plan.layers)
-    total = sum(layer.macs for layer in layers)
+    total = sum(layer.macs for layer in layers) + sum(other.macs or 0 for other in others)
     return sum(layer.macs for layer in layers if precisions[layer.name] != wide) / total if total else 0.0

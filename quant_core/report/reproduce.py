@@ -47,7 +47,7 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
         return NextStep(
             f"The wide model itself has {name} {best}; no stricter target can be met:", command(manifest, limit)
         )
-    if narrowed.layers == narrowed.of and len(manifest.narrow) == 1:
+    if narrowed.layers == len(manifest.plan) and len(manifest.narrow) == 1:
         limit = (rows[0]["score"] + manifest.scores.mixed.get(target.metric, rows[0]["score"])) / 2
         return NextStep(
             "Every layer is narrow already. To see what a stricter target costs:", command(manifest, _short(limit))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from quant_core.manifest import Manifest
 from quant_core.report.certainty import certainty
 from quant_core.report.deployed import deployed
+from quant_core.report.left_float import left_float
 from quant_core.report.speed import speed
 from quant_core.report.verdict import doubt, headline, is_met, verdict
 
@@ -26,7 +27,7 @@ class Summary:
     doubt: str
     """What held-out data and the intervals say against it; empty if nothing."""
     details: tuple[str, ...]
-    """Sentences on how sure it is, where a confidence was asked for, and on speed, where that was measured."""
+    """Sentences on how sure it is, where a confidence was asked for, on what stays in float, and on speed."""
 
 
 def summary(manifest: Manifest) -> Summary:
@@ -36,5 +37,7 @@ def summary(manifest: Manifest) -> Summary:
         good=is_met(manifest),
         verdict=verdict(manifest),
         doubt=doubt(manifest),
-        details=tuple(filter(None, [*certainty(manifest), *deployed(manifest), speed(manifest)])),
+        details=tuple(
+            filter(None, [*certainty(manifest), *deployed(manifest), *left_float(manifest), speed(manifest)])
+        ),
     )

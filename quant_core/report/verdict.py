@@ -12,6 +12,7 @@ from quant_core.budget import Amount
 from quant_core.config import Criterion
 from quant_core.manifest import Manifest, Part
 from quant_core.model.layers import layers_from_table
+from quant_core.model.other_products import other_products
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.limits import short
 from quant_core.report.text import (
@@ -74,7 +75,7 @@ def verdict(manifest: Manifest) -> str:
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
     proof += _against_budget(manifest)
     if not narrowed.layers:
-        return f"All {narrowed.of} layers stay at {manifest.wide}: {scored}{proof}."
+        return f"All {len(manifest.plan)} layers stay at {manifest.wide}: {scored}{proof}."
     layers = "All" if narrowed.layers == narrowed.of else f"{narrowed.layers} of"
     saved = 1 - narrowed.bops_ratio
     return (
@@ -218,7 +219,7 @@ class Cost:
 
 def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
     """The wide model, the one that is given out, and the one with all layers as narrow as may be."""
-    listed = layers_from_table(layers)
+    listed, others = layers_from_table(layers), other_products(layers)
     names = [layer.name for layer in listed]
     wide, *narrow = (Precision.parse(text) for text in (manifest.wide, *manifest.narrow))
     plans = {
@@ -226,9 +227,9 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
         "mixed, as shipped": PrecisionPlan.from_dict(manifest.plan),
         **{f"all {narrowest}": PrecisionPlan.uniform(names, narrowest) for narrowest in narrow[-1:]},
     }
-    operations, weights = (counted_cost(name, listed, [wide, *narrow]) for name in ("bops", "bytes"))
+    operations, weights = (counted_cost(name, listed, [wide, *narrow], others) for name in ("bops", "bytes"))
     before = operations.total(plans[f"all {wide}"]) or 1
-    floats = 4 * sum(layer.weight_elements for layer in listed) or 1
+    floats = 4 * (sum(layer.weight_elements for layer in listed) + sum(one.weight_elements for one in others)) or 1
     rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]
     for name, plan in plans.items():
         bops, size = operations.total(plan), weights.total(plan)
@@ -267,7 +268,7 @@ class LayerRow:
 def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> list[LayerRow]:
     """Every layer with its precision and what is known of it."""
     listed, plan = layers_from_table(layers), manifest.plan
-    total = sum(layer.macs for layer in listed) or 1
+    total = sum(layer.macs for layer in listed) + sum(one.macs or 0 for one in other_products(layers)) or 1
     probes: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for place, row in enumerate(sensitivity.to_pylist(), start=1):
         probes.setdefault(row["layer"], []).append((place, row))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from quant_core.model.layers import Layer
+from quant_core.model.other_products import OtherProduct
 from quant_core.precision import Precision, PrecisionPlan
 
 __all__ = ["COUNTED", "CostModel", "counted_cost"]
@@ -60,10 +61,22 @@ COUNTED: Mapping[str, tuple[str, Callable[[Layer, Precision], int]]] = {
 an activation x bits of a weight; `bytes` are those of the weights, `activation-bytes` of what layers read."""
 
 
-def counted_cost(name: str, layers: Sequence[Layer], precisions: Iterable[Precision]) -> CostModel:
-    """The price list of a counted cost."""
+def counted_cost(
+    name: str, layers: Sequence[Layer], precisions: Iterable[Precision], others: Sequence[OtherProduct] = ()
+) -> CostModel:
+    """The price list of a counted cost. The wide precision is the first; `others` cost the same in every plan."""
     unit, price = COUNTED[name]
     ladder = tuple(precisions)
-    return CostModel(
-        name, unit, {(layer.name, precision): price(layer, precision) for layer in layers for precision in ladder}
-    )
+    prices = {(layer.name, precision): price(layer, precision) for layer in layers for precision in ladder}
+    return CostModel(name, unit, prices, sum(_fixed(name, other, ladder[0]) for other in others))
+
+
+_FLOAT = Precision.parse("float32")
+
+
+def _fixed(name: str, other: OtherProduct, wide: Precision) -> int:
+    """What an operator costs that is no layer; nothing where that is not known."""
+    precision = wide if other.wide else _FLOAT
+    if name == "bops":
+        return (other.macs or 0) * precision.bit_product
+    return math.ceil(other.weight_elements * precision.weights.bits / 8) if name == "bytes" else 0
