@@ -184,7 +184,12 @@ def open_nodes(
             injected[name] = ort.OrtValue.ortvalue_from_numpy(np.asarray(constants[name], order="C"))
     if injected:
         options.add_external_initializers(list(injected), list(injected.values()))
-    return Session(ort.InferenceSession(model.SerializeToString(), options, providers=list(providers)))
+    check_providers(providers)
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=list(providers))
+    for name in providers:
+        if name not in session.get_providers():  # where it cannot, ONNX Runtime takes the next one and only logs that
+            raise InputError(f"execution provider {name!r} does not start here; give --providers without it")
+    return Session(session)
 
 
 def check_providers(providers: Sequence[str]) -> None:

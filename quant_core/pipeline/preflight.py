@@ -11,6 +11,7 @@ from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import check_labels, fitted
 from quant_core.model.model_file import read_model
+from quant_core.model.sessions import check_providers
 from quant_core.model.signature import Signature, axes_said
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.runtimes.registry import profile_of
@@ -29,6 +30,7 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     Data are unpacked into the cache on the way. The output folder is made last, when all else is well.
     """
     memory_budget()
+    check_providers(job.config.providers)
     _check_precisions(job.config)
     if job.config.target.function:
         load_function(job.config.target.function)

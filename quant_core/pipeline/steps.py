@@ -20,6 +20,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import BATCH_BYTES
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
+from quant_core.model.sessions import CPU
 from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outputs_not_compared
 from quant_core.pipeline.costs import cost_models, device_costs
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
@@ -273,7 +274,7 @@ def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
 def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config]:
     """Decide what to write next: of the plans left, or of those that a search in the runtime finds."""
     study, config = decision.study, decision.study.job.config
-    differs = profile_of(config.runtime).optimized and not study.in_runtime
+    differs = (profile_of(config.runtime).optimized or config.providers != CPU) and not study.in_runtime
     later = replace(decision, finalists=decision.finalists[1:])
     if not differs or not decision.ranking.num_rows or not isinstance(config, MixedPrecisionConfig):
         return later

@@ -76,7 +76,8 @@ class Study(Generic[Config_co]):
     @property
     def recipe(self) -> QuantizationRecipe:
         """What the numbers of all plans follow from."""
-        return QuantizationRecipe(self.layers, self.calibration, self.job.config.quantization(), tuple(self.weights))
+        config, weights = self.job.config, tuple(self.weights)
+        return QuantizationRecipe(self.layers, self.calibration, config.quantization(), weights, config.providers)
 
     def add(self, trial: Trial) -> Trial:
         """Add a trial, and tell whoever watches."""

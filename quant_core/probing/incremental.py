@@ -21,7 +21,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quant_core.model.graph import outer_names
-from quant_core.model.sessions import Numerics, Session, open_nodes
+from quant_core.model.sessions import CPU, Numerics, Session, open_nodes
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.quantizer import Quantizer
@@ -79,7 +79,8 @@ class _Part:
 class IncrementalModel:
     """The wide model and some variants of it, to be run batch by batch, by several threads at once if need be.
 
-    Types in `unrounded` are computed with as if they were float (see `PlanWriter`).
+    Types in `unrounded` are computed with as if they were float (see `PlanWriter`). Sessions run on ONNX Runtime's
+    execution `providers`.
     """
 
     def __init__(
@@ -89,10 +90,12 @@ class IncrementalModel:
         variants: Sequence[PrecisionPlan],
         numerics: Numerics = Numerics.SHIPPED,
         unrounded: frozenset[DataType] = frozenset(),
+        providers: Sequence[str] = CPU,
     ) -> None:
         large = quantizer.graph.is_large
         # FAST would fold the weights of a large model into float32, once for every session.
         self._numerics = Numerics.SHIPPED if large else numerics
+        self._providers = providers
         self._writer = PlanWriter(quantizer, folded=not large, unrounded=unrounded)
         self._graph = quantizer.graph
         base = self._writer.write(wide)
@@ -137,7 +140,8 @@ class IncrementalModel:
     def _part(self, block: _Block, exported: set[str], kept: dict[tuple[_Block, tuple[str, ...]], _Part]) -> _Part:
         outputs = tuple(name for name in block.writes if name in exported)
         if (block, outputs) not in kept:
-            arguments = self._graph, block.nodes, outputs, self._writer.constants, self._numerics
+            constants = self._writer.constants
+            arguments = self._graph, block.nodes, outputs, constants, self._numerics, None, self._providers
             size = sum(map(self._weight_bytes, block.nodes))
             kept[block, outputs] = _Part(outputs, size, partial(open_nodes, *arguments))
         return kept[block, outputs]

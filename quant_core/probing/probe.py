@@ -141,7 +141,7 @@ def layer_sensitivity(
     quantizer, start = quantizer_of(recipe, machine), samples.start
     dataset = model_data(quantizer.graph, samples.data, machine.cache)
     names_of_all = tuple(layer.name for layer in layers_from_table(recipe.layers))
-    model = _models.of(quantizer, names_of_all, tuple(shard), precision)
+    model = _models.of(quantizer, names_of_all, tuple(shard), precision, recipe.providers)
     outputs = compared(quantizer.graph, output)
     names = outputs.names
     floats = None if baseline is None else reference_arrays(baseline)
@@ -186,10 +186,15 @@ class _Models:
         self._last: IncrementalModel | None = None
 
     def of(
-        self, quantizer: Quantizer, layers: tuple[str, ...], shard: tuple[str, ...], precision: str
+        self,
+        quantizer: Quantizer,
+        layers: tuple[str, ...],
+        shard: tuple[str, ...],
+        precision: str,
+        providers: tuple[str, ...],
     ) -> IncrementalModel:
         """The wide model, and for each layer of the shard the one with it alone narrowed."""
-        key = quantizer, layers, shard, precision
+        key = quantizer, layers, shard, precision, providers
         with self._lock:
             model = self._used.get(key)
             if model is None:
@@ -197,7 +202,9 @@ class _Models:
                 plan, narrow = PrecisionPlan.uniform(layers, quantizer.config.wide), Precision.parse(precision)
                 variants = [plan.narrowed({name: narrow}) for name in shard]
                 unrounded = unrounded_types(quantizer.config.wide, narrow)
-                model = self._used[key] = IncrementalModel(quantizer, plan, variants, Numerics.FAST, unrounded)
+                model = self._used[key] = IncrementalModel(
+                    quantizer, plan, variants, Numerics.FAST, unrounded, providers
+                )
                 self._last = model if model.weight_bytes <= _KEPT_BYTES else None
         return model
 

@@ -12,6 +12,7 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
+from quant_core.model.sessions import CPU
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.storage.tables import content_digest, facts
 
@@ -30,6 +31,8 @@ class QuantizationRecipe:
     """How ranges and codes are chosen."""
     weights: tuple[pa.Table, ...] = ()
     """Weights that were rounded with the calibration data in view, one table a type (schema WEIGHTS)."""
+    providers: tuple[str, ...] = CPU
+    """ONNX Runtime's execution providers that probes and plans run on; what is shipped is measured on the CPU."""
 
 
 def quantizer_of(recipe: QuantizationRecipe, machine: Machine) -> Quantizer:

@@ -155,7 +155,7 @@ def evaluate_plan(
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
 ) -> pa.Table:
-    """Score a plan in simulation (schema SCORES), bit for bit as the pairs of its exported file say.
+    """Score a plan in simulation (schema SCORES); on the CPU, bit for bit as the pairs of its exported file say.
 
     Args:
         recipe: what its numbers follow from.
@@ -172,7 +172,7 @@ def evaluate_plan(
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
-    session = open_nodes(graph, nodes, graph.outputs, writer.constants)
+    session = open_nodes(graph, nodes, graph.outputs, writer.constants, providers=recipe.providers)
     rows = visit_order(baseline.num_rows, samples.start, samples.stop)
     return _score(session, graph, samples.data, baseline, function, rows, batch_size, machine)
 

@@ -1,0 +1,83 @@
+"""A folder of small models watched: what one more model costs beside its own stages.
+
+    python -m tests.benchmarks.many_models                  # 50 models, one scan; two minutes
+    python -m tests.benchmarks.many_models --models 10
+
+Exit code 1 if a model takes more than 1.3 times what its stages take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+_MOST = 1.3
+_OPTIONS = "calibration: data/calibration.npz\nevaluation: data/evaluation.npz\nmax_l2: 0.6\n"
+
+
+def write_folder(folder: Path, models: int) -> None:
+    """Write the example's data and so many variants of its model, whose weights differ a little."""
+    from flows.demo import write_example
+
+    folder.mkdir()
+    original = onnx.load(write_example(folder)["model"])
+    Path(folder / "data" / "digits_cnn.onnx").unlink()
+    (folder / "narrowcast.yaml").write_text(_OPTIONS)
+    random = np.random.default_rng(0)
+    for number in range(models):
+        model = onnx.ModelProto()
+        model.CopyFrom(original)
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                array = onnx.numpy_helper.to_array(tensor)
+                changed = array * (1 + 1e-3 * random.standard_normal(array.shape)).astype(np.float32)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(changed, tensor.name))
+        onnx.save(model, folder / f"model{number:03d}.onnx")
+
+
+def main() -> int:
+    """Scan the folder once, and print what a model takes and what its stages take."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    for name, value in {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}.items():
+        os.environ.setdefault(name, value)
+    from flows.temporary_server import prefect_server
+    from flows.watch_models import watch_models
+
+    with tempfile.TemporaryDirectory() as name, prefect_server() as serving, serving():
+        folder = Path(name)
+        write_folder(folder / "models", options.models)
+        places = {"output": str(folder / "out"), "workspace": str(folder / "workspace")}
+        began, cpu = time.perf_counter(), time.process_time()
+        watch_models(str(folder / "models"), workers=options.workers, settle_seconds=0.0, **places)
+        took, cpu = time.perf_counter() - began, time.process_time() - cpu
+        found = [json.loads(file.read_text())["seconds"] for file in folder.glob("out/*/*/manifest.json")]
+        if len(found) != options.models:
+            sys.exit(f"{len(found)} of {options.models} models have a result")
+        began = time.perf_counter()
+        watch_models(str(folder / "models"), workers=options.workers, settle_seconds=0.0, **places)
+        again = time.perf_counter() - began
+    stages = sum(sum(seconds.values()) for seconds in found) / len(found)
+    each, peak = took / len(found), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{len(found)} models: {each:.2f} s each, {stages:.2f} s of them in stages: {each / stages:.2f} times")
+    print(
+        f"{cpu / len(found):.2f} s of processor time each; peak {peak:.0f} MiB; a scan that finds all done {again:.1f} s"
+    )
+    for stage in found[0]:
+        print(f"    {stage}: {sum(seconds.get(stage, 0.0) for seconds in found) / len(found):.3f} s")
+    return int(each > _MOST * stages)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
