@@ -1,13 +1,15 @@
 """Stage: times each layer at each precision, and the whole model with all layers at one.
 
-A layer is timed as a model of its own (see `sections`), with ONNX Runtime's full optimisations on one thread, all
-precisions turn about, and with them a model that does nothing: what that takes is the call's, not the layer's. What
-a layer takes depends on the processor, and never quite repeats: the results are kept
-like any other step's, so that a run can.
+A layer is timed as a model of its own (see `sections`), as its runtime opens it, on one thread, all precisions turn
+about, and with them a model that does nothing: what that takes is the call's, not the layer's. Then whole models are
+timed whose layers have random precisions: what they take beyond their layers is what boundaries cost. What a layer
+takes depends on the processor, and never quite repeats: the results are kept like any other step's, so that a run can.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -22,6 +24,8 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
+from quant_core.latency.mixes import mixes
+from quant_core.latency.neighbours import neighbours_of
 from quant_core.latency.sections import Section, WrittenPlan
 from quant_core.latency.timing import NO_TIME, Timing, timed
 from quant_core.model.graph import FloatGraph
@@ -34,12 +38,14 @@ from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.runtimes.processor import processor_abilities
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import TIMES
+from quant_core.storage.tables import TIMES, with_facts
 
 __all__ = ["layer_times", "processor_name"]
 
-_LAYER_SECONDS, _MODEL_SECONDS = 0.05, 0.5
-"""How long each layer and each model is timed at a precision."""
+_LAYER_SECONDS, _MODEL_SECONDS, _MIX_SECONDS = 0.05, 0.5, 0.15
+"""How long each layer, each model with all layers at a precision, and each mix is timed."""
+_TOGETHER = 6
+"""Mixes that are timed turn about, and with them the first of the models of one precision."""
 
 Values = Mapping[str, NDArray[np.generic]]
 
@@ -53,7 +59,7 @@ def layer_times(
     processor: str,
     machine: Machine,
 ) -> pa.Table:
-    """Milliseconds of each layer at each precision, for one sample (schema TIMES).
+    """Milliseconds of each layer at each precision and of random mixes, for one sample (schema TIMES).
 
     `processor` says where: results of one are not taken for another's. Raises UnsupportedError when ONNX Runtime
     cannot run the model at a precision.
@@ -62,24 +68,68 @@ def layer_times(
     listed = layers_from_table(layers)
     batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), 1))
     plans = {precision: _written(quantizer, listed, Precision.parse(precision)) for precision in precisions}
-    watcher().expects("latency", len(listed) + 1)
+    chosen = mixes([layer.name for layer in listed], [Precision.parse(precision) for precision in precisions])
+    watcher().expects("latency", len(listed) + 1 + math.ceil(len(chosen) / _TOGETHER))
     rows = [*_model_rows(plans, batch), *_layer_rows(plans, listed, batch)]
-    return pa.Table.from_pylist(rows, schema=TIMES)
+    rows += _mix_rows(quantizer, plans[precisions[0]], rows[0], chosen, batch)
+    pairs = [[one.first, one.second, one.relation, one.elements] for one in neighbours_of(quantizer.topology, listed)]
+    return with_facts(pa.Table.from_pylist(rows, schema=TIMES), neighbours=pairs)
 
 
 def _written(quantizer: Quantizer, layers: Sequence[Layer], precision: Precision) -> WrittenPlan:
-    writer = PlanWriter(quantizer, folded=False)
-    written = writer.write(PrecisionPlan.uniform([layer.name for layer in layers], precision))
-    return WrittenPlan(quantizer.graph, quantizer.topology, written, writer.constants)
+    return _written_plan(
+        PlanWriter(quantizer, folded=False), PrecisionPlan.uniform([layer.name for layer in layers], precision)
+    )
+
+
+def _written_plan(writer: PlanWriter, plan: PrecisionPlan) -> WrittenPlan:
+    return WrittenPlan(writer.quantizer.graph, writer.quantizer.topology, writer.write(plan), writer.constants)
 
 
 def _model_rows(plans: Mapping[str, WrittenPlan], batch: Batch) -> Iterator[dict[str, object]]:
     """Rows of the whole model."""
-    calls = []
-    for precision, plan in plans.items():
-        whole = Section(plan.written.nodes, tuple(plan.graph.inputs), plan.graph.outputs)
-        calls.append(_call(plan, whole, batch.feeds, f"the model with all layers at {precision}"))
+    calls = [
+        _call(plan, _whole(plan), batch.feeds, f"the model with all layers at {precision}")
+        for precision, plan in plans.items()
+    ]
     yield from _rows(None, list(plans), timed(calls, _MODEL_SECONDS), batch)
+
+
+def _whole(plan: WrittenPlan) -> Section:
+    return Section(plan.written.nodes, tuple(plan.graph.inputs), plan.graph.outputs)
+
+
+def _mix_rows(
+    quantizer: Quantizer,
+    first: WrittenPlan,
+    known: Mapping[str, object],
+    chosen: Sequence[PrecisionPlan],
+    batch: Batch,
+) -> Iterator[dict[str, object]]:
+    """Rows of whole models with mixed precisions, some at a time.
+
+    Args:
+        quantizer: makes their scales and codes.
+        first: the model whose layers all have the first precision; it is timed beside every few mixes.
+        known: its row, by which times are scaled: the machine may be slower now than when it was timed.
+        chosen: the mixes.
+        batch: what they are run on.
+
+    """
+    writer = PlanWriter(quantizer, folded=False)
+    for start in range(0, len(chosen), _TOGETHER):
+        some = chosen[start : start + _TOGETHER]
+        plans = [first, *(_written_plan(writer, plan) for plan in some)]
+        calls = [_call(plan, _whole(plan), batch.feeds, "a mix of precisions") for plan in plans]
+        now, *found = timed(calls, _MIX_SECONDS)
+        for plan, timing in zip(some, found, strict=True):
+            yield {
+                "mix": json.dumps(plan.as_dict()),
+                "milliseconds": timing.fastest * float(str(known["milliseconds"])) / now.fastest,
+                "median": timing.median * float(str(known["median"])) / now.median,
+                "turns": timing.turns,
+            }
+        watcher().advanced("latency", 1)
 
 
 def _layer_rows(plans: Mapping[str, WrittenPlan], layers: Sequence[Layer], batch: Batch) -> Iterator[dict[str, object]]:

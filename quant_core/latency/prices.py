@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from quant_core.errors import InputError
+from quant_core.latency.boundaries import with_boundaries
 from quant_core.latency.device_costs import DeviceCosts
+from quant_core.latency.neighbours import Neighbours
 from quant_core.model.layers import Layer
-from quant_core.precision import Precision
+from quant_core.precision import Precision, PrecisionPlan
 from quant_core.search.cost import CostModel
+from quant_core.storage.tables import facts
 
 __all__ = ["LATENCY", "device_cost", "measured_cost"]
 
@@ -25,12 +29,15 @@ def measured_cost(times: pa.Table) -> CostModel:
     Alone, layers take other times than side by side: values go through other caches and layouts. So the times of a
     precision's layers are scaled to add up to what the whole model takes at it, less what is no layer's. That is
     taken to be the least that layers leave of the whole model at any precision. What it takes to go from one precision
-    to another is in no price: the model that comes out is timed as a whole.
+    to another between two neighbours is fit from the times of mixes.
     """
     models: dict[str, float] = {}
     alone: dict[tuple[str, str], float] = {}
-    for row in times.select(["layer", "precision", "milliseconds"]).to_pylist():
-        if row["layer"] is None:
+    mixes: list[tuple[PrecisionPlan, float]] = []
+    for row in times.select(["layer", "precision", "mix", "milliseconds"]).to_pylist():
+        if row["mix"] is not None:
+            mixes.append((PrecisionPlan.from_dict(json.loads(row["mix"])), row["milliseconds"]))
+        elif row["layer"] is None:
             models[row["precision"]] = row["milliseconds"]
         else:
             alone[row["layer"], row["precision"]] = row["milliseconds"]
@@ -40,7 +47,8 @@ def measured_cost(times: pa.Table) -> CostModel:
     prices = {
         (layer, Precision.parse(precision)): taken * scales[precision] for (layer, precision), taken in alone.items()
     }
-    return CostModel(LATENCY, _UNIT, prices, fixed)
+    pairs = [Neighbours(*pair) for pair in facts(times).get("neighbours", [])]
+    return with_boundaries(CostModel(LATENCY, _UNIT, prices, fixed), pairs, mixes)
 
 
 def device_cost(given: DeviceCosts, layers: Sequence[Layer], precisions: Sequence[Precision]) -> CostModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import METRICS, additive
 from quant_core.search import STRATEGIES, Candidate, Space, Strategy, pareto_curve
+from quant_core.search.boundaries import BoundaryCosts, cheapest_plan
 
 __all__ = ["FRONTIER_PLANS", "is_open", "search_frontier", "search_plans", "search_space", "try_ends"]
 
@@ -65,10 +67,10 @@ def is_open(study: Study) -> bool:
 def _cheapest(study: Study) -> PrecisionPlan:
     """Return the plan that costs least; of precisions that cost the same, a layer has the narrowest."""
     ladder = (study.job.config.wide, *study.job.config.narrow)
-    prices = study.cost.prices
-    return study.wide.plan.narrowed(
-        {name: min(reversed(ladder), key=lambda one: prices[name, one]) for name in study.candidates}
-    )
+    names = [name for name, _ in study.wide.plan.layers]
+    boundaries = _boundaries(study, names, ladder)
+    rungs = dict(zip(names, cheapest_plan(_costs(study, names, ladder), boundaries, narrowest=True), strict=True))
+    return study.wide.plan.narrowed({name: ladder[rungs[name]] for name in study.candidates})
 
 
 def search_plans(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
@@ -105,20 +107,34 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
         losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - wide**2, 0.0)
     known = {_candidate_of(study, trial.plan): study.measured(trial) for trial in study.trials}
     limit = config.target.limit
-    costs = np.array([[study.cost.prices[name, precision] for precision in ladder] for name in names])
-    fixed = [index for index, name in enumerate(names) if name not in study.candidates]
-    costs[fixed] = costs[fixed, :1]  # nothing is to be had there
     return Space(
         losses=losses,
-        costs=costs,
+        costs=_costs(study, names, ladder),
+        boundaries=_boundaries(study, names, ladder),
         ranking=tuple(_of_first_layers(moves, config.most_layers)),
         # Without one, what was measured so far says which errors matter.
         limit=max(found.error for found in known.values()) if limit is None else additive(config.target.metric, limit),
         known=known,
         evaluations=config.evaluations,
         budget=None if study.budget is None else study.budget - study.cost.fixed,
-        fixed=frozenset(fixed),
+        fixed=frozenset(_fixed(study, names)),
     )
+
+
+def _costs(study: Study, names: Sequence[str], ladder: Sequence[Precision]) -> NDArray[np.float64]:
+    """Costs by layer and rung; those of a layer that no plan narrows are everywhere what it costs wide."""
+    costs = np.array([[study.cost.prices[name, precision] for precision in ladder] for name in names])
+    fixed = _fixed(study, names)
+    costs[fixed] = costs[fixed, :1]
+    return costs
+
+
+def _boundaries(study: Study, names: Sequence[str], ladder: Sequence[Precision]) -> BoundaryCosts:
+    return BoundaryCosts.of(study.cost, names, ladder).with_fixed(_fixed(study, names))
+
+
+def _fixed(study: Study, names: Sequence[str]) -> list[int]:
+    return [index for index, name in enumerate(names) if name not in study.candidates]
 
 
 def _losses(

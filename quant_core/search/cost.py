@@ -1,7 +1,8 @@
 """What a plan costs: bit operations, bytes, or whatever else has a price for each layer at each precision.
 
-A cost model is a price list. The search asks it for prices and totals only, so that a cost that is measured
-(see `CostModel.prices`) is used just as one that is counted.
+A cost model is a price list of layers and, for a cost that is measured, of boundaries: what it takes besides where two
+neighbours differ in precision. The search asks it for prices and totals only, so that a cost that is measured is used
+just as one that is counted.
 """
 
 from __future__ import annotations
@@ -14,12 +15,24 @@ from quant_core.model.layers import Layer
 from quant_core.model.other_products import OtherProduct
 from quant_core.precision import Precision, PrecisionPlan
 
-__all__ = ["COUNTED", "CostModel", "counted_cost"]
+__all__ = ["COUNTED", "Boundary", "CostModel", "counted_cost"]
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """What it costs that two neighbouring layers have different precisions."""
+
+    first: str
+    """Name of a layer."""
+    second: str
+    """Name of a later one, which reads what the first writes or reads."""
+    prices: Mapping[tuple[Precision, Precision], float]
+    """By the precisions of the first and the second; nothing where they have the same, or that is not named."""
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Prices of layers, for one sample."""
+    """Prices of layers and of the boundaries between them, for one sample."""
 
     name: str
     """As the user calls it: `bops`, `bytes`, ..."""
@@ -29,10 +42,14 @@ class CostModel:
     """Price of a layer at a precision, for every layer at every precision of the search."""
     fixed: float = 0.0
     """What every plan costs besides its layers."""
+    boundaries: tuple[Boundary, ...] = ()
+    """Pairs of neighbours; empty for a cost that is a sum over layers."""
 
     def total(self, plan: PrecisionPlan) -> float:
         """The cost of a plan; summed in graph order."""
-        return self.fixed + sum(self.prices[choice] for choice in plan.layers)
+        chosen = dict(plan.layers)
+        between = sum(one.prices.get((chosen[one.first], chosen[one.second]), 0.0) for one in self.boundaries)
+        return self.fixed + sum(self.prices[choice] for choice in plan.layers) + between
 
     def ratio(self, plan: PrecisionPlan, wide: PrecisionPlan) -> float:
         """A plan's cost as a share of the wide plan's; 1 where that costs nothing."""

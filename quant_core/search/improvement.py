@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search.candidates import sums, unmeasured
+from quant_core.search.candidates import unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.neighbourhood import neighbours
 from quant_core.search.space import Candidate, Measured, Space, Strategy
@@ -52,15 +52,27 @@ def _most_promising(space: Space, measured: Mapping[Candidate, Measured]) -> Can
     learnt = predictor.losses()
     room = _BEYOND * (space.limit - measured[space.wide].error) / predictor.factor
     capacity = min(room, float(_finite_maxima(learnt).sum()))
-    plans = np.concatenate([cheapest_plans(learnt, space.costs, capacity), neighbours(space, best, learnt)])
-    plans = unmeasured(plans[sums(space.costs, plans) < most], measured)
+    found = [cheapest_plans(learnt, costs, capacity) for costs in _cost_tables(space, best)]
+    plans = np.concatenate([*found, neighbours(space, best, learnt)])
+    plans = unmeasured(plans[space.costs_of(plans) < most], measured)
     if not len(plans):
         return None
     mean, deviation = predictor(plans)
-    gains = (most - sums(space.costs, plans)) * _chances(space.limit, mean, deviation)
+    gains = (most - space.costs_of(plans)) * _chances(space.limit, mean, deviation)
     first = int(np.argmax(gains))
-    worth = _WORTH_AN_EVALUATION * (space.cost(space.wide) - float(space.costs.min(axis=1).sum()))
+    worth = _WORTH_AN_EVALUATION * (space.cost(space.wide) - space.cost(space.cheapest))
     return tuple(plans[first].tolist()) if gains[first] >= worth else None
+
+
+def _cost_tables(space: Space, best: Candidate) -> list[NDArray[np.float64]]:
+    """Costs by layer and rung that the knapsack goes by: a sum over layers is all it can do.
+
+    So boundaries are left out, or are those that a layer has with its neighbours in the best plan, or in the cheapest
+    one. Whatever comes out is compared by what it costs with its own boundaries.
+    """
+    if not len(space.boundaries.ends):
+        return [space.costs]
+    return [space.costs, space.costs_around(best), space.costs_around(space.cheapest)]
 
 
 def _finite_maxima(losses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from quant_core.search.candidates import sums, unmeasured
+from quant_core.search.candidates import unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.space import Candidate, Measured, Space, Strategy
 from quant_core.search.surrogate import Surrogate
@@ -50,9 +50,10 @@ def _in_the_widest_gap(space: Space, measured: Mapping[Candidate, Measured]) -> 
     predictor = Surrogate(space, measured)
     learnt = predictor.losses()
     total = float(np.where(np.isfinite(learnt), learnt, 0.0).max(axis=1).sum())
-    found = np.concatenate([cheapest_plans(learnt, space.costs, scale * total) for scale in _SCALES])
+    tables = [space.costs, space.costs_around(space.cheapest)] if len(space.boundaries.ends) else [space.costs]
+    found = np.concatenate([cheapest_plans(learnt, table, scale * total) for scale in _SCALES for table in tables])
     plans = unmeasured(found, measured)
-    costs = sums(space.costs, plans)
+    costs = space.costs_of(plans)
     for low, high in _gaps(space, measured):
         inside = np.flatnonzero((low < costs) & (costs < high))
         if len(inside):

@@ -11,10 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from quant_core.search.boundaries import NO_BOUNDARIES, BoundaryCosts, cheapest_plan
+from quant_core.search.candidates import Candidates, candidates_of, sums
 
 __all__ = ["Candidate", "Measured", "Move", "Prefixes", "Space", "Strategy", "within"]
 
@@ -68,6 +72,8 @@ class Space:
     """The most a plan may cost, at least what the cheapest one does; None where the limit alone says what is good."""
     fixed: frozenset[int] = frozenset()
     """Numbers of the layers that stay on rung 0."""
+    boundaries: BoundaryCosts = NO_BOUNDARIES
+    """What it costs besides that neighbours are on different rungs."""
 
     @property
     def wide(self) -> Candidate:
@@ -80,14 +86,24 @@ class Space:
         last = self.losses.shape[1] - 1
         return tuple(0 if layer in self.fixed else last for layer in range(len(self.losses)))
 
-    @property
+    @cached_property
     def cheapest(self) -> Candidate:
         """The plan that costs least; of rungs that cost the same, the wider."""
-        return tuple(map(int, np.argmin(self.costs, axis=1)))
+        plan = cheapest_plan(self.costs, self.boundaries)
+        return tuple(0 if layer in self.fixed else rung for layer, rung in enumerate(plan))
 
     def cost(self, choice: Candidate) -> float:
         """Return the cost of a plan."""
-        return float(self.costs[np.arange(len(choice)), choice].sum())
+        return float(self.costs_of(candidates_of([choice], len(choice)))[0])
+
+    def costs_of(self, plans: Candidates) -> NDArray[np.float64]:
+        """Return the cost of each plan."""
+        layers = sums(self.costs, plans)
+        return layers + self.boundaries.sums(plans) if len(self.boundaries.ends) else layers
+
+    def costs_around(self, plan: Candidate) -> NDArray[np.float64]:
+        """Return costs like `costs`, of each layer with its boundaries while all others stay as in a plan."""
+        return self.costs + self.boundaries.around(plan) if len(self.boundaries.ends) else self.costs
 
     def affordable(self, choice: Candidate) -> bool:
         """Return whether a plan is within the budget."""
@@ -110,7 +126,8 @@ class Space:
 
         This is the order in which the fractional multiple-choice knapsack problem takes them (Kellerer, Pferschy,
         Pisinger, Knapsack Problems, chapter 11.2). Moves that save nothing, or at a loss that is not finite, are
-        left out. Ties keep the order of the graph.
+        left out. Ties keep the order of the graph. Boundaries do not count: moves are ordered as if neighbours made
+        them together, which those of the same precision do in the end.
         """
         steps = [(slope, (layer, rung)) for layer in range(len(self.losses)) for slope, rung in self._hull(layer)]
         return [move for _, move in sorted(steps, key=lambda step: step[0])]

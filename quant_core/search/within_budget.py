@@ -60,7 +60,7 @@ def _best(space: Space, measured: Mapping[Candidate, Measured]) -> Candidate | N
 
 
 def _are_open(space: Space, plans: Candidates) -> NDArray[np.bool_]:
-    affordable = [space.budget is None or within(cost, space.budget) for cost in sums(space.costs, plans)]
+    affordable = [space.budget is None or within(cost, space.budget) for cost in space.costs_of(plans)]
     return np.array(affordable, bool) & np.isfinite(sums(space.losses, plans))
 
 
@@ -69,7 +69,8 @@ def least_losses(space: Space, losses: NDArray[np.float64]) -> list[Candidate]:
     found: dict[Candidate, float] = {}
     capacity = float(np.where(np.isfinite(losses), losses, 0.0).max(axis=1).sum())
     while True:
-        cheapest = (tuple(plan.tolist()) for plan in cheapest_plans(losses, space.costs, capacity))
+        table = space.costs_around(space.cheapest)
+        cheapest = (tuple(plan.tolist()) for plan in cheapest_plans(losses, table, capacity))
         plans = list(islice(filter(space.affordable, cheapest), _LOOKED_AT))
         found |= {plan: _loss(losses, plan) for plan in plans}
         least = min(found.values(), default=0.0)

@@ -96,14 +96,16 @@ scale and zero point in that of `scale_shape`; the shift is what is added to bia
 TIMES = _schema(
     "times",
     pa.field("layer", pa.string()),
-    pa.field("precision", pa.string(), nullable=False),
+    pa.field("precision", pa.string()),
+    pa.field("mix", pa.string()),
     pa.field("milliseconds", pa.float64(), nullable=False),
     pa.field("median", pa.float64(), nullable=False),
     pa.field("turns", pa.int64(), nullable=False),
 )
 """latency: one row a (layer, precision), in time for one sample: the fastest of all turns, and the median. Where no
-layer is named, the whole model with all layers at that precision. What a call of an empty model takes is off a
-layer's."""
+layer is named, the whole model with all layers at that precision, or, where none is named either, with the precisions
+of a `mix` (JSON by layer). What a call of an empty model takes is off a layer's. The facts hold `neighbours`: first and
+second layer, relation and elements of each pair."""
 
 MODEL_TIMES = _schema(
     "model_times",

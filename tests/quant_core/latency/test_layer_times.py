@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import numpy as np
@@ -23,11 +24,15 @@ def times(made, *precisions: str):
 
 @pytest.mark.parametrize("model", ["chain", "grouped", "transformer", "shared-weight"])
 def test_every_layer_has_a_time_at_every_precision(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["quant_core.latency.layer_times"], "_LAYER_SECONDS", 0.0)
+    for name in ("_LAYER_SECONDS", "_MIX_SECONDS"):
+        monkeypatch.setattr(sys.modules["quant_core.latency.layer_times"], name, 0.0)
     made = bench(MODELS[model](), tmp_path, wide="float32")
     found = times(made, "float32", "au8w8", "a16w8", "float16")
     assert found.schema.equals(TIMES)
-    rows = {(row["layer"], row["precision"]) for row in found.to_pylist()}
+    mixed = [json.loads(row["mix"]) for row in found.to_pylist() if row["mix"] is not None]
+    assert mixed or len(made.names) == 1
+    assert all(list(mix) == made.names for mix in mixed)
+    rows = {(row["layer"], row["precision"]) for row in found.to_pylist() if row["mix"] is None}
     precisions = ("float32", "au8w8", "a16w8", "float16")
     assert rows == {(name, precision) for name in [None, *made.names] for precision in precisions}
     assert min(found.column("milliseconds").to_pylist()) >= 0
