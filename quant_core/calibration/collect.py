@@ -26,7 +26,7 @@ from quant_core.model.sessions import CPU, Session, check_providers, open_nodes
 from quant_core.model.topology import Topology
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts
+from quant_core.storage.tables import facts, with_facts
 
 __all__ = ["calibrate", "observed_tensors"]
 
@@ -40,10 +40,12 @@ def calibrate(
     batch_size: int | None,
     machine: Machine,
     providers: Sequence[str] = CPU,
+    compared: Sequence[str] | None = None,
 ) -> pa.Table:
     """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data.
 
-    The model runs on ONNX Runtime's execution `providers`; raises InputError for one that is not there.
+    The model runs on ONNX Runtime's execution `providers`; raises InputError for one that is not there, and for a NaN
+    in one of the outputs that are `compared` (all). The facts hold `nan_outputs`: the others that have one.
 
     A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float.
     """
@@ -51,7 +53,9 @@ def calibrate(
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = model_data(graph, data, machine.cache)
     tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
-    return histogram_table(_collect(graph, dataset, tensors, batch_size, machine, providers))
+    others = () if compared is None else tuple(name for name in graph.outputs if name not in compared)
+    found, bad = _collect(graph, dataset, tensors, others, batch_size, machine, providers)
+    return with_facts(histogram_table(found), nan_outputs=bad) if bad else histogram_table(found)
 
 
 def observed_tensors(topology: Topology) -> list[str]:
@@ -65,27 +69,32 @@ def _collect(
     graph: FloatGraph,
     data: Dataset,
     tensors: list[str],
+    others: Sequence[str],
     batch_size: int | None,
     machine: Machine,
     providers: Sequence[str],
-) -> dict[str, Histogram]:
+) -> tuple[dict[str, Histogram], list[str]]:
+    """Return the histograms of the tensors, and which of the outputs `others` hold a NaN."""
     scores = softmax_scores(graph)
     masked = masked_scores(graph, scores)
     moved = moved_tensors(graph, tensors, apart={*scores, *masked})
     looked_at = [name for name in tensors if name not in moved]
-    session = open_nodes(graph, graph.nodes, [n for n in looked_at if n not in graph.inputs], {}, providers=providers)
+    wanted = [name for name in dict.fromkeys([*looked_at, *others]) if name not in graph.inputs]
+    session = open_nodes(graph, graph.nodes, wanted, {}, providers=providers)
     watcher().expects("calibrate", data.count)
     counted: dict[str, Histogram | None] = {}
-    of_batch = partial(
-        _batch_histograms, session, looked_at, _Meanings(scores, masked, _told_nan(graph), graph.outputs)
-    )
+    outputs = tuple(name for name in graph.outputs if name not in others)
+    meanings = _Meanings(scores, masked, _told_nan(graph), outputs, tuple(others))
+    of_batch = partial(_batch_histograms, session, looked_at, meanings)
     every = batches(graph, data, batch_size, memory=machine.memory)
-    for batch, found in ordered_map(of_batch, every, machine.workers):
+    bad: set[str] = set()
+    for batch, found, nan_outputs in ordered_map(of_batch, every, machine.workers):
+        bad |= nan_outputs
         for name, histogram in found.items():
             counted[name] = together(counted[name], histogram) if name in counted else histogram
         watcher().advanced("calibrate", batch.count)
     whole = merged_histograms(moved, counted)
-    return {name: histogram for name in tensors if (histogram := whole.get(name)) is not None}
+    return {name: histogram for name in tensors if (histogram := whole.get(name)) is not None}, sorted(bad)
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,9 @@ class _Meanings:
     told_nan: frozenset[str]
     """Tensors that the model asks for NaNs: no type may take those away."""
     outputs: tuple[str, ...]
-    """Of the model."""
+    """Outputs of the model that may not hold a NaN."""
+    others: tuple[str, ...]
+    """Its other outputs."""
 
 
 def _told_nan(graph: FloatGraph) -> frozenset[str]:
@@ -108,9 +119,10 @@ def _told_nan(graph: FloatGraph) -> frozenset[str]:
 
 def _batch_histograms(
     session: Session, tensors: list[str], meanings: _Meanings, batch: Batch
-) -> tuple[Batch, dict[str, Histogram | None]]:
-    """The histogram of each tensor that is not empty in a batch; None where a value is infinite.
+) -> tuple[Batch, dict[str, Histogram | None], set[str]]:
+    """The histogram of each tensor that is not empty in a batch, and the other outputs that hold a NaN.
 
+    It is None where a value is infinite.
     NaNs are not counted; a tensor that the model looks for NaNs in has None where it holds one.
     """
     values = {**batch.feeds, **session(batch.feeds)}
@@ -135,7 +147,7 @@ def _batch_histograms(
                 found |= _unmasked(name, np.asarray(values[target], np.float32), meanings.scores[target])
             else:
                 found[name] = Histogram.within(array, low, high)
-    return batch, found
+    return batch, found, {name for name in meanings.others if name in values and _has_nan(values[name])}
 
 
 def _refuse_nan_outputs(

@@ -144,6 +144,8 @@ def _described(
     if known is None:
         at = _class_axis(graph, role.name)
         known = None if at is None else behind_samples(at % found[0].ndim, axis)
+    if known is None and values.ndim == 2:
+        known = 1  # there is no other axis
     finite = values[np.isfinite(values)]
     power = float(np.mean(finite**2)) if finite.size else 0.0
     return replace(role, axis=axis, classes=known, probabilities=known in summing, power=power)

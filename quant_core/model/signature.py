@@ -50,6 +50,8 @@ class OutputRole:
     """Axis of the samples; None where none was found."""
     classes: int | None = None
     """Axis of the classes, once the axis of samples is the first; None where none was found."""
+    said: bool = False
+    """Whether the user says the axis of classes."""
     probabilities: bool = False
     """Whether the values along the axis of classes are probabilities, not logits."""
     power: float = 1.0
@@ -173,7 +175,9 @@ def _output_role(
     if axis is None and shared is not None and shared in symbols:
         axis = list(symbols).index(shared)
     role = OutputRole(name, axis)
-    return replace(role, classes=behind_samples(classes[name] % len(symbols), axis)) if name in classes else role
+    if name not in classes:
+        return role
+    return replace(role, classes=behind_samples(classes[name] % len(symbols), axis), said=True)
 
 
 def behind_samples(axis: int, samples: int | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from quant_core.config import RunConfig
+from quant_core.config import RunConfig, SearchConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import memory_budget
 from quant_core.model.fixed_inputs import fixed_values
@@ -15,7 +15,7 @@ from quant_core.model.sessions import check_providers
 from quant_core.model.signature import Signature, axes_said
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.runtimes.registry import profile_of
-from quant_core.scoring.compared import compared
+from quant_core.scoring.compared import check_classes, compared
 from quant_core.scoring.metrics import load_function
 from quant_core.storage.data import open_columns
 from quant_core.storage.folders import usable_folder
@@ -53,12 +53,23 @@ def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) 
     """Raise InputError unless all data fit the graph, as far as it declares what it wants."""
     config = job.config
     outputs = compared(graph, config.output)
+    seen = Signature.of(graph).elements is not None  # what can be found of the outputs is found
+    if seen:
+        for option in _that_need_classes(config):
+            check_classes(graph, config.output, option)
     signature, fixed = _signature(graph, config), list(fixed_values(graph.model, config.fix_inputs_of(graph.inputs)))
     fitted(graph, open_columns(job.calibration, cache), signature, fixed)
     for reference in filter(None, [job.evaluation, job.holdout]):
         dataset = fitted(graph, open_columns(reference, cache), signature, fixed)
-        if config.target.metric == "top1_drop":
+        if config.target.metric == "top1_drop" and (seen or (outputs.classes.known and not config.classes)):
             check_labels(graph, dataset, outputs.names[outputs.classes.output])
+
+
+def _that_need_classes(config: RunConfig) -> list[str]:
+    """Return what is asked for that is over classes, in words."""
+    metrics = {"kl": "a KL target", "top1_drop": "a top-1 target"}
+    found = [metrics[config.target.metric]] if config.target.metric in metrics else []
+    return [*found, "--rank kl"] if isinstance(config, SearchConfig) and config.rank == "kl" else found
 
 
 def _signature(graph: FloatGraph, config: RunConfig) -> Signature:

@@ -36,6 +36,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.shortfall import missed_budget, missed_target, unsure_of_target
 from quant_core.results.outcome import Outcome
 from quant_core.runtimes.registry import profile_of
+from quant_core.scoring.compared import compared_outputs
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import SENSITIVITY, facts
 
@@ -112,13 +113,18 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
 
 def calibrate(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) -> pa.Table:
     """Run the float model on the calibration data; a histogram of each tensor (schema CALIBRATION)."""
-    return on.run(
+    graph = prepared_graph(facts(layers)["prepared"], on.machine.cache)
+    histograms = on.run(
         CALIBRATE,
         layers=layers,
         data=job.calibration,
         batch_size=job.config.batch_size,
         providers=job.config.providers,
+        compared=compared_outputs(graph, job.config.output),
     )
+    if bad := facts(histograms).get("nan_outputs"):
+        watcher().warned(f"on the calibration data the float model computes a NaN in {', '.join(bad)}: not compared")
+    return histograms
 
 
 def assign(job: QuantizationJob[LayerWiseConfig], layers: pa.Table, on: Runner) -> PrecisionPlan:

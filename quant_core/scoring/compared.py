@@ -15,7 +15,7 @@ from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.inputs import class_axis
 from quant_core.model.signature import OutputRole, Signature
 
-__all__ = ["ClassAxis", "Compared", "compared", "compared_outputs", "layers_compared"]
+__all__ = ["ClassAxis", "Compared", "check_classes", "compared", "compared_outputs", "layers_compared"]
 
 Array = NDArray[np.generic]
 
@@ -31,7 +31,7 @@ class ClassAxis:
     probabilities: bool = False
     """Whether its values are probabilities, not logits."""
     known: bool = True
-    """Whether the axis was found, and not only taken for want of another."""
+    """Whether the axis was found or said; KL and top-1 are not measured where it is not."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,35 @@ def compared(graph: FloatGraph, output: int | str) -> Compared:
 
 
 def _classes(graph: FloatGraph, roles: Sequence[OutputRole]) -> ClassAxis:
-    """The classes of the first output that has any: of floats, with an axis behind that of the samples."""
-    for number, role in enumerate(roles):
-        shape = graph.shape(role.name)
-        if _is_float(graph, role.name) and (shape is None or len(shape) > 1):
-            known = role.classes is not None or shape is None or len(shape) != 3
-            return ClassAxis(number, class_axis(role, shape or ()), role.probabilities, known)
-    return ClassAxis()
+    """The classes of the first output that has any: as the user says, or as probabilities, or logits, show it."""
+    floats = [number for number, role in enumerate(roles) if _is_float(graph, role.name)]
+    known = [number for number in floats if _shows_classes(graph, roles[number])]
+    likeliest = sorted(known, key=lambda number: (not roles[number].said, not roles[number].probabilities))
+    for number in [*likeliest, *floats]:
+        shape, role = graph.shape(roles[number].name), roles[number]
+        if shape is None or len(shape) > 1:
+            return ClassAxis(number, class_axis(role, shape or ()), role.probabilities, number in known)
+    return ClassAxis(known=False)
+
+
+def _shows_classes(graph: FloatGraph, role: OutputRole) -> bool:
+    """Return whether an output's axis of classes is known: found, said, or the only one beside the samples."""
+    return role.classes is not None or len(graph.shape(role.name) or ()) == 2
+
+
+def check_classes(graph: FloatGraph, output: int | str, option: str) -> None:
+    """Raise InputError where an option needs the axis of classes, and none was found or said for what is compared."""
+    outputs = compared(graph, output)
+    if outputs.classes.known:
+        return
+    name = outputs.names[outputs.classes.output]
+    shape = [size if size is not None else "any" for size in graph.shape(name) or ()]
+    if len(shape) < 2:
+        raise InputError(f"{option} needs classes, and output {name!r} has no axis for them: compare another output")
+    raise InputError(
+        f"{option} needs the axis of the classes of output {name!r} (shape [{', '.join(map(str, shape))}]), which does "
+        f"not show from the model or its values: say it, with --classes {name}=AXIS"
+    )
 
 
 def _is_float(graph: FloatGraph, name: str) -> bool:

@@ -256,7 +256,7 @@ def _labels(
     data: Dataset, batch: Batch, exact: Sequence[NDArray[np.generic]], outputs: Compared
 ) -> NDArray[np.generic] | None:
     """The labels of a batch, if they are classes of what is compared."""
-    if data.labels is None:
+    if data.labels is None or not outputs.classes.known:
         return None
     shape, found = exact[outputs.classes.output].shape, outputs.classes
     return fitting_labels(data.labels[batch.rows], shape, found.axis) if len(shape) > found.axis else None

@@ -93,9 +93,11 @@ def _terms(
         "l2": np.sqrt(error),
         "signal": signal,
         "error": error,
-        "kl": divergence(reference[classes.output], quantized[classes.output], classes.axis, classes.probabilities),
         "cosine": 1 - cosine,
     }
+    if classes.known:
+        exact, found = reference[classes.output], quantized[classes.output]
+        terms["kl"] = divergence(exact, found, classes.axis, classes.probabilities)
     if outputs is not None and len(reference) > 1:
         terms["signal"], terms["error"] = _weighed(ours, theirs, reference, outputs)
     if labels is not None:
@@ -221,8 +223,9 @@ def additive(metric: str, score: float) -> float:
 
 def scores_of(scores: pa.Table) -> dict[str, float]:
     """The value of every metric the data allows."""
-    labelled = scores.column("top1").null_count == 0
-    return {name: metric(scores).value for name, metric in METRICS.items() if labelled or "top1" not in name}
+    columns = {"top1_drop": "top1", "sqnr_db": "signal"}
+    known = [name for name in METRICS if scores.column(columns.get(name, name)).null_count == 0]
+    return {name: METRICS[name](scores).value for name in known}
 
 
 def load_function(path: str) -> UserMetric:

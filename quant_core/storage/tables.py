@@ -143,7 +143,7 @@ SCORES = _schema(
     pa.field("l2", pa.float64(), nullable=False),
     pa.field("signal", pa.float64(), nullable=False),
     pa.field("error", pa.float64(), nullable=False),
-    pa.field("kl", pa.float64(), nullable=False),
+    pa.field("kl", pa.float64()),
     pa.field("cosine", pa.float64(), nullable=False),
     pa.field("top1", pa.float64()),
     pa.field("float_top1", pa.float64()),

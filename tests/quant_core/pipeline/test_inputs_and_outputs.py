@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from quant_core.errors import InputError
+from quant_core.execution.progress import Watcher, watched_by
 from tests.models import build
 from tests.quant_core.pipeline.test_models_as_they_come import outputs, quantized, sqnr
 
@@ -117,6 +118,80 @@ def test_kl_and_top1_are_over_the_classes(shape, last, classes, tmp_path):
     assert manifest["scores"]["mixed"]["kl"] == pytest.approx(true, rel=0.02)
     axis = 1 if shape.startswith("7") else 0
     assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true_l2(tmp_path, arrays, axis), rel=1e-4)
+
+
+HIDDEN = "(float[N,7,8] x) => (float[N,7,12] y) { l = MatMul(x, w)  s = Sin(l)  y = Add(s, l) }"
+
+
+@pytest.mark.parametrize(
+    ("metric", "needs", "options"),
+    [("kl", "a KL target", {}), ("top1_drop", "a top-1 target", {}), ("l2", "--rank kl", {"rank": "kl"})],
+)
+def test_an_axis_of_classes_that_does_not_show_is_asked_for(metric, needs, options, tmp_path):
+    model, arrays = build(HIDDEN.replace("y = Add(s, l)", "y = Sin(s)"), {"w": (8, 12)}), {"x": normal(16, 7, 8)}
+    labels = outputs(model.SerializeToString(), arrays)[0].argmax(axis=2)
+    with pytest.raises(InputError, match=rf"{needs} needs the axis .*'y' \(shape \[.*7, 12\]\).*--classes y=AXIS"):
+        quantized(model, arrays, tmp_path, metric, 10.0, labels, **options)
+    found = quantized(model, arrays, tmp_path, metric, 10.0, labels, classes=("y=2",), **options)
+    assert found["scores"]["float"]["top1"] == 1
+
+
+def test_what_is_over_classes_is_not_measured_where_their_axis_does_not_show(tmp_path):
+    model = build(HIDDEN.replace("y = Add(s, l)", "y = Sin(s)"), {"w": (8, 12)})
+    scores = quantized(model, {"x": normal(16, 7, 8)}, tmp_path)["scores"]["mixed"]
+    assert scores["kl"] is None and scores["top1"] is None if "kl" in scores else "top1" not in scores
+
+
+def test_classes_are_of_the_output_that_the_user_says(tmp_path):
+    model = build(
+        "(float[N,8] x) => (float[N,4] boxes, float[N,5,6] scores) { "
+        "boxes = MatMul(x, a)  l = MatMul(x, b)  s = Sin(l)  scores = Reshape(s, shape) }",
+        {"a": (8, 4), "b": (8, 30), "shape": np.int64([0, 5, 6])},
+    )
+    arrays = {"x": normal(16, 8)}
+    labels = outputs(model.SerializeToString(), arrays)[1].argmax(axis=2)
+    manifest = quantized(model, arrays, tmp_path, "top1_drop", 0.5, labels, classes=("scores=2",))
+    assert manifest["scores"]["float"]["top1"] == 1
+
+
+NANS = build(
+    "(float[N,6] x) => (float[N,4] y, float[N,4] z) { a = MatMul(x, w)  y = MatMul(a, v)  b = MatMul(a, u)  z = Sqrt(b) }",
+    {"w": (6, 6), "v": (6, 4), "u": (6, 4)},
+)
+
+
+def test_a_nan_in_an_output_that_nobody_compares_is_only_told(tmp_path):
+    arrays, heard = {"x": normal(16, 6)}, Heard()
+    with watched_by(heard):
+        manifest = quantized(NANS, arrays, tmp_path, output="y")
+    assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true_l2(tmp_path, arrays), rel=1e-4)
+    assert any("computes a NaN in z: not compared" in warning for warning in heard.warnings)
+
+
+def test_a_nan_in_an_output_that_is_compared_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"computes a NaN in tensor 'z' \(samples 0 to 15 of the calibration data\)"):
+        quantized(NANS, {"x": normal(16, 6)}, tmp_path)
+
+
+def test_weights_beyond_what_counts_as_infinite_are_weights(tmp_path):
+    model = build(
+        "(float[N,6] x) => (float[N,4] y) { a = MatMul(x, w)  b = Mul(a, s)  y = MatMul(b, v) }",
+        {"w": normal(6, 6) * np.float32(1e31), "v": (6, 4), "s": np.float32(1e-31)},
+    )
+    arrays = {"x": normal(16, 6)}
+    manifest = quantized(model, arrays, tmp_path)
+    assert manifest["scores"]["mixed"]["sqnr_db"] > 30
+    assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true_l2(tmp_path, arrays), rel=1e-4)
+
+
+class Heard(Watcher):
+    """Keeps warnings."""
+
+    def __init__(self):
+        self.warnings = []
+
+    def warned(self, message):
+        self.warnings.append(message)
 
 
 def test_labels_that_the_target_does_not_use_do_not_matter(tmp_path):
