@@ -163,7 +163,7 @@ def _flag(row: Option, value: Any) -> tuple[str, str | None]:
     if isinstance(value, bool):
         return (row.flag if value else f"--no-{row.flag[2:]}"), None
     if isinstance(value, list):
-        return row.flag, _as_list(value)
+        return row.flag, _as_list([number_text(one) if isinstance(one, float) else str(one) for one in value])
     return row.flag, number_text(value) if isinstance(value, float) else str(value)
 
 

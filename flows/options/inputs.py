@@ -22,7 +22,9 @@ class Inputs(BaseModel):
     model: Annotated[str, Flag(Heading.DATA, "MODEL", is_path=True, is_argument=True)] = Field(
         description="The float model: an ONNX file or its URL."
     )
-    calibration: DataField = Field(description="Data ranges are chosen from (.npz, .arrow, .parquet, folder).")
+    calibration: DataField = Field(
+        description="Data ranges are chosen from: arrays, pictures, a folder of them, or `random`."
+    )
     evaluation: Annotated[str | None, Flag(Heading.DATA, "DATA", default="calibration", is_path=True)] = Field(
         default=None, description="Data the model is measured on."
     )

@@ -71,4 +71,5 @@ def facts_of(manifest: Manifest) -> dict[str, Any]:
         "layers_narrowed": manifest.narrowed.layers,
         "layers": manifest.narrowed.of,
         "model_sha256": manifest.output.sha256,
+        "random_data": list(manifest.data.random),
     }

@@ -60,8 +60,11 @@ class ModelVersions:
             shutil.rmtree(folder)
 
     def point_to(self, version: str, manifest: Manifest) -> bool:
-        """Make a version the current one if it meets its target; return whether it was another before."""
-        if not manifest.target.met:
+        """Make a version the current one if it meets its target; return whether it was another before.
+
+        A dry run with random data never becomes the current one.
+        """
+        if not manifest.target.met or manifest.data.random:
             return False
         current = {
             "version": version,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+import tempfile
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from flows.options.option_file import OptionFile, parse_options
@@ -21,6 +23,8 @@ from flows.watch.digest_cache import DigestCache
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import IncompleteError, InputError, NarrowcastError
 from quant_core.model.model_file import refer_model
+from quant_core.pipeline.given_data import RANDOM, check_used, data_form
+from quant_core.storage.data_forms import DataForm
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.store import Store
 from quant_core.urls import redacted
@@ -129,14 +133,13 @@ class WatchedFolder:
         data cannot be used.
         """
         options, config = self._options(name)
-        holdout = options["holdout"] and self._referred(options["holdout"])
-        return Job(
-            self.digests.reference(self._url(name), refer_model),
-            self._referred(options["calibration"]),
-            self._referred(options["evaluation"]),
-            holdout,
-            config,
-        )
+        model = self.digests.reference(self._url(name), refer_model)
+        sources = [options[part] for part in _DATA]
+        with tempfile.TemporaryDirectory() as cache:
+            forms = [data_form(model, source, config, seed, Path(cache)) for seed, source in enumerate(sources)]
+        check_used(forms, config)
+        calibration, evaluation, *holdout = map(self._referred, filter(None, sources), forms)
+        return Job(model, calibration, evaluation, holdout[0] if holdout else None, config)
 
     def _options(self, name: str) -> tuple[dict[str, Any], MixedPrecisionConfig]:
         own = f"{name.removesuffix('.onnx')}.yaml"
@@ -168,13 +171,15 @@ class WatchedFolder:
 
     def _url(self, path: str, folder: str = "") -> str:
         """Return the URL of a path that a file of the folder gives."""
-        if "://" in path or path.startswith("/"):
+        if "://" in path or path.startswith("/") or path == RANDOM:
             return path
         scheme, separator, top = self.place.url.rpartition("://")
         return f"{scheme}{separator}{posixpath.normpath(posixpath.join(top, folder, path))}"
 
-    def _referred(self, url: str) -> Reference:
+    def _referred(self, url: str, form: DataForm | None) -> Reference:
         """Return the reference of data, which are read once a scan, however many models share them."""
+        if form is not None:
+            return refer(url, form=form)
         if url not in self._data:
             self._data[url] = self.digests.reference(url, refer)
         return self._data[url]

@@ -7,7 +7,7 @@
 1. A precision (`a8w4`) is of layers. A type (`int8`) is of layers, whose activations and weight it is then, or of
    tensors: activations, weights, constant operands.
 2. A name or pattern is looked up among the layers, and when no layer has it, among the tensors; `layer:` or
-   `tensor:` before it says which.
+   `tensor:` before it says which. `op:Conv` means all layers of an operator.
 3. A name that is there as it is written is no pattern. What a name says goes before what a pattern says; two
    names, or two patterns, must not say different things of one layer or tensor.
 4. A layer that is not named reads named tensors in their type, and has its named weight's type; all else about it
@@ -27,6 +27,7 @@ from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
 from quant_core.model.operators import Role
+from quant_core.model.selection import OPERATOR, names_of_operator
 from quant_core.model.topology import Topology
 from quant_core.precision import ACTIVATION_TYPES, WEIGHT_TYPES, DataType, Precision, PrecisionPlan
 
@@ -105,6 +106,11 @@ class _Resolution:
 
     def look_up(self, kind: Kind, written: str) -> None:
         """Note down what an entry says of each layer or tensor it means."""
+        if written.startswith(OPERATOR):
+            operators = {layer.name: layer.op for layer in self.layers}
+            for name in names_of_operator(operators, written, str(kind), "layer"):
+                _note(self.of_layers, name, _Said(kind, written, by_name=False))
+            return
         bare = written.removeprefix(_LAYER).removeprefix(_TENSOR)
         names = [] if written.startswith(_TENSOR) else _matching(bare, [layer.name for layer in self.layers])
         said = self.of_layers

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from quant_core.budget import Amount
+from quant_core.config.data import DataConfig
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.config.target import Criterion
 from quant_core.errors import InputError
@@ -25,7 +26,7 @@ def _index_or_name(output: object) -> object:
     return int(output) if isinstance(output, str) and re.fullmatch(r"-?\d+", output) else output
 
 
-class RunConfig(QuantizationConfig):
+class RunConfig(DataConfig, QuantizationConfig):
     """What every run is told, whatever it is that chooses the plan."""
 
     target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
@@ -59,7 +60,7 @@ class RunConfig(QuantizationConfig):
         "folded, branches of an If too.",
     )
     exclude: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "NODES")] = Field(
-        default=(), description="Nodes that stay in float, by name or pattern (`/head/*`)."
+        default=(), description="Nodes that stay in float, by name, pattern (`/head/*`) or operator (`op:Softmax`)."
     )
     optimize: Annotated[bool, Flag(Heading.MODEL)] = Field(
         default=True,

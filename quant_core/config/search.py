@@ -82,7 +82,7 @@ class SearchConfig(FrozenModel):
         "cost latency is.",
     )
     keep_wide: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "LAYERS")] = Field(
-        default=(), description="Layers that no plan narrows, by name or pattern (`/stem/*`)."
+        default=(), description="Layers that no plan narrows, by name, pattern (`/stem/*`) or operator (`op:Conv`)."
     )
     most_layers: Annotated[int | None, Flag(Heading.SEARCH, "N")] = Field(
         default=None,

@@ -60,6 +60,8 @@ class Data(Record):
     """Data that plans were scored on."""
     holdout: str | None = None
     """Data that only the shipped file was measured on; None where there is none."""
+    random: tuple[str, ...] = ()
+    """Those of them that are random samples: a dry run, which says nothing about accuracy."""
 
 
 class Sources(Record):

@@ -65,6 +65,7 @@ def prepare(
     sample_axis: Sequence[str] = (),
     classes: Sequence[str] = (),
     fix_inputs: Sequence[str] = (),
+    random_data: Sequence[str] = (),
 ) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
 
@@ -74,6 +75,7 @@ def prepare(
 
     With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them
     (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs.
+    Which of the data are random samples (`random_data`) is noted in the model, and in every model made of it.
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`). Raises
     InputError when the file is no float ONNX model or has nothing to narrow.
@@ -94,6 +96,8 @@ def prepare(
             inferred = _equalized(inferred, scratch, model.url)
         note_origins(proto, inferred)
         leave_in_float(inferred, exclude)
+        if random_data:
+            inferred.metadata_props.add(key="random_data", value=f"{', '.join(random_data)}: a dry run, not to be used")
         sizes = None
         if data is not None:
             signature, sizes = _observed(inferred, scratch, open_columns(data, cache), sample_axis, classes)

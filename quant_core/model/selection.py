@@ -1,4 +1,4 @@
-"""What the user takes out by name: nodes that stay in float.
+"""What the user takes out by name or operator: nodes that stay in float.
 
 A node that stays in float bears a mark in the prepared model, so that every later step reads the same of it.
 """
@@ -13,7 +13,19 @@ import onnx
 
 from quant_core.errors import InputError
 
-__all__ = ["forget_origins", "is_left_in_float", "leave_in_float", "names_meant", "note_origins", "origins_of"]
+__all__ = [
+    "OPERATOR",
+    "forget_origins",
+    "is_left_in_float",
+    "leave_in_float",
+    "names_meant",
+    "names_of_operator",
+    "note_origins",
+    "origins_of",
+]
+
+OPERATOR = "op:"
+"""Begins a rule that is about an operator: `op:Softmax`, or a pattern of operators, `op:*Pool`."""
 
 _MARK = "narrowcast.float"
 _ORIGIN = "narrowcast.from"
@@ -26,7 +38,8 @@ def leave_in_float(model: onnx.ModelProto, patterns: Sequence[str]) -> None:
     """
     nodes = model.graph.node
     origins = {node.name: origins_of(node) for node in nodes}
-    meant = names_meant([node.name for node in nodes], patterns, "exclude", "node", origins)
+    operators = {node.name: node.op_type for node in nodes}
+    meant = names_meant(operators, patterns, "exclude", "node", origins)
     for node in model.graph.node:
         if node.name in meant:
             node.metadata_props.add(key=_MARK, value="left in float as asked for")
@@ -78,7 +91,7 @@ def origins_of(node: onnx.NodeProto) -> list[str]:
 
 
 def names_meant(
-    names: Sequence[str],
+    operators: Mapping[str, str],
     patterns: Sequence[str],
     option: str,
     kind: str,
@@ -86,18 +99,41 @@ def names_meant(
 ) -> set[str]:
     """The names that patterns mean; one that is there as it is written is no pattern.
 
-    `origins` are further names that each of them goes by. Raises InputError for a pattern that means none.
+    Args:
+        operators: the names, each with its operator.
+        patterns: names, patterns of names, and operators behind `op:`.
+        option: what the patterns were given as, for messages.
+        kind: what has the names, for messages.
+        origins: further names that each of them goes by.
+
+    Raises InputError for a pattern that means none.
+
     """
     found: set[str] = set()
-    known: dict[str, set[str]] = {name: {name} for name in names}
+    known: dict[str, set[str]] = {name: {name} for name in operators}
     for name, others in (origins or {}).items():
         for other in others:
             known.setdefault(other, set()).add(name)
     for pattern in patterns:
+        if pattern.startswith(OPERATOR) and pattern not in known:
+            found.update(names_of_operator(operators, pattern, option, kind))
+            continue
         meant = [pattern] if pattern in known else [name for name in known if fnmatchcase(name, pattern)]
         if not meant:
             near = get_close_matches(pattern, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names[:5])}, ..."
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join([*operators][:5])}, ..."
             raise InputError(f"{option}: no {kind} has the name {pattern!r}{hint}")
         found.update(*(known[name] for name in meant))
+    return found
+
+
+def names_of_operator(operators: Mapping[str, str], pattern: str, option: str, kind: str) -> list[str]:
+    """The names whose operator a rule such as `op:Conv` means; raises InputError where there is none."""
+    wanted = pattern.removeprefix(OPERATOR)
+    found = [name for name, operator in operators.items() if fnmatchcase(operator, wanted)]
+    if not found:
+        there = sorted(set(operators.values()))
+        near = get_close_matches(wanted, there, n=1)
+        hint = f"; did you mean '{OPERATOR}{near[0]}'?" if near else f"; there are {', '.join(there) or 'none'}"
+        raise InputError(f"{option}: no {kind} has the operator {wanted!r}{hint}")
     return found

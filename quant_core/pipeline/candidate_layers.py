@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
-from quant_core.model.selection import names_meant, origins_of
+from quant_core.model.selection import OPERATOR, names_meant, origins_of
 from quant_core.scoring.compared import compared_outputs, layers_compared
 from quant_core.storage.tables import facts
 
@@ -22,15 +23,23 @@ def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[
     """Return the layers that a plan may narrow, in graph order; none where no plan is searched for.
 
     These are the layers whose narrowing shows in an output that is compared, without those that are to stay wide.
-    Raises InputError for a name in `keep_wide` that is no layer's; the names of the user's model are known, too.
+    Raises InputError for a name or an operator in `keep_wide` that is no layer's; the names of the user's model are
+    known, too.
     """
     if not isinstance(config, MixedPrecisionConfig):
         return ()
     graph, listed = prepared_graph(facts(layers)["prepared"], cache), layers_from_table(layers)
     origins = {layer.name: [name for node in layer.nodes for name in origins_of(graph.nodes[node])] for layer in listed}
-    wide = names_meant([layer.name for layer in listed], config.keep_wide, "keep_wide", "layer", origins)
+    operators = {layer.name: layer.op for layer in listed}
+    wide = names_meant(operators, _rules_of_layers(graph, operators, config), "keep_wide", "layer", origins)
     unseen = _not_compared(graph, listed, config)
     return tuple(layer.name for layer in listed if layer.name not in wide and layer.name not in unseen)
+
+
+def _rules_of_layers(graph: FloatGraph, operators: Mapping[str, str], config: MixedPrecisionConfig) -> list[str]:
+    """Return what `keep_wide` says but for operators that are no layers: they are never narrowed."""
+    others = {node.op_type for node in graph.nodes} - set(operators.values())
+    return [rule for rule in config.keep_wide if rule.removeprefix(OPERATOR) not in others or rule in operators]
 
 
 def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Path) -> None:

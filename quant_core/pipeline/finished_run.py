@@ -197,6 +197,7 @@ def _data(job: QuantizationJob[RunConfig]) -> Data:
         calibration=job.calibration.sha256,
         evaluation=job.evaluation.sha256,
         holdout=None if job.holdout is None else job.holdout.sha256,
+        random=job.random_data,
     )
 
 

@@ -12,8 +12,10 @@ from typing_extensions import TypeVar
 from quant_core.assignments.assignment import Assignment
 from quant_core.config import MixedPrecisionConfig, RunConfig
 from quant_core.model.model_file import refer_model
+from quant_core.pipeline.given_data import check_used, data_form
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.data import DataSource, refer_data
+from quant_core.storage.data_forms import RandomForm
 from quant_core.storage.references import Reference
 
 __all__ = ["QuantizationJob"]
@@ -40,6 +42,12 @@ class QuantizationJob(Generic[Config_co]):
     assignment: Assignment | None = None
     """The plan that the user has chosen; None where it is searched for."""
 
+    @property
+    def random_data(self) -> tuple[str, ...]:
+        """The roles whose data are random samples: nothing is known of the model's accuracy then."""
+        data = {"calibration": self.calibration, "evaluation": self.evaluation, "holdout": self.holdout}
+        return tuple(name for name, given in data.items() if given and isinstance(given.form, RandomForm))
+
     @classmethod
     def of(
         cls,
@@ -56,7 +64,7 @@ class QuantizationJob(Generic[Config_co]):
 
         Args:
             model: path or URL of the float model.
-            calibration: a path or URL, arrays by input name, or a CalibrationDataReader.
+            calibration: a path or URL, `random`, arrays by input name, or a CalibrationDataReader.
             evaluation: likewise; may be the same object.
             holdout: likewise, or None.
             config: every option.
@@ -64,16 +72,22 @@ class QuantizationJob(Generic[Config_co]):
             cache: folder that receives data that are only in memory.
             assignment: the plan that the user has chosen, or None.
 
-        Raises InputError for a file that is not there or cannot be read.
+        Raises InputError for a file that is not there or cannot be read, and for data that are not made to the
+        measure of the model.
 
         """
-        first = refer_data(calibration, cache)
+        float_model = refer_model(model)
+        sources = (calibration, evaluation, holdout)
+        forms = [data_form(float_model, source, config, seed, cache) for seed, source in enumerate(sources)]
+        check_used(forms, config)
+        first = refer_data(calibration, cache, forms[0])
+        # A reader hands out its batches once.
+        same = evaluation is calibration and not isinstance(forms[1], RandomForm)
         return cls(
-            model=refer_model(model),
+            model=float_model,
             calibration=first,
-            # A reader hands out its batches once.
-            evaluation=first if evaluation is calibration else refer_data(evaluation, cache),
-            holdout=None if holdout is None else refer_data(holdout, cache),
+            evaluation=first if same else refer_data(evaluation, cache, forms[1]),
+            holdout=None if holdout is None else refer_data(holdout, cache, forms[2]),
             config=config,
             output=OutputPlace.at(output),
             assignment=assignment,

@@ -156,7 +156,8 @@ def _prepared(run: Outcome, config: MixedPrecisionConfig, machine: Machine) -> p
     model = refer_model(source)
     if model.sha256 != run.manifest.input.sha256:
         raise InputError(f"{source}: is no longer the model of the run in {run.folder}; run again")
-    return prepare(model=model, machine=machine, **config.preparation())
+    random = run.manifest.data.random
+    return prepare(model=model, machine=machine, random_data=random, **config.preparation())
 
 
 def _manifest(

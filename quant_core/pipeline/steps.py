@@ -34,9 +34,11 @@ from quant_core.pipeline.stages import BASELINE, CALIBRATE, PREPARE, RANK, ROUND
 from quant_core.pipeline.study import Config_co, Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.shortfall import missed_budget, missed_target, unsure_of_target
+from quant_core.report.verdict import on_random_data
 from quant_core.results.outcome import Outcome
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import compared_outputs
+from quant_core.storage.data_forms import RandomForm
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import SENSITIVITY, facts
 
@@ -103,12 +105,27 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
             f"there are {on.machine.memory >> 20} MiB for each of {on.machine.workers} workers: batches may be "
             "smaller than elsewhere, and the last bit of a number another"
         )
-    layers = on.run(PREPARE, model=job.model, data=job.calibration, **job.config.preparation())
+    _tell_of_random_data(job)
+    layers = on.run(
+        PREPARE, model=job.model, data=job.calibration, random_data=job.random_data, **job.config.preparation()
+    )
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), job, cache)
     device_costs(job, layers, cache)
     candidate_layers(layers, job.config, cache)  # which refuses names that are no layer's
     return layers
+
+
+def _tell_of_random_data(job: QuantizationJob[RunConfig]) -> None:
+    """Tell whoever watches that this is a dry run, and which numbers the samples are made of."""
+    given = filter(None, (job.calibration, job.evaluation, job.holdout))
+    form = next((data.form for data in given if isinstance(data.form, RandomForm)), None)
+    if form is not None:
+        samples = "; ".join(map(str, form.inputs))
+        watcher().warned(
+            f"a dry run: {' and '.join(job.random_data)} are {form.count} random samples ({samples}), which say "
+            "nothing about accuracy"
+        )
 
 
 def calibrate(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) -> pa.Table:
@@ -332,7 +349,8 @@ def report(findings: Findings[RunConfig], on: Runner) -> Outcome:
     """
     outcome = write_output(findings, on)
     if not outcome.met and findings.study.job.assignment is None:
-        raise TargetError(_shortfall(findings.study), outcome)
+        mark = on_random_data(findings.study.job.random_data)
+        raise TargetError(f"{_shortfall(findings.study)}{mark}", outcome)
     return outcome
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "headline",
     "is_met",
     "layer_rows",
+    "on_random_data",
     "score_rows",
     "spread_of",
     "verdict",
@@ -56,7 +57,16 @@ def is_met(manifest: Manifest) -> bool:
 
 
 def headline(manifest: Manifest) -> str:
-    """The outcome in two words."""
+    """The outcome in two words, and a mark where data were random."""
+    return f"{_outcome(manifest)}{on_random_data(manifest.data.random)}"
+
+
+def on_random_data(roles: Sequence[str]) -> str:
+    """Return the mark of a dry run, which stands behind what is said of its model; empty for other runs."""
+    return " on random data (a dry run)" if roles else ""
+
+
+def _outcome(manifest: Manifest) -> str:
     budget = manifest.budget
     if budget is not None and (manifest.target.limit is None or not budget.met):
         return "Within budget" if budget.met else "Over budget"
@@ -74,6 +84,8 @@ def verdict(manifest: Manifest) -> str:
     held_out = scores.holdout.get(target.metric)
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
     proof += _against_budget(manifest)
+    if manifest.data.random:
+        proof += f"; random data ({', '.join(manifest.data.random)}) say nothing about accuracy"
     if not narrowed.layers:
         return f"All {len(manifest.plan)} layers stay at {manifest.wide}: {scored}{proof}."
     layers = "All" if narrowed.layers == narrowed.of else f"{narrowed.layers} of"

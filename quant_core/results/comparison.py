@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from quant_core.manifest import Manifest, Part
 from quant_core.report.text import bare_text, bytes_text, number, percent
-from quant_core.report.verdict import Cost, claims, costs, is_met, spread_of, with_unit
+from quant_core.report.verdict import Cost, claims, costs, is_met, on_random_data, spread_of, with_unit
 from quant_core.results.outcome import Outcome
 
 __all__ = ["Comparison", "Difference", "LayerDifference", "compare"]
@@ -94,11 +94,15 @@ def _caveats(first: Manifest, second: Manifest) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _ending(run: Manifest) -> str:
+    return f"{'met' if is_met(run) else 'missed'}{on_random_data(run.data.random)}"
+
+
 def _costs(first: Outcome, second: Outcome) -> list[Difference]:
     both = first.manifest, second.manifest
     shipped = [_shipped_cost(run) for run in (first, second)]
     cells = {
-        "target": [f"{claims(run)}, {'met' if is_met(run) else 'missed'}" for run in both],
+        "target": [f"{claims(run)}, {_ending(run)}" for run in both],
         "layers narrowed": [f"{run.narrowed.layers} of {run.narrowed.of}" for run in both],
         "of the MACs": [percent(run.narrowed.macs_share, 1) for run in both],
         "bit operations": [f"{cost.bops}, {percent(cost.bops_share, 1)} of all wide" for cost in shipped],

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from quant_core.errors import IncompleteError, InputError
 from quant_core.execution.progress import watcher
+from quant_core.storage.data_forms import DataForm, PictureForm, RandomForm
 from quant_core.storage.retry import patiently
 from quant_core.storage.scratch import held, hidden_beside
 from quant_core.urls import redacted
@@ -38,24 +39,34 @@ class Reference(BaseModel):
     """Digest of the content; of a folder, over its files' names and digests."""
     beside: tuple[str, ...] = ()
     """Files of its folder, or of folders in that, which belong to the file; their content is in the digest."""
+    form: DataForm | None = None
+    """How data are read that are no arrays yet; it is in the digest."""
 
     def __str__(self) -> str:
         return redacted(self.url)
 
 
-def refer(url: str | os.PathLike[str], beside: Sequence[str] = ()) -> Reference:
+def refer(url: str | os.PathLike[str], beside: Sequence[str] = (), form: DataForm | None = None) -> Reference:
     """Look at a file or folder and take its digest; raises InputError when it is not there.
 
-    `beside` names files of the same folder that the file cannot do without.
+    `beside` names files of the same folder that the file cannot do without. In a `form` of pictures a folder's
+    sub-folders belong to it; random data are nowhere.
     """
-    text = os.fspath(url)
+    if form is None:
+        return _referred(os.fspath(url), beside)
+    plain = None if isinstance(form, RandomForm) else _referred(os.fspath(url), (), isinstance(form, PictureForm))
+    content = f"{plain.sha256 if plain else ''}\0{form.model_dump_json()}"
+    return Reference(url=os.fspath(url), sha256=hashlib.sha256(content.encode()).hexdigest(), form=form)
+
+
+def _referred(text: str, beside: Sequence[str], deep: bool = False) -> Reference:
     try:
         files, path = url_to_fs(text)
         if _is_local(files):
-            digest = _stamped_digest(path, tuple(beside))
+            digest = _stamped_digest(path, tuple(beside), deep)
         else:
             files.invalidate_cache()  # it may have been written since this process looked there
-            digest = patiently(partial(_digest, files, path, beside), text)
+            digest = patiently(partial(_digest, files, path, beside, deep), text)
     except FileNotFoundError:
         # No cause: logs print it too, and a store's library names the whole URL in it.
         missing = [name for name in beside if not files.exists(_sibling(path, name))]
@@ -71,8 +82,8 @@ def _is_local(files: fsspec.AbstractFileSystem) -> bool:
     return "file" in ([files.protocol] if isinstance(files.protocol, str) else files.protocol)
 
 
-def _digest(files: fsspec.AbstractFileSystem, path: str, beside: Sequence[str]) -> str:
-    names = _listing(files, path)
+def _digest(files: fsspec.AbstractFileSystem, path: str, beside: Sequence[str], deep: bool = False) -> str:
+    names = _listing(files, path, deep)
     if names is None and not beside:
         return _file_digest(files, path)
     if names is None:
@@ -94,10 +105,13 @@ def _sibling(path: str, name: str) -> str:
     return f"{path.rpartition('/')[0]}/{name}"
 
 
-def _listing(files: fsspec.AbstractFileSystem, path: str) -> list[str] | None:
-    """Names of a folder's files, sorted; None when the path is a file."""
+def _listing(files: fsspec.AbstractFileSystem, path: str, deep: bool) -> list[str] | None:
+    """Names of a folder's files, sorted, those of sub-folders if it is `deep`; None when the path is a file."""
     if not files.isdir(path):
         return None
+    if deep:
+        folder = str(files._strip_protocol(path)).rstrip("/")
+        return sorted(str(name)[len(folder) + 1 :] for name in files.find(folder))
     found = [str(name) for name in files.ls(path, detail=False) if files.isfile(name)]
     return sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found)
 
@@ -128,7 +142,7 @@ def fetch(reference: Reference, cache: Path) -> Path:
 
 
 def _checked(path: Path, reference: Reference) -> Path:
-    if refer(path, reference.beside).sha256 != reference.sha256:
+    if refer(path, reference.beside, reference.form).sha256 != reference.sha256:
         raise IncompleteError(f"{reference}: changed since this run began; start it again")
     return path
 
@@ -139,27 +153,34 @@ _RESOLUTION_NS = 2_000_000_000
 """The coarsest that file systems tell the time of a write in (FAT)."""
 
 
-def _stamp(path: Path, beside: Sequence[str] = ()) -> Stamp:
+def _stamp(path: Path, beside: Sequence[str] = (), deep: bool = False) -> Stamp:
     """Changes whenever the file, or a file of the folder, is written, but for two writes close together."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path, *(path.parent / name for name in beside)]
+    inside = path.rglob("*") if deep else path.iterdir() if path.is_dir() else ()
+    files = sorted(inside) if path.is_dir() else [path, *(path.parent / name for name in beside)]
     return tuple(
-        (file.name, (info := file.stat()).st_size, info.st_ino, info.st_mtime_ns, info.st_ctime_ns)
+        (
+            str(file) if deep else file.name,
+            (info := file.stat()).st_size,
+            info.st_ino,
+            info.st_mtime_ns,
+            info.st_ctime_ns,
+        )
         for file in files
         if file.exists()
     )
 
 
-def _stamped_digest(path: str, beside: tuple[str, ...]) -> str:
+def _stamped_digest(path: str, beside: tuple[str, ...], deep: bool) -> str:
     """Digest of a local file or folder, which is not read again by every step while it is as it was."""
-    stamp = _stamp(Path(path), beside)
+    stamp = _stamp(Path(path), beside, deep)
     written_lately = any(time.time_ns() - max(one[-2:]) < _RESOLUTION_NS for one in stamp)
-    return (_local_digest.__wrapped__ if written_lately else _local_digest)(path, beside, stamp)
+    return (_local_digest.__wrapped__ if written_lately else _local_digest)(path, beside, deep, stamp)
 
 
 @lru_cache(maxsize=256)
-def _local_digest(path: str, beside: tuple[str, ...], stamp: Stamp) -> str:
+def _local_digest(path: str, beside: tuple[str, ...], deep: bool, stamp: Stamp) -> str:
     # The stamp is part of the key only.
-    return _digest(url_to_fs(path)[0], path, beside)
+    return _digest(url_to_fs(path)[0], path, beside, deep)
 
 
 def file_digest(path: Path) -> str:

@@ -19,6 +19,7 @@ from quant_core.execution.progress import watcher
 from quant_core.model.prepare import prepared_folder
 from quant_core.model.stored_model import MODEL_FILE, ModelFolder
 from quant_core.quantization.export import exported_folder
+from quant_core.storage.data_forms import RandomForm
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.store import Store
 from quant_core.urls import is_remote
@@ -48,7 +49,7 @@ class SharedFiles:
 
     def share_input(self, reference: Reference) -> None:
         """Upload data or a model that only this machine may be able to read, unless it is there."""
-        if is_remote(reference.url):
+        if is_remote(reference.url) or isinstance(reference.form, RandomForm):
             return
         name, path = f"files/{reference.sha256}", Path(reference.url.removeprefix("file://"))
         there = set(self.place.names(name))
@@ -59,7 +60,8 @@ class SharedFiles:
     def bring(self, table: pa.Table) -> None:
         """Fetch the model that a result names, where this machine does not have it whole."""
         for folder in _folders(table) if self._is_mirror else []:
-            self._bring(folder.name, Path(MODEL_FILE), folder.beside)
+            digest = folder.name.rpartition("/")[2]
+            self._bring(folder.name, Path(MODEL_FILE), Reference(url="", sha256=digest, beside=folder.beside))
 
     def localize(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """A step's arguments with everything they name on this machine, and references to where it is here."""
@@ -82,15 +84,15 @@ class SharedFiles:
             return reference
         file = Path(Path(reference.url).name)
         for name in (f"files/{reference.sha256}", f"exported/{reference.sha256}"):
-            copy = self._bring(name, file, reference.beside)
+            copy = self._bring(name, file, reference)
             if copy:
-                return Reference(url=str(copy), sha256=reference.sha256, beside=reference.beside)
+                return reference.model_copy(update={"url": str(copy)})
         return reference  # whoever opens it says what is wrong
 
-    def _bring(self, name: str, file: Path, beside: tuple[str, ...]) -> Path | None:
+    def _bring(self, name: str, file: Path, wanted: Reference) -> Path | None:
         """The file of a folder that is named by its digest, whole on this machine; None when it is nowhere."""
-        folder, digest = self.cache / name, name.rpartition("/")[2]
-        here = Reference(url=str(folder / file), sha256=digest, beside=beside)
+        folder = self.cache / name
+        here = wanted.model_copy(update={"url": str(folder / file)})
         if _is_whole(here):
             return folder / file
         if not self._is_mirror:
@@ -133,6 +135,6 @@ def _references(value: Any) -> Iterator[Reference]:
 
 def _is_whole(reference: Reference) -> bool:
     try:
-        return refer(reference.url, reference.beside).sha256 == reference.sha256
+        return refer(reference.url, reference.beside, reference.form).sha256 == reference.sha256
     except InputError:
         return False

@@ -48,6 +48,12 @@ def alone(option):
         "samples": st.sampled_from(["auto", "all"]) | st.integers(2),
         "providers": st.lists(NAMES, min_size=1, max_size=3),
         "block_size": st.none() | st.sampled_from([16, 32, 1024]),
+        "image_size": st.none() | st.integers(1, 99999) | st.sampled_from(["224x320", "1x1"]),
+        "image_crop": SHARES,
+        "mean": st.lists(NUMBERS, max_size=3),
+        "std": st.lists(st.floats(0, exclude_min=True, allow_infinity=False, allow_nan=False), max_size=3),
+        "label_column": PATHS,
+        "random_samples": st.integers(1, 1_000_000),
     }
     if option.name in drawn:
         return drawn[option.name]

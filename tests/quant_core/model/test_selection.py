@@ -56,7 +56,7 @@ def test_what_moves_the_values_of_an_excluded_node_stays_in_float_too(tmp_path):
     [(["stem"], {"stem"}), (["*e*"], {"stem", "inner", "head"}), (["he[a]d", "inner"], {"head", "inner"}), ([], set())],
 )
 def test_names_and_patterns(patterns, meant):
-    assert names_meant(["stem", "inner", "head"], patterns, "exclude", "node") == meant
+    assert names_meant(dict.fromkeys(["stem", "inner", "head"], "Conv"), patterns, "exclude", "node") == meant
 
 
 def test_a_pattern_that_means_nothing_is_an_error(tmp_path):
@@ -65,9 +65,26 @@ def test_a_pattern_that_means_nothing_is_an_error(tmp_path):
 
 
 def test_a_name_with_brackets_is_no_pattern():
-    assert names_meant(["a[0]", "a0"], ["a[0]"], "exclude", "node") == {"a[0]"}
+    assert names_meant({"a[0]": "Conv", "a0": "Conv"}, ["a[0]"], "exclude", "node") == {"a[0]"}
 
 
 def test_what_is_excluded_has_the_weight_it_had(tmp_path):
     weights = [np.asarray(prepared(tmp_path, *names).constant("w2")) for names in ((), ("inner",))]
     np.testing.assert_array_equal(*weights)
+
+
+def test_a_rule_may_be_about_an_operator():
+    operators = {"a": "Conv", "b": "Softmax", "c": "MaxPool", "d": "AveragePool", "op:e": "Gemm"}
+    assert names_meant(operators, ["op:Softmax"], "exclude", "node") == {"b"}
+    assert names_meant(operators, ["op:*Pool", "a"], "exclude", "node") == {"a", "c", "d"}
+    assert names_meant(operators, ["op:e"], "exclude", "node") == {"op:e"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "hint"), [("op:Sofmax", "did you mean 'op:Softmax'?"), ("op:Xyz", "there are Conv, Softmax")]
+)
+def test_an_operator_that_is_not_there_is_refused(rule, hint):
+    with pytest.raises(InputError) as caught:
+        names_meant({"a": "Conv", "b": "Softmax"}, [rule], "keep_wide", "layer")
+    assert str(caught.value).startswith(f"keep_wide: no layer has the operator {rule[3:]!r}")
+    assert hint in str(caught.value)
