@@ -140,6 +140,8 @@ class Deployed(Record):
     """Session options that an application has to set."""
     reference: ByMetric = Field(default_factory=dict)
     """Its scores on the evaluation data with all optimisations off: what the pairs say."""
+    reference_samples: int | None = None
+    """Samples that those were computed on; for the others the difference to the runtime's is taken to be alike."""
     differs: bool = False
     """Whether the two differ by more than the samples leave open."""
     reasons: tuple[str, ...] = ()

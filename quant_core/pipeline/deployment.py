@@ -11,7 +11,7 @@ from quant_core.runtimes.kernels import layer_kernels
 from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
-from quant_core.scoring.metrics import scores_of
+from quant_core.scoring.sequential import projected_scores
 from quant_core.storage.references import fetch
 
 __all__ = ["deployment"]
@@ -29,7 +29,8 @@ def deployment(findings: Findings[RunConfig], on: Runner) -> Deployed:
         processor=processor_name() if profile.optimized else "",
         assumes=profile.assumes,
         session=dict(profile.session_entries),
-        reference=scores_of(shipped.reference),
+        reference=projected_scores(shipped.reference, shipped.scores),
+        reference_samples=shipped.reference.num_rows,
         differs=differs,
         reasons=tuple(_reasons(findings, on)[:_MOST_REASONS]) if differs else (),
     )

@@ -25,7 +25,7 @@ class Shipped:
     scores: pa.Table
     """What the file scores on the evaluation data (schema SCORES), opened as its runtime opens it."""
     reference: pa.Table
-    """What it scores there with all optimisations off."""
+    """What it scores there with all optimisations off; maybe on the first samples visited only."""
     bound: float
     """The number held against the limit: its score, or the confidence bound of that."""
     met: bool

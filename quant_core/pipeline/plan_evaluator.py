@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Generic
+from typing import Generic, Literal
 
 import pyarrow as pa
 
 from quant_core.execution.runner import Runner
 from quant_core.latency import processor_name
+from quant_core.model.sessions import CPU
 from quant_core.pipeline.stages import EVALUATE, EXPORT, VERIFY
 from quant_core.pipeline.study import Config_co, Study, Trial
 from quant_core.precision import PrecisionPlan
@@ -41,8 +42,7 @@ class PlanEvaluator(Generic[Config_co]):
         if study.in_runtime:
             scores = self.score_file(self.export(plan), study.baseline, study.job.evaluation)
             return study.trial_of(plan, scores, alpha)
-        one_round = not study.trials or target.function is not None
-        stops = [count] if one_round else evaluation_rounds(count, study.samples)
+        stops = self._rounds(study.samples) if study.trials else [count]
         rounds: list[pa.Table] = []
         for start, stop in pairwise([0, *stops]):
             rounds.append(self._scores(plan, start, stop))
@@ -52,10 +52,25 @@ class PlanEvaluator(Generic[Config_co]):
                 verdict = projection.verdict(target, alpha)
                 if verdict is not None:
                     bound = projection.bound(target, alpha)
-                    return Trial(plan, scores, projection.score, verdict, bound, alpha)
-        return study.trial_of(plan, scores, alpha)
+                    return Trial(plan, scores, projection.score, verdict, bound, alpha, self.simulates_reference)
+        return replace(study.trial_of(plan, scores, alpha), simulated=self.simulates_reference)
 
-    def _scores(self, plan: PrecisionPlan, start: int, stop: int) -> pa.Table:
+    def first_scores(self, plan: PrecisionPlan) -> pa.Table:
+        """Simulate a plan that is no trial on the samples of a search's first round (schema SCORES)."""
+        return self._scores(plan, 0, self._rounds("auto")[0], step="verify")
+
+    def _rounds(self, samples: Literal["auto", "all"] | int) -> list[int]:
+        """Return the numbers of samples after which each round ends; a user's metric wants all at once."""
+        count = self.study.baseline.num_rows
+        return [count] if self.study.job.config.target.function is not None else evaluation_rounds(count, samples)
+
+    @property
+    def simulates_reference(self) -> bool:
+        """Whether a simulation is, bit for bit, what a file says that is run on the CPU with no optimisation."""
+        config = self.study.job.config
+        return config.providers == CPU and config.format == "qdq"
+
+    def _scores(self, plan: PrecisionPlan, start: int, stop: int, step: str = "") -> pa.Table:
         """Return the terms of samples [start, stop) in the order of visits, in the order of the data."""
         study, config = self.study, self.study.job.config
         # A user's metric wants the outputs of all samples at once.
@@ -63,8 +78,8 @@ class PlanEvaluator(Generic[Config_co]):
         scores = self.on.fan_out(
             EVALUATE,
             [{"samples": Samples(study.job.evaluation, first, last)} for first, last in shards],
-            step="search" if study.trials else "baseline",
-            title=f"search round {len(study.trials)}" if study.trials else "baseline",
+            step=step or ("search" if study.trials else "baseline"),
+            title=step or (f"search round {len(study.trials)}" if study.trials else "baseline"),
             recipe=study.recipe,
             baseline=study.baseline,
             plan=plan.as_dict(),

@@ -313,10 +313,28 @@ def _shipped(exported: Exported[RunConfig], on: Runner) -> Shipped:
     study, finalist = exported.decision.study, exported.decision.finalists[0]
     evaluator = PlanEvaluator(study, on)
     scores = evaluator.score_file(exported.file, study.baseline, study.job.evaluation)
-    reference = evaluator.score_file(exported.file, study.baseline, study.job.evaluation, "reference")
+    reference = _reference(evaluator, exported.file, finalist.plan, scores)
     trial = study.trial_of(finalist.plan, scores, finalist.alpha)
     study.add_or_replace(trial)
     return Shipped(finalist.plan, exported.file, scores, reference, trial.bound, trial.met)
+
+
+def _reference(evaluator: PlanEvaluator[RunConfig], file: Reference, plan: PrecisionPlan, scores: pa.Table) -> pa.Table:
+    """Return what the pairs of a file say (schema SCORES), which nothing is run for where it is known.
+
+    That is the case where the runtime keeps to the pairs, or where the plan was simulated, maybe on some samples only;
+    on as many as begin a search it is simulated now, if it was not.
+    """
+    study = evaluator.study
+    if not profile_of(study.job.config.runtime).optimized:
+        return scores
+    simulated = study.simulated_scores(plan)
+    if simulated is not None:
+        watcher().noted("what the pairs of the file say is known from the search: it is not computed again")
+        return simulated
+    if evaluator.simulates_reference:
+        return evaluator.first_scores(plan)
+    return evaluator.score_file(file, study.baseline, study.job.evaluation, "reference")
 
 
 def _held_out(study: Study[RunConfig], shipped: Shipped, on: Runner) -> HeldOut | None:

@@ -46,6 +46,8 @@ class Trial:
     """The number held against the limit: the value, or its confidence bound."""
     alpha: float | None
     """The error probability of the bound; None without a confidence."""
+    simulated: bool = False
+    """Whether `scores` are, bit for bit, what the pairs of its file say, computed on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,11 @@ class Study(Generic[Config_co]):
         """Return, of the trials on all samples, the one whose plan differs in the fewest layers."""
         whole = [trial for trial in self.trials if trial.scores.num_rows == self.baseline.num_rows]
         return min(whole, key=lambda trial: len(plan.changed_from(trial.plan)))
+
+    def simulated_scores(self, plan: PrecisionPlan) -> pa.Table | None:
+        """Return what the pairs of a plan say (schema SCORES), on as many samples as it took; None if not simulated."""
+        found = [trial.scores for trial in self.trials if trial.plan == plan and trial.simulated]
+        return found[-1] if found else None
 
     def trial_of(self, plan: PrecisionPlan, scores: pa.Table, alpha: float | None) -> Trial:
         """Judge a plan by its scores on all samples, with a bound of error probability `alpha` if that is given."""

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from quant_core.config.target import Criterion
 from quant_core.scoring.confidence import margin
-from quant_core.scoring.metrics import METRICS, Score
+from quant_core.scoring.metrics import METRICS, Score, scores_of
 from quant_core.scoring.sampling import doubling, visit_order
 
-__all__ = ["Projection", "evaluation_rounds", "in_data_order", "project"]
+__all__ = ["Projection", "evaluation_rounds", "in_data_order", "project", "projected_scores"]
 
 _FEWEST = 32
 _FIRST_SHARE = 8
@@ -104,6 +104,15 @@ def project(metric: str, plan: pa.Table, other: pa.Table) -> Projection:
     return Projection(
         Score(value, ours.score.standard_error), error * math.sqrt(1 - seen / count), spread, doubt, count
     )
+
+
+def projected_scores(some: pa.Table, whole: pa.Table) -> dict[str, float]:
+    """Return the scores by metric of which the terms are known on the first samples visited, projected from `whole`."""
+    known, on_some = scores_of(whole), scores_of(some)
+    if some.num_rows == whole.num_rows:
+        return on_some
+    values = {name: project(name, some, whole).score.value for name in known if name in on_some}
+    return {name: value if math.isfinite(value) else on_some[name] for name, value in values.items()}
 
 
 def _error_of_mean(difference: NDArray[np.float64], counted: bool) -> float:

@@ -9,7 +9,10 @@ import onnxruntime as ort
 import pytest
 
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig
-from quant_core.pipeline.auto import auto_mixed_precision
+from quant_core.execution.machine import Machine
+from quant_core.execution.runner import Runner
+from quant_core.pipeline.auto import auto_mixed_precision, run_auto
+from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.runtimes import registry
 from quant_core.runtimes.kernels import layer_kernels
@@ -101,3 +104,39 @@ def test_layers_between_8_bit_pairs_run_as_integers_and_others_say_why_not(netwo
     assert all(kernel.is_integer and not kernel.why for kernel in layer_kernels(made.folder / "model.onnx")[:1])
     made, _ = shipped(network, tmp_path, wide="a16w8")
     assert all(kernel.why and not kernel.is_integer for kernel in layer_kernels(made.folder / "model.onnx"))
+
+
+def reference_session_l2(model, quantized, feeds) -> float:
+    plain = ort.SessionOptions()
+    plain.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    runs = [ort.InferenceSession(model).run(None, feeds)[0], ort.InferenceSession(quantized, plain).run(None, feeds)[0]]
+    return float(np.linalg.norm((runs[1] - runs[0]).reshape(len(runs[0]), -1).astype(np.float64), axis=1).mean())
+
+
+class RecordingRunner(Runner):
+    """Keeps the arguments of each call of `verify`."""
+
+    def __init__(self, machine):
+        super().__init__(machine)
+        self.verified = []
+
+    def run(self, stage, /, **arguments):
+        if stage.name == "verify":
+            self.verified.append(arguments)
+        return super().run(stage, **arguments)
+
+
+@pytest.mark.parametrize(("count", "simulated"), [(48, 48), (512, 64)], ids=str)
+def test_the_reference_of_a_plan_that_was_simulated_is_not_computed_again(network, tmp_path, count, simulated):
+    model = MODELS["two-activations"]()
+    np.savez(tmp_path / "data.npz", **samples(model, count))
+    source, data = str(network[0]), str(tmp_path / "data.npz")
+    config = MixedPrecisionConfig(wide="a16w8", narrow=("a8w8",), target={"metric": "l2", "limit": 1e3})
+    job = QuantizationJob.of(source, data, data, None, config, tmp_path / "out", tmp_path)
+    runner = RecordingRunner(Machine(tmp_path, 1))
+    made = run_auto(job, runner)
+    found = made.manifest.deployed
+    measured = reference_session_l2(source, str(tmp_path / "out" / "model.onnx"), samples(model, count))
+    assert [arguments["runtime"] for arguments in runner.verified] == ["onnxruntime"]
+    assert found.reference_samples == simulated
+    assert found.reference["l2"] == pytest.approx(measured, rel=5e-3)
