@@ -10,10 +10,12 @@ from prefect import Task, task
 from prefect.tasks import exponential_backoff
 
 from quant_core.execution.runner import Stage
+from quant_core.execution.slots import slots_from
 from quant_core.pipeline.stages import STAGES
 from tasks.cache.arrow import ArrowSerializer
 from tasks.cache.keys import GivenKey, with_key
 from tasks.cache.workspace import Workspace
+from tasks.concurrency import slot_of_prefect
 from tasks.retries import is_worth_another_try
 
 __all__ = ["TASKS", "StageTask", "stage_task"]
@@ -30,7 +32,8 @@ def stage_task(stage: Stage) -> StageTask:
 
     def run_stage(key: str, label: str, arguments: dict[str, Any], workspace: Workspace, workers: int) -> pa.Table:
         here = workspace.files.localize(arguments)
-        table = with_key(stage(here, workspace.machine(workers)), key)
+        with slots_from(slot_of_prefect):
+            table = with_key(stage(here, workspace.machine(workers)), key)
         # Files before the result that names them, and the result before Prefect hears that the step is done.
         workspace.files.share(table)
         workspace.results.put(key, table)

@@ -23,16 +23,37 @@ def print_check(screen: Console, found: Check) -> None:
     for one in found.findings:
         text = f"{one.consequence}: {one.node}: {one.message} ({one.rule})"
         screen.print(text, highlight=False, soft_wrap=True, markup=False)
+    if told := _saturation(found):
+        screen.print(told, highlight=False, soft_wrap=True, markup=False)
     screen.print(_verdict(found), highlight=False, soft_wrap=True, markup=False)
 
 
 def _layers(found: Check) -> Table:
-    table = Table("layer", "is", "runs as", "alone off by", "why not in integers", title="layers", title_justify="left")
+    columns = ("layer", "is", "runs as", "alone off by", "without VNNI", "why not in integers")
+    table = Table(*columns, title="layers", title_justify="left")
     for kernel in found.kernels:
-        error = found.errors.get(kernel.layer)
-        off = "" if error is None else f"{100 * error:.2g}%"
-        table.add_row(escape(kernel.layer), kernel.op_type, kernel.runs_as or "?", off, escape(kernel.why))
+        off, without = (_share(errors.get(kernel.layer)) for errors in (found.errors, found.saturation))
+        table.add_row(escape(kernel.layer), kernel.op_type, kernel.runs_as or "?", off, without, escape(kernel.why))
     return table
+
+
+def _share(error: float | None) -> str:
+    return "" if error is None else f"{100 * error:.2g}%"
+
+
+def _saturation(found: Check) -> str:
+    """What sums of int8 products do on processors without VNNI; empty where none saturates."""
+    wrong = {layer: error for layer, error in found.saturation.items() if error}
+    if not wrong:
+        return ""
+    worst = max(wrong, key=lambda layer: wrong[layer])
+    here = (
+        "This processor is one of them." if found.saturates_here else "This processor has it: it computes them right."
+    )
+    return (
+        f"On x86 processors without VNNI the int8 sums of {len(wrong)} layers saturate, as emulated in integers: "
+        f"{worst} is off by {_share(wrong[worst])}. {here}"
+    )
 
 
 def _scores(found: Check) -> Table:

@@ -97,6 +97,18 @@ class RunConfig(DataConfig, QuantizationConfig):
         description="Your device's latencies, for the cost latency. A CSV file of what layers take on it "
         "(layer,precision,milliseconds), in place of timing them here.",
     )
+    timer: Annotated[str | None, Flag(Heading.COST, "PKG.MOD:FN")] = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description="Your own function that times a model file, on your board for one. It gets the file's path and the "
+        "inputs of one call by name, and returns milliseconds. For the cost latency and for time_models.",
+    )
+    timer_limit: Annotated[str | None, Flag(Heading.COST, "NAME")] = Field(
+        default=None,
+        min_length=1,
+        description="The global concurrency limit in Prefect of which a slot is held while the timer runs. So runs on "
+        "several machines take turns on one board.",
+    )
     time_models: Annotated[bool, Flag(Heading.COST)] = Field(
         default=False,
         description="Time the float, the wide and the finished model in ONNX Runtime. With the cost latency this is "
@@ -117,6 +129,14 @@ class RunConfig(DataConfig, QuantizationConfig):
     def _device_costs_are_latencies(self) -> Self:
         if self.device_costs is not None and self.cost != "latency":
             raise ValueError(f"device_costs are of the cost 'latency', not of {self.cost!r}; leave them out")
+        return self
+
+    @model_validator(mode="after")
+    def _a_timer_has_something_to_time(self) -> Self:
+        if self.timer_limit is not None and self.timer is None:
+            raise ValueError("timer_limit: give the timer that is called under it, or leave it out")
+        if self.timer is not None and not self.times_models:
+            raise ValueError("timer: nothing is timed; add the cost 'latency' or time_models, or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -37,6 +37,7 @@ from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.runtimes.processor import processor_abilities
+from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import TIMES, with_facts
 
@@ -83,7 +84,9 @@ def _written(quantizer: Quantizer, layers: Sequence[Layer], precision: Precision
 
 
 def _written_plan(writer: PlanWriter, plan: PrecisionPlan) -> WrittenPlan:
-    return WrittenPlan(writer.quantizer.graph, writer.quantizer.topology, writer.write(plan), writer.constants)
+    quantizer = writer.quantizer
+    runtime = quantizer.config.runtime
+    return WrittenPlan(quantizer.graph, quantizer.topology, writer.write(plan), writer.constants, runtime)
 
 
 def _model_rows(plans: Mapping[str, WrittenPlan], batch: Batch) -> Iterator[dict[str, object]]:
@@ -172,7 +175,15 @@ def _values(plan: WrittenPlan, sections: Iterable[Section], batch: Batch) -> Val
 def _call(plan: WrittenPlan, section: Section, values: Values, what: str) -> Callable[[], object]:
     types = {name: plan.element_type(name) for name in (*section.inputs, *section.outputs)}
     try:
-        session = open_nodes(plan.graph, section.nodes, section.outputs, plan.constants, Numerics.DEPLOYED, types=types)
+        session = open_nodes(
+            plan.graph,
+            section.nodes,
+            section.outputs,
+            plan.constants,
+            Numerics.DEPLOYED,
+            types=types,
+            entries=profile_of(plan.runtime).session_entries,
+        )
         feeds = session.values(values)
         session.run_values(feeds)
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own

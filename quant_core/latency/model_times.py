@@ -8,7 +8,8 @@ from functools import partial
 import pyarrow as pa
 
 from quant_core.execution.machine import Machine
-from quant_core.latency.timing import timed
+from quant_core.latency.device_timer import DeviceTimer
+from quant_core.latency.timing import Timing, timed
 from quant_core.model.inputs import Batch, batches, model_data
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, open_file
@@ -21,16 +22,36 @@ _SECONDS = 2.0
 
 
 def model_times(
-    layers: pa.Table, models: Mapping[str, Reference], data: Reference, processor: str, machine: Machine
+    layers: pa.Table,
+    models: Mapping[str, Reference],
+    data: Reference,
+    processor: str,
+    machine: Machine,
+    session: Mapping[str, str] | None = None,
+    timer: DeviceTimer | None = None,
 ) -> pa.Table:
     """Milliseconds of model files, by what they are called, for one sample (schema MODEL_TIMES).
 
     With ONNX Runtime's full optimisations, on one thread, a sample at a time if the model allows it, all models turn
-    about. `processor` says where: results of one are not taken for another's.
+    about; or with the user's own timer, one after the other.
+
+    Args:
+        layers: layer table of the prepared model.
+        models: the files.
+        data: what they are run on: the first batch.
+        processor: says where; results of one are not taken for another's.
+        machine: where files are.
+        session: session options of the runtime.
+        timer: the user's own, which is called in place of ONNX Runtime.
+
     """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     batch = next(batches(graph, model_data(graph, data, machine.cache), 1))
-    found = timed([_call(reference, batch, machine) for reference in models.values()], _SECONDS)
+    if timer is None:
+        found = timed([_call(reference, batch, machine, session) for reference in models.values()], _SECONDS)
+    else:
+        files = [fetch(reference, machine.cache) for reference in models.values()]
+        found = [Timing(taken, taken, 1) for taken in (timer.milliseconds(file, batch.feeds) for file in files)]
     samples = batch.size
     rows = [
         {
@@ -44,6 +65,8 @@ def model_times(
     return pa.Table.from_pylist(rows, schema=MODEL_TIMES)
 
 
-def _call(reference: Reference, batch: Batch, machine: Machine) -> Callable[[], object]:
-    session = open_file(fetch(reference, machine.cache), Numerics.DEPLOYED)
+def _call(
+    reference: Reference, batch: Batch, machine: Machine, entries: Mapping[str, str] | None
+) -> Callable[[], object]:
+    session = open_file(fetch(reference, machine.cache), Numerics.DEPLOYED, entries=entries)
     return partial(session.run_values, session.values(batch.feeds))

@@ -50,6 +50,8 @@ class WrittenPlan:
     """The nodes of the plan."""
     constants: Constants
     """Their constants, beside those of the float graph."""
+    runtime: str = "onnxruntime"
+    """Name of the runtime that it is opened in."""
 
     @cached_property
     def _producer(self) -> dict[str, int]:

@@ -223,3 +223,7 @@ class Latency(Record):
     """Of the shipped model."""
     speedup: Ratio
     """How many times as fast as the float model the shipped one is."""
+    timer: str | None = None
+    """The user's own function that timed them; None: ONNX Runtime did, where the run was."""
+    predicted: Milliseconds | None = None
+    """What the search took the shipped model for, boundaries included, where the cost is latency."""

@@ -47,10 +47,13 @@ class Numerics(Enum):
     """All optimisations on, Q/DQ pairs fused into integer kernels: for timing, as an application would run it."""
 
 
-def session_options(numerics: Numerics = Numerics.SHIPPED, folder: Path | None = None) -> ort.SessionOptions:
+def session_options(
+    numerics: Numerics = Numerics.SHIPPED, folder: Path | None = None, entries: Mapping[str, str] | None = None
+) -> ort.SessionOptions:
     """Options under which a number depends on the model and its input alone.
 
-    `folder` is where constants are that a model handed over in memory has outside itself.
+    `folder` is where constants are that a model handed over in memory has outside itself; `entries` are further
+    session options, those of a runtime's profile.
 
     One thread a session: batches and layers run in parallel instead, so that results are the same bit for
     bit whatever the number of workers.
@@ -70,6 +73,8 @@ def session_options(numerics: Numerics = Numerics.SHIPPED, folder: Path | None =
     if numerics is Numerics.FAST:
         # Otherwise these optimisations would quantize the float weights of a simulation once more.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+    for name, value in (entries or {}).items():
+        options.add_session_config_entry(name, value)
     if folder is not None:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     return options
@@ -137,10 +142,10 @@ def _told_of_memory() -> Iterator[None]:
         raise
 
 
-def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED) -> Session:
+def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED, entries: Mapping[str, str] | None = None) -> Session:
     """Open a model file; raises InputError when ONNX Runtime cannot."""
     try:
-        return Session(ort.InferenceSession(path, session_options(numerics), providers=CPU))
+        return Session(ort.InferenceSession(path, session_options(numerics, entries=entries), providers=CPU))
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
         raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
 
@@ -157,6 +162,7 @@ def open_nodes(
     numerics: Numerics = Numerics.SHIPPED,
     types: Mapping[str, int] | None = None,
     providers: Sequence[str] = CPU,
+    entries: Mapping[str, str] | None = None,
 ) -> Session:
     """Open some nodes of a written plan as a session of their own.
 
@@ -172,7 +178,7 @@ def open_nodes(
     fixed = [name for name in read if name in constants or name in graph.initializers]
     shaped = numerics is Numerics.FAST  # a sum of convolutions fuses only where shapes are known to be equal
     model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs, types or {}, shaped)
-    options = session_options(numerics, graph.folder)
+    options = session_options(numerics, graph.folder, entries)
     injected = {}
     for name in fixed:
         if name not in constants:

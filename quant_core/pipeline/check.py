@@ -21,8 +21,10 @@ from quant_core.model.model_file import refer_model
 from quant_core.model.sessions import Numerics, open_file
 from quant_core.runtimes.kernels import LayerKernel, layer_kernels
 from quant_core.runtimes.layer_errors import layer_errors
+from quant_core.runtimes.processor import adds_bytes_in_32_bits
 from quant_core.runtimes.profile import Finding
 from quant_core.runtimes.registry import profile_of
+from quant_core.runtimes.saturation import layer_saturation
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
 from quant_core.scoring.metrics import sample_terms, scores_of, terms_table
@@ -59,6 +61,11 @@ class Check:
     """What each layer runs as; empty for a runtime that is not run here."""
     errors: dict[str, float]
     """By layer: how far its result is off when it is run alone there, as a share of its magnitude."""
+    saturation: dict[str, float]
+    """By layer with int8 weights: how far its result would be off on x86 without VNNI, as a share of its magnitude, as
+    emulated in integer arithmetic; empty for a runtime that is not run here."""
+    saturates_here: bool
+    """Whether this processor is such a one."""
     findings: tuple[Finding, ...]
     """What breaks a rule of the runtime."""
 
@@ -95,6 +102,8 @@ def check_file(
             differs=bool(refusal) or _differs(deployed, reference, float_model is not None),
             kernels=tuple(layer_kernels(path)) if layers else (),
             errors=layer_errors(graph, first.feeds) if layers else {},
+            saturation=layer_saturation(graph, first.feeds) if layers else {},
+            saturates_here=not adds_bytes_in_32_bits(),
             findings=tuple(profile.findings(WrittenModel.of_file(path))),
         )
 

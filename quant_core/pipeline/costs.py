@@ -9,15 +9,24 @@ import pyarrow as pa
 
 from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
-from quant_core.latency import LATENCY, DeviceCosts, device_cost, measured_cost, processor_name, read_device_costs
+from quant_core.latency import (
+    LATENCY,
+    DeviceCosts,
+    DeviceTimer,
+    device_cost,
+    measured_cost,
+    processor_name,
+    read_device_costs,
+)
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.stages import DEVICE_LATENCY
 from quant_core.pipeline.stages import LATENCY as LATENCY_STAGE
 from quant_core.precision import Precision
 from quant_core.search.cost import COUNTED, CostModel, counted_cost
 
-__all__ = ["cost_models", "device_costs"]
+__all__ = ["cost_models", "device_costs", "device_timer"]
 
 
 def cost_models(
@@ -46,16 +55,22 @@ def _latency(
     given = device_costs(job, layers, on.machine.cache)
     if given is not None:
         return device_cost(given, layers_from_table(layers), precisions)
-    times = on.run(
-        LATENCY_STAGE,
-        layers=layers,
-        calibration=calibration,
-        data=job.calibration,
-        precisions=[str(precision) for precision in precisions],
-        config=job.config.quantization(),
-        processor=processor_name(),
-    )
-    return measured_cost(times)
+    what = {
+        "layers": layers,
+        "calibration": calibration,
+        "data": job.calibration,
+        "precisions": [str(precision) for precision in precisions],
+        "config": job.config.quantization(),
+    }
+    timer = device_timer(job.config)
+    if timer is not None:
+        return measured_cost(on.run(DEVICE_LATENCY, step="latency", **what, timer=timer))
+    return measured_cost(on.run(LATENCY_STAGE, **what, processor=processor_name()))
+
+
+def device_timer(config: RunConfig) -> DeviceTimer | None:
+    """Return the user's own timer; None where times are those of ONNX Runtime here."""
+    return None if config.timer is None else DeviceTimer(config.timer, config.timer_limit)
 
 
 def device_costs(job: QuantizationJob[RunConfig], layers: pa.Table, cache: Path) -> DeviceCosts | None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
+
 from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
 from quant_core.latency import processor_name
@@ -14,31 +18,36 @@ from quant_core.scoring.agreement import scores_differ
 from quant_core.scoring.sequential import projected_scores
 from quant_core.storage.references import fetch
 
-__all__ = ["deployment"]
+__all__ = ["deployed_record", "deployment"]
 
 _MOST_REASONS = 8
 
 
 def deployment(findings: Findings[RunConfig], on: Runner) -> Deployed:
-    """Return how the shipped file does in its runtime, beside what its pairs say."""
-    config, shipped = findings.study.job.config, findings.shipped
+    """Return how the shipped file of a run does in its runtime, beside what its pairs say."""
+    shipped = findings.shipped
+    path = fetch(shipped.file, on.machine.cache)
+    return deployed_record(findings.study.job.config, path, shipped.scores, shipped.reference)
+
+
+def deployed_record(config: RunConfig, file: Path, scores: pa.Table, reference: pa.Table) -> Deployed:
+    """Return how a file does in its runtime (`scores`, schema SCORES), beside what its pairs say (`reference`)."""
     profile = profile_of(config.runtime)
-    differs = scores_differ(shipped.scores, shipped.reference, config.target.metric)
+    differs = scores_differ(scores, reference, config.target.metric)
     return Deployed(
         runtime=profile.name,
         processor=processor_name() if profile.optimized else "",
         assumes=profile.assumes,
         session=dict(profile.session_entries),
-        reference=projected_scores(shipped.reference, shipped.scores),
-        reference_samples=shipped.reference.num_rows,
+        reference=projected_scores(reference, scores),
+        reference_samples=reference.num_rows,
         differs=differs,
-        reasons=tuple(_reasons(findings, on)[:_MOST_REASONS]) if differs else (),
+        reasons=tuple(_reasons(file)[:_MOST_REASONS]) if differs else (),
     )
 
 
-def _reasons(findings: Findings[RunConfig], on: Runner) -> list[str]:
+def _reasons(path: Path) -> list[str]:
     """Say what is computed otherwise than the pairs say, as far as the profile's rules or the kernels tell."""
-    path = fetch(findings.shipped.file, on.machine.cache)
     broken = profile_of("onnxruntime").findings(WrittenModel.of_file(path))
     found = [f"{one.node}: {one.message}" for one in broken if one.consequence != "slow"]
     if found:

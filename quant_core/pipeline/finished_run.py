@@ -98,7 +98,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         tensors=shipped.plan.tensor_types(),
         narrowed=_narrowed(findings),
         costs=_costs(findings),
-        latency=None if findings.times is None else _latency(findings.times),
+        latency=None if findings.times is None else _latency(findings, findings.times),
         work=_work(findings, on),
         seconds={name: round(seconds, 3) for name, seconds in on.seconds.items()},
         data=_data(job),
@@ -176,10 +176,18 @@ def _costs(findings: Findings[RunConfig]) -> Costs:
     return Costs(objective=study.job.config.cost, **found)
 
 
-def _latency(times: pa.Table) -> Latency:
+def _latency(findings: Findings[RunConfig], times: pa.Table) -> Latency:
     """Return the times of the models (schema MODEL_TIMES), and how much faster the shipped one is."""
+    study, config = findings.study, findings.study.job.config
     taken = dict(zip(*(times.column(name).to_pylist() for name in ("model", "milliseconds")), strict=True))
-    return Latency(unit="ms", threads=1, **taken, speedup=taken["float"] / taken["mixed"])
+    return Latency(
+        unit="ms",
+        threads=1,
+        **taken,
+        speedup=taken["float"] / taken["mixed"] if taken["mixed"] else 1.0,
+        timer=config.timer,
+        predicted=study.cost.total(findings.shipped.plan) if config.cost == "latency" else None,
+    )
 
 
 def _work(findings: Findings[RunConfig], on: Runner) -> Work:

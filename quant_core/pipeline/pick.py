@@ -9,17 +9,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig, config_from
 from quant_core.errors import InputError, TargetError
 from quant_core.execution.machine import Machine
-from quant_core.manifest import Budget, Costs, Manifest, Output, Samples, Scores, Target
+from quant_core.execution.progress import watcher
+from quant_core.manifest import Budget, Costs, Deployed, Manifest, Output, Samples, Scores, Target
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.other_products import other_products
 from quant_core.model.prepare import is_prepared, prepare
+from quant_core.pipeline.deployment import deployed_record
 from quant_core.pipeline.frontier import METRIC_COLUMNS
+from quant_core.pipeline.picked_score import PickedScore, picked_score
 from quant_core.pipeline.plan_summary import budget_summary, calibration_with_types, cost_summaries, narrowed
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
@@ -30,6 +34,7 @@ from quant_core.results.output_folder import output_file, write_folder
 from quant_core.results.output_place import OutputPlace
 from quant_core.search import within
 from quant_core.search.cost import COUNTED, counted_cost
+from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import SEARCH, facts
 from quant_core.urls import is_remote
 
@@ -50,21 +55,25 @@ def pick(
     """Write the result folder of the plan on a run's frontier that fits another target, budget, or both.
 
     Without a budget that is the cheapest plan that meets the target; within one, such as `{"max_bops": 0.4}`, the
-    best by the metric (by default the run's). Its scores are those the run measured of this very plan. Raises
-    InputError where the run kept no frontier, did not measure the metric, or its model is gone; TargetError where no
-    plan on the frontier is within the budget and meets the target.
+    best by the metric (by default the run's). Its file is scored in its runtime on the run's evaluation data; one that
+    misses there what the plan met in simulation is passed over. Where the data are gone, its scores are those the run
+    simulated of this very plan, which is warned of.
+
+    Raises InputError where the run kept no frontier, did not measure the metric, or its model is gone; TargetError
+    where no plan on the frontier is within the budget and meets the target.
     """
     place = OutputPlace.at(output)
     if place.folder.resolve() == run.folder.resolve():
         raise InputError(f"{place}: holds the run that is picked from; give another folder")
     frontier = _frontier(run)
     asked = _asked(MixedPrecisionConfig.model_validate(run.manifest.config), frontier, metric, limit, budget or {})
-    row = picked_plan(frontier, asked, run.manifest.costs.of(asked.cost).wide)
-    plan, layers = PrecisionPlan.from_dict(json.loads(row["precisions"])), _prepared(run, asked, machine)
-    recipe = QuantizationRecipe(layers, run.table("calibration"), asked.quantization(), (run.table("weights"),))
-    exported = export(recipe, plan.as_dict(), machine, form=asked.format)
-    file = exported_reference(exported, machine.cache)
+    layers = _prepared(run, asked, machine)
+    row, file, measured = _written(run, layers, frontier, asked, machine)
+    plan = PrecisionPlan.from_dict(json.loads(row["precisions"]))
     manifest = _manifest(run, place, layers, asked, plan, row, output_file(file, machine.cache))
+    if measured is not None:
+        path = fetch(file, machine.cache)
+        manifest = _as_deployed(manifest, measured, deployed_record(asked, path, measured.scores, measured.reference))
     tables = {
         "layers": layers,
         "calibration": calibration_with_types(run.table("calibration"), layers, plan, asked, machine.cache),
@@ -74,6 +83,42 @@ def pick(
         "weights": run.table("weights"),
     }
     return write_folder(place, manifest, tables, file, machine.cache)
+
+
+def _written(
+    run: Outcome, layers: pa.Table, frontier: pa.Table, asked: MixedPrecisionConfig, machine: Machine
+) -> tuple[Row, Reference, PickedScore | None]:
+    """Write the file of the best plan that meets the target in its runtime, too; its row, file and scores.
+
+    Raises TargetError where none does.
+    """
+    left, wide = frontier, run.manifest.costs.of(asked.cost).wide
+    recipe = QuantizationRecipe(layers, run.table("calibration"), asked.quantization(), (run.table("weights"),))
+    while True:
+        row = picked_plan(left, asked, wide)
+        plan = PrecisionPlan.from_dict(json.loads(row["precisions"]))
+        file = exported_reference(export(recipe, plan.as_dict(), machine, form=asked.format), machine.cache)
+        measured = picked_score(run, layers, asked, file, machine)
+        if measured is None or asked.target.met_by(measured.bound):
+            return row, file, measured
+        if left.num_rows == 1:
+            raise TargetError(
+                f"no plan on the frontier meets {asked.target} as deployed: one is at {measured.bound:.6g}"
+            )
+        watcher().noted(f"a plan misses in its runtime what it met in simulation: {measured.bound:.6g}")
+        left = left.filter(pc.not_equal(left.column("plan"), row["plan"]))
+
+
+def _as_deployed(manifest: Manifest, measured: PickedScore, record: Deployed) -> Manifest:
+    """Return a manifest with scores that were measured of the file in place of those of a simulation."""
+    target = manifest.target
+    if target.confidence is not None:
+        target = target.model_copy(update={"bound": measured.bound})
+    scores = manifest.scores.model_copy(update={"mixed": measured.values})
+    errors = manifest.standard_errors.model_copy(update={"mixed": measured.errors})
+    samples = Samples(evaluation=measured.scores.num_rows, holdout=None)
+    changed = {"target": target, "scores": scores, "standard_errors": errors, "samples": samples, "deployed": record}
+    return manifest.model_copy(update=changed)
 
 
 def picked_plan(frontier: pa.Table, asked: MixedPrecisionConfig, wide: float) -> Row:

@@ -7,6 +7,7 @@ from pathlib import Path
 from quant_core.config import RunConfig, SearchConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import memory_budget
+from quant_core.latency import load_timer
 from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import check_labels, fitted
@@ -34,6 +35,8 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     _check_precisions(job.config)
     if job.config.target.function:
         load_function(job.config.target.function)
+    if job.config.timer:
+        load_timer(job.config.timer)
     path = fetch(job.model, usable_folder(cache, "workspace"))
     graph = FloatGraph(read_model(path, job.model.url), path.parent)
     check_data(graph, job, cache)

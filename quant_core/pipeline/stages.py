@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from quant_core.calibration.collect import calibrate
 from quant_core.execution.runner import Stage
-from quant_core.latency import layer_times, model_times
+from quant_core.latency import device_times, layer_times, model_times
 from quant_core.model.prepare import is_prepared, prepare
 from quant_core.pipeline import labels
 from quant_core.probing.probe import layer_sensitivity
@@ -19,6 +19,7 @@ from quant_core.storage import tables
 __all__ = [
     "BASELINE",
     "CALIBRATE",
+    "DEVICE_LATENCY",
     "EVALUATE",
     "EXPORT",
     "LATENCY",
@@ -35,6 +36,7 @@ PREPARE = Stage("prepare", prepare, tables.LAYERS, detail=labels.model_file, has
 CALIBRATE = Stage("calibrate", calibrate, tables.CALIBRATION, detail=labels.data_file)
 ROUND = Stage("round", rounded_weights, tables.WEIGHTS, detail=labels.rounding)
 LATENCY = Stage("latency", layer_times, tables.TIMES, detail=labels.layer_latency)
+DEVICE_LATENCY = Stage("device-latency", device_times, tables.TIMES, detail=labels.layer_latency)
 BASELINE = Stage("baseline", float_outputs, None, detail=labels.float_outputs)
 EVALUATE = Stage("evaluate", evaluate_plan, tables.SCORES, sharded_by=("samples",), detail=labels.plan_score)
 PROBE = Stage(
@@ -51,6 +53,19 @@ TIMING = Stage("timing", model_times, tables.MODEL_TIMES, detail=labels.model_ti
 
 STAGES: Mapping[str, Stage] = {
     stage.name: stage
-    for stage in (PREPARE, CALIBRATE, ROUND, LATENCY, BASELINE, EVALUATE, PROBE, RANK, EXPORT, VERIFY, TIMING)
+    for stage in (
+        PREPARE,
+        CALIBRATE,
+        ROUND,
+        LATENCY,
+        DEVICE_LATENCY,
+        BASELINE,
+        EVALUATE,
+        PROBE,
+        RANK,
+        EXPORT,
+        VERIFY,
+        TIMING,
+    )
 }
 """The stages by name."""

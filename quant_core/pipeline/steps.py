@@ -22,7 +22,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import CPU
 from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outputs_not_compared
-from quant_core.pipeline.costs import cost_models, device_costs
+from quant_core.pipeline.costs import cost_models, device_costs, device_timer
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
 from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.job import QuantizationJob
@@ -357,6 +357,8 @@ def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Ta
         models={"float": study.job.model, "wide": wide, "mixed": shipped.file},
         data=study.job.calibration,
         processor=processor_name(),
+        session=dict(profile_of(study.job.config.runtime).session_entries),
+        timer=device_timer(study.job.config),
     )
 
 

@@ -15,7 +15,10 @@ def speed(manifest: Manifest) -> str:
     factor = found.speedup
     verdict = f"{factor:.2f} times as fast as" if factor >= 1 else f"{1 / factor:.2f} times slower than"
     threads = "thread" if found.threads == 1 else "threads"
+    where = f"In ONNX Runtime on {found.threads} {threads} where this ran," if found.timer is None else ""
+    where = where or f"As timed by {found.timer},"
+    predicted = "" if found.predicted is None else f", and the search took it for {found.predicted:.3g} ms"
     return (
-        f"In ONNX Runtime on {found.threads} {threads} where this ran, a sample takes {found.mixed:.3g} ms: "
-        f"{verdict} the float model ({found.float:.3g} ms); all {manifest.wide} takes {found.wide:.3g} ms."
+        f"{where} a sample takes {found.mixed:.3g} ms: {verdict} the float model ({found.float:.3g} ms); all "
+        f"{manifest.wide} takes {found.wide:.3g} ms{predicted}."
     )

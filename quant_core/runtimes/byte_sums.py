@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BOUND", "limited", "overflows"]
+__all__ = ["BOUND", "is_depthwise", "limited", "overflows"]
 
 BOUND = 128
 """The largest magnitude of a sum of two neighbouring weights: 255 x 128 is the last multiple of 255 within int16."""
@@ -28,7 +28,7 @@ def overflows(op_type: str, codes: NDArray[np.generic], inputs_axis: int | None,
     `inputs_axis` is the axis of a MatMul's or Gemm's weight that is summed over; for a weight on the left, None.
     `group` is that of a Conv.
     """
-    if _is_depthwise(op_type, codes, group):
+    if is_depthwise(op_type, codes, group):
         return False
     if op_type != "Conv" and inputs_axis is None:
         return True  # kernels take the left operand for the unsigned one
@@ -46,8 +46,11 @@ def limited(op_type: str, codes: NDArray[np.generic], inputs_axis: int | None) -
     return np.clip(found, -BOUND // 2, BOUND // 2).astype(codes.dtype)
 
 
-def _is_depthwise(op_type: str, codes: NDArray[np.generic], group: int) -> bool:
-    """Whether each input channel has one output channel: several of them share the kernel of other convolutions."""
+def is_depthwise(op_type: str, codes: NDArray[np.generic], group: int) -> bool:
+    """Return whether each input channel of a Conv has one output channel.
+
+    Several of them share the kernel of other convolutions.
+    """
     return op_type == "Conv" and codes.shape[1] == 1 and codes.shape[0] == group
 
 

@@ -16,7 +16,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.sessions import Numerics, open_nodes, session_options
 from quant_core.runtimes.written_model import WrittenModel
 
-__all__ = ["layer_errors"]
+__all__ = ["captured", "layer_errors"]
 
 _ACTIVATIONS = ("Relu", "Clip")
 
@@ -78,7 +78,7 @@ def _errors(
         written = {output for node in nodes for output in node.output}
         read = [name for node in nodes for name in node.input if name and name not in written]
         given = [name for name in dict.fromkeys(read) if name not in graph.initializers]
-        model = _model(graph, nodes, _captured(graph, feeds, given))
+        model = _model(graph, nodes, captured(graph, feeds, given))
         reference, deployed = (_run(model, options) for options in (session_options(), _default_options()))
         size = float(np.linalg.norm(reference)) or 1.0
         yield name, float(np.linalg.norm(deployed - reference)) / size
@@ -91,8 +91,8 @@ def _in_order(part: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return [*before, layer, *[node for node in part[:-1] if node not in before]]
 
 
-def _captured(graph: FloatGraph, feeds: Arrays, names: Sequence[str]) -> dict[str, NDArray[np.generic]]:
-    """Tensors of the graph as the pairs say them."""
+def captured(graph: FloatGraph, feeds: Arrays, names: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+    """Return tensors of a quantized graph, by name, as its pairs say them."""
     found = {name: feeds[name] for name in names if name in feeds}
     others = [name for name in names if name not in found]
     if others:

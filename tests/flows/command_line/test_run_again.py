@@ -36,7 +36,8 @@ LADDERS = [
 ]
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 SHARES = st.floats(0, 1, exclude_min=True)
-OWN = {"narrow", "wide", "percentile", "power_of_two_rounding", "calibrate_weights", "device_costs", "target", *BUDGETS}
+OWN = {"narrow", "wide", "percentile", "power_of_two_rounding", "calibrate_weights", "target", *BUDGETS}
+OWN |= {"device_costs", "timer", "timer_limit"}
 """Fields that are drawn together, since they depend on each other."""
 
 
@@ -84,6 +85,9 @@ def runs(draw, kind):
     options["power_of_two_rounding"] = draw(st.sampled_from(["up", "nearest"])) if pow2 else "up"
     options["calibrate_weights"] = "minmax" if pow2 else draw(st.sampled_from(["minmax", "mse"]))
     options["device_costs"] = draw(st.none() | PATHS) if options["cost"] == "latency" else None
+    timed = options["time_models"] or options["cost"] == "latency"
+    options["timer"] = draw(st.none() | st.just("pkg.mod:fn")) if timed else None
+    options["timer_limit"] = draw(st.none() | st.just("board")) if options["timer"] else None
     if any(precision.why_not_integer for precision in (options["wide"], *options.get("narrow", ()))):
         options["format"] = "qdq"
     return options
@@ -119,6 +123,8 @@ def mixed_precision_configs(draw):
         budget = draw(st.sampled_from([*BUDGETS]))
         options |= {budget: draw(amounts[budget]), "cost": BUDGETS[budget], "most_layers": None}
         options["device_costs"] = draw(st.none() | PATHS) if budget == "max_latency" else None
+    if not options["time_models"] and options["cost"] != "latency":
+        options["timer"] = options["timer_limit"] = None
     options["target"] = draw(targets(limited))
     assert options.keys() == MixedPrecisionConfig.model_fields.keys()
     return MixedPrecisionConfig.model_validate(options)

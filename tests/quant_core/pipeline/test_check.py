@@ -39,6 +39,7 @@ def test_what_the_default_profile_wrote_is_what_its_pairs_say(network, tmp_path,
     assert not found.differs and not found.findings and not found.refusal and found.compared_with == "float"
     assert max(found.errors.values()) < 1e-2
     assert [kernel.layer for kernel in found.kernels] == list(found.errors)
+    assert not any(found.saturation.values())
 
 
 def test_a_fused_product_is_named_with_its_own_error(network, tmp_path):
@@ -85,6 +86,10 @@ def test_a_file_of_another_tool_is_checked(tmp_path):
     found = check_file(tmp_path / "quantized.onnx", "onnxruntime", data, source)
     assert {finding.rule for finding in found.findings} == {"byte-sums-in-range"}
     assert found.kernels[0].is_integer
+    [saturation] = found.saturation.values()
+    assert saturation > 0.05 and found.saturates_here == (not adds_bytes_in_32_bits())
+    if found.saturates_here:
+        assert found.errors[found.kernels[0].layer] == pytest.approx(saturation, rel=0.3)
     assert (found.errors[found.kernels[0].layer] < 1e-2) == adds_bytes_in_32_bits() == (not found.differs)
 
 

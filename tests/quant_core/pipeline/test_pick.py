@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime as ort
@@ -12,12 +14,15 @@ import pytest
 from quant_core import InputError, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.machine import Machine
+from quant_core.execution.progress import Watcher, watched_by
 from quant_core.pipeline.pick import pick
 from quant_core.report import report_page
 from quant_core.results.outcome import open_outcome
 from quant_core.storage.tables import facts
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
+
+pick_module = importlib.import_module("quant_core.pipeline.pick")
 
 LADDER = {"wide": "a16w16", "narrow": ["a16w8", "a8w8", "a8w4"]}
 
@@ -176,3 +181,72 @@ def test_what_cannot_be_picked_is_one_line_and_nothing_is_written(frontier, tmp_
     with pytest.raises(InputError, match="with --frontier"):
         pick(open_outcome(plain), "l2", 1.0, out, machine)
     assert not out.exists()
+
+
+def on_disk(folder, **options):
+    """A finished run with a frontier whose data are files."""
+    model = MODELS["two-activations"]()
+    np.savez(folder / "data.npz", **samples(model, 32, 1))
+    config = config_from(
+        target={"metric": "l2", "limit": 100.0}, frontier=True, wide="a16w16", narrow=["a8w8"], **options
+    )
+    data = str(folder / "data.npz")
+    run = auto_mixed_precision(
+        saved(model, folder),
+        calibration=data,
+        evaluation=data,
+        config=config,
+        output=folder / "out",
+        workers=1,
+        cache=folder / "cache",
+    )
+    return run, dict(np.load(data))
+
+
+def test_the_score_of_a_picked_file_is_that_of_its_runtime(tmp_path):
+    run, feeds = on_disk(tmp_path)
+    found = pick(run, "l2", 100.0, tmp_path / "picked", Machine(tmp_path / "cache"))
+    before, after = (
+        ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+        for path in (run.manifest.sources.model, found.model)
+    )
+    measured = np.linalg.norm((after - before).reshape(len(before), -1), axis=1).mean()
+    assert found.manifest.scores.mixed["l2"] == pytest.approx(measured, rel=1e-4)
+    assert found.manifest.deployed.runtime == "onnxruntime"
+    assert found.manifest.standard_errors.mixed["l2"] > 0
+    assert found.manifest.samples.evaluation == 32
+
+
+def test_a_plan_that_misses_as_deployed_is_passed_over(tmp_path, monkeypatch):
+    run, _ = on_disk(tmp_path)
+    true, frontier = pick_module.picked_score, run.table("frontier").to_pylist()
+    cheapest = frontier[0]["layers_narrowed"]
+
+    def worse_for_the_cheapest(run, layers, config, file, machine):
+        found = true(run, layers, config, file, machine)
+        seen.append(found.bound)
+        return replace(found, bound=1000.0) if len(seen) == 1 else found
+
+    seen: list[float] = []
+    monkeypatch.setattr(pick_module, "picked_score", worse_for_the_cheapest)
+    found = pick(run, "l2", 100.0, tmp_path / "picked", Machine(tmp_path / "cache"))
+    assert len(seen) == 2 and found.manifest.narrowed.layers != cheapest
+    seen.clear()
+    monkeypatch.setattr(pick_module, "picked_score", lambda *given: replace(true(*given), bound=1000.0))
+    with pytest.raises(TargetError, match="no plan on the frontier meets l2 <= 100 as deployed"):
+        pick(run, "l2", 100.0, tmp_path / "none", Machine(tmp_path / "cache"))
+
+
+def test_scores_of_a_run_whose_data_are_gone_are_told_to_be_simulated(tmp_path):
+    run, _ = on_disk(tmp_path)
+    (tmp_path / "data.npz").unlink()
+    told: list[str] = []
+
+    class Listener(Watcher):
+        def warned(self, message: str) -> None:
+            told.append(message)
+
+    with watched_by(Listener()):
+        found = pick(run, "l2", 100.0, tmp_path / "picked", Machine(tmp_path / "cache"))
+    assert found.manifest.deployed is None
+    assert len(told) == 1 and told[0].endswith("those that the run simulated, not those of the file")

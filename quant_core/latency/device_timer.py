@@ -1,0 +1,75 @@
+"""Times model files with the user's own function: on their board, with their compiler, as they like."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import reprlib
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_core.errors import InputError
+from quant_core.execution.slots import held_slot
+
+__all__ = ["DeviceTimer", "load_timer"]
+
+Feeds = Mapping[str, NDArray[np.generic]]
+TimerFunction = Callable[[Path, Feeds], float]
+"""Takes the path of a model file and its inputs for one call by name; returns milliseconds of that call."""
+
+
+@dataclass(frozen=True)
+class DeviceTimer:
+    """A user's function, and the limit that it is called under."""
+
+    function: str
+    """`pkg.mod:fn`."""
+    limit: str | None = None
+    """Name of the limit of which a slot is held while it runs; None: no limit."""
+
+    def milliseconds(self, model: Path, feeds: Feeds) -> float:
+        """Time one call of a model file.
+
+        Raises InputError, with one line, for a function that raises, or returns what is no time.
+        """
+        call = load_timer(self.function)
+        with held_slot(self.limit):
+            try:
+                returned = call(model, feeds)
+            except Exception as error:  # the user's code
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                where = f"{Path(place.filename).name}, line {place.lineno}"
+                told = f"{self.function}: raised {type(error).__name__}: {error} ({where})"
+                raise InputError(told.replace("\n", " ")) from error
+        return self._checked(returned)
+
+    def _checked(self, returned: object) -> float:
+        is_number = isinstance(returned, (int, float, np.integer, np.floating)) and not isinstance(returned, bool)
+        found = float(cast("float", returned)) if is_number else math.nan
+        if not 0 <= found < math.inf:
+            raise InputError(
+                f"{self.function}: returned {reprlib.repr(returned)}; it must return milliseconds, "
+                "a finite number that is not negative"
+            )
+        return found
+
+
+def load_timer(path: str) -> TimerFunction:
+    """Import a user's `pkg.mod:fn`, also from the current folder; raises InputError when it is not there."""
+    module_name, _, name = path.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module_name), name)
+    except Exception as error:  # importing runs the user's code
+        raise InputError(f"{path}: cannot be imported: {error}") from error
+    if not callable(function):
+        raise InputError(f"{path}: is not a function")
+    return cast("TimerFunction", function)
