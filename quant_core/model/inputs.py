@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph
+from quant_core.model.half_precision import HALVES, types_kept
 from quant_core.model.signature import FIXED, InputRole, OutputRole, Signature
 from quant_core.storage.data import Column, Dataset, check_lengths, open_columns
 from quant_core.storage.ragged import RaggedColumn
@@ -108,8 +109,9 @@ def _check_type(graph: FloatGraph, data: Dataset, name: str) -> None:
     if given is None:
         listed = ", ".join([*data.columns, *data.constants])
         raise InputError(f"{data.source}: has no array {name!r} for that model input; it has {listed}")
-    expected = onnx.helper.tensor_dtype_to_np_dtype(graph.element_type(name))
-    if given.dtype != expected:
+    kind = types_kept(graph).get(name, graph.element_type(name))
+    expected = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    if given.dtype != expected and not (kind in HALVES and given.dtype == np.float32):
         raise InputError(f"{data.source}: {name} is {given.dtype}, the model wants {expected}")
 
 
@@ -297,11 +299,19 @@ def batches(
     signature = Signature.of(graph)
     fixed = signature.batch
     step, rows = fixed or size or default_batch(graph, memory), np.arange(data.count) if rows is None else rows
-    constants = {**fixed_inputs(graph), **data.constants}
+    constants, halves = {**fixed_inputs(graph), **data.constants}, types_kept(graph)
     for group in data.in_groups(rows):
         for first in range(0, len(group), step):
             part = group[first : first + step]
-            yield Batch(_feeds(graph, signature, data, part, fixed, constants), part, fixed or len(part), signature)
+            feeds = _feeds(graph, signature, data, part, fixed, constants)
+            feeds |= {name: _as_given(feeds[name], halves[name]) for name in feeds.keys() & halves.keys()}
+            yield Batch(feeds, part, fixed or len(part), signature)
+
+
+def _as_given(array: NDArray[np.generic], kind: int) -> NDArray[np.float32]:
+    """Values as an application feeds them to a model of a narrower type, in float32."""
+    with np.errstate(over="ignore"):  # beyond the largest float16
+        return array.astype(onnx.helper.tensor_dtype_to_np_dtype(kind)).astype(np.float32)
 
 
 def _feeds(

@@ -20,6 +20,7 @@ from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.equalization import equalized
 from quant_core.model.fixed_inputs import fix_given_inputs
 from quant_core.model.graph import FloatGraph, nodes_inside, outer_names
+from quant_core.model.half_precision import has_halves, keep_types, types_given, widened
 from quant_core.model.inputs import fitted
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
@@ -50,7 +51,6 @@ __all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
 
 _STAGE = "prepared"  # the folder of the cache
 _IR_VERSION = 10  # the one that came with opset 21
-_OTHER_FLOATS = frozenset([onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE])
 
 
 def prepare(
@@ -83,10 +83,13 @@ def prepare(
     cache = machine.cache
     path = fetch(model, cache)
     proto = read_model(path, model.url)
-    _refuse_other_floats(proto, model.url)
+    _refuse_float64(proto, model.url)
     folder = follow_links(proto, path)
     load_small_weights(proto, folder, model.url)
-    with scratch_folder(cache) as scratch:
+    with scratch_folder(cache) as scratch, scratch_folder(cache) as floats:
+        given = types_given(proto) if has_halves(proto) else {}
+        if has_halves(proto):
+            proto, folder = widened(proto, folder, floats), floats
         fix_given_inputs(proto, fix_inputs, model.url)
         optimized = _optimized(proto, folder, scratch, model.url, optimize, pairs)
         _write_constant_outputs(optimized)
@@ -95,6 +98,7 @@ def prepare(
         if equalize:
             inferred = _equalized(inferred, scratch, model.url)
         note_origins(proto, inferred)
+        keep_types(inferred, given)
         leave_in_float(inferred, exclude)
         if random_data:
             inferred.metadata_props.add(key="random_data", value=f"{', '.join(random_data)}: a dry run, not to be used")
@@ -177,18 +181,15 @@ def _named(layer_ops: Sequence[str]) -> str:
     return "operator that is quantized" if set(COMPUTE_OPS) <= set(layer_ops) else ", ".join(layer_ops)
 
 
-def _refuse_other_floats(proto: onnx.ModelProto, source: str) -> None:
-    """Refuse layers in another float type: ONNX Runtime may put casts around them and compute in float32."""
+def _refuse_float64(proto: onnx.ModelProto, source: str) -> None:
+    """Refuse layers in float64, which are as many bytes again as the float32 that all numbers here are in."""
     graph = onnx.shape_inference.infer_shapes(proto).graph
     kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
     declared = [*graph.input, *graph.value_info, *graph.output]
     kinds |= {value.name: value.type.tensor_type.elem_type for value in declared}
-    read = {kinds.get(node.input[0], 0) for node in graph.node if node.op_type in DEFAULT_LAYER_OPS}
-    found = sorted(onnx.TensorProto.DataType.Name(kind).lower() for kind in read & _OTHER_FLOATS)
-    if found:
-        raise InputError(
-            f"{source}: its {', '.join(DEFAULT_LAYER_OPS)} compute in {', '.join(found)}; give the model in float32"
-        )
+    read = {kinds.get(node.input[0]) for node in graph.node if node.op_type in DEFAULT_LAYER_OPS}
+    if onnx.TensorProto.DOUBLE in read:
+        raise InputError(f"{source}: its {', '.join(DEFAULT_LAYER_OPS)} compute in double; give the model in float32")
 
 
 def _optimized(

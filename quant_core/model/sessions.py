@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.half_precision import with_float32_ends
 from quant_core.model.stored_model import INLINE_BYTES, declared_constant
 
 __all__ = [
@@ -143,9 +144,17 @@ def _told_of_memory() -> Iterator[None]:
 
 
 def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED, entries: Mapping[str, str] | None = None) -> Session:
-    """Open a model file; raises InputError when ONNX Runtime cannot."""
+    """Open a model file, with float32 at its ends; raises InputError when ONNX Runtime cannot.
+
+    What it takes or gives in float16 or bfloat16, which numpy has not got, is cast on the way.
+    """
     try:
-        return Session(ort.InferenceSession(path, session_options(numerics, entries=entries), providers=CPU))
+        session = ort.InferenceSession(path, session_options(numerics, entries=entries), providers=CPU)
+        ends = [value.type for value in [*session.get_inputs(), *session.get_outputs()]]
+        if {"tensor(float16)", "tensor(bfloat16)"}.isdisjoint(ends):
+            return Session(session)
+        data = with_float32_ends(onnx.load(path, load_external_data=False)).SerializeToString()
+        return Session(ort.InferenceSession(data, session_options(numerics, path.parent, entries), providers=CPU))
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
         raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
 

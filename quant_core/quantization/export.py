@@ -30,6 +30,7 @@ from quant_core.model.stored_model import (
     write_model,
 )
 from quant_core.precision import PrecisionPlan
+from quant_core.quantization.given_types import in_given_types, with_given_ends
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
@@ -76,7 +77,7 @@ def export(
 
 def _write(graph: FloatGraph, written: QuantizedGraph, constants: Constants, folder: Path, integer: bool) -> list[str]:
     """Write a model whose constants are in a file beside it where they are large; the names of the files."""
-    size = sum(array.nbytes for _, array in _used_constants(graph, written, constants))
+    size = sum(array.nbytes for _, array in _used_constants(graph, written.nodes, constants))
     if size > LARGEST_FILE and integer:
         raise UnsupportedError("format: qoperator is for models of up to 1 GiB of quantized weights; use qdq")
     if size <= LARGEST_FILE:
@@ -117,18 +118,20 @@ def quantized_model(
 
     Large constants go to `data`, if that is given.
     """
+    nodes, constants = in_given_types(graph, written.nodes, constants)
     model = onnx.ModelProto(
         ir_version=graph.model.ir_version, producer_name="narrowcast", opset_import=graph.model.opset_import
     )
     copy_descriptions(graph.model, model)
     model.functions.extend(graph.model.functions)
     model.graph.name = graph.model.graph.name or "model"
-    model.graph.node.extend(written.nodes)
+    model.graph.node.extend(nodes)
     forget_origins(model)
-    model.graph.input.extend(value for value in graph.model.graph.input if value.name not in graph.initializers)
-    model.graph.output.extend(graph.model.graph.output)
-    model = _inferred(model, _used_constants(graph, written, constants))
-    add_constants(model, _used_constants(graph, written, constants), data)
+    fed = (value for value in graph.model.graph.input if value.name not in graph.initializers)
+    model.graph.input.extend(with_given_ends(fed, graph))
+    model.graph.output.extend(with_given_ends(graph.model.graph.output, graph))
+    model = _inferred(model, _used_constants(graph, nodes, constants))
+    add_constants(model, _used_constants(graph, nodes, constants), data)
     _declare_fixed(model, fixed_inputs(graph))
     return model
 
@@ -155,9 +158,9 @@ def _inferred(model: onnx.ModelProto, constants: Iterable[tuple[str, NDArray[np.
 
 
 def _used_constants(
-    graph: FloatGraph, written: QuantizedGraph, constants: Constants
+    graph: FloatGraph, nodes: Iterable[onnx.NodeProto], constants: Constants
 ) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    used = dict.fromkeys(name for node in written.nodes for name in [*node.input, *outer_names(node)])
+    used = dict.fromkeys(name for node in nodes for name in [*node.input, *outer_names(node)])
     for name in used:
         if name in constants:
             yield name, constants[name]

@@ -32,7 +32,7 @@ from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.quantization.layer_forms import LayerForm, in_form, layer_form, node_in_form, unsigned
 from quant_core.quantization.quantizer import Quantizer
 
-__all__ = ["PlanWriter", "QuantizedGraph"]
+__all__ = ["PlanWriter", "QuantizedGraph", "names_taken"]
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,11 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph
+from quant_core.model.half_precision import types_kept
 from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order, model_data
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, Session, open_file, open_nodes
+from quant_core.model.stored_model import MODEL_FILE
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
@@ -60,7 +62,9 @@ def float_outputs(
     names = compared_outputs(graph, output)
     # Here the last bit does not matter; but FAST packs every weight into memory once more, which are mapped otherwise.
     numerics = Numerics.SHIPPED if graph.is_large else Numerics.FAST
-    session = open_file(fetch(model, machine.cache), numerics)
+    # A model in float16 is compared in float32, as it is calibrated.
+    path = graph.folder / MODEL_FILE if types_kept(graph) else fetch(model, machine.cache)
+    session = open_file(path, numerics)
     rows = np.arange(dataset.count)
     parts = _run(session, graph, dataset, rows, names, batch_size, machine, "baseline", _outputs_alone)
     whole = collected(parts, names, machine.cache)
