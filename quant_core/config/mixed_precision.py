@@ -12,7 +12,7 @@ from quant_core.budget import BUDGETS, Amount
 from quant_core.config.run import RunConfig, validated
 from quant_core.config.search import SearchConfig, default_candidates, default_narrow
 from quant_core.config.target import Target
-from quant_core.precision import Precision
+from quant_core.precision import DataType, Precision
 
 __all__ = ["MixedPrecisionConfig", "config_from"]
 
@@ -77,6 +77,23 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
     def ladder(self) -> tuple[Precision, ...]:
         """The precisions that a plan is made of, the wide one first and each narrower than the one before."""
         return (self.wide, *self.narrow)
+
+    @property
+    def opset(self) -> int:
+        """The opset that a model is raised to: the first whose pairs take every type that a plan may have.
+
+        Beside a wide float32, above which there is no other precision, that is often an older one.
+        """
+        kinds = {kind for precision in self.narrow for kind in (precision.activations, precision.weights)}
+        if self.wide.activations is not DataType.FLOAT32 or not all(kind.bits == 8 for kind in kinds):
+            return super().opset
+        return _CHANNEL_SCALES if self.per_channel else _BYTES
+
+
+_BYTES = 10
+"""The first opset with pairs: of 8-bit types, with one scale."""
+_CHANNEL_SCALES = 13
+"""The first opset whose pairs may have a scale a channel."""
 
 
 def config_from(**options: object) -> MixedPrecisionConfig:

@@ -193,11 +193,20 @@ class RunConfig(DataConfig, QuantizationConfig):
             "sample_axis": self.sample_axis,
             "classes": self.classes,
             "fix_inputs": self.fix_inputs,
+            "opset": self.opset,
         }
+
+    @property
+    def opset(self) -> int:
+        """The opset that a model is raised to: the first whose pairs take every type that a plan may have."""
+        return _ANY_TYPE
 
     def quantization(self) -> QuantizationConfig:
         """The part that decides scales and codes."""
         return QuantizationConfig.model_validate(self.model_dump(include=set(QuantizationConfig.model_fields)))
+
+
+_ANY_TYPE = 21
 
 
 class LayerWiseConfig(RunConfig):

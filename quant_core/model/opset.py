@@ -1,8 +1,9 @@
 """Which opset a model is quantized at, and the domain its Q/DQ pairs are written in.
 
-The standard's QuantizeLinear and DequantizeLinear take 16-bit types from opset 21 on, so a model is brought
-there. One that cannot be converted faithfully stays where it is, and gets ONNX Runtime's pairs instead, which
-take the same types at any opset; so does one whose user asks for those.
+The standard's QuantizeLinear and DequantizeLinear take 16-bit types from opset 21 on, and ONNX Runtime has kernels for
+those up to opset 27, so a model is brought there; no further than the types of its plans need. One that cannot be
+converted faithfully stays where it is, and gets ONNX Runtime's pairs instead, which take the same types at any opset;
+so does one whose user asks for those.
 """
 
 from __future__ import annotations
@@ -14,10 +15,22 @@ import onnx.inliner
 
 from quant_core.model.graph import inner_graphs
 
-__all__ = ["OPSET", "RUNTIME_DOMAIN", "choose_runtime_pairs", "opset_of", "pair_domain", "upgraded"]
+__all__ = [
+    "NEWEST",
+    "OPSET",
+    "RUNTIME_DOMAIN",
+    "choose_runtime_pairs",
+    "has_pairs",
+    "opset_of",
+    "pair_domain",
+    "upgraded",
+]
 
 OPSET = 21
 """The first opset in which QuantizeLinear and DequantizeLinear take 16-bit types."""
+
+NEWEST = 27
+"""The last opset whose QuantizeLinear and DequantizeLinear ONNX Runtime (1.32) has kernels for."""
 
 RUNTIME_DOMAIN = "com.microsoft"
 """The domain of the Q/DQ pairs that take 16-bit types at any opset."""
@@ -48,13 +61,19 @@ def choose_runtime_pairs(model: onnx.ModelProto) -> None:
     model.metadata_props.add(key=_PAIRS, value=RUNTIME_DOMAIN)
 
 
-def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at OPSET or newer, or as it is where that would fail or change what it computes."""
+def has_pairs(model: onnx.ModelProto, first: int = OPSET) -> bool:
+    """Return whether a model's opset is one whose standard pairs run; they take all types needed from `first` on."""
+    return first <= opset_of(model) <= NEWEST
+
+
+def upgraded(model: onnx.ModelProto, first: int = OPSET) -> onnx.ModelProto:
+    """The model at an opset of `first` to NEWEST, or as it is where that would fail or change what it computes."""
     version = opset_of(model)
-    if version >= OPSET or any(version <= _MISCONVERTED.get(node.op_type, -1) for node in _all_nodes(model.graph)):
+    wanted = min(max(version, first), NEWEST)
+    if version == wanted or any(version <= _MISCONVERTED.get(node.op_type, -1) for node in _all_nodes(model.graph)):
         return model
     try:
-        return onnx.version_converter.convert_version(_inlined(model), OPSET)
+        return onnx.version_converter.convert_version(_inlined(model), wanted)
     except Exception:  # the converter raises bare RuntimeErrors from C++
         return model
 

@@ -26,7 +26,7 @@ from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
 from quant_core.model.observation import observed
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
-from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, opset_of, upgraded
+from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, has_pairs, upgraded
 from quant_core.model.other_products import find_other_products, with_other_products
 from quant_core.model.selection import leave_in_float, note_origins
 from quant_core.model.sessions import session_options
@@ -51,6 +51,7 @@ __all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
 
 _STAGE = "prepared"  # the folder of the cache
 _IR_VERSION = 10  # the one that came with opset 21
+_OLDEST_IR_VERSION = 4  # the first in which constants need not be inputs
 
 
 def prepare(
@@ -66,12 +67,13 @@ def prepare(
     classes: Sequence[str] = (),
     fix_inputs: Sequence[str] = (),
     random_data: Sequence[str] = (),
+    opset: int = OPSET,
 ) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
 
     With `equalize` the channels of its weights are made alike first (see `equalization`); without `optimize`
     nothing is folded; nodes named in `exclude` stay in float (see `selection`); with `pairs` of com.microsoft the
-    opset stays what it is (see `opset`).
+    opset stays what it is, else it is raised to `opset` (see the module of that name).
 
     With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them
     (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs.
@@ -91,7 +93,7 @@ def prepare(
         if has_halves(proto):
             proto, folder = widened(proto, folder, floats), floats
         fix_given_inputs(proto, fix_inputs, model.url)
-        optimized = _optimized(proto, folder, scratch, model.url, optimize, pairs)
+        optimized = _optimized(proto, folder, scratch, model.url, optimize, pairs, opset)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
         inferred = _inferred(optimized, scratch)
@@ -193,16 +195,16 @@ def _refuse_float64(proto: onnx.ModelProto, source: str) -> None:
 
 
 def _optimized(
-    proto: onnx.ModelProto, folder: Path, scratch: Path, source: str, optimize: bool, pairs: str
+    proto: onnx.ModelProto, folder: Path, scratch: Path, source: str, optimize: bool, pairs: str, opset: int
 ) -> onnx.ModelProto:
     """Return what ONNX Runtime's basic optimisations (or none) make of the model, at a newer opset where that works.
 
     Large constants are read from `folder`, and written to `scratch`.
     """
     failure = None
-    for candidate in (proto if pairs == RUNTIME_DOMAIN else upgraded(proto), proto):
+    for candidate in (proto if pairs == RUNTIME_DOMAIN else upgraded(proto, opset), proto):
         try:
-            optimized = _loaded(_without_listed_constants(candidate), folder, scratch, optimize)
+            optimized = _loaded(_without_listed_constants(candidate, opset), folder, scratch, optimize)
             break
         except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
             failure = error
@@ -212,7 +214,7 @@ def _optimized(
     load_small_weights(optimized, scratch, source)
     _restore_order(optimized, proto)
     copy_descriptions(proto, optimized)
-    _declare_domains(optimized, pairs)
+    _declare_domains(optimized, pairs, opset)
     return optimized
 
 
@@ -236,14 +238,14 @@ def _restore_order(optimized: onnx.ModelProto, proto: onnx.ModelProto) -> None:
         sorter.done(index)
 
 
-def _without_listed_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _without_listed_constants(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """The model with no initializer among its inputs: one that a caller might replace is never folded."""
     constants = {tensor.name for tensor in proto.graph.initializer}
     plain = onnx.ModelProto()
     plain.CopyFrom(proto)
     del plain.graph.input[:]
     plain.graph.input.extend(value for value in proto.graph.input if value.name not in constants)
-    plain.ir_version = max(plain.ir_version, _IR_VERSION)
+    plain.ir_version = max(plain.ir_version, _IR_VERSION if opset == OPSET else _OLDEST_IR_VERSION)
     return plain
 
 
@@ -273,13 +275,13 @@ def _write(model: onnx.ModelProto, scratch: Path) -> None:
     write_model(bare, scratch)
 
 
-def _declare_domains(proto: onnx.ModelProto, pairs: str) -> None:
+def _declare_domains(proto: onnx.ModelProto, pairs: str, opset: int) -> None:
     """Import the domains the nodes and the pairs to come are of, instead of all that ONNX Runtime knows."""
-    version, used = opset_of(proto), {node.domain for node in proto.graph.node} | {""}
+    used = {node.domain for node in proto.graph.node} | {""}
     kept = [entry for entry in proto.opset_import if entry.domain in used]
     del proto.opset_import[:]
     proto.opset_import.extend(kept)
-    if version < OPSET or pairs == RUNTIME_DOMAIN:
+    if not has_pairs(proto, opset) or pairs == RUNTIME_DOMAIN:
         choose_runtime_pairs(proto)
 
 

@@ -133,7 +133,24 @@ def quantized_model(
     model = _inferred(model, _used_constants(graph, nodes, constants))
     add_constants(model, _used_constants(graph, nodes, constants), data)
     _declare_fixed(model, fixed_inputs(graph))
+    _leave_sizes_open(model)
     return model
+
+
+def _leave_sizes_open(model: onnx.ModelProto) -> None:
+    """Take out shapes inside the model that say no more than its inputs do: some runtimes then let nobody choose those.
+
+    What follows for a tensor from the sizes of inputs is for whoever loads the model with sizes of its own.
+    """
+    fixed = [value for value in model.graph.value_info if _is_fixed(value)]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(fixed)
+
+
+def _is_fixed(value: onnx.ValueInfoProto) -> bool:
+    """Return whether every size of a tensor is a number."""
+    tensor = value.type.tensor_type
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
 
 
 def _declare_fixed(model: onnx.ModelProto, fixed: Mapping[str, NDArray[np.generic]]) -> None:

@@ -7,7 +7,16 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, opset_of, pair_domain, upgraded
+from quant_core.model.opset import (
+    NEWEST,
+    OPSET,
+    RUNTIME_DOMAIN,
+    choose_runtime_pairs,
+    has_pairs,
+    opset_of,
+    pair_domain,
+    upgraded,
+)
 
 
 def parsed(body: str, opset: int, ir: int = 8) -> onnx.ModelProto:
@@ -31,11 +40,12 @@ IN_A_BODY = """(bool c, float[1,1,2,2] x) => (float[1,1,4,4] y) <float[4] s = {1
         (RELU, 11, OPSET),
         (RELU, OPSET, OPSET),
         (RELU, 22, 22),
+        (RELU, 28, NEWEST),
         (RESIZE, 10, 10),
         (RESIZE, 11, None),
         (IN_A_BODY, 10, 10),
     ],
-    ids=["old", "as it is", "newer", "misconverted", "the next Resize", "misconverted in a body"],
+    ids=["old", "as it is", "newer", "too new", "misconverted", "the next Resize", "misconverted in a body"],
 )
 def test_a_model_is_raised_unless_that_changes_what_it_computes(body, opset, after):
     if after is None:  # opset 11's Resize has another list of inputs
@@ -67,3 +77,15 @@ def test_pairs_are_of_the_standard_unless_the_model_says_otherwise():
     choose_runtime_pairs(model)
     assert pair_domain(model) == RUNTIME_DOMAIN
     assert [entry.domain for entry in model.opset_import].count(RUNTIME_DOMAIN) == 1
+
+
+@pytest.mark.parametrize(
+    ("opset", "first", "runs"), [(12, 13, False), (13, 13, True), (20, 21, False), (28, 21, False)]
+)
+def test_an_opset_has_pairs_between_the_first_with_the_types_and_the_last_with_kernels(opset, first, runs):
+    assert has_pairs(parsed(RELU, opset), first) == runs
+
+
+def test_a_model_is_raised_no_further_than_its_types_need():
+    assert opset_of(upgraded(parsed(RELU, 11), 13)) == 13
+    assert opset_of(upgraded(parsed(RELU, 17), 13)) == 17
