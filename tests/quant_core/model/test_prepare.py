@@ -152,10 +152,16 @@ def in_type(kind: int) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize("kind", ["FLOAT16", "DOUBLE"])
-def test_a_model_in_another_float_type_is_refused_with_the_reason(tmp_path, kind):
-    reason = refused(in_type(onnx.TensorProto.DataType.Value(kind)), tmp_path)
-    assert f"{kind.lower()}; give the model in float32" in reason
+@pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16"])
+def test_a_model_in_a_narrower_float_type_is_prepared_in_float32(tmp_path, kind):
+    table = prepared(in_type(onnx.TensorProto.DataType.Value(kind)), tmp_path)
+    graph = prepared_graph(facts(table)["prepared"], tmp_path / "cache")
+    assert table.column("layer").to_pylist() == ["c1", "c2", "c3", "fc"]
+    assert {graph.element_type(name) for name in [*graph.inputs, *graph.outputs]} == {onnx.TensorProto.FLOAT}
+
+
+def test_a_model_in_float64_is_refused_with_the_reason(tmp_path):
+    assert "double; give the model in float32" in refused(in_type(onnx.TensorProto.DOUBLE), tmp_path)
 
 
 def test_a_model_without_layers_is_refused(tmp_path):
