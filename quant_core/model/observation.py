@@ -6,6 +6,9 @@ whether a batch gives what its samples give alone; and which values are probabil
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -33,34 +36,52 @@ def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Sig
 
     Raises InputError when the model cannot run on them.
     """
-    names = [name for name in graph.producer if graph.is_tensor(name)]
-    session = open_nodes(graph, graph.nodes, [*names, *(n for n in graph.outputs if n not in names)], {})
-    firsts = [(len(group), group[:1]) for group in data.in_groups(np.arange(data.count))]
-    shapes, alone = [], {}
-    for count, rows in firsts:
-        alone = _run(session, graph, data, rows)
-        fed = next(batches(graph, data, len(rows), rows)).feeds
-        shapes.append((count / data.count, {name: array.shape for name, array in {**fed, **alone}.items()}))
+    shapes = _shapes(graph, data)
     size = declared.batch or 1
+    # All tensors at once are a hundred times the outputs: values are of these alone.
+    session = open_nodes(graph, graph.nodes, graph.outputs, {})
     largest = max(data.in_groups(np.arange(data.count)), key=len)
     singles = [_run(session, graph, data, largest[at : at + 1]) for at in range(min(_TRIED, len(largest)))]
     signature = declared
     if declared.batch is None and len(singles) == _TRIED:
         signature = _batched(session, graph, data, largest[:_TRIED], declared, singles)
     outputs = tuple(_described(graph, role, singles, signature.batch or 1) for role in signature.outputs)
-    elements = sum(share * sum(int(np.prod(found[name])) for name in alone) / size for share, found in shapes)
+    written = graph.producer.keys()
+    elements = sum(share * sum(math.prod(found[n]) for n in found.keys() & written) / size for share, found in shapes)
     return replace(signature, outputs=outputs, elements=max(int(elements), 1)), Sizes(tuple(shapes), size)
 
 
-def _run(session: Session, graph: FloatGraph, data: Dataset, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
-    batch = next(batches(graph, data, len(rows), rows))
+def _shapes(graph: FloatGraph, data: Dataset) -> list[tuple[float, dict[str, tuple[int, ...]]]]:
+    """The share of the samples that are of one shape, and the shape of each tensor for one batch of them."""
+    names = [name for name in graph.producer if graph.is_tensor(name)]
+    session = open_nodes(graph, graph.nodes, [*names, *(n for n in graph.outputs if n not in names)], {})
+    found = []
+    for group in data.in_groups(np.arange(data.count)):
+        feeds = next(batches(graph, data, 1, group[:1])).feeds
+        with _named_failure(data, group[0]):
+            values = session.run_values(session.values(feeds))
+        written = {name: tuple(value.shape()) for name, value in values.items() if value.is_tensor()}
+        shapes = {name: array.shape for name, array in feeds.items()} | written
+        found.append((len(group) / data.count, shapes))
+    return found
+
+
+@contextmanager
+def _named_failure(data: Dataset, row: int) -> Iterator[None]:
+    """Raise InputError that names the data where ONNX Runtime fails, but for a lack of memory."""
     try:
-        found = session(batch.feeds)
+        yield
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{data.source}: ONNX Runtime cannot run the model on sample {rows[0]}: {reason}") from error
+        raise InputError(f"{data.source}: ONNX Runtime cannot run the model on sample {row}: {reason}") from error
+
+
+def _run(session: Session, graph: FloatGraph, data: Dataset, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
+    batch = next(batches(graph, data, len(rows), rows))
+    with _named_failure(data, rows[0]):
+        found = session(batch.feeds)
     return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
 
 
