@@ -44,8 +44,8 @@ class RunConfig(DataConfig, QuantizationConfig):
         Flag(Heading.DATA, "NAME|INDEX|all"),
     ] = Field(
         default="all",
-        description="The model output that is compared. Its index or name, or `all` for all that hold floats, weighed "
-        "so that none drowns another.",
+        description="The model output that is compared. Its index or name, or `all` for all that hold floats: L2 "
+        "is then over all of them, SQNR and cosine distance are those of the worst.",
     )
     sample_axis: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=AXIS")] = Field(
         default=(),

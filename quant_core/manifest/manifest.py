@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from quant_core.manifest.outcomes import Budget, Costs, Deployed, Latency, Narrowed, Scores, Target
+from quant_core.manifest.outcomes import Budget, Costs, Deployed, Latency, Narrowed, OutputScores, Scores, Target
 from quant_core.manifest.provenance import Data, Input, Output, Samples, Sources, Work
 from quant_core.manifest.record import Record
 
@@ -41,6 +41,8 @@ class Manifest(Record):
     """What it may cost at most; None where no budget was asked for."""
     scores: Scores
     """Scores by metric."""
+    outputs: tuple[OutputScores, ...] = ()
+    """Scores of each of several outputs, and of parts of outputs that are of unlike scale."""
     deployed: Deployed | None = None
     """How the shipped file does in its runtime; None where it was not scored there."""
     standard_errors: Scores = Scores()

@@ -39,6 +39,19 @@ Ratio = float
 """One number divided by another."""
 
 
+class OutputScores(Record):
+    """Scores of one of several outputs, or of a part of one whose channels are of unlike scale."""
+
+    output: str
+    """The output's name."""
+    channels: str
+    """The channels (`0-3 on axis 1`, with the samples on axis 0); empty for the whole output."""
+    wide: ByMetric
+    """Of the wide model, by metric."""
+    mixed: ByMetric
+    """Of the shipped model."""
+
+
 class HeldOutBound(Record):
     """The confidence bound on held-out data, which the search never saw."""
 

@@ -169,7 +169,37 @@ def _described(
         known = 1  # there is no other axis
     finite = values[np.isfinite(values)]
     power = float(np.mean(finite**2)) if finite.size else 0.0
-    return replace(role, axis=axis, classes=known, probabilities=known in summing, power=power)
+    split = _unlike_channels(values)
+    role = replace(role, axis=axis, classes=known, probabilities=known in summing, power=power)
+    return role if split is None else replace(role, channels=split[0], split=split[1])
+
+
+_MOST_CHANNELS = 512
+_UNLIKE = 100.0
+"""How many times the power of one part of the channels is that of the other, where a score of both shows one only."""
+
+
+def _unlike_channels(values: NDArray[np.float64]) -> tuple[int, int] | None:
+    """The axis and the place that best part the values of samples in two of unlike scale; None where there is none.
+
+    Of both sides' logarithms of power the variance between them is the largest (Otsu, A threshold selection method
+    from gray-level histograms, IEEE Transactions on Systems, Man, and Cybernetics 9, 1979), and every channel of one
+    side is stronger than all of the other.
+    """
+    found: dict[float, tuple[int, int]] = {}
+    for axis in range(1, values.ndim):
+        if 2 <= values.shape[axis] <= _MOST_CHANNELS and np.isfinite(values).all():
+            others = tuple(at for at in range(values.ndim) if at != axis)
+            powers = np.mean(values**2, axis=others)
+            logs = np.log(np.maximum(powers, np.finfo(np.float64).tiny))
+            sides = [(logs[:at], logs[at:]) for at in range(1, len(logs))]
+            between = [len(a) * len(b) * (a.mean() - b.mean()) ** 2 for a, b in sides]
+            at = int(np.argmax(between))
+            low, high = sorted(sides[at], key=lambda side: float(side.mean()))
+            apart = float(high.mean() - low.mean())
+            if apart >= np.log(_UNLIKE) and high.min() > low.max() and powers.min() > 0:
+                found.setdefault(apart, (axis, at + 1))
+    return found[max(found)] if found else None
 
 
 def _listed(shapes: set[tuple[int, ...]]) -> str:

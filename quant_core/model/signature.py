@@ -55,7 +55,11 @@ class OutputRole:
     probabilities: bool = False
     """Whether the values along the axis of classes are probabilities, not logits."""
     power: float = 1.0
-    """Mean square of its values on the first samples: outputs of unlike scale are weighed by it."""
+    """Mean square of its values on the first samples: the loss that layers are ranked by weighs outputs by it."""
+    channels: int | None = None
+    """Axis along which its values are of unlike scale, once the axis of samples is the first; None without one."""
+    split: int = 0
+    """Where on that axis the other scale begins."""
     fails: str = ""
     """Why it cannot be compared sample by sample; empty where it can."""
 

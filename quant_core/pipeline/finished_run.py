@@ -28,6 +28,7 @@ from quant_core.pipeline.deployment import deployment
 from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.frontier import frontier_table
 from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.output_scores import output_scores
 from quant_core.pipeline.plan_summary import (
     budget_summary,
     calibration_with_types,
@@ -91,6 +92,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         target=target_record(study, shipped, held_out),
         budget=_budget(findings),
         scores=_scores(findings),
+        outputs=output_scores(study.layers, study.baseline, study.wide.scores, shipped.scores, on.machine.cache),
         deployed=deployment(findings, on),
         standard_errors=_standard_errors(findings),
         samples=Samples(evaluation=shipped.scores.num_rows, holdout=None if held_out is None else held_out.num_rows),

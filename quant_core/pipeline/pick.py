@@ -236,6 +236,7 @@ def _manifest(
         "target": _target(run, config, row),
         "budget": budget_summary(config, cost.unit, row["cost"], cost.wide),
         "scores": before.scores.model_copy(update={"mixed": _mixed_scores(row), "holdout": {}}),
+        "outputs": (),
         "standard_errors": Scores(float=before.standard_errors.float, wide=before.standard_errors.wide),
         "samples": Samples(evaluation=row["samples"], holdout=None),
         "plan": plan.as_dict(),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from quant_core.manifest import Manifest
 from quant_core.report.certainty import certainty
 from quant_core.report.deployed import deployed
 from quant_core.report.left_float import left_float
+from quant_core.report.outputs import outputs
 from quant_core.report.speed import speed
 from quant_core.report.verdict import doubt, headline, is_met, verdict
 
@@ -37,7 +39,13 @@ def summary(manifest: Manifest) -> Summary:
         good=is_met(manifest),
         verdict=verdict(manifest),
         doubt=doubt(manifest),
-        details=tuple(
-            filter(None, [*certainty(manifest), *deployed(manifest), *left_float(manifest), speed(manifest)])
-        ),
+        details=tuple(filter(None, _details(manifest))),
     )
+
+
+def _details(manifest: Manifest) -> Iterator[str]:
+    yield from certainty(manifest)
+    yield from deployed(manifest)
+    yield from outputs(manifest)
+    yield from left_float(manifest)
+    yield speed(manifest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.inputs import class_axis
 from quant_core.model.signature import OutputRole, Signature
 
-__all__ = ["ClassAxis", "Compared", "check_classes", "compared", "compared_outputs", "layers_compared"]
+__all__ = ["ClassAxis", "Compared", "OutputPart", "check_classes", "compared", "compared_outputs", "layers_compared"]
 
 Array = NDArray[np.generic]
 
@@ -35,6 +34,24 @@ class ClassAxis:
 
 
 @dataclass(frozen=True)
+class OutputPart:
+    """Channels of an output that are of one scale, beside others that are of another."""
+
+    output: int
+    """Number of the output among those compared."""
+    axis: int
+    """The axis of channels, that of the samples being the first."""
+    start: int
+    """The first channel."""
+    stop: int | None
+    """The place behind the last one; None where that is the end."""
+
+    def of(self, array: Array) -> Array:
+        """Return these channels of the output's values."""
+        return array[(slice(None),) * self.axis + (slice(self.start, self.stop),)]
+
+
+@dataclass(frozen=True)
 class Compared:
     """The outputs that quantized models are compared by."""
 
@@ -43,23 +60,25 @@ class Compared:
     classes: ClassAxis = ClassAxis()
     """Where classes are."""
     powers: tuple[float, ...] = (1.0,)
-    """Mean square of each output's values: several are weighed by it, so that none drowns another."""
-
-    def weights(self, arrays: Sequence[Array]) -> list[float]:
-        """Return what a squared error in each output counts for; 1 where one output is compared."""
-        if len(self.names) == 1:
-            return [1.0]
-        return [
-            1 / ((power or 1.0) * max(math.prod(array.shape[1:]), 1))
-            for power, array in zip(self.powers, arrays, strict=True)
-        ]
+    """Mean square of each output's values: the loss of a layer weighs several by it, so that none drowns another."""
+    parts: tuple[OutputPart, ...] = ()
+    """Parts of outputs whose channels are of unlike scale."""
 
 
 def compared(graph: FloatGraph, output: int | str) -> Compared:
     """What a choice of outputs (index, name or `all`) stands for; raises InputError for one that cannot be compared."""
     names, signature = compared_outputs(graph, output), Signature.of(graph)
     roles = [signature.output(name) for name in names]
-    return Compared(names, _classes(graph, roles), tuple(role.power for role in roles))
+    return Compared(names, _classes(graph, roles), tuple(role.power for role in roles), _parts(roles))
+
+
+def _parts(roles: Sequence[OutputRole]) -> tuple[OutputPart, ...]:
+    return tuple(
+        OutputPart(number, role.channels, *ends)
+        for number, role in enumerate(roles)
+        if role.channels is not None
+        for ends in ((0, role.split), (role.split, None))
+    )
 
 
 def _classes(graph: FloatGraph, roles: Sequence[OutputRole]) -> ClassAxis:

@@ -269,7 +269,11 @@ def _labels(
 def compared_by(graph: FloatGraph, names: Sequence[str]) -> Compared:
     """Return what a baseline of these outputs is compared by."""
     whole = compared(graph, names[0]) if len(names) == 1 else compared(graph, "all")
-    return whole if whole.names == tuple(names) else replace(whole, names=tuple(names), powers=(1.0,) * len(names))
+    return (
+        whole
+        if whole.names == tuple(names)
+        else replace(whole, names=tuple(names), powers=(1.0,) * len(names), parts=())
+    )
 
 
 def reference_arrays(baseline: pa.Table) -> Mapping[str, Column]:

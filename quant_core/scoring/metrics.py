@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
@@ -27,6 +28,8 @@ __all__ = [
     "Score",
     "Terms",
     "additive",
+    "columns_of",
+    "decibels",
     "load_function",
     "sample_terms",
     "scores_of",
@@ -55,8 +58,8 @@ def sample_terms(
 ) -> Terms:
     """Terms of a batch. `reference` and `quantized` are the compared outputs, shape [n, ...] each.
 
-    Distances are over all outputs together, flattened. Signal and error power of several outputs are of each as a
-    share of its own mean power where `outputs` tells that, so that none drowns another.
+    Distances and powers are over all outputs together, flattened; of several outputs, and of the parts that `outputs`
+    tells, those of each are there, too.
     """
     count, size = len(reference[0]), sum(array.size for array in reference)
     # Everything is computed in float64, some ten times over.
@@ -79,40 +82,48 @@ _VALUES_AT_ONCE = 1 << 20
 def _terms(
     reference: Sequence[Array], quantized: Sequence[Array], labels: Array | None, outputs: Compared | None
 ) -> Terms:
-    count, classes = len(reference[0]), ClassAxis() if outputs is None else outputs.classes
-    ours = np.concatenate([np.array(array, np.float64).reshape(count, -1) for array in quantized], axis=1)
-    theirs = np.concatenate([np.array(array, np.float64).reshape(count, -1) for array in reference], axis=1)
-    same = np.isinf(theirs) & (ours == theirs)
-    ours[same] = theirs[same] = 0.0  # equal infinities are no error, and no signal that could be compared
-    signal, error = np.sum(theirs**2, axis=1), np.sum((ours - theirs) ** 2, axis=1)
-    norms = np.sqrt(signal) * np.sqrt(np.sum(ours**2, axis=1))
-    products = np.sum(ours * theirs, axis=1)
-    # Two zero vectors point the same way; a zero vector and another do not; a NaN stays one.
-    cosine = np.divide(products, norms, out=np.where(signal == np.sum(ours**2, axis=1), 1.0, 0.0), where=norms != 0)
-    terms = {
-        "l2": np.sqrt(error),
-        "signal": signal,
-        "error": error,
-        "cosine": 1 - cosine,
-    }
+    classes = ClassAxis() if outputs is None else outputs.classes
+    powers = [_powers(exact, found) for exact, found in zip(reference, quantized, strict=True)]
+    signal, error, own, product = (np.sum(terms, axis=0) for terms in zip(*powers, strict=True))
+    terms = {"l2": np.sqrt(error), "signal": signal, "error": error, "cosine": _cosine_distance(signal, own, product)}
     if classes.known:
         exact, found = reference[classes.output], quantized[classes.output]
         terms["kl"] = divergence(exact, found, classes.axis, classes.probabilities)
-    if outputs is not None and len(reference) > 1:
-        terms["signal"], terms["error"] = _weighed(ours, theirs, reference, outputs)
+    if len(powers) > 1:
+        terms["output_signal"] = np.stack([one[0] for one in powers], axis=1)
+        terms["output_error"] = np.stack([one[1] for one in powers], axis=1)
+        terms["output_cosine"] = np.stack([_cosine_distance(one[0], *one[2:]) for one in powers], axis=1)
+    if outputs is not None and outputs.parts:
+        parts = [
+            _powers(part.of(reference[part.output]), part.of(quantized[part.output]))[:2] for part in outputs.parts
+        ]
+        terms["part_signal"], terms["part_error"] = (np.stack(side, axis=1) for side in zip(*parts, strict=True))
     if labels is not None:
         terms["top1"] = share_right(quantized[classes.output], labels, classes.axis)
         terms["float_top1"] = share_right(reference[classes.output], labels, classes.axis)
     return terms
 
 
-def _weighed(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], arrays: Sequence[Array], outputs: Compared
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Signal and error power of each sample, outputs weighed."""
-    sizes = [math.prod(array.shape[1:]) for array in arrays]
-    weights = np.repeat(outputs.weights(arrays), sizes)
-    return np.asarray(theirs**2 @ weights), np.asarray((ours - theirs) ** 2 @ weights)
+def _powers(reference: Array, quantized: Array) -> tuple[NDArray[np.float64], ...]:
+    """Summed squares of a reference, of the error and of what was found, and their summed product; a value a sample."""
+    count = len(reference)
+    theirs, ours = (np.array(array, np.float64).reshape(count, -1) for array in (reference, quantized))
+    same = np.isinf(theirs) & (ours == theirs)
+    ours[same] = theirs[same] = 0.0  # equal infinities are no error, and no signal that could be compared
+    return (
+        np.sum(theirs**2, axis=1),
+        np.sum((ours - theirs) ** 2, axis=1),
+        np.sum(ours**2, axis=1),
+        np.sum(ours * theirs, axis=1),
+    )
+
+
+def _cosine_distance(
+    signal: NDArray[np.float64], own: NDArray[np.float64], product: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    norms = np.sqrt(signal) * np.sqrt(own)
+    # Two zero vectors point the same way; a zero vector and another do not; a NaN stays one.
+    return np.asarray(1 - np.divide(product, norms, out=np.where(signal == own, 1.0, 0.0), where=norms != 0))
 
 
 def divergence(reference: Array, quantized: Array, axis: int = 1, probabilities: bool = False) -> NDArray[np.float64]:
@@ -156,12 +167,31 @@ def share_right(outputs: Array, labels: Array, axis: int = 1) -> NDArray[np.floa
 def terms_table(parts: Sequence[Terms]) -> pa.Table:
     """Terms of consecutive batches as a table of schema SCORES."""
     columns = {
-        name: pa.array(np.concatenate([part[name] for part in parts])) if name in parts[0] else None
+        name: _arrow(np.concatenate([part[name] for part in parts])) if name in parts[0] else None
         for name in SCORES.names
     }
     count = sum(len(part["l2"]) for part in parts)
     arrays = [pa.nulls(count, field.type) if (column := columns[field.name]) is None else column for field in SCORES]
     return pa.Table.from_arrays(arrays, schema=SCORES)
+
+
+def _arrow(values: NDArray[np.float64]) -> pa.Array:
+    """Return numbers, or rows of them, as a column."""
+    if values.ndim == 1:
+        return pa.array(values)
+    ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(values.ravel()))
+
+
+def _of_outputs(scores: pa.Table, name: str) -> list[NDArray[np.float64]]:
+    """A term of every output that is compared, one value a sample."""
+    several = scores.column(f"output_{name}")
+    return [_column(scores, name)] if several.null_count or not scores.num_rows else columns_of(several)
+
+
+def columns_of(rows: pa.ChunkedArray) -> list[NDArray[np.float64]]:
+    """Values by their place in the lists of a column, one a list."""
+    return list(np.asarray(pc.list_flatten(rows).to_numpy(), np.float64).reshape(len(rows), -1).T)
 
 
 def _column(scores: pa.Table, name: str) -> NDArray[np.float64]:
@@ -192,9 +222,24 @@ def _error_of_mean(values: NDArray[np.float64]) -> float | None:
     return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
+def _worst(estimates: Iterable[Estimate], sign: int) -> Estimate:
+    """The estimate of the largest value, times a sign; a NaN is the worst of all."""
+    return max(estimates, key=lambda one: math.inf if math.isnan(one.value) else sign * one.value)
+
+
 def _sqnr(scores: pa.Table) -> Estimate:
-    """10 log10 of summed signal over summed error; its influence by the delta method."""
-    signal, error = _column(scores, "signal"), _column(scores, "error")
+    """The SQNR of the output where it is the lowest."""
+    powers = zip(_of_outputs(scores, "signal"), _of_outputs(scores, "error"), strict=True)
+    return _worst((decibels(signal, error) for signal, error in powers), -1)
+
+
+def _cosine(scores: pa.Table) -> Estimate:
+    """The mean distance of the output where it is the largest."""
+    return _worst(map(_mean, _of_outputs(scores, "cosine")), 1)
+
+
+def decibels(signal: NDArray[np.float64], error: NDArray[np.float64]) -> Estimate:
+    """10 log10 of summed signal over summed error, by sample; its influence by the delta method."""
     if not error.sum():
         return Estimate(math.inf, None)
     if not signal.sum():
@@ -207,11 +252,12 @@ METRICS: Mapping[str, Callable[[pa.Table], Estimate]] = {
     "l2": lambda scores: _mean(_column(scores, "l2")),
     "sqnr_db": _sqnr,
     "kl": lambda scores: _mean(_column(scores, "kl")),
-    "cosine": lambda scores: _mean(_column(scores, "cosine")),
+    "cosine": _cosine,
     "top1": lambda scores: _mean(_column(scores, "top1")),
     "top1_drop": lambda scores: _mean(_column(scores, "float_top1") - _column(scores, "top1")),
 }
-"""Metrics by name; the last two need labels."""
+"""Metrics by name; the last two need labels. Of several outputs, L2 is over all of them, SQNR and cosine distance are
+those of the worst."""
 
 
 def additive(metric: str, score: float) -> float:

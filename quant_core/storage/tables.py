@@ -147,8 +147,14 @@ SCORES = _schema(
     pa.field("cosine", pa.float64(), nullable=False),
     pa.field("top1", pa.float64()),
     pa.field("float_top1", pa.float64()),
+    pa.field("output_signal", pa.list_(pa.float64())),
+    pa.field("output_error", pa.list_(pa.float64())),
+    pa.field("output_cosine", pa.list_(pa.float64())),
+    pa.field("part_signal", pa.list_(pa.float64())),
+    pa.field("part_error", pa.list_(pa.float64())),
 )
-"""baseline, evaluate, verify: one row a sample, the terms every built-in metric is made of."""
+"""baseline, evaluate, verify: one row a sample, the terms every built-in metric is made of. The lists have one value
+for each of several outputs that are compared, and for each part of outputs whose channels are of unlike scale."""
 
 SEARCH = _schema(
     "search",

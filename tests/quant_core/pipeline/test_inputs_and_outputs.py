@@ -268,14 +268,53 @@ def test_layers_that_no_compared_output_depends_on_stay_wide(tmp_path):
     assert plan["cls"] == "a16w8" and plan["box"] == "a8w8"
 
 
-def test_all_outputs_are_compared_by_default_and_none_drowns_another(tmp_path):
+def test_all_outputs_are_compared_by_default_and_the_worst_is_held_against_the_target(tmp_path):
     arrays = {"x": normal(16, 3, 6, 6)}
     arrays["x"][0] *= 2
     manifest = quantized(HEADS, arrays, tmp_path)
     pairs = zip(outputs(tmp_path / "float.onnx", arrays), outputs(tmp_path / "out/model.onnx", arrays), strict=True)
     shares = [10 ** (-sqnr(exact, got) / 10) for exact, got in pairs]
     assert manifest["plan"]["cls"] == manifest["plan"]["box"] == "a8w8"
-    assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(-10 * np.log10(np.mean(shares)), abs=0.3)
+    assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(-10 * np.log10(max(shares)), rel=1e-4)
+    assert [one["output"] for one in manifest["outputs"]] == ["boxes", "scores"]
+    told = [one["mixed"] for one in manifest["outputs"]]
+    assert [one["sqnr_db"] for one in told] == pytest.approx([-10 * np.log10(share) for share in shares], rel=1e-4)
+    assert [one["l2"] for one in told] == pytest.approx([true_l2(tmp_path, arrays, 0, at) for at in (0, 1)], rel=1e-4)
+    page = (tmp_path / "out/report.html").read_text()
+    assert f"By output: boxes {told[0]['sqnr_db']:.3g}"[:24] in page
+
+
+UNLIKE = """(float[n,16] x) => ({outputs}) {{
+    a = MatMul(x, w)  h = Relu(a)  box = MatMul(h, v)  l = Gemm(h, u, low)  s = Sigmoid(l)  {last}
+}}"""
+UNLIKE_WEIGHTS = {"w": (16, 40), "v": 40 * np.abs(normal(40, 4)), "u": (40, 18), "low": np.full(18, -9, np.float32)}
+
+
+def test_an_output_whose_scores_drown_in_its_boxes_is_told_by_channels(tmp_path):
+    model = build(UNLIKE.format(outputs="float[n,22] y", last="y = Concat<axis=1>(box, s)"), UNLIKE_WEIGHTS)
+    arrays = {"x": normal(64, 16)}
+    manifest = quantized(model, arrays, tmp_path, limit=10.0, narrow=("a8w4",), round_weights="nearest")
+    exact, got = (outputs(tmp_path / name, arrays)[0] for name in ("float.onnx", "out/model.onnx"))
+    assert [one["channels"] for one in manifest["outputs"]] == ["0-3 on axis 1", "4-21 on axis 1"]
+    told = [one["mixed"]["sqnr_db"] for one in manifest["outputs"]]
+    assert told == pytest.approx([sqnr(exact[:, :4], got[:, :4]), sqnr(exact[:, 4:], got[:, 4:])], rel=1e-3)
+    assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(sqnr(exact, got), rel=1e-3)
+    assert "y channels 4-21 on axis 1" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_target_over_outputs_of_unlike_scale_is_held_by_the_worst(tmp_path):
+    model = build(
+        UNLIKE.format(outputs="float[n,4] boxes, float[n,18] s", last="boxes = Identity(box)"), UNLIKE_WEIGHTS
+    )
+    arrays = {"x": normal(64, 16)}
+    quantized(model, arrays, tmp_path, limit=18.0, narrow=("a8w4",), round_weights="nearest")
+    pairs = zip(outputs(tmp_path / "float.onnx", arrays), outputs(tmp_path / "out/model.onnx", arrays), strict=True)
+    assert min(sqnr(exact, got) for exact, got in pairs) >= 18
+
+
+def test_channels_of_one_scale_are_not_told_apart(tmp_path):
+    model = build("(float[n,16] x) => (float[n,12] y) { y = MatMul(x, w) }", {"w": (16, 12)})
+    assert quantized(model, {"x": normal(64, 16)}, tmp_path)["outputs"] == []
 
 
 def test_labels_first_as_scikit_learn_has_them(tmp_path):
@@ -298,7 +337,7 @@ def test_an_output_whose_rows_vary_is_refused_with_its_reason(tmp_path):
         {"w": (8, 4), "zero": np.float32(0), "all": np.int64([-1])},
     )
     with pytest.raises(InputError, match="y: its shape changes from sample to sample"):
-        quantized(model, {"x": normal(12, 8)}, tmp_path)
+        quantized(model, {"x": np.random.default_rng(2).standard_normal((12, 8)).astype(np.float32)}, tmp_path)
 
 
 @pytest.mark.parametrize("declared", ["H,W", "32,32"])

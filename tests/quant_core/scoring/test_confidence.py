@@ -15,7 +15,9 @@ DROP = Target(metric="top1_drop", limit=0.01)
 
 def scores(**columns):
     count = len(next(iter(columns.values())))
-    zeros = {name: np.zeros(count) for name in SCORES.names}
+    zeros = {
+        field.name: pa.nulls(count, field.type) if pa.types.is_list(field.type) else np.zeros(count) for field in SCORES
+    }
     return pa.Table.from_pydict(zeros | columns, schema=SCORES)
 
 

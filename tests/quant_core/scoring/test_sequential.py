@@ -34,8 +34,9 @@ def scores(l2, top1=None, float_top1=None):
     l2 = np.asarray(l2, float)
     columns = {"l2": l2, "signal": np.full(len(l2), 100.0), "error": l2**2, "kl": l2, "cosine": l2}
     columns |= {"top1": top1, "float_top1": float_top1}
+    known = {name: values for name, values in columns.items() if values is not None}
     return pa.Table.from_pydict(
-        {k: pa.nulls(len(l2), pa.float64()) if v is None else v for k, v in columns.items()}, schema=SCORES
+        {field.name: known.get(field.name, pa.nulls(len(l2), field.type)) for field in SCORES}, schema=SCORES
     )
 
 
