@@ -15,7 +15,7 @@ from quant_core.config.target import Criterion
 from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
-from quant_core.precision import Precision
+from quant_core.precision import DataType, Precision
 from quant_core.validation import mistakes_of
 
 __all__ = ["Config", "LayerWiseConfig", "RunConfig", "validated"]
@@ -202,8 +202,27 @@ class RunConfig(DataConfig, QuantizationConfig):
         return _ANY_TYPE
 
     def quantization(self) -> QuantizationConfig:
-        """The part that decides scales and codes."""
-        return QuantizationConfig.model_validate(self.model_dump(include=set(QuantizationConfig.model_fields)))
+        """The part that decides scales and codes.
+
+        Integer operators of int8 activations take int8 weights alone: codes are kept in range, not stored as uint8.
+        """
+        found = self.model_dump(include=set(QuantizationConfig.model_fields))
+        if self._has_signed_integer_operators and self.byte_sums == "auto":
+            found["byte_sums"] = "fast"
+        return QuantizationConfig.model_validate(found)
+
+    @property
+    def _has_signed_integer_operators(self) -> bool:
+        return self.format == "qoperator" and any(one.activations is DataType.INT8 for one in self.ladder)
+
+    @model_validator(mode="after")
+    def _integer_operators_take_weights_of_the_sign_of_activations(self) -> Self:
+        if self._has_signed_integer_operators and self.byte_sums == "exact" and self.runtime == "onnxruntime":
+            raise ValueError(
+                "byte_sums: exact stores weights as uint8, which integer operators do not take beside int8 "
+                "activations; use au8w8, fast, or the format qdq"
+            )
+        return self
 
 
 _ANY_TYPE = 21

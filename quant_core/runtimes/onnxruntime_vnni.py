@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from quant_core.runtimes.onnxruntime import ONNXRUNTIME
-from quant_core.runtimes.rules import BYTE_SUMS_IN_RANGE
+from quant_core.runtimes.rules import BYTE_SUMS_IN_RANGE, INT8_BESIDE_INT8
 
 __all__ = ["ONNXRUNTIME_VNNI"]
 
@@ -14,6 +14,6 @@ ONNXRUNTIME_VNNI = replace(
     name="onnxruntime-vnni",
     title="ONNX Runtime on a CPU with VNNI, or ARM: int8 weights as they are, the fastest",
     assumes="the processor has VNNI (x86) or is ARM; on other x86 processors sums of int8 products saturate",
-    rules=tuple(rule for rule in ONNXRUNTIME.rules if rule is not BYTE_SUMS_IN_RANGE),
+    rules=(*(rule for rule in ONNXRUNTIME.rules if rule is not BYTE_SUMS_IN_RANGE), INT8_BESIDE_INT8),
     keeps_byte_sums_in_range=False,
 )

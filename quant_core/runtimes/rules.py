@@ -17,6 +17,7 @@ __all__ = [
     "BLOCKS_BESIDE_4_BITS",
     "BYTE_SUMS_IN_RANGE",
     "CHANNELS_OF_MATRICES",
+    "INT8_BESIDE_INT8",
     "NO_ROUNDED_PRODUCTS",
     "ONE_ZERO_POINT_A_WEIGHT",
     "PAIRS_HAVE_KERNELS",
@@ -79,6 +80,9 @@ NO_ROUNDED_PRODUCTS = Rule(
 )
 
 
+_SATURATES = "sums of its int8 weights may saturate in 16 bits on x86 without VNNI"
+
+
 def _overflowing(model: WrittenModel) -> Iterator[tuple[str, str]]:
     for layer in model.layers:
         weight = layer.weight
@@ -87,7 +91,12 @@ def _overflowing(model: WrittenModel) -> Iterator[tuple[str, str]]:
         if layer.node.op_type != "ConvTranspose" and overflows(
             layer.node.op_type, weight.codes, layer.inputs_axis, int(str(attribute(layer.node, "group", 1)))
         ):
-            yield layer.node.name, "sums of its int8 weights may saturate in 16 bits on x86 without VNNI"
+            yield layer.node.name, _SATURATES
+    for node, codes, inputs_axis in model.integer_products():
+        op_type = "Conv" if "Conv" in node.op_type else "MatMul"
+        group = int(str(attribute(node, "group", 1)))
+        if codes.dtype == np.int8 and overflows(op_type, codes, inputs_axis, group):
+            yield node.name, _SATURATES
 
 
 BYTE_SUMS_IN_RANGE = Rule(
@@ -96,6 +105,23 @@ BYTE_SUMS_IN_RANGE = Rule(
     "Weights beside 8-bit activations are uint8, or int8 of which no two neighbours add up to more than 128: sums of "
     "two products saturate in 16 bits on x86 processors without VNNI.",
     _overflowing,
+)
+
+
+def _signed_beside_unsigned(model: WrittenModel) -> Iterator[tuple[str, str]]:
+    for layer in model.layers:
+        read, weight = layer.reads, layer.weight
+        if read is None or weight is None:
+            continue
+        if read.kind is DataType.INT8 and weight.kind is DataType.UINT8:
+            yield layer.node.name, "int8 activations beside uint8 weights: on ARM it is computed in float"
+
+
+INT8_BESIDE_INT8 = Rule(
+    "int8-beside-int8",
+    "slow",
+    "Weights beside int8 activations are int8: where int8 is left as it is (ARM), others have no integer kernel.",
+    _signed_beside_unsigned,
 )
 
 

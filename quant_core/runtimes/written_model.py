@@ -18,6 +18,8 @@ from quant_core.precision import DataType
 __all__ = ["StoredTensor", "WrittenLayer", "WrittenModel"]
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_INTEGER = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "ConvInteger": 1, "MatMulInteger": 1}
+"""Integer operators, and which input of each has the weight."""
 _KINDS = {kind.onnx_type: kind for kind in DataType}
 
 
@@ -93,6 +95,15 @@ class WrittenModel:
     def layers(self) -> tuple[WrittenLayer, ...]:
         """Its products, in graph order."""
         return tuple(self._layer(node) for node in self.model.graph.node if node.op_type in _LAYERS)
+
+    def integer_products(self) -> Iterator[tuple[onnx.NodeProto, NDArray[np.generic], int | None]]:
+        """Every product that is an integer operator: its constant codes, and the axis of them that is summed over."""
+        for node in self.model.graph.node:
+            codes = self._constant(node.input[_INTEGER[node.op_type]]) if node.op_type in _INTEGER else None
+            if codes is None:
+                continue
+            inner = None if "Conv" in node.op_type else max(codes.ndim - 2, 0)
+            yield node, codes, 1 if node.op_type == "QGemm" and attribute(node, "transB", 0) else inner
 
     def pairs(self) -> Iterator[tuple[onnx.NodeProto, DataType | None]]:
         """Every QuantizeLinear and DequantizeLinear, with the type of its codes where the file tells."""

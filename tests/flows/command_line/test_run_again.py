@@ -90,6 +90,8 @@ def runs(draw, kind):
     options["timer_limit"] = draw(st.none() | st.just("board")) if options["timer"] else None
     if any(precision.why_not_integer for precision in (options["wide"], *options.get("narrow", ()))):
         options["format"] = "qdq"
+    if options["byte_sums"] == "exact":  # which integer operators of int8 activations refuse
+        options["format"] = "qdq"
     return options
 
 
@@ -108,6 +110,8 @@ def mixed_precision_configs(draw):
     if all(precision.weights.bits != 4 for precision in chosen):
         options["block_size"] = None
     if any(precision.why_not_integer for precision in chosen):
+        options["format"] = "qdq"
+    if options["byte_sums"] == "exact":  # which integer operators of int8 activations refuse
         options["format"] = "qdq"
     amounts = {
         "max_bops": SHARES,

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from quant_core.config import RuntimeName
+from quant_core.config import LayerWiseConfig, RuntimeName
 from quant_core.errors import InputError
+from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.precision import Precision
 from quant_core.runtimes.registry import PROFILES, profile_of
 from quant_core.runtimes.written_model import WrittenModel
+from tests.models import build, samples
+from tests.quant_core.workbench import saved
 
 
 def layer(
@@ -65,6 +68,18 @@ def layer(
     return WrittenModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
 
+def integer_product(weight: np.ndarray) -> WrittenModel:
+    """A QLinearMatMul, as the format qoperator has it."""
+    scales = {name: numpy_helper.from_array(np.float32(0.1), name) for name in ("xs", "ws", "ys")}
+    zeros = {"xz": np.uint8(0), "wz": np.int8(0), "yz": np.uint8(0), "w": weight}
+    constants = scales | {name: numpy_helper.from_array(np.asarray(value), name) for name, value in zeros.items()}
+    node = helper.make_node("QLinearMatMul", ["x", "xs", "xz", "w", "ws", "wz", "ys", "yz"], ["y"], name="layer")
+    value = helper.make_tensor_value_info
+    ends = ([value(name, TensorProto.UINT8, None)] for name in "xy")
+    graph = helper.make_graph([node], "g", *ends, list(constants.values()))
+    return WrittenModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]))
+
+
 def rows(*codes: int) -> np.ndarray:
     return np.array(codes, np.int8)[:, None].repeat(4, 1)
 
@@ -91,6 +106,16 @@ PLANTED = {
         "onnxruntime",
         layer(weight=rows(-100, -29)),
         layer(weight=rows(100, 127).astype(np.uint8)),
+    ),
+    "byte-sums-in-range, integer operator": (
+        "onnxruntime",
+        integer_product(rows(1, 100, 29)),
+        integer_product(rows(1, 100, 28)),
+    ),
+    "int8-beside-int8": (
+        "onnxruntime-vnni",
+        layer(TensorProto.INT8, weight=np.ones((32, 4), np.uint8)),
+        layer(TensorProto.INT8),
     ),
     "bias-at-product-scale": (
         "onnxruntime",
@@ -171,3 +196,21 @@ def test_an_unknown_runtime_is_refused_with_those_there_are():
 def test_a_precision_without_kernels_is_refused():
     assert profile_of("onnxruntime").why_not(Precision.parse("a16w4")) == ""
     assert profile_of("onnxruntime").why_not(Precision.parse("float16")) == ""
+
+
+@pytest.mark.parametrize("precision", ["a8w8", "au8w8"])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_integer_operators_that_are_written_do_not_saturate(tmp_path, precision, per_channel):
+    weights = {"w": np.random.default_rng(0).normal(1, 0.1, (8, 4, 3, 3)).astype(np.float32)}  # all near their largest
+    model = build("(float[N,4,8,8] x) => (float[N,8,6,6] y) { [layer] y = Conv(x, w) }", weights)
+    config = LayerWiseConfig(wide=precision, format="qoperator", per_channel=per_channel)
+    data = samples(model, 8)
+    made = layer_wise(saved(model, tmp_path), tensors={}, calibration=data, config=config, output=tmp_path / "out")
+    written = WrittenModel.of_file(made.folder / "model.onnx")
+    assert [node.op_type for node, _, _ in written.integer_products()] == ["QLinearConv"]
+    assert profile_of("onnxruntime").findings(written) == []
+
+
+def test_integer_operators_of_int8_do_not_take_uint8_weights():
+    with pytest.raises(ValueError, match="byte_sums: exact stores weights as uint8"):
+        LayerWiseConfig(wide="a8w8", format="qoperator", byte_sums="exact")
