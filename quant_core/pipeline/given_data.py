@@ -27,6 +27,7 @@ RANDOM = "random"
 
 _PIXEL_TYPES: Mapping[int, PixelType] = {
     int(onnx.TensorProto.FLOAT): "float32",
+    int(onnx.TensorProto.BFLOAT16): "float32",
     int(onnx.TensorProto.FLOAT16): "float16",
     int(onnx.TensorProto.DOUBLE): "float64",
     int(onnx.TensorProto.UINT8): "uint8",
@@ -197,7 +198,8 @@ def _random_input(
     if shape is None or kind in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
         raise InputError(f"{source}: input {role.name} has no shape or holds no numbers; random samples cannot be made")
     dims = tuple(_dim(graph, role.name, axis, sizes, source) for axis in range(len(shape)) if axis != role.axis)
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+    # What no data file holds is fed in float32, and rounded on the way.
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.FLOAT if kind == onnx.TensorProto.BFLOAT16 else kind)
     low, high = ranges.get(role.name) or ((None, None) if dtype.kind == "f" else (0.0, _largest(graph, role.name)))
     return RandomInput(
         name=role.name, type=dtype.name, shape=dims, constant=role.axis is None or not shape, low=low, high=high

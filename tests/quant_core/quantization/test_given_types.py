@@ -85,3 +85,13 @@ def test_a_resize_in_float16_keeps_its_scales_in_float32(tmp_path):
     assert kinds[resize.input[2]] == TensorProto.FLOAT
     assert resize.input[0] == "x"
     assert told < 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_samples_are_made_for_its_inputs(tmp_path, kind):
+    onnx.save(halved(MODELS["chain"](), KINDS[kind]), tmp_path / "float.onnx")
+    config = config_from(target={"metric": "l2", "limit": 1e9}, random_samples=8)
+    made = auto_mixed_precision(
+        tmp_path / "float.onnx", calibration="random", evaluation="random", config=config, output=tmp_path / "out"
+    )
+    assert made.manifest.scores.mixed["l2"] > 0
