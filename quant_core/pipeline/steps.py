@@ -322,12 +322,14 @@ def _shipped(exported: Exported[RunConfig], on: Runner) -> Shipped:
 def _reference(evaluator: PlanEvaluator[RunConfig], file: Reference, plan: PrecisionPlan, scores: pa.Table) -> pa.Table:
     """Return what the pairs of a file say (schema SCORES), which nothing is run for where it is known.
 
-    That is the case where the runtime keeps to the pairs, or where the plan was simulated, maybe on some samples only;
-    on as many as begin a search it is simulated now, if it was not.
+    That is the case where the runtime keeps to the pairs, or where the plan was simulated on the CPU, maybe on some
+    samples only; on as many as begin a search it is simulated now, if it was not.
     """
     study = evaluator.study
     if not profile_of(study.job.config.runtime).optimized:
         return scores
+    if study.job.config.providers != CPU:
+        return evaluator.score_file(file, study.baseline, study.job.evaluation, "reference")
     simulated = study.simulated_scores(plan)
     if simulated is not None:
         watcher().noted("what the pairs of the file say is known from the search: it is not computed again")

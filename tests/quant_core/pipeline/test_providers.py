@@ -7,6 +7,7 @@ import pytest
 
 from quant_core import InputError, auto_mixed_precision
 from quant_core.config import config_from
+from quant_core.execution.progress import Watcher, watched_by
 from quant_core.model.graph import FloatGraph
 from quant_core.model.sessions import CPU, open_nodes
 from tests.models import MODELS, samples
@@ -31,12 +32,10 @@ def opened(monkeypatch):
     return found
 
 
-def run(tmp_path, name, providers):
+def run(tmp_path, name, providers, runtime="reference"):
     model = MODELS["chain"]()
     data = samples(model, 12, 1)
-    settings = config_from(
-        target={"metric": "l2", "limit": 0.005}, wide="a16w16", providers=providers, runtime="reference"
-    )
+    settings = config_from(target={"metric": "l2", "limit": 0.005}, wide="a16w16", providers=providers, runtime=runtime)
     places = {"output": tmp_path / name, "cache": tmp_path / f"{name}-cache"}
     return auto_mixed_precision(
         saved(model, tmp_path), calibration=data, evaluation=data, config=settings, workers=1, **places
@@ -54,6 +53,21 @@ def test_calibration_probes_and_plans_run_on_the_providers_and_files_on_the_cpu(
     here = run(tmp_path, "here", CPU)
     assert there.plan == here.plan
     assert there.model.read_bytes() == here.model.read_bytes()
+
+
+@pytest.mark.skipif(OTHER[0] not in ort.get_available_providers(), reason="a build of ONNX Runtime without it")
+def test_what_the_pairs_say_is_not_taken_from_plans_that_ran_elsewhere(tmp_path):
+    class Notes(Watcher):
+        def noted(self, message):
+            notes.append(message)
+
+    notes: list[str] = []
+    with watched_by(Notes()):
+        run(tmp_path, "here", CPU, "onnxruntime")
+        known = [note for note in notes if "known from the search" in note]
+        run(tmp_path, "there", OTHER, "onnxruntime")
+    assert known
+    assert [note for note in notes if "known from the search" in note] == known
 
 
 def test_a_provider_that_is_not_there_is_refused_before_any_work(tmp_path, opened):
