@@ -51,7 +51,7 @@ def _saturation(found: Check) -> str:
         "This processor is one of them." if found.saturates_here else "This processor has it: it computes them right."
     )
     return (
-        f"On x86 processors without VNNI the int8 sums of {len(wrong)} layers saturate, as emulated in integers: "
+        f"On x86 processors without VNNI int8 sums saturate in {len(wrong)} of the layers, as emulated in integers: "
         f"{worst} is off by {_share(wrong[worst])}. {here}"
     )
 
