@@ -218,12 +218,13 @@ def print_inspection(screen: Console, found: Mapping[str, Any]) -> None:
     table = Table("layer", "op", "weight", "MACs", "weight bytes", title="layers", title_justify="left")
     for layer in found["layers"]:
         shape = "x".join(map(str, layer["weight_shape"])) or "-"
-        table.add_row(escape(layer["layer"]), layer["op"], shape, f"{layer['macs']:,}", f"{layer['weight_bytes']:,}")
+        macs = "unknown" if layer["layer"] in found["open"] else f"{layer['macs']:,}"
+        table.add_row(escape(layer["layer"]), layer["op"], shape, macs, f"{layer['weight_bytes']:,}")
     screen.print(table)
     total = found["total"]
-    screen.print(
-        f"{len(found['layers'])} layers, {total['macs']:,} MACs a sample, {total['weight_bytes']:,} weight bytes",
-        highlight=False,
-    )
+    macs = "MACs unknown (open sizes follow from data)" if found["open"] else f"{total['macs']:,} MACs a sample"
+    screen.print(f"{len(found['layers'])} layers, {macs}, {total['weight_bytes']:,} weight bytes", highlight=False)
+    for name, role in found["signature"].items():
+        screen.print(f"{name}: {role}", highlight=False, markup=False)
     for entry in found["left_alone"]:
         screen.print(f"left alone: {entry['nodes']} {entry['op']}: {entry['why']}", highlight=False)

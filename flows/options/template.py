@@ -40,20 +40,20 @@ def option_template(model: str, places: Mapping[str, str]) -> str:
 
 def _preamble(model: str, found: Mapping[str, Any]) -> Iterator[str]:
     total = found["total"]
+    macs = (
+        "MACs unknown (open sizes follow from data)" if found["open"] else f"{count_text(total['macs'])} MACs a sample"
+    )
     yield "# Options of a run:  narrowcast auto --config THIS_FILE"
     yield "# What is commented out is at its default; what must be filled in says so. The command line wins over this."
     yield "# Editors check this file as you type after:  narrowcast init --schema > narrowcast.schema.json"
     yield "# yaml-language-server: $schema=narrowcast.schema.json"
     yield "#"
-    yield (
-        f"# {model}: {len(found['layers'])} layers, {count_text(total['macs'])} MACs a sample, "
-        f"{bytes_text(total['weight_bytes'])} of weights"
-    )
+    yield (f"# {model}: {len(found['layers'])} layers, {macs}, {bytes_text(total['weight_bytes'])} of weights")
     for place, tensor in enumerate(found["outputs"]):
-        yield f"#   output {place}: {tensor['name']} {_shape(tensor)}"
+        yield f"#   output {place}: {tensor['name']} {_shape(tensor)}, {found['signature'][tensor['name']]}"
     yield "# Data files hold an array for each input, one entry a sample, preprocessed; and `labels` for top-1:"
     for tensor in found["inputs"]:
-        yield f"#   {tensor['name']} {_shape(tensor)}"
+        yield f"#   {tensor['name']} {_shape(tensor)}, {found['signature'][tensor['name']]}"
 
 
 def _shape(tensor: Mapping[str, Any]) -> str:

@@ -15,10 +15,11 @@ import onnx
 from quant_core.calibration.collect import observed_tensors
 from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph, nodes_inside
-from quant_core.model.layers import layers_from_table
+from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
 from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.signature import Signature
 from quant_core.model.topology import Topology
 from quant_core.storage.tables import facts
 
@@ -28,7 +29,8 @@ __all__ = ["inspect_model"]
 def inspect_model(model: str | os.PathLike[str], layer_ops: Sequence[str] = DEFAULT_LAYER_OPS) -> dict[str, Any]:
     """Layers, inputs, outputs, tensors, totals and operators left in float, as plain values.
 
-    Counts and bytes are for one sample; a dynamic dimension counts as 1.
+    Counts and bytes are for one sample. For the layers in `open` they are not known, for the model leaves sizes open;
+    such a size counts as 1.
     """
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
@@ -43,7 +45,27 @@ def inspect_model(model: str | os.PathLike[str], layer_ops: Sequence[str] = DEFA
             "tensors": _tensors(topology),
             "total": {key: sum(layer[key] for layer in layers) for key in ("macs", "weight_bytes")},
             "left_alone": _left_alone(topology),
+            "signature": _signature(graph),
+            "open": [layer.name for layer in layers_from_table(table) if _is_open(graph, layer)],
         }
+
+
+def _signature(graph: FloatGraph) -> dict[str, str]:
+    """What each input and output is, in words, as far as declared shapes tell."""
+    found = Signature.of(graph)
+    inputs = {role.name: _samples_on(role.axis, "a constant") for role in found.inputs}
+    return inputs | {role.name: _samples_on(role.axis, "shows on the calibration data") for role in found.outputs}
+
+
+def _samples_on(axis: int | None, otherwise: str) -> str:
+    return otherwise if axis is None else f"samples on axis {axis}"
+
+
+def _is_open(graph: FloatGraph, layer: Layer) -> bool:
+    """Return whether what a layer takes depends on sizes that the model leaves open, those of the samples apart."""
+    names = [*layer.activations, *(graph.nodes[node].output[0] for node in layer.nodes)]
+    shapes = [graph.shape(name) for name in names]
+    return any(shape is None or None in shape[1:] for shape in shapes)
 
 
 def _declared(graph: FloatGraph, name: str) -> dict[str, Any]:

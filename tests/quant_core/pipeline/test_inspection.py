@@ -65,3 +65,19 @@ def test_nodes_left_alone_are_counted(inspected):
     assert inspected(model)["left_alone"] == [
         {"op": "Sin", "nodes": 2, "why": "an operator without a quantized form here"}
     ]
+
+
+def test_what_inputs_and_outputs_are_is_said_and_open_sizes_are_no_costs(inspected):
+    found = inspected(
+        build(
+            "(float[batch,3,H,W] x, float[2,batch,4] s, float r) => (float[batch,4,P,Q] y, float[7,5] z) { "
+            "y = Conv(x, w)  a = Mul(s, r)  g = ReduceSum<keepdims=0>(a)  z = Mul(k, g) }",
+            {"w": (4, 3, 3, 3), "k": (7, 5)},
+        )
+    )
+    assert found["open"] == [found["layers"][0]["layer"]]
+    assert found["signature"] == {
+        **{"x": "samples on axis 0", "s": "samples on axis 1", "r": "a constant"},
+        **{"y": "samples on axis 0", "z": "shows on the calibration data"},
+    }
+    assert inspected(MODELS["chain"]())["open"] == []
