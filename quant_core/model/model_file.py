@@ -87,8 +87,45 @@ def read_model(path: Path, source: str) -> onnx.ModelProto:
         raise IncompleteError(f"{source}: not an ONNX model: {error}") from error
     if not proto.graph.node or not proto.opset_import:
         raise IncompleteError(f"{source}: not an ONNX model: it holds no graph")
+    _refuse_damaged_names(proto.graph, source)
+    _refuse_unknown_types(proto, source)
+    _refuse_empty_inputs(proto, source)
     _refuse_quantized(proto, source)
     return proto
+
+
+def _refuse_damaged_names(graph: onnx.GraphProto, source: str) -> None:
+    """Refuse names that are no texts, which protobuf hands out as bytes."""
+    names = [name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    names += [named.name for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)]
+    damaged: bytes | None = next((name for name in names if isinstance(name, bytes)), None)
+    if damaged is not None:
+        raise InputError(f"{source}: the name {damaged!r} is no text; the file is damaged")
+
+
+def _refuse_empty_inputs(proto: onnx.ModelProto, source: str) -> None:
+    for value in proto.graph.input:
+        if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim):
+            raise InputError(
+                f"{source}: input {value.name!r} is declared with a size of 0: no sample fits; give it another"
+            )
+
+
+def _refuse_unknown_types(proto: onnx.ModelProto, source: str) -> None:
+    """Refuse types that this release of onnx has no name for: of a damaged file, or one from a later release."""
+    graph, known = proto.graph, onnx.TensorProto.DataType.values()
+    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    values = [*graph.input, *graph.value_info, *graph.output]
+    kinds |= {value.name: value.type.tensor_type.elem_type for value in values}
+    for name, kind in kinds.items():
+        if kind not in known:
+            raise InputError(f"{source}: {name!r} is of type {kind}, which onnx {onnx.__version__} does not know")
+    given = [
+        (value.name, value.type.tensor_type.elem_type) for value in graph.input if value.type.HasField("tensor_type")
+    ]
+    for name, kind in [*given, *((tensor.name, tensor.data_type) for tensor in graph.initializer)]:
+        if kind == onnx.TensorProto.UNDEFINED:
+            raise InputError(f"{source}: {name!r} has no type")
 
 
 def follow_links(proto: onnx.ModelProto, model: Path) -> Path:

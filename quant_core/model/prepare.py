@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -85,10 +86,11 @@ def prepare(
     cache = machine.cache
     path = fetch(model, cache)
     proto = read_model(path, model.url)
-    _refuse_float64(proto, model.url)
+    with _one_line_on_faults(model.url):
+        _refuse_float64(proto, model.url)
     folder = follow_links(proto, path)
     load_small_weights(proto, folder, model.url)
-    with scratch_folder(cache) as scratch, scratch_folder(cache) as floats:
+    with scratch_folder(cache) as scratch, scratch_folder(cache) as floats, _one_line_on_faults(model.url):
         given = types_given(proto) if has_halves(proto) else {}
         if has_halves(proto):
             proto, folder = widened(proto, folder, floats), floats
@@ -120,6 +122,20 @@ def prepare(
     _refuse_infinite_weights(graph, layers, model.url)
     others = find_other_products(graph, layers, layer_ops, sizes)
     return with_facts(with_other_products(layer_table(layers), others), prepared=digest)
+
+
+@contextmanager
+def _one_line_on_faults(source: str) -> Iterator[None]:
+    """Raise InputError for shapes that contradict each other, and for what does not run even on a first sample."""
+    try:
+        yield
+    except onnx.shape_inference.InferenceError as error:
+        raise InputError(f"{source}: its shapes or types contradict each other: {error}") from error
+    except Exception as error:
+        if type(error).__module__.startswith("onnxruntime") or isinstance(error, MemoryError):
+            reason = (str(error).strip().splitlines() or ["it needs too much memory"])[0]
+            raise InputError(f"{source}: ONNX Runtime cannot run it on a first sample: {reason}") from error
+        raise
 
 
 def _observed(
