@@ -76,10 +76,10 @@ def _verdict(found: Check) -> str:
 
 def print_runtimes(screen: Console, profiles: Iterable[RuntimeProfile]) -> None:
     """A row a profile, then their rules."""
-    table = Table("runtime", "is", "assumes")
+    table = Table("runtime", "is", "scored", "assumes")
     listed = list(profiles)
     for profile in listed:
-        table.add_row(profile.name, escape(profile.title), escape(profile.assumes))
+        table.add_row(profile.name, escape(profile.title), _scored(profile), escape(profile.assumes))
     screen.print(table)
     for profile in listed:
         screen.print(f"\n{profile.name}: {profile.numbers}", highlight=False, soft_wrap=True, markup=False)
@@ -87,3 +87,9 @@ def print_runtimes(screen: Console, profiles: Iterable[RuntimeProfile]) -> None:
             screen.print(
                 f"  {rule.name} ({rule.consequence}): {rule.text}", highlight=False, soft_wrap=True, markup=False
             )
+
+
+def _scored(profile: RuntimeProfile) -> str:
+    if profile.opens is None:
+        return "as the pairs say"
+    return f"there ({profile.package})" if profile.package else "there"

@@ -13,7 +13,9 @@ from quant_core.precision import DataType, Precision, PrecisionField
 __all__ = ["QuantizationConfig", "RuntimeName"]
 
 
-RuntimeName = Literal["onnxruntime", "onnxruntime-vnni", "reference"]
+RuntimeName = Literal[
+    "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "vitisai", "tensorrt", "tract", "reference"
+]
 """Runtimes that have a profile (see `runtimes`)."""
 
 _PERCENTILE = 99.999
@@ -68,10 +70,13 @@ class QuantizationConfig(FrozenModel):
         description="Inputs that share a scale in the 4-bit weights of MatMul and Gemm. A power of two; by default "
         "all inputs do.",
     )
-    biases: Annotated[Literal["int32", "as-weights", "narrow-as-weights"], Flag(Heading.MODEL, "TYPE")] = Field(
-        default="int32",
-        description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
-        "layer's weights with a scale of their own, in all layers or in those that are not wide.",
+    biases: Annotated[Literal["int32", "as-weights", "narrow-as-weights", "float32"], Flag(Heading.MODEL, "TYPE")] = (
+        Field(
+            default="int32",
+            description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
+            "layer's weights with a scale of their own, in all layers or in those that are not wide; "
+            "float32 leaves them.",
+        )
     )
     runtime: Annotated[RuntimeName, Flag(Heading.MODEL, "RUNTIME")] = Field(
         default="onnxruntime",
@@ -100,6 +105,8 @@ class QuantizationConfig(FrozenModel):
             raise ValueError(f"power_of_two_rounding is of the pow2 methods, not of {self.calibrate!r}; leave it out")
         if self.calibrate_weights != "minmax" and self.has_power_of_two_scales:
             raise ValueError(f"calibrate_weights: {self.calibrate!r} chooses the scales of weights too; leave it out")
+        if self.biases == "float32" and self.correct_bias:
+            raise ValueError("correct_bias is for biases that become codes; with biases float32 leave it out")
         if self.block_size is not None and self.block_size & (self.block_size - 1):
             raise ValueError(f"block_size must be a power of two, which runtimes ask for, not {self.block_size}")
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import pyarrow as pa
 
@@ -13,6 +12,7 @@ from quant_core.latency.timing import Timing, timed
 from quant_core.model.inputs import Batch, batches, model_data
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, open_file
+from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import MODEL_TIMES, facts
 
@@ -29,10 +29,12 @@ def model_times(
     machine: Machine,
     session: Mapping[str, str] | None = None,
     timer: DeviceTimer | None = None,
+    runtime: str = "reference",
 ) -> pa.Table:
     """Milliseconds of model files, by what they are called, for one sample (schema MODEL_TIMES).
 
-    With ONNX Runtime's full optimisations, on one thread, a sample at a time if the model allows it, all models turn
+    As their runtime opens them (ONNX Runtime, fully optimised, for one that is not run here), on one thread, a sample
+    at a time if the model allows it, all models turn
     about; or with the user's own timer, one after the other.
 
     Args:
@@ -42,13 +44,14 @@ def model_times(
         processor: says where; results of one are not taken for another's.
         machine: where files are.
         session: session options of the runtime.
+        runtime: where they will run.
         timer: the user's own, which is called in place of ONNX Runtime.
 
     """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     batch = next(batches(graph, model_data(graph, data, machine.cache), 1))
     if timer is None:
-        found = timed([_call(reference, batch, machine, session) for reference in models.values()], _SECONDS)
+        found = timed([_call(reference, batch, machine, session, runtime) for reference in models.values()], _SECONDS)
     else:
         files = [fetch(reference, machine.cache) for reference in models.values()]
         found = [Timing(taken, taken, 1) for taken in (timer.milliseconds(file, batch.feeds) for file in files)]
@@ -66,7 +69,8 @@ def model_times(
 
 
 def _call(
-    reference: Reference, batch: Batch, machine: Machine, entries: Mapping[str, str] | None
+    reference: Reference, batch: Batch, machine: Machine, entries: Mapping[str, str] | None, runtime: str
 ) -> Callable[[], object]:
-    session = open_file(fetch(reference, machine.cache), Numerics.DEPLOYED, entries=entries)
-    return partial(session.run_values, session.values(batch.feeds))
+    opens, path = profile_of(runtime).opens, fetch(reference, machine.cache)
+    session = opens(path) if opens else open_file(path, Numerics.DEPLOYED, entries=entries)
+    return session.call_on(batch.feeds)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ __all__ = [
     "CPU",
     "Constants",
     "Numerics",
+    "OpenModel",
     "Session",
     "check_providers",
     "open_file",
@@ -99,6 +101,16 @@ def _shared_arena() -> None:
     ort.create_and_register_allocator(where, None)
 
 
+class OpenModel(Protocol):
+    """A model that a runtime has opened."""
+
+    def __call__(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run on arrays, from any thread; the outputs by name."""
+
+    def call_on(self, feeds: Mapping[str, NDArray[np.generic]]) -> Callable[[], object]:
+        """A call that runs the model on arrays handed over before, for timing."""
+
+
 class Session:
     """An open session: maps named inputs to named outputs."""
 
@@ -116,6 +128,10 @@ class Session:
     def values(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, ort.OrtValue]:
         """Arrays as ONNX Runtime's own values, for `run_values`."""
         return {name: ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(feeds[name])) for name in self.inputs}
+
+    def call_on(self, feeds: Mapping[str, NDArray[np.generic]]) -> Callable[[], object]:
+        """A call that runs the session on arrays handed over before, for timing."""
+        return partial(self.run_values, self.values(feeds))
 
     def run_values(
         self, feeds: Mapping[str, ort.OrtValue], outputs: Sequence[str] | None = None

@@ -18,11 +18,11 @@ from quant_core.latency import processor_name
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import batches, check_inputs
 from quant_core.model.model_file import refer_model
-from quant_core.model.sessions import Numerics, open_file
+from quant_core.model.sessions import Numerics, OpenModel, open_file
 from quant_core.runtimes.kernels import LayerKernel, layer_kernels
 from quant_core.runtimes.layer_errors import layer_errors
 from quant_core.runtimes.processor import adds_bytes_in_32_bits
-from quant_core.runtimes.profile import Finding
+from quant_core.runtimes.profile import Finding, RuntimeProfile
 from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.saturation import layer_saturation
 from quant_core.runtimes.written_model import WrittenModel
@@ -81,26 +81,27 @@ def check_file(
     Raises InputError for an unknown runtime, and for a model or data that cannot be used.
     """
     profile = profile_of(runtime)
+    profile.check_package()
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder))
         path = fetch(refer_model(model), machine.cache)
         graph, data = FloatGraph.load(path), open_dataset(refer_data(evaluation, machine.cache), machine.cache)
         check_inputs(graph, data)
-        said = _outputs(path, graph, data, Numerics.SHIPPED)
-        found, refusal = _deployed(path, graph, data, profile.optimized)
+        said = _outputs(open_file(path), graph, data)
+        found, refusal = _deployed(path, graph, data, profile)
         against = said if float_model is None else _float_outputs(float_model, graph, data, machine)
         reference, deployed = _scores(against, said, data), _scores(against, found or said, data)
-        layers = profile.optimized and not refusal
+        layers = profile.kernels is layer_kernels and not refusal
         first = next(batches(graph, data, None, np.arange(min(_SAMPLES_OF_LAYERS, data.count))))
         return Check(
             runtime=runtime,
-            processor=processor_name() if profile.optimized else "",
+            processor=profile.place(processor_name()),
             compared_with="reference" if float_model is None else "float",
             reference=scores_of(reference),
             deployed={} if refusal else scores_of(deployed),
             refusal=refusal,
             differs=bool(refusal) or _differs(deployed, reference, float_model is not None),
-            kernels=tuple(layer_kernels(path)) if layers else (),
+            kernels=tuple(profile.kernels(path)) if profile.kernels and not refusal else (),
             errors=layer_errors(graph, first.feeds) if layers else {},
             saturation=layer_saturation(graph, first.feeds) if layers else {},
             saturates_here=not adds_bytes_in_32_bits(),
@@ -118,10 +119,12 @@ def _differs(deployed: pa.Table, reference: pa.Table, has_float: bool) -> bool:
     return not scores_of(deployed)["sqnr_db"] >= _LEAST_SQNR
 
 
-def _deployed(path: Path, graph: FloatGraph, data: Dataset, optimized: bool) -> tuple[list[Outputs] | None, str]:
+def _deployed(
+    path: Path, graph: FloatGraph, data: Dataset, profile: RuntimeProfile
+) -> tuple[list[Outputs] | None, str]:
     """Outputs as the runtime has them, or why there are none."""
     try:
-        return _outputs(path, graph, data, Numerics.DEPLOYED if optimized else Numerics.SHIPPED), ""
+        return _outputs((profile.opens or open_file)(path), graph, data), ""
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
         return None, str(error).strip().splitlines()[0]
 
@@ -134,12 +137,11 @@ def _float_outputs(
     check_inputs(graph, data)
     if graph.outputs != quantized.outputs:
         raise InputError(f"{path.name}: has outputs {graph.outputs}, and the quantized model {quantized.outputs}")
-    return _outputs(path, quantized, data, Numerics.FAST)
+    return _outputs(open_file(path, Numerics.FAST), quantized, data)
 
 
-def _outputs(path: Path, graph: FloatGraph, data: Dataset, numerics: Numerics) -> list[Outputs]:
+def _outputs(session: OpenModel, graph: FloatGraph, data: Dataset) -> list[Outputs]:
     """Float outputs of every batch, rows that only fill it up cut off."""
-    session = open_file(path, numerics)
     kept = [name for name in graph.outputs if graph.is_float_activation(name)] or list(graph.outputs)
     found = []
     for batch in batches(graph, data):

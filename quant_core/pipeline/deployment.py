@@ -11,7 +11,7 @@ from quant_core.execution.runner import Runner
 from quant_core.latency import processor_name
 from quant_core.manifest import Deployed
 from quant_core.pipeline.findings import Findings
-from quant_core.runtimes.kernels import layer_kernels
+from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
@@ -36,23 +36,24 @@ def deployed_record(config: RunConfig, file: Path, scores: pa.Table, reference: 
     differs = scores_differ(scores, reference, config.target.metric)
     return Deployed(
         runtime=profile.name,
-        processor=processor_name() if profile.optimized else "",
+        processor=profile.place(processor_name()),
         assumes=profile.assumes,
         session=dict(profile.session_entries),
         reference=projected_scores(reference, scores),
         reference_samples=reference.num_rows,
         differs=differs,
-        reasons=tuple(_reasons(file)[:_MOST_REASONS]) if differs else (),
+        reasons=tuple(_reasons(profile, file)[:_MOST_REASONS]) if differs else (),
     )
 
 
-def _reasons(path: Path) -> list[str]:
+def _reasons(profile: RuntimeProfile, path: Path) -> list[str]:
     """Say what is computed otherwise than the pairs say, as far as the profile's rules or the kernels tell."""
-    broken = profile_of("onnxruntime").findings(WrittenModel.of_file(path))
+    model = WrittenModel.of_file(path)
+    broken = [one for rule in (*profile.rules, *profile.rules_elsewhere) for one in rule.findings(model)]
     found = [f"{one.node}: {one.message}" for one in broken if one.consequence != "slow"]
     if found:
         return found
-    integer = [kernel for kernel in layer_kernels(path) if kernel.is_integer]
+    integer = [kernel for kernel in (profile.kernels(path) if profile.kernels else ()) if kernel.is_integer]
     if not integer:
         return []
     names = ", ".join(sorted({kernel.runs_as for kernel in integer}))

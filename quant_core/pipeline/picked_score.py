@@ -55,7 +55,7 @@ def picked_score(
     function, batch_size = target.function, config.batch_size
     baseline = float_outputs(model, layers, data, config.output, function, batch_size, machine)
     profile = profile_of(config.runtime)
-    runtime = profile.name if profile.optimized else "reference"
+    runtime = profile.name if profile.opens else "reference"
     scores, reference = (
         score_file(file, layers, baseline, data, function, batch_size, machine, name) for name in (runtime, "reference")
     )

@@ -116,6 +116,6 @@ class PlanEvaluator(Generic[Config_co]):
             function=config.target.function,
             batch_size=config.batch_size,
             # What is not optimised is scored alike in all runtimes, and on all processors.
-            runtime=profile.name if profile.optimized else "reference",
-            processor=processor_name() if profile.optimized else "",
+            runtime=profile.name if profile.opens else "reference",
+            processor=profile.place(processor_name()),
         )

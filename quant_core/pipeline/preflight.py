@@ -45,8 +45,10 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
 
 
 def _check_precisions(config: RunConfig) -> None:
-    """Raise InputError for a precision that the runtime has not got."""
+    """Raise InputError for a precision or an option that the runtime has not got, or one that is not installed."""
     profile = profile_of(config.runtime)
+    profile.check_package()
+    profile.check_options(config.model_dump())
     for precision in config.ladder:
         if why := profile.why_not(precision):
             raise InputError(f"runtime: {why}")

@@ -297,7 +297,7 @@ def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
 def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config]:
     """Decide what to write next: of the plans left, or of those that a search in the runtime finds."""
     study, config = decision.study, decision.study.job.config
-    differs = (profile_of(config.runtime).optimized or config.providers != CPU) and not study.in_runtime
+    differs = (profile_of(config.runtime).opens is not None or config.providers != CPU) and not study.in_runtime
     later = replace(decision, finalists=decision.finalists[1:])
     if not differs or not decision.ranking.num_rows or not isinstance(config, MixedPrecisionConfig):
         return later
@@ -326,7 +326,7 @@ def _reference(evaluator: PlanEvaluator[RunConfig], file: Reference, plan: Preci
     samples only; on as many as begin a search it is simulated now, if it was not.
     """
     study = evaluator.study
-    if not profile_of(study.job.config.runtime).optimized:
+    if not profile_of(study.job.config.runtime).opens:
         return scores
     if study.job.config.providers != CPU:
         return evaluator.score_file(file, study.baseline, study.job.evaluation, "reference")
@@ -358,9 +358,10 @@ def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Ta
         layers=study.layers,
         models={"float": study.job.model, "wide": wide, "mixed": shipped.file},
         data=study.job.calibration,
-        processor=processor_name(),
+        processor=profile_of(study.job.config.runtime).place(processor_name()) or processor_name(),
         session=dict(profile_of(study.job.config.runtime).session_entries),
         timer=device_timer(study.job.config),
+        runtime=study.job.config.runtime,
     )
 
 

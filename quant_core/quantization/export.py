@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -33,16 +34,27 @@ from quant_core.precision import PrecisionPlan
 from quant_core.quantization.given_types import in_given_types, with_given_ends
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
+from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.storage.references import Reference, file_digest
 from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.tables import EXPORTED, facts, with_facts
 
-__all__ = ["LARGEST_FILE", "export", "exported_folder", "exported_reference", "is_exported", "quantized_model"]
+__all__ = [
+    "LARGEST_FILE",
+    "SESSION",
+    "export",
+    "exported_folder",
+    "exported_reference",
+    "is_exported",
+    "quantized_model",
+]
 
 LARGEST_FILE = 1 << 30
 """Bytes of constants from which on they are written to a file beside the model; protobuf ends at twice that."""
 
+SESSION = "narrowcast.session"
+"""Key of the metadata that name the options which an application has to set, as JSON."""
 _STAGE = "exported"  # the folder of the cache
 
 
@@ -66,7 +78,7 @@ def export(
     writer = PlanWriter(quantizer, folded=False, unfused=integer)
     written = writer.write(chosen)
     with scratch_folder(machine.cache) as scratch:
-        files = _write(quantizer.graph, written, writer.constants, scratch, integer)
+        files = _write(quantizer, written, writer.constants, scratch, integer)
         rows = [
             {"file": name, "sha256": file_digest(scratch / name), "bytes": (scratch / name).stat().st_size}
             for name in files
@@ -75,19 +87,21 @@ def export(
     return with_facts(pa.Table.from_pylist(rows, schema=EXPORTED), exported=digest)
 
 
-def _write(graph: FloatGraph, written: QuantizedGraph, constants: Constants, folder: Path, integer: bool) -> list[str]:
+def _write(
+    quantizer: Quantizer, written: QuantizedGraph, constants: Constants, folder: Path, integer: bool
+) -> list[str]:
     """Write a model whose constants are in a file beside it where they are large; the names of the files."""
-    size = sum(array.nbytes for _, array in _used_constants(graph, written.nodes, constants))
+    size = sum(array.nbytes for _, array in _used_constants(quantizer.graph, written.nodes, constants))
     if size > LARGEST_FILE and integer:
         raise UnsupportedError("format: qoperator is for models of up to 1 GiB of quantized weights; use qdq")
     if size <= LARGEST_FILE:
-        model = quantized_model(graph, written, constants)
+        model = quantized_model(quantizer, written, constants)
         model = with_integer_operators(model) if integer else model
         onnx.checker.check_model(model, full_check=True)
         write_model(model, folder)
         return [MODEL_FILE]
     with (folder / DATA_FILE).open("wb") as data:
-        model = quantized_model(graph, written, constants, data)
+        model = quantized_model(quantizer, written, constants, data)
     onnx.checker.check_model(str(write_model(model, folder)), full_check=True)
     return [MODEL_FILE, DATA_FILE]
 
@@ -112,17 +126,20 @@ def is_exported(exported: pa.Table, cache: Path) -> bool:
 
 
 def quantized_model(
-    graph: FloatGraph, written: QuantizedGraph, constants: Constants, data: BinaryIO | None = None
+    quantizer: Quantizer, written: QuantizedGraph, constants: Constants, data: BinaryIO | None = None
 ) -> onnx.ModelProto:
     """The written nodes as a model, with just the constants they use, each in the order of its first use.
 
-    Large constants go to `data`, if that is given.
+    Large constants go to `data`, if that is given. What an application has to set for its runtime is in the metadata.
     """
+    graph, runtime = quantizer.graph, quantizer.runtime
     nodes, constants = in_given_types(graph, written.nodes, constants)
     model = onnx.ModelProto(
         ir_version=graph.model.ir_version, producer_name="narrowcast", opset_import=graph.model.opset_import
     )
     copy_descriptions(graph.model, model)
+    if runtime.session_entries:
+        model.metadata_props.add(key=SESSION, value=json.dumps(dict(runtime.session_entries)))
     model.functions.extend(graph.model.functions)
     model.graph.name = graph.model.graph.name or "model"
     model.graph.node.extend(nodes)
@@ -131,6 +148,8 @@ def quantized_model(
     model.graph.input.extend(with_given_ends(fed, graph))
     model.graph.output.extend(with_given_ends(graph.model.graph.output, graph))
     model = _inferred(model, _used_constants(graph, nodes, constants))
+    if not runtime.has_value_info:
+        del model.graph.value_info[:]
     add_constants(model, _used_constants(graph, nodes, constants), data)
     _declare_fixed(model, fixed_inputs(graph))
     _leave_sizes_open(model)

@@ -168,7 +168,7 @@ class Quantizer:
 
     def _grows(self, layer: Layer, precision: Precision, qparams: QParams) -> bool:
         """Return whether a bias needs a larger scale than codes were chosen for."""
-        if self.has_blocks(layer, precision):
+        if self.has_blocks(layer, precision) or self.config.biases == "float32":
             return False
         return bool((self._grown_for_biases(layer, precision, qparams.scale) > qparams.scale).any())
 
@@ -181,7 +181,7 @@ class Quantizer:
         needed = np.zeros(shape, np.float32)
         for index in layer.nodes:
             bias = self.bias_name(index)
-            if bias is None or self.config.holds_bias_as_weight(precision):
+            if bias is None or self.config.biases == "float32" or self.config.holds_bias_as_weight(precision):
                 continue
             magnitude = np.abs(np.asarray(self.graph.constant(bias), np.float64)).ravel()
             least = magnitude / (_BIAS_LIMIT * float(self._input_scale(index, precision)))
@@ -219,6 +219,8 @@ class Quantizer:
 
     def quantizes_bias(self, index: int, layer_name: str, precision: Precision) -> bool:
         """Return whether a node has a bias that is held as codes."""
+        if self.config.biases == "float32":
+            return False
         return self.bias_name(index) is not None and not self.has_blocks(self._layer_named[layer_name], precision)
 
     def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:

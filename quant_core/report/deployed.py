@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quant_core.manifest import Manifest
+from quant_core.manifest import Deployed, Manifest
 from quant_core.report.text import METRIC_NAMES, metric_text
 
 __all__ = ["deployed"]
@@ -13,7 +13,7 @@ def deployed(manifest: Manifest) -> list[str]:
     found = manifest.deployed
     if found is None or (not found.differs and not found.assumes):
         return []
-    said = [] if not found.assumes else [f"The score is that of {found.runtime}, and assumes that {found.assumes}."]
+    said = [_scope(found)] if found.assumes else []
     if found.differs:
         metric = manifest.target.metric if manifest.target.metric in found.reference else "l2"
         here, there = (metric_text(metric, scores.get(metric)) for scores in (manifest.scores.mixed, found.reference))
@@ -23,3 +23,13 @@ def deployed(manifest: Manifest) -> list[str]:
         )
         said += [f"{reason[0].upper()}{reason[1:]}." for reason in found.reasons]
     return said
+
+
+def _scope(found: Deployed) -> str:
+    """Say where the score holds."""
+    if not found.processor:
+        return (
+            f"The score is that of the Q/DQ pairs, for {found.runtime} is not run here; "
+            f"it assumes that {found.assumes}."
+        )
+    return f"The score is that of {found.runtime}, and assumes that {found.assumes}."

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+from quant_core.model.sessions import Numerics, open_file
+from quant_core.runtimes.kernels import layer_kernels
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.rules import (
     BIAS_AT_PRODUCT_SCALE,
@@ -23,7 +26,8 @@ ONNXRUNTIME = replace(
     name="onnxruntime",
     title="ONNX Runtime on a CPU, with a session's default options",
     assumes="",
-    optimized=True,
+    opens=partial(open_file, numerics=Numerics.DEPLOYED),
+    kernels=layer_kernels,
     rules=(
         PAIRS_HAVE_KERNELS,
         NO_ROUNDED_PRODUCTS,

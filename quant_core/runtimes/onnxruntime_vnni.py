@@ -15,5 +15,6 @@ ONNXRUNTIME_VNNI = replace(
     title="ONNX Runtime on a CPU with VNNI, or ARM: int8 weights as they are, the fastest",
     assumes="the processor has VNNI (x86) or is ARM; on other x86 processors sums of int8 products saturate",
     rules=(*(rule for rule in ONNXRUNTIME.rules if rule is not BYTE_SUMS_IN_RANGE), INT8_BESIDE_INT8),
+    rules_elsewhere=(BYTE_SUMS_IN_RANGE,),
     keeps_byte_sums_in_range=False,
 )

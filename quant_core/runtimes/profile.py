@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Literal
 
+from quant_core.errors import InputError
+from quant_core.model.sessions import OpenModel
 from quant_core.precision import DataType, Precision
+from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.written_model import WrittenModel
 
 __all__ = ["Consequence", "Finding", "Rule", "RuntimeProfile"]
@@ -61,14 +66,26 @@ class RuntimeProfile:
     """Integer types that what a layer reads may have."""
     weights: frozenset[DataType]
     """Integer types that weights may have."""
-    optimized: bool
-    """Whether a file is scored in a session with ONNX Runtime's default optimisations; else with none."""
     rules: tuple[Rule, ...]
     """What a file must keep to."""
     numbers: str
     """What is fused, and what that does to numbers, for the documentation."""
+    opens: Callable[[Path], OpenModel] | None = None
+    """Opens a file as an application does there; None: it is not run here, but scored as its pairs say."""
+    kernels: Callable[[Path], list[LayerKernel]] | None = None
+    """Says what the layers of a file run as there; None: nobody knows."""
+    package: str = ""
+    """The distribution that runs it here, where narrowcast does not need that anyway."""
+    options: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    """Values that an option of a run may have for it, by the option's name; the first is what to say."""
+    wide: str = "a16w8"
+    """A wide precision that does well there."""
+    rules_elsewhere: tuple[Rule, ...] = ()
+    """What a file must keep to where `assumes` does not hold."""
+    has_value_info: bool = True
+    """Whether files declare tensors inside their graphs."""
     session_entries: Mapping[str, str] = field(default_factory=dict)
-    """Session options that an application has to set."""
+    """Options of the session or provider that an application has to set."""
     keeps_byte_sums_in_range: bool = False
     """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
     keeps_matmuls_apart: bool = False
@@ -84,8 +101,39 @@ class RuntimeProfile:
         ):
             if kind not in legal:
                 names = ", ".join(str(one) for one in DataType if one in legal)
-                return f"{self.name} has no {kind} {part} ({precision}); it has {names}"
+                return f"{self.name} has no {kind} {part} ({precision}); it has {names}: say --wide {self.wide} for one"
         return ""
+
+    def check_options(self, given: Mapping[str, object]) -> None:
+        """Raise InputError for options of a run (by name) that no file for this runtime can have."""
+        for name, legal in self.options.items():
+            if given.get(name, legal[0]) not in legal:
+                shown, values = name.replace("_", "-"), ", ".join(map(str, legal))
+                flag = f"--{shown}" if legal[0] is True else f"--no-{shown}" if legal[0] is False else ""
+                raise InputError(
+                    f"runtime: {self.name} takes {name} {values}, not {given[name]}: "
+                    f"say {flag or f'--{shown} {legal[0]}'}"
+                )
+
+    def check_package(self) -> None:
+        """Raise InputError where what runs it is not installed."""
+        if self.package and not self.package_version:
+            raise InputError(
+                f"runtime: {self.name} is scored in {self.package}, which is not installed: "
+                f"pip install 'narrowcast[{self.name}]'"
+            )
+
+    @property
+    def package_version(self) -> str:
+        """Version of what runs it; empty where that is not installed, or ONNX Runtime itself."""
+        try:
+            return version(self.package) if self.package else ""
+        except PackageNotFoundError:
+            return ""
+
+    def place(self, processor: str) -> str:
+        """Return where it is run, on a processor; empty for what is not run here: that scores alike everywhere."""
+        return f"{processor} {self.package} {self.package_version}".strip() if self.opens else ""
 
     def findings(self, model: WrittenModel) -> list[Finding]:
         """Return what breaks the rules in a file, rule by rule."""

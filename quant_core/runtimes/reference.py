@@ -14,7 +14,6 @@ REFERENCE = RuntimeProfile(
     assumes="the compiler computes what the pairs say",
     activations=frozenset(ACTIVATION_TYPES),
     weights=frozenset(WEIGHT_TYPES),
-    optimized=False,
     rules=(PAIRS_HAVE_KERNELS, BIAS_AT_PRODUCT_SCALE),
     numbers="Scored in ONNX Runtime with all optimisations off: nothing is fused.",
 )

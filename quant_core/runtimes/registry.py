@@ -7,13 +7,28 @@ from collections.abc import Mapping
 from quant_core.errors import InputError
 from quant_core.runtimes.onnxruntime import ONNXRUNTIME
 from quant_core.runtimes.onnxruntime_vnni import ONNXRUNTIME_VNNI
+from quant_core.runtimes.onnxruntime_web import ONNXRUNTIME_WEB
+from quant_core.runtimes.openvino import OPENVINO
 from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.runtimes.reference import REFERENCE
+from quant_core.runtimes.tensorrt import TENSORRT
+from quant_core.runtimes.tract import TRACT
+from quant_core.runtimes.vitisai import VITISAI
 
 __all__ = ["PROFILES", "profile_of"]
 
 PROFILES: Mapping[str, RuntimeProfile] = {
-    profile.name: profile for profile in (ONNXRUNTIME, ONNXRUNTIME_VNNI, REFERENCE)
+    profile.name: profile
+    for profile in (
+        ONNXRUNTIME,
+        ONNXRUNTIME_VNNI,
+        ONNXRUNTIME_WEB,
+        OPENVINO,
+        VITISAI,
+        TENSORRT,
+        TRACT,
+        REFERENCE,
+    )
 }
 """The profiles; the first is the default."""
 

@@ -111,6 +111,13 @@ class WrittenModel:
             if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
                 yield node, self._kind(node)
 
+    def stored(self) -> Iterator[StoredTensor]:
+        """Every tensor that is held as codes, in graph order."""
+        for node in self.model.graph.node:
+            tensor = self._stored(node.output[0]) if node.op_type == "DequantizeLinear" else None
+            if tensor is not None:
+                yield tensor
+
     def constant_weights(self) -> Iterator[tuple[str, StoredTensor]]:
         """The weights that are held as codes, once each, with the name of their codes."""
         seen = set()

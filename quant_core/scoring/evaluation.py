@@ -22,7 +22,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
 from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order, model_data
 from quant_core.model.prepare import prepared_graph
-from quant_core.model.sessions import Numerics, Session, open_file, open_nodes
+from quant_core.model.sessions import Numerics, OpenModel, open_file, open_nodes
 from quant_core.model.stored_model import MODEL_FILE
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
@@ -197,14 +197,14 @@ def score_file(
     `processor` says where, for runtimes whose numbers depend on it: results of one are not taken for another's.
     """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    numerics = Numerics.DEPLOYED if profile_of(runtime).optimized else Numerics.SHIPPED
-    session = open_file(fetch(exported, machine.cache), numerics)
+    opens = profile_of(runtime).opens or open_file
+    session = opens(fetch(exported, machine.cache))
     rows = np.arange(baseline.num_rows)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 
 
 def _score(
-    session: Session,
+    session: OpenModel,
     graph: FloatGraph,
     data: Reference,
     baseline: pa.Table,
@@ -293,7 +293,7 @@ def reference_arrays(baseline: pa.Table) -> Mapping[str, Column]:
 
 
 def _run(
-    session: Session,
+    session: OpenModel,
     graph: FloatGraph,
     data: Dataset,
     rows: NDArray[np.intp],

@@ -99,7 +99,7 @@ class Workbench:
     def exported(self, plan: PrecisionPlan) -> onnx.ModelProto:
         """The model that is shipped."""
         writer = PlanWriter(self.quantizer, folded=False)
-        return quantized_model(self.graph, writer.write(plan), writer.constants)
+        return quantized_model(self.quantizer, writer.write(plan), writer.constants)
 
     def ship(self, plan: PrecisionPlan, level: ort.GraphOptimizationLevel | None = None) -> Outputs:
         """The shipped model run by ONNX Runtime, optimisations off unless a level is given."""

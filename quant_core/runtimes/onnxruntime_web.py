@@ -1,0 +1,18 @@
+"""ONNX Runtime in a browser (WebAssembly), measured at onnxruntime-web 1.30."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from quant_core.runtimes.reference import REFERENCE
+
+__all__ = ["ONNXRUNTIME_WEB"]
+
+ONNXRUNTIME_WEB = replace(
+    REFERENCE,
+    name="onnxruntime-web",
+    title="ONNX Runtime in a browser (WebAssembly)",
+    assumes="the browser computes what they say",
+    numbers="It runs all that is written, and sums of 8-bit products do not saturate there. A few codes in a hundred "
+    "differ, for it adds up in another order; scored as the pairs say.",
+)

@@ -1,0 +1,105 @@
+"""OpenVINO's CPU plugin, measured at 2026.4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quant_core.errors import InputError
+from quant_core.precision import DataType
+from quant_core.runtimes.kernels import LayerKernel
+from quant_core.runtimes.reference import REFERENCE
+from quant_core.runtimes.rules import BYTE_SUMS_IN_RANGE
+from quant_core.runtimes.tensor_rules import types_among
+from quant_core.runtimes.written_model import WrittenModel
+
+__all__ = ["OPENVINO"]
+
+_BYTES = frozenset({DataType.INT8, DataType.UINT8})
+_WEIGHTS = _BYTES | {DataType.INT4, DataType.UINT4}
+_INTEGER = ("i8", "u8", "i4", "u4")
+
+Feeds = Mapping[str, NDArray[np.generic]]
+
+
+class _OpenVinoModel:
+    """A model that OpenVINO has compiled for its CPU plugin."""
+
+    def __init__(self, path: Path) -> None:
+        self.compiled = _compiled(path)
+        self.inputs = [value.get_any_name() for value in self.compiled.inputs]
+        self.outputs = [_name(value) for value in self.compiled.outputs]
+
+    def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.generic]]:
+        """Run on arrays, from any thread: each call has a request of its own."""
+        found = self.compiled.create_infer_request().infer({name: feeds[name] for name in self.inputs})
+        return {name: np.array(found[at]) for at, name in enumerate(self.outputs)}
+
+    def call_on(self, feeds: Feeds) -> Callable[[], object]:
+        """A call on arrays handed over before."""
+        request = self.compiled.create_infer_request()
+        request.infer({name: feeds[name] for name in self.inputs})
+        return partial(request.infer, None)
+
+
+def _name(value: Any) -> str:
+    return str(value.get_any_name())
+
+
+@cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _compiled(path: Path) -> Any:
+    """The file as an application compiles it, but on one thread; raises InputError where OpenVINO does not."""
+    try:
+        return _core().compile_model(str(path), "CPU", {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1})
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(f"{path.name}: OpenVINO does not run it: {lines[-1] if lines else error}") from error
+
+
+def _kernels(path: Path) -> list[LayerKernel]:
+    """What layers run as, with the runtime precision that the plugin says of each."""
+    runs: dict[str, tuple[str, str]] = {}
+    for node in _compiled(path).get_runtime_model().get_ordered_ops():
+        told = node.get_rt_info()
+        precision, names = (str(told[key].astype(str)) for key in ("runtimePrecision", "originalLayersNames"))
+        for name in names.split(","):
+            runs.setdefault(name, (str(told["layerType"].astype(str)), precision))
+    return [_kernel(layer.node.name, layer.node.op_type, runs) for layer in WrittenModel.of_file(path).layers]
+
+
+def _kernel(name: str, op_type: str, runs: Mapping[str, tuple[str, str]]) -> LayerKernel:
+    kind, precision = runs.get(name, ("", ""))
+    integer = precision in _INTEGER
+    why = "" if integer or not kind else f"its runtime precision is {precision}"
+    return LayerKernel(name, op_type, f"{kind} {precision}".strip(), integer, why)
+
+
+OPENVINO = replace(
+    REFERENCE,
+    name="openvino",
+    title="OpenVINO's CPU plugin",
+    assumes="",
+    activations=_BYTES,
+    weights=_WEIGHTS,
+    rules=(*REFERENCE.rules, types_among(_BYTES, _WEIGHTS, "differs"), BYTE_SUMS_IN_RANGE),
+    numbers="Layers between 8-bit pairs are integer kernels. 16-bit pairs are taken out of the graph, clipping and "
+    "all, and without VNNI sums of unsigned activations times int8 weights saturate in 16 bits; with uint8 weights a "
+    "Conv runs in float.",
+    opens=_OpenVinoModel,
+    kernels=_kernels,
+    package="openvino",
+    wide="float32",
+    keeps_byte_sums_in_range=True,
+)

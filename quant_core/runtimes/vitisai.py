@@ -1,0 +1,38 @@
+"""AMD's NPUs through ONNX Runtime's VitisAI provider: pairs at opset 17, scales that are powers of two."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from quant_core.precision import DataType
+from quant_core.runtimes.reference import REFERENCE
+from quant_core.runtimes.tensor_rules import POWER_OF_TWO_SCALES, ZERO_POINTS_ARE_0, opset_up_to, types_among
+
+__all__ = ["VITISAI"]
+
+_ACTIVATIONS = frozenset({DataType.INT8, DataType.INT16})
+_WEIGHTS = frozenset({DataType.INT8})
+
+VITISAI = replace(
+    REFERENCE,
+    name="vitisai",
+    title="AMD NPUs (ONNX Runtime's VitisAI provider): opset 17, scales that are powers of two",
+    assumes="the NPU computes what they say",
+    activations=_ACTIVATIONS,
+    weights=_WEIGHTS,
+    rules=(
+        *REFERENCE.rules,
+        opset_up_to(17),
+        types_among(_ACTIVATIONS, _WEIGHTS),
+        ZERO_POINTS_ARE_0,
+        POWER_OF_TWO_SCALES,
+    ),
+    numbers="Its compiler takes models of opset 17, so 16 bits are written with pairs of com.microsoft. Scored as the "
+    "pairs say.",
+    options={
+        "pairs": ("com.microsoft",),
+        "calibrate": ("pow2-nonoverflow", "pow2-minmse"),
+        "symmetric": (True,),
+        "format": ("qdq",),
+    },
+)

@@ -1,0 +1,30 @@
+"""What is told of a file for OpenVINO is what its CPU plugin computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from quant_core.config import LayerWiseConfig
+from quant_core.pipeline.check import check_file
+from quant_core.pipeline.layer_wise import layer_wise
+from tests.models import MODELS, samples
+from tests.quant_core.workbench import saved
+
+openvino = pytest.importorskip("openvino")
+
+
+def test_the_told_score_is_that_of_the_cpu_plugin_and_layers_say_their_precision(tmp_path):
+    model = MODELS["chain"]()
+    source, data = saved(model, tmp_path), samples(model, 64)
+    config = LayerWiseConfig(runtime="openvino", wide="au8w8", time_models=True)
+    made = layer_wise(source, tensors={}, calibration=data, config=config, output=tmp_path / "out", workers=1)
+    exact = ort.InferenceSession(source).run(None, data)[0]
+    found = openvino.Core().compile_model(str(made.folder / "model.onnx"), "CPU")(data)[0]
+    measured = np.linalg.norm((found - exact).reshape(64, -1).astype(np.float64), axis=1).mean()
+    assert made.manifest.scores.mixed["l2"] == pytest.approx(measured, rel=5e-3)
+    assert "openvino" in made.manifest.deployed.processor and made.manifest.latency is not None
+    checked = check_file(made.folder / "model.onnx", "openvino", data, source)
+    assert checked.deployed["l2"] == pytest.approx(measured, rel=5e-3) and not checked.findings
+    assert any(kernel.is_integer for kernel in checked.kernels)
