@@ -9,6 +9,7 @@ from prefect import flow
 from flows.ui.flow_runs import auto_run_name, tag
 from flows.ui.run_display import show_result, show_run
 from flows.ui.run_events import facts_of, failure_events, tell
+from flows.ui.run_log import logged_run
 from quant_core.config import MixedPrecisionConfig
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.steps import baseline, calibrate, export, prepare, probe, rank, report, search, verify
@@ -58,7 +59,12 @@ def auto_mixed_precision(
 
     """
     tag([*config.narrow, config.target.metric])
-    with failure_events(model, output), runner_of_flow(workspace, workers, runner, runner_address) as on, show_run():
+    with (
+        failure_events(model, output),
+        logged_run(config.target),
+        runner_of_flow(workspace, workers, runner, runner_address) as on,
+        show_run(),
+    ):
         job = QuantizationJob.of(model, calibration, evaluation, holdout, config, output, on.machine.cache)
         layers = prepare(job, on)
         histograms = calibrate(job, layers, on)

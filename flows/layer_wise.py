@@ -8,6 +8,7 @@ from prefect import flow
 
 from flows.ui.flow_runs import layer_wise_run_name, tag
 from flows.ui.run_display import show_result
+from flows.ui.run_log import logged_run
 from quant_core.config import LayerWiseConfig, validated
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.layer_wise import written_plan
@@ -55,7 +56,7 @@ def layer_wise(
     written = written_plan(tensors)
     settings = config or validated(LayerWiseConfig, written.settings)
     data = (calibration, evaluation or calibration, holdout)
-    with runner_of_flow(workspace, workers) as on:
+    with logged_run(settings.target), runner_of_flow(workspace, workers) as on:
         job = QuantizationJob.of(model, *data, settings, output, on.machine.cache, written.assignment)
         layers = prepare(job, on)
         plan = assign(job, layers, on)

@@ -11,6 +11,7 @@ from prefect.logging import get_run_logger
 
 from flows.ui.flow_runs import tag, watch_run_name, watched_run_name
 from flows.ui.run_display import show_result, show_run
+from flows.ui.run_log import logged_run
 from flows.watch.digest_cache import DigestCache
 from flows.watch.scan import ScanResult, WatchError, scan
 from flows.watch.scan_artifact import publish_scan
@@ -172,6 +173,7 @@ def watched_model(
     """
     tag([*config.narrow, config.target.metric])
     with (
+        logged_run(config.target),
         runner_of_flow(workspace, workers, runner, runner_address) as on,
         scratch_folder(usable_folder(on.machine.cache, "workspace")) as staging,
         show_run(),

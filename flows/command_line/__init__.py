@@ -19,6 +19,7 @@ from flows.command_line.inspect import inspect
 from flows.command_line.layer_wise import layer_wise
 from flows.command_line.pick import pick
 from flows.command_line.report import report
+from flows.command_line.rollback import rollback
 from flows.command_line.runtimes import runtimes
 from flows.command_line.watch import watch
 
@@ -40,12 +41,27 @@ def narrowcast() -> None:
     Another target:     narrowcast pick quantized --max-top1-drop 0.003
     Two results:        narrowcast compare quantized quantized-stricter
     A folder of models: narrowcast watch models --out quantized
+    An earlier version: narrowcast rollback quantized/resnet20
 
     Colours appear on a terminal only, and never where NO_COLOR is set.
     """
 
 
-for _command in (auto, check, compare, completion, demo, init, inspect, layer_wise, pick, report, runtimes, watch):
+for _command in (
+    auto,
+    check,
+    compare,
+    completion,
+    demo,
+    init,
+    inspect,
+    layer_wise,
+    pick,
+    report,
+    rollback,
+    runtimes,
+    watch,
+):
     narrowcast.add_command(_command)
 
 

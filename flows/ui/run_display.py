@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from flows.ui.artifacts import publish, show_probing
+from flows.ui.lineage import record_lineage
+from flows.ui.run_log import log_outcome
 from quant_core.errors import TargetError
 from quant_core.results.outcome import Outcome
 
@@ -21,11 +23,17 @@ def show_run() -> Iterator[None]:
             yield
     except TargetError as missed:
         if isinstance(missed.outcome, Outcome):
-            publish(missed.outcome)
+            _show(missed.outcome)
         raise
 
 
 def show_result(outcome: Outcome) -> dict[str, Any]:
     """Show what came of a run in Prefect's UI; return its manifest as plain JSON values."""
-    publish(outcome)
+    _show(outcome)
     return outcome.manifest.model_dump(mode="json")
+
+
+def _show(outcome: Outcome) -> None:
+    publish(outcome)
+    record_lineage(outcome)
+    log_outcome(outcome.manifest)

@@ -40,7 +40,8 @@ class PlanEvaluator(Generic[Config_co]):
         study, alpha = self.study, self.study.next_alpha()
         target, count = study.job.config.target, study.baseline.num_rows
         if study.in_runtime:
-            scores = self.score_file(self.export(plan), study.baseline, study.job.evaluation)
+            title = f"search round {len(study.trials)}" if study.trials else "baseline"
+            scores = self.score_file(self.export(plan), study.baseline, study.job.evaluation, title=title)
             return study.trial_of(plan, scores, alpha)
         stops = self._rounds(study.samples) if study.trials else [count]
         rounds: list[pa.Table] = []
@@ -100,15 +101,18 @@ class PlanEvaluator(Generic[Config_co]):
         )
         return exported_reference(exported, self.on.machine.cache)
 
-    def score_file(self, file: Reference, baseline: pa.Table, data: Reference, runtime: str | None = None) -> pa.Table:
+    def score_file(
+        self, file: Reference, baseline: pa.Table, data: Reference, runtime: str | None = None, title: str = ""
+    ) -> pa.Table:
         """Score a model file on a data set whose float outputs are in `baseline` (schema SCORES).
 
-        It is opened as its runtime opens it, or as another one given.
+        It is opened as its runtime opens it, or as another one given. `title` names the task run.
         """
         config = self.study.job.config
         profile = profile_of(config.runtime if runtime is None else runtime)
         return self.on.run(
             VERIFY,
+            title=title,
             exported=file,
             layers=self.study.layers,
             baseline=baseline,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
-from prefect import get_run_logger
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from quant_core.errors import InputError
@@ -138,6 +137,5 @@ class TaskExecutor:
 
 
 def warn(message: str) -> None:
-    """Say it in the run's log, and to whoever watches."""
-    get_run_logger().warning(message)
+    """Say it to whoever watches; a flow writes what it hears to the run's log."""
     watcher().warned(message)

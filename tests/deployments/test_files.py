@@ -13,6 +13,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import prefect
 import pytest
@@ -116,6 +117,19 @@ def test_lost_runs_are_marked_by_automations_that_setup_makes_and_runs_send_hear
     for deployment in DEPLOYMENTS.values():
         seconds = int(deployment["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"])
         assert 2 * seconds < automations[0]["trigger"]["within"]
+
+
+@pytest.mark.parametrize(("kind", "action"), [("message", "send-notification"), ("webhook", "call-webhook")])
+def test_notifications_are_automations_on_the_events_of_runs_that_went_wrong(kind, action):
+    content = (FOLDER / "notifications" / f"{kind}.yaml").read_text()
+    (one,) = yaml.safe_load(content.replace("block_document_id: BLOCK", f"block_document_id: {UUID(int=1)}"))[
+        "automations"
+    ]
+    automation = AutomationCore.model_validate(one)
+    assert automation.name == f"narrowcast {kind}" and 'delete "narrowcast $kind"' in (FOLDER / "notify.sh").read_text()
+    assert automation.trigger.expect == {"narrowcast.run.missed", "narrowcast.run.failed"}
+    assert [(done.type, done.block_document_id) for done in automation.actions] == [(action, UUID(int=1))]
+    assert os.access(FOLDER / "notify.sh", os.X_OK)
 
 
 # --- work pools ----------------------------------------------------------------------------------------------------

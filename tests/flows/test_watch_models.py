@@ -189,6 +189,53 @@ def test_a_model_that_is_taken_back_is_current_again_without_work(scanned, folde
     assert current(tmp_path) == before
 
 
+@pytest.fixture
+def two_versions(scanned, folder, tmp_path):
+    """Names of a first and a second version, of which the second is current."""
+    scanned()
+    first = current(tmp_path)["version"]
+    (folder / "one.yaml").write_text(MET.replace("0.5", "0.4"))
+    scanned()
+    return first, current(tmp_path)["version"]
+
+
+def test_a_rollback_makes_the_version_before_current_and_scans_leave_it(two_versions, scanned, folder, tmp_path):
+    first, second = two_versions
+    assert ModelVersions(Store(str(tmp_path / "out" / "one"))).roll_back() == first
+    assert current(tmp_path)["version"] == first
+    assert scanned() == {"one.onnx": "done"}
+    assert current(tmp_path)["version"] == first
+    (folder / "one.yaml").write_text(MET.replace("0.5", "0.45"))
+    assert scanned() == {"one.onnx": "met"}
+    assert current(tmp_path)["version"] not in two_versions
+
+
+def test_a_version_that_was_rolled_back_is_taken_again_by_its_name(two_versions, scanned, tmp_path):
+    first, second = two_versions
+    place = ModelVersions(Store(str(tmp_path / "out" / "one")))
+    place.roll_back()
+    assert place.roll_back(second) == second
+    assert scanned() == {"one.onnx": "done"}
+    assert current(tmp_path)["version"] == second
+
+
+def test_a_rollback_to_what_is_not_there_or_damaged_changes_nothing(two_versions, tmp_path):
+    first, second = two_versions
+    place = ModelVersions(Store(str(tmp_path / "out" / "one")))
+    with pytest.raises(InputError, match=f"nowhere: no such version; there are .*{first}"):
+        place.roll_back("nowhere")
+    (tmp_path / "out" / "one" / first / "model.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match="not what its manifest.json says"):
+        place.roll_back()
+    assert current(tmp_path)["version"] == second
+
+
+def test_the_only_version_cannot_be_rolled_back(scanned, tmp_path):
+    scanned()
+    with pytest.raises(InputError, match="no version was current before this one"):
+        ModelVersions(Store(str(tmp_path / "out" / "one"))).roll_back()
+
+
 def test_the_same_model_twice_is_computed_once(watch, folder, tmp_path):
     (folder / "sub").mkdir()
     shutil.copy(folder / "one.onnx", folder / "sub" / "two.onnx")
