@@ -222,6 +222,19 @@ class PrecisionPlan:
         before = dict(other.layers)
         return [name for name, precision in self.layers if before.get(name) != precision]
 
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Every precision that a layer has, in the order of the layers."""
+        return tuple(dict.fromkeys(precision for _, precision in self.layers))
+
+    def lifted_above(self, wide: Precision) -> list[str]:
+        """Names of the layers whose precision is wider than `wide`, in graph order."""
+        return [name for name, precision in self.layers if wide.narrower_than(precision)]
+
+    def narrowed_from(self, wide: Precision) -> list[str]:
+        """Names of the layers that have neither `wide` nor a wider precision, in graph order."""
+        return [name for name, one in self.layers if one != wide and not wide.narrower_than(one)]
+
     def as_dict(self) -> dict[str, str]:
         """Layer name to written precision, in graph order."""
         return {name: str(precision) for name, precision in self.layers}

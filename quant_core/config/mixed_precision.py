@@ -64,6 +64,11 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         for above, below in pairwise(self.ladder):
             if not below.narrower_than(above):
                 raise ValueError(f"narrow: {below} is not narrower than {above}")
+        for below, above in pairwise((self.wide, *(self.lift or ()))):
+            if not below.narrower_than(above):
+                raise ValueError(f"lift: {above} is not wider than {below}")
+        if self.lift and (self.budget is not None or self.most_layers is not None):
+            raise ValueError("lift: goes with a target alone; a budget or most_layers narrows from wide; leave it out")
         if self.block_size is not None and all(precision.weights.bits != 4 for precision in self.ladder):
             raise ValueError("block_size is of 4-bit weights: add a precision such as a8w4, or leave it out")
         return self

@@ -62,7 +62,7 @@ class QuantizationConfig(FrozenModel):
         default=True, description="Zero point 0 for signed activation types."
     )
     per_channel: Annotated[bool, Flag(Heading.RANGES)] = Field(
-        default=False, description="One weight scale per output channel."
+        default=True, description="One weight scale per output channel, instead of one per weight."
     )
     block_size: Annotated[int | None, Flag(Heading.RANGES, "N")] = Field(
         default=None,

@@ -79,8 +79,8 @@ class RunConfig(DataConfig, QuantizationConfig):
     providers: Annotated[tuple[str, ...], Flag(Heading.RANGES, "NAMES")] = Field(
         default=("CPUExecutionProvider",),
         min_length=1,
-        description="ONNX Runtime's execution providers that calibration, probes and plans run on, such as "
-        "CUDAExecutionProvider. The first one that can is taken. What is shipped is always measured on the CPU.",
+        description="ONNX Runtime's execution providers for calibration, probes and plans. For example "
+        "CUDAExecutionProvider; the first one that can is taken. What is shipped is always measured on the CPU.",
     )
     format: Annotated[Literal["qdq", "qoperator"], Flag(Heading.MODEL, "FORMAT")] = Field(
         default="qdq",

@@ -23,6 +23,11 @@ def _strategy_name(name: object) -> object:
     return _EARLIER_NAMES.get(name, name) if isinstance(name, str) else name
 
 
+def _none_of_them(lift: object) -> object:
+    """Return no precision for the word `none`, as the command line and files have it."""
+    return () if lift in ("none", ["none"], ("none",)) else lift
+
+
 StrategyField = Annotated[
     StrategyName,
     BeforeValidator(_strategy_name),
@@ -57,6 +62,17 @@ class SearchConfig(FrozenModel):
         min_length=1,
         description="The precisions the search may choose, each narrower than the one before. Beside a wide float32 "
         "au8w8 by default, for the sake of CPUs.",
+    )
+    lift: Annotated[
+        tuple[PrecisionField, ...] | None,
+        BeforeValidator(_none_of_them, json_schema_input_type=tuple[PrecisionField, ...] | None),
+        Flag(Heading.PRECISIONS, "PRECISIONS|none"),
+    ] = Field(
+        default=None,
+        description="The precisions above wide that layers may be lifted to, each wider than the one before. They are "
+        "used only where the wide model misses the target, and for as few layers as meet it. By default 16-bit "
+        "activations, then 16-bit weights as well, then float32, as far as the runtime has them; none: the run ends "
+        "with exit code 3 there.",
     )
     search: Annotated[StrategyField, Flag(Heading.SEARCH, "STRATEGY")] = Field(
         default="greedy",

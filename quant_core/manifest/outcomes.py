@@ -189,6 +189,8 @@ class Narrowed(Record):
     """Bit operations of the model, as a share of the wide model's."""
     others: tuple[OtherOperators, ...] = ()
     """Operators that multiply and are no layers: in all shares, and the same in every plan."""
+    lifted: int = 0
+    """Layers that are wider than the wide precision, without which the target is missed."""
 
 
 class CostSummary(Record):

@@ -228,7 +228,7 @@ def _manifest(
     """
     before, listed = run.manifest, layers_from_table(layers)
     others = other_products(layers)
-    wide, bops = _wide(listed, config), counted_cost("bops", listed, (config.wide, *config.narrow), others)
+    wide, bops = _wide(listed, config), counted_cost("bops", listed, (config.wide, *plan.precisions), others)
     cost = before.costs.of(config.cost)
     changed = {
         "job": "pick",
@@ -275,7 +275,7 @@ def _mixed_scores(row: Row) -> dict[str, float]:
 def _costs(run: Outcome, layers: pa.Table, config: MixedPrecisionConfig, plan: PrecisionPlan, row: Row) -> Costs:
     """Return what the plan costs; the cost that the run saved may have been measured: as the frontier has it."""
     listed, others = layers_from_table(layers), other_products(layers)
-    counted = [counted_cost(name, listed, (config.wide, *config.narrow), others) for name in COUNTED]
+    counted = [counted_cost(name, listed, (config.wide, *plan.precisions), others) for name in COUNTED]
     found = cost_summaries(counted, plan, _wide(listed, config))
     saved = run.manifest.costs.of(config.cost)
     found[config.cost] = saved.model_copy(update={"mixed": row["cost"], "saved": 1 - row["cost_ratio"]})

@@ -47,7 +47,7 @@ def _try_all_narrow(evaluator: PlanEvaluator) -> None:
     """Go down the ladder with all candidates at once, while the target is met, and on to the cheapest plan."""
     study, narrow = evaluator.study, evaluator.study.job.config.narrow
     for rung, precision in enumerate(narrow, start=1):
-        if not evaluator.evaluate(study.wide.plan.narrowed(dict.fromkeys(study.candidates, precision))).met:
+        if not evaluator.evaluate(study.lifted_to(precision)).met:
             return
         further = f"on to {narrow[rung]}" if rung < len(narrow) else "there is no narrower one to choose"
         watcher().noted(f"all layers at {precision} meet the target at once; {further}")
@@ -61,13 +61,12 @@ def is_open(study: Study) -> bool:
     cheapest = _cheapest(study)
     if study.budget is not None:
         return not study.affordable(study.wide.plan) and study.affordable(cheapest)
-    return study.wide.met and not any(trial.met and trial.plan == cheapest for trial in study.trials)
+    return study.start.met and not any(trial.met and trial.plan == cheapest for trial in study.trials)
 
 
 def _cheapest(study: Study) -> PrecisionPlan:
     """Return the plan that costs least; of precisions that cost the same, a layer has the narrowest."""
-    ladder = (study.job.config.wide, *study.job.config.narrow)
-    names = [name for name, _ in study.wide.plan.layers]
+    ladder, names = study.ladder, [name for name, _ in study.wide.plan.layers]
     boundaries = _boundaries(study, names, ladder)
     rungs = dict(zip(names, cheapest_plan(_costs(study, names, ladder), boundaries, narrowest=True), strict=True))
     return study.wide.plan.narrowed({name: ladder[rungs[name]] for name in study.candidates})
@@ -99,13 +98,15 @@ def _follow(evaluator: PlanEvaluator, strategy: Strategy) -> None:
 def search_space(study: Study, ranking: pa.Table) -> Space:
     """Return what the strategies know of a model: its layers' losses and costs, and the plans tried so far."""
     config = study.job.config
-    ladder = (config.wide, *config.narrow)
-    names = [name for name, _ in study.wide.plan.layers]
+    ladder, start = study.ladder, study.start.plan.layers
+    names = [name for name, _ in start]
     losses, moves = _losses(ranking, names, ladder)
     if config.rank == "l2-float":  # what a layer adds, on the scale on which that adds up
-        wide = METRICS["l2"](study.wide.scores).value
-        losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - wide**2, 0.0)
-    known = {_candidate_of(study, trial.plan): study.measured(trial) for trial in study.trials}
+        before = METRICS["l2"](study.start.scores).value
+        losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - before**2, 0.0)
+    # Where no rung above wide was of use, those that were tried are not in the ladder.
+    tried = [trial for trial in study.trials if study.has(trial.plan)]
+    known = {_candidate_of(study, trial.plan): study.measured(trial) for trial in tried}
     limit = config.target.limit
     return Space(
         losses=losses,
@@ -125,12 +126,14 @@ def _costs(study: Study, names: Sequence[str], ladder: Sequence[Precision]) -> N
     """Costs by layer and rung; those of a layer that no plan narrows are everywhere what it costs wide."""
     costs = np.array([[study.cost.prices[name, precision] for precision in ladder] for name in names])
     fixed = _fixed(study, names)
-    costs[fixed] = costs[fixed, :1]
+    wide = ladder.index(study.job.config.wide)
+    costs[fixed] = costs[fixed, wide : wide + 1]
     return costs
 
 
 def _boundaries(study: Study, names: Sequence[str], ladder: Sequence[Precision]) -> BoundaryCosts:
-    return BoundaryCosts.of(study.cost, names, ladder).with_fixed(_fixed(study, names))
+    wide = ladder.index(study.job.config.wide)
+    return BoundaryCosts.of(study.cost, names, ladder).with_fixed(_fixed(study, names), wide)
 
 
 def _fixed(study: Study, names: Sequence[str]) -> list[int]:
@@ -160,11 +163,11 @@ def _of_first_layers(moves: list[tuple[int, int]], most: int | None) -> list[tup
 
 
 def _plan_of(study: Study, choice: Candidate) -> PrecisionPlan:
-    ladder = (study.job.config.wide, *study.job.config.narrow)
-    names = [name for name, _ in study.wide.plan.layers]
-    return PrecisionPlan(tuple((name, ladder[rung]) for name, rung in zip(names, choice, strict=True)))
+    start = study.start.plan
+    rungs = zip(start.layers, choice, strict=True)
+    return start.narrowed({name: study.ladder[rung] for (name, _), rung in rungs if rung})
 
 
 def _candidate_of(study: Study, plan: PrecisionPlan) -> Candidate:
-    ladder = (study.job.config.wide, *study.job.config.narrow)
-    return tuple(ladder.index(precision) for _, precision in plan.layers)
+    rung_of = {precision: rung for rung, precision in enumerate(study.ladder)}
+    return tuple(rung_of[precision] if name in study.candidates else 0 for name, precision in plan.layers)

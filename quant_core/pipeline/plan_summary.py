@@ -47,11 +47,12 @@ def narrowed(
     """Return how much of the model (schema LAYERS) a plan narrows, against the wide plan, all at `precision`."""
     listed, others = layers_from_table(layers), other_products(layers)
     return Narrowed(
-        layers=len(plan.changed_from(wide)),
+        layers=len(plan.narrowed_from(precision)),
         of=len(listed) + len(others),
         macs_share=macs_share(listed, plan, precision, others),
         bops_ratio=bops.ratio(plan, wide),
         others=_others(listed, others),
+        lifted=len(plan.lifted_above(precision)),
     )
 
 

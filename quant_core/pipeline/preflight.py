@@ -15,6 +15,7 @@ from quant_core.model.model_file import read_model
 from quant_core.model.sessions import check_providers
 from quant_core.model.signature import Signature, axes_said
 from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.lifting import rungs_above
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import check_classes, compared
 from quant_core.scoring.metrics import load_function
@@ -49,7 +50,7 @@ def _check_precisions(config: RunConfig) -> None:
     profile = profile_of(config.runtime)
     profile.check_package()
     profile.check_options(config.model_dump())
-    for precision in config.ladder:
+    for precision in (*config.ladder, *rungs_above(config)):
         if why := profile.why_not(precision):
             raise InputError(f"runtime: {why}")
 

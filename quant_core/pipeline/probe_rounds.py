@@ -20,9 +20,9 @@ __all__ = ["probe_rounds"]
 
 
 def probe_rounds(study: Study, on: Runner) -> list[pa.Table]:
-    """Probe the candidates at every narrow precision, round by round; one table a shard (schema PROBES)."""
+    """Probe the candidates at every precision below the start, round by round; one table a shard (schema PROBES)."""
     config, listed = study.job.config, layers_from_table(study.layers)
-    racing = [(name, str(precision)) for precision in config.narrow for name in study.candidates]
+    racing = [(name, str(precision)) for precision in study.ladder[1:] for name in study.candidates]
     tables: list[pa.Table] = []
     start = 0
     for stop in sample_rounds(study.baseline.num_rows, config.samples):
@@ -42,6 +42,7 @@ def _common_arguments(study: Study) -> Arguments:
     config = study.job.config
     return {
         "recipe": study.recipe,
+        "start_plan": study.start.plan.as_dict(),
         "loss": config.rank,
         "output": config.output,
         "batch_size": config.batch_size,

@@ -26,6 +26,7 @@ from quant_core.pipeline.costs import cost_models, device_costs, device_timer
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
 from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.lifting import lifted, rungs_above
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plan_search import is_open, search_frontier, search_plans, try_ends
 from quant_core.pipeline.preflight import check_data, check_job
@@ -161,6 +162,8 @@ def baseline(
 ) -> Study[Config]:
     """Score the float model and the wide plan, and build the cost models: a study with one trial.
 
+    It has more where a search has to begin above wide (see `lifting`).
+
     `plan` is the one that the user has chosen, if so.
     """
     if plan is not None:
@@ -172,7 +175,7 @@ def baseline(
         job=job,
         layers=layers,
         calibration=calibration,
-        weights=_rounded(job, layers, ladder, on),
+        weights=_rounded(job, layers, (*rungs_above(job.config), *ladder), on),
         baseline=_float_outputs(job, layers, job.evaluation, on),
         costs=cost_models(job, layers, calibration, ladder, on),
         candidates=candidate_layers(layers, job.config, on.machine.cache),
@@ -180,7 +183,7 @@ def baseline(
         in_runtime=job.config.score_in == "runtime",
     )
     PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, job.config.wide))
-    return study
+    return lifted(study, on)
 
 
 def _ladder(job: QuantizationJob[RunConfig], plan: PrecisionPlan | None) -> tuple[Precision, ...]:
@@ -253,7 +256,7 @@ def rank(study: Study, losses: list[pa.Table], on: Runner) -> pa.Table:
     """Sort the probes by ascending loss (schema SENSITIVITY)."""
     if not losses:
         return SENSITIVITY.empty_table()
-    return on.run(RANK, layers=study.layers, probes=losses, wide=str(study.job.config.wide))
+    return on.run(RANK, layers=study.layers, probes=losses, start=str(study.ladder[0]))
 
 
 def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
@@ -263,7 +266,7 @@ def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
         search_plans(evaluator, ranking)
     if ranking.num_rows and study.job.config.frontier:
         search_frontier(evaluator, ranking)
-    best = study.best_first() or [study.wide]
+    best = study.best_first() or [study.closest]
     return Decision(study, ranking, tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in best))
 
 
@@ -379,11 +382,11 @@ def report(findings: Findings[RunConfig], on: Runner) -> Outcome:
 
 def _shortfall(study: Study[RunConfig]) -> str:
     """Say in one line what is missed, and by how much."""
-    config, best = study.job.config, (study.best_first() or study.trials)[0]
+    config, best = study.job.config, (study.best_first() or [study.closest])[0]
     if not study.affordable(best.plan):
         cost = study.cost
         return missed_budget(config, cost.total(best.plan), cost.unit, cost.ratio(best.plan, study.wide.plan))
     score = best.score.value
     if best.alpha is None or not config.target.met_by(score):
-        return missed_target(config, score)
-    return unsure_of_target(config, score, best.bound, study.samples_to_settle(best))
+        return missed_target(config, score, best.plan)
+    return unsure_of_target(config, score, best.bound, study.samples_to_settle(best), best.plan)

@@ -16,7 +16,7 @@ from quant_core.execution.progress import watcher
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.precision import PrecisionPlan
+from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.scoring.confidence import alpha_of_look, bounds, samples_to_settle
@@ -72,6 +72,8 @@ class Study(Generic[Config_co]):
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
     trials: list[Trial] = field(default_factory=list)
     """Every plan evaluated so far."""
+    above: tuple[Precision, ...] = ()
+    """Rungs above wide that were opened since the wide plan misses the target, the nearest to wide first."""
     in_runtime: bool = False
     """Whether plans are scored in the runtime, from their files, instead of in simulation."""
 
@@ -100,6 +102,25 @@ class Study(Generic[Config_co]):
         return self.trials[0]
 
     @property
+    def ladder(self) -> tuple[Precision, ...]:
+        """The precisions that a plan is made of, that of the start first and each narrower than the one before."""
+        return (*reversed(self.above), *self.job.config.ladder)
+
+    @property
+    def start(self) -> Trial:
+        """The trial that the search narrows from: the wide one or, with rungs above it, the one on the highest."""
+        plan = self.lifted_to(self.ladder[0])
+        return next(trial for trial in self.trials if trial.plan == plan)
+
+    def has(self, plan: PrecisionPlan) -> bool:
+        """Return whether a plan is made of the ladder's precisions."""
+        return all(precision in self.ladder for _, precision in plan.layers)
+
+    def lifted_to(self, precision: Precision) -> PrecisionPlan:
+        """Return the wide plan with all candidates at a precision."""
+        return self.wide.plan.narrowed(dict.fromkeys(self.candidates, precision))
+
+    @property
     def cost(self) -> CostModel:
         """The cost that is to be saved."""
         return self.costs[self.job.config.cost]
@@ -124,6 +145,12 @@ class Study(Generic[Config_co]):
             return sorted((trial for trial in self.trials if trial.met), key=lambda trial: self.cost.total(trial.plan))
         within_it = [trial for trial in self.trials if self.affordable(trial.plan)]
         return sorted(within_it, key=self._by_score) or [min(self.trials, key=lambda one: self.cost.total(one.plan))]
+
+    @property
+    def closest(self) -> Trial:
+        """The trial of least error, of those on all samples: what is given out where none met the target."""
+        whole = [trial for trial in self.trials if trial.scores.num_rows == self.baseline.num_rows]
+        return min(whole, key=self._by_score)
 
     def _by_score(self, trial: Trial) -> tuple[bool, bool, float, float]:
         error = additive(self.job.config.target.metric, trial.score.value)
@@ -186,7 +213,7 @@ class Study(Generic[Config_co]):
         return pa.Table.from_pylist(rows, schema=SEARCH)
 
     def _narrowed(self, plan: PrecisionPlan) -> int:
-        return sum(precision != self.job.config.wide for _, precision in plan.layers)
+        return len(plan.narrowed_from(self.job.config.wide))
 
 
 def target_score(target: Criterion, scores: pa.Table, baseline: pa.Table) -> Score:

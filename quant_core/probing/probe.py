@@ -1,4 +1,4 @@
-"""How much each layer's narrowing alone changes the wide model's output."""
+"""How much each layer's narrowing alone changes the output of the model that the search starts from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
 from quant_core.model.inputs import Batch, batches, in_row_order, model_data
-from quant_core.model.layers import Layer, layers_from_table
+from quant_core.model.layers import Layer
 from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
@@ -68,7 +68,7 @@ LOSSES: Mapping[str, Callable[[Outputs, Outputs, Compared], NDArray[np.float64]]
     "l2-float": _distance,
 }
 """Losses by name: (reference outputs, outputs with one layer narrowed), shape [n, ...] each, to one value a sample. The
-reference is the wide model or, in the documented rule's `l2-float`, the float model."""
+reference is the model that the search starts from or, in the documented rule's `l2-float`, the float model."""
 
 
 _MACS_PER_ELEMENT = 50
@@ -115,6 +115,7 @@ def layer_sensitivity(
     samples: Samples,
     shard: Sequence[str],
     precision: str,
+    start_plan: Mapping[str, str],
     loss: str,
     output: int | str,
     batch_size: int | None,
@@ -123,7 +124,7 @@ def layer_sensitivity(
 ) -> pa.Table:
     """Measure the loss of every sample for each layer of a shard at a narrow precision (schema PROBES).
 
-    All other layers are at the wide precision. The loss is against the output of the all-wide model or, for
+    All other layers are as the search starts from. The loss is against the output of the model of that plan or, for
     `l2-float`, against the float outputs.
 
     Args:
@@ -131,6 +132,7 @@ def layer_sensitivity(
         samples: those to measure on.
         shard: names of the layers to narrow, each alone.
         precision: the precision they are narrowed to.
+        start_plan: precisions by layer of the plan that the search starts from.
         loss: a name in LOSSES.
         output: the compared outputs: index, name or `all`.
         batch_size: samples a forward pass, or None for the model's default.
@@ -140,8 +142,8 @@ def layer_sensitivity(
     """
     quantizer, start = quantizer_of(recipe, machine), samples.start
     dataset = model_data(quantizer.graph, samples.data, machine.cache)
-    names_of_all = tuple(layer.name for layer in layers_from_table(recipe.layers))
-    model = _models.of(quantizer, names_of_all, tuple(shard), precision, recipe.providers)
+    start_from, narrow = PrecisionPlan.from_dict(start_plan), Precision.parse(precision)
+    model = _models.of(quantizer, start_from, tuple(shard), narrow, recipe.providers)
     outputs = compared(quantizer.graph, output)
     names = outputs.names
     floats = None if baseline is None else reference_arrays(baseline)
@@ -188,22 +190,21 @@ class _Models:
     def of(
         self,
         quantizer: Quantizer,
-        layers: tuple[str, ...],
+        start: PrecisionPlan,
         shard: tuple[str, ...],
-        precision: str,
+        precision: Precision,
         providers: tuple[str, ...],
     ) -> IncrementalModel:
-        """The wide model, and for each layer of the shard the one with it alone narrowed."""
-        key = quantizer, layers, shard, precision, providers
+        """The model that the search starts from, and for each layer of the shard the one with it alone narrowed."""
+        key = quantizer, start, shard, precision, providers
         with self._lock:
             model = self._used.get(key)
             if model is None:
                 self._last = None
-                plan, narrow = PrecisionPlan.uniform(layers, quantizer.config.wide), Precision.parse(precision)
-                variants = [plan.narrowed({name: narrow}) for name in shard]
-                unrounded = unrounded_types(quantizer.config.wide, narrow)
+                variants = [start.narrowed({name: precision}) for name in shard]
+                unrounded = unrounded_types(dict(start.layers)[shard[0]], precision)
                 model = self._used[key] = IncrementalModel(
-                    quantizer, plan, variants, Numerics.FAST, unrounded, providers
+                    quantizer, start, variants, Numerics.FAST, unrounded, providers
                 )
                 self._last = model if model.weight_bytes <= _KEPT_BYTES else None
         return model
@@ -213,7 +214,7 @@ _models = _Models()
 
 
 def unrounded_types(wide: Precision, narrow: Precision) -> frozenset[DataType]:
-    """The wide activation type, where a probe need not round to it.
+    """The wider activation type, where a probe need not round to it.
 
     A step of a 16-bit type is a 256th of an 8-bit one's: the loss of a layer narrowed to 8 bits, or of narrower
     weights, is the same with and without, and the pairs take as long as the convolutions between them, which without

@@ -19,15 +19,16 @@ from quant_core.storage.tables import SENSITIVITY
 __all__ = ["macs_share", "plan_after", "rank", "ranked_losses"]
 
 
-def ranked_losses(layers: pa.Table, probes: Sequence[pa.Table], wide: str, machine: Machine) -> pa.Table:
-    """Rank all probes as `rank` does; a stage of the pipeline, with the wide precision as text."""
-    return rank(layers, probes, Precision.parse(wide))
+def ranked_losses(layers: pa.Table, probes: Sequence[pa.Table], start: str, machine: Machine) -> pa.Table:
+    """Rank all probes as `rank` does; a stage of the pipeline, with the precision as text."""
+    return rank(layers, probes, Precision.parse(start))
 
 
-def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Table:
+def rank(layers: pa.Table, probes: Sequence[pa.Table], start: Precision) -> pa.Table:
     """Sort all probes by ascending mean loss; ties are in the order of the graph (schema SENSITIVITY).
 
-    `probes` are tables of schema PROBES; a probe in several of them was given more samples in later rounds.
+    `probes` are tables of schema PROBES; a probe in several of them was given more samples in later rounds. What a
+    narrowing saves is counted from `start`, the precision of the plan that the search starts from.
     """
     by_name = {layer.name: layer for layer in layers_from_table(layers)}
     position = {name: index for index, name in enumerate(by_name)}
@@ -46,8 +47,8 @@ def rank(layers: pa.Table, probes: Sequence[pa.Table], wide: Precision) -> pa.Ta
                 "standard_error": estimate.standard_error,
                 "samples": estimate.samples,
                 "seconds": seconds[name, written],
-                "bops_saved": layer.macs * (wide.bit_product - precision.bit_product),
-                "bytes_saved": layer.weight_elements * (wide.weights.bits - precision.weights.bits) // 8,
+                "bops_saved": layer.macs * (start.bit_product - precision.bit_product),
+                "bytes_saved": layer.weight_elements * (start.weights.bits - precision.weights.bits) // 8,
             }
         )
     rows.sort(key=lambda row: (_last_if_nan(row["loss"]), position[row["layer"]], row["bops_saved"]))
@@ -76,6 +77,6 @@ def macs_share(
     layers: Sequence[Layer], plan: PrecisionPlan, wide: Precision, others: Sequence[OtherProduct] = ()
 ) -> float:
     """The share of all multiply-accumulates, those of no layer among them, that are in narrowed layers."""
-    precisions = dict(plan.layers)
+    narrowed = set(plan.narrowed_from(wide))
     total = sum(layer.macs for layer in layers) + sum(other.macs or 0 for other in others)
-    return sum(layer.macs for layer in layers if precisions[layer.name] != wide) / total if total else 0.0
+    return sum(layer.macs for layer in layers if layer.name in narrowed) / total if total else 0.0

@@ -86,8 +86,10 @@ def verdict(manifest: Manifest) -> str:
     proof += _against_budget(manifest)
     if manifest.data.random:
         proof += f"; random data ({', '.join(manifest.data.random)}) say nothing about accuracy"
+    proof += _lifted(manifest)
     if not narrowed.layers:
-        return f"All {len(manifest.plan)} layers stay at {manifest.wide}: {scored}{proof}."
+        kept = "All" if not narrowed.lifted else f"{len(manifest.plan) - narrowed.lifted} of"
+        return f"{kept} {len(manifest.plan)} layers stay at {manifest.wide}: {scored}{proof}."
     layers = "All" if narrowed.layers == narrowed.of else f"{narrowed.layers} of"
     saved = 1 - narrowed.bops_ratio
     return (
@@ -96,6 +98,23 @@ def verdict(manifest: Manifest) -> str:
         f"{f'takes {percent(saved)} off' if saved >= 0 else f'adds {percent(-saved)} to'} "
         f"the bit operations: {scored}{proof}."
     )
+
+
+def _above(manifest: Manifest) -> list[str]:
+    """Return the precisions above wide that the plan uses, the widest first."""
+    wide = Precision.parse(manifest.wide)
+    lifted = {one for one in map(Precision.parse, manifest.plan.values()) if wide.narrower_than(one)}
+    return [str(one) for one in sorted(lifted, key=lambda one: (-one.bit_product, str(one)))]
+
+
+def _lifted(manifest: Manifest) -> str:
+    """Say which layers are above wide, and why."""
+    count, metric = manifest.narrowed.lifted, manifest.target.metric
+    if not count:
+        return ""
+    wide = metric_text(metric, manifest.scores.wide.get(metric))
+    layers = "1 layer is" if count == 1 else f"{count} layers are"
+    return f"; {layers} lifted to {' or '.join(_above(manifest))}, for with all at {manifest.wide} it is {wide}"
 
 
 def _against_limit(target: Criterion, met: bool) -> str:
@@ -239,7 +258,8 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
         "mixed, as shipped": PrecisionPlan.from_dict(manifest.plan),
         **{f"all {narrowest}": PrecisionPlan.uniform(names, narrowest) for narrowest in narrow[-1:]},
     }
-    operations, weights = (counted_cost(name, listed, [wide, *narrow], others) for name in ("bops", "bytes"))
+    used = dict.fromkeys(precision for plan in plans.values() for precision in plan.precisions)
+    operations, weights = (counted_cost(name, listed, used, others) for name in ("bops", "bytes"))
     before = operations.total(plans[f"all {wide}"]) or 1
     floats = 4 * (sum(layer.weight_elements for layer in listed) + sum(one.weight_elements for one in others)) or 1
     rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]

@@ -35,14 +35,14 @@ class BoundaryCosts:
         shape = len(ends), len(ladder), len(ladder)
         return cls(np.array(ends, np.int64).reshape(-1, 2), np.array(costs, np.float64).reshape(shape))
 
-    def with_fixed(self, layers: Collection[int]) -> BoundaryCosts:
-        """Return the same with these layers on rung 0 whatever a plan says."""
+    def with_fixed(self, layers: Collection[int], rung: int = 0) -> BoundaryCosts:
+        """Return the same with these layers on one rung whatever a plan says."""
         costs = self.costs.copy()
         for pair, (first, second) in enumerate(self.ends.tolist()):
             if first in layers:
-                costs[pair] = costs[pair, :1, :]
+                costs[pair] = costs[pair, rung : rung + 1, :]
             if second in layers:
-                costs[pair] = costs[pair, :, :1]
+                costs[pair] = costs[pair, :, rung : rung + 1]
         return BoundaryCosts(self.ends, costs)
 
     def sums(self, plans: Candidates) -> Array:

@@ -24,11 +24,11 @@ def test_every_metric_has_a_limit():
 
 def test_only_what_is_not_usual_is_written():
     assert list(flags_of(config_from(target={"metric": "l2", "limit": 0.5}))) == [("--max-l2", "0.5")]
-    config = config_from(max_bops="40%", wide="float32", symmetric=False, exclude=["a,b", "c"], per_channel=True)
+    config = config_from(max_bops="40%", wide="float32", symmetric=False, exclude=["a,b", "c"], per_channel=False)
     assert set(flags_of(config)) == {
         ("--wide", "float32"),
         ("--no-symmetric", None),
-        ("--per-channel", None),
+        ("--no-per-channel", None),
         ("--exclude", '["a,b", "c"]'),
         ("--max-bops", "0.4"),
     }

@@ -212,14 +212,14 @@ def test_the_command_is_the_one_of_the_run():
 
 
 def test_the_command_has_options_that_are_not_usual():
-    options = {"narrow": ["a16w8", "a8w8"], "wide": "a16w16", "per_channel": True, "samples": 64}
+    options = {"narrow": ["a16w8", "a8w8"], "wide": "a16w16", "per_channel": False, "samples": 64}
     manifest = changed(own_metric()[0], {f"config.{name}": value for name, value in options.items()})
     words = shlex.split(command(manifest).replace("\\\n", " "))
     assert words[words.index("--narrow") + 1] == "a16w8,a8w8"
     assert words[words.index("--wide") + 1] == "a16w16"
     assert words[words.index("--samples") + 1] == "64"
     assert words[words.index("--metric") + 1] == "pkg.mod:accuracy"
-    assert words[words.index("--per-channel") + 1].startswith("--")
+    assert words[words.index("--no-per-channel") + 1].startswith("--")
 
 
 @pytest.mark.parametrize(("run", "limit"), [(mixed, "0.53"), (missed, "0.42"), (everything_narrow, "0.455")])

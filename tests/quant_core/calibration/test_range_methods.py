@@ -254,7 +254,8 @@ QUARK = {
 @pytest.mark.parametrize(("name", "how"), QUARK, ids=map("-".join, QUARK))
 def test_scales_are_quarks_with_its_rounding(tmp_path, name, how):
     model = MODELS[name]()
-    made = bench(model, tmp_path, samples(model, 64), wide="a8w8", calibrate=how, power_of_two_rounding="nearest")
+    quark = {"wide": "a8w8", "calibrate": how, "power_of_two_rounding": "nearest", "per_channel": False}
+    made = bench(model, tmp_path, samples(model, 64), **quark)
     layer_of = {layer.weight: layer.name for layer in made.layers}
     written = QUARK[name, how].split()
     for tensor, position in zip(written[::2], map(int, written[1::2]), strict=True):

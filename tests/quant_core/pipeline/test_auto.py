@@ -19,7 +19,8 @@ from tests.quant_core.workbench import distance, saved
 
 
 def config(limit: float | None = 0.05, metric: str = "l2", **options: object) -> MixedPrecisionConfig:
-    return config_from(target={"metric": metric, "limit": limit}, **{"wide": "a16w16"} | options)
+    usual = {"wide": "a16w16", "per_channel": False}
+    return config_from(target={"metric": metric, "limit": limit}, **usual | options)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_a_target_the_wide_model_misses_is_an_error_that_says_by_how_much(chain,
     with pytest.raises(
         TargetError, match=r"even the wide model \(a16w16\) misses l2 <= 0: it scores .*, off by "
     ) as caught:
-        run(chain, tmp_path, config(0.0))
+        run(chain, tmp_path, config(0.0, lift="none"))
     outcome = caught.value.outcome
     assert not outcome.met
     assert set(outcome.plan.as_dict().values()) == {"a16w16"}

@@ -35,7 +35,7 @@ def seen(made, **values):
 
 def test_weights_are_rounded_to_the_nearest_even_code(tmp_path):
     # The largest weight is 127, so codes are the weights themselves, rounded.
-    made = bench(linear([[127.0, 0.5], [1.5, -2.5], [0.9, -126.7]]), tmp_path)
+    made = bench(linear([[127.0, 0.5], [1.5, -2.5], [0.9, -126.7]]), tmp_path, per_channel=False)
     weight = made.quantizer.weight("m", NARROW)
     assert weight.qparams.scale == 1
     assert weight.codes.tolist() == [[127, 0], [2, -2], [1, -127]]
@@ -43,7 +43,7 @@ def test_weights_are_rounded_to_the_nearest_even_code(tmp_path):
 
 def test_a_negative_extreme_is_coded_as_minus_127(tmp_path):
     """-128 has no counterpart: with it a symmetric weight of -1 and +1 would not be symmetric."""
-    made = bench(linear([[-1.0, 1.0]]), tmp_path)
+    made = bench(linear([[-1.0, 1.0]]), tmp_path, per_channel=False)
     for precision, extreme in [(NARROW, 127), (Precision.parse("a16w16"), 32767)]:
         weight = made.quantizer.weight("m", precision)
         assert weight.codes.tolist() == [[-extreme, extreme]]
@@ -51,7 +51,7 @@ def test_a_negative_extreme_is_coded_as_minus_127(tmp_path):
 
 
 def test_weights_of_every_precision_come_from_the_float_values(workbench):
-    made = workbench("chain")
+    made = workbench("chain", per_channel=False)
     for layer in made.layers:
         values = made.graph.constant(layer.weight).astype(np.float64)
         for precision, largest in [(NARROW, 127), (Precision.parse("a16w16"), 32767)]:
@@ -136,7 +136,7 @@ def test_weight_scale_grows_where_a_bias_would_overflow(tmp_path, per_channel, s
 
 
 def test_a_bias_that_just_fits_leaves_the_weight_alone(tmp_path):
-    plain = bench(linear([[1.0, 0.5]], [1.0, -0.5]), tmp_path)
+    plain = bench(linear([[1.0, 0.5]], [1.0, -0.5]), tmp_path, per_channel=False)
     assert plain.quantizer.weight("m", NARROW).qparams.scale == np.float32(1 / 127)
 
 

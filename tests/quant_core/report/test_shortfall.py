@@ -5,32 +5,42 @@ import math
 import pytest
 
 from quant_core.config import config_from
+from quant_core.precision import PrecisionPlan
 from quant_core.report.shortfall import missed_budget, missed_target, unsure_of_target
 
 TARGET = {"metric": "l2", "limit": 0.5}
 PLAIN = config_from(target=TARGET)
+ALL_WIDE = PrecisionPlan.from_dict({"conv": "a16w8", "dense": "a16w8"})
+LIFTED = PrecisionPlan.from_dict({"conv": "a16w8", "dense": "float32"})
 WITHIN = config_from(target=TARGET, max_bops=0.4)
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (missed_target(PLAIN, 0.75), "even the wide model (a16w8) misses l2 <= 0.5: it scores 0.75, off by 0.25"),
         (
-            missed_target(WITHIN, 0.75),
+            missed_target(PLAIN, 0.75, ALL_WIDE),
+            "even the wide model (a16w8) misses l2 <= 0.5: it scores 0.75, off by 0.25",
+        ),
+        (
+            missed_target(PLAIN, 0.75, LIFTED),
+            "even the model with its layers at float32, above a16w8, misses l2 <= 0.5: it scores 0.75, off by 0.25",
+        ),
+        (
+            missed_target(WITHIN, 0.75, ALL_WIDE),
             "the best plan found within bops <= 0.4 of the wide model misses l2 <= 0.5: it scores 0.75, off by 0.25",
         ),
         (
-            missed_target(PLAIN, math.nan),
+            missed_target(PLAIN, math.nan, ALL_WIDE),
             "even the wide model (a16w8) computes a NaN in an output that is compared, where the float model has none",
         ),
         (
-            unsure_of_target(PLAIN, 0.45, 0.55, 12_000),
+            unsure_of_target(PLAIN, 0.45, 0.55, 12_000, ALL_WIDE),
             "even the wide model (a16w8) is not sure to meet l2 <= 0.5: it scores 0.45, but 0.55 is possible; "
             "about 12,000 evaluation samples would settle it",
         ),
         (
-            unsure_of_target(PLAIN, 0.5, 0.55, None),
+            unsure_of_target(PLAIN, 0.5, 0.55, None, ALL_WIDE),
             "even the wide model (a16w8) is not sure to meet l2 <= 0.5: it scores 0.5, but 0.55 is possible; "
             "it is right at the limit",
         ),
@@ -40,7 +50,7 @@ WITHIN = config_from(target=TARGET, max_bops=0.4)
             "is 5e+06 bit operations, 0.5 of the wide model's",
         ),
     ],
-    ids=["target", "target within a budget", "a NaN", "not sure", "at the limit", "budget"],
+    ids=["target", "lifted", "target within a budget", "a NaN", "not sure", "at the limit", "budget"],
 )
 def test_what_is_missed_is_said_in_one_line(line, said):
     assert line == said

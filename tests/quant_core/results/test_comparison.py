@@ -26,12 +26,12 @@ def test_a_run_compared_with_itself_differs_in_nothing(compared):
 
 def test_cost_and_scores_are_side_by_side(compared):
     manifest, tables = mixed(NAMES)
-    stricter = changed(manifest, {"plan.dense": "a16w8", "scores.mixed.l2": 0.45, "config.per_channel": True})
+    stricter = changed(manifest, {"plan.dense": "a16w8", "scores.mixed.l2": 0.45, "config.per_channel": False})
     found = compared((manifest, tables), (stricter, tables))
     lines = {line.name: (line.first, line.second) for line in found.lines if not line.same}
     assert lines["L2 distance, as shipped"] == ("0.490 (0.486 to 0.494)", "0.450 (0.446 to 0.454)")
     assert lines["bit operations"] == ("576 k, 75.0% of all wide", "704 k, 91.7% of all wide")
-    assert lines["per_channel"] == ("False", "True")
+    assert lines["per_channel"] == ("True", "False")
     [layer] = found.layers
     assert (layer.layer, layer.first, layer.second, layer.loss) == ("dense", "a8w8", "a16w8", "0.00100 at a8w8")
 

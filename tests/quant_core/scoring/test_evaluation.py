@@ -70,8 +70,8 @@ def test_a_plan_scores_what_its_file_scores(scored, name):
         assert found.simulated(plan).equals(found.shipped(plan))
 
 
-def test_narrowing_everything_loses_more_than_nothing(scored):
-    found = scored("chain")
+def test_narrowing_everything_loses_more_than_nothing(workbench, tmp_path):
+    found = Scored(workbench("chain", per_channel=False), tmp_path)
     losses = [
         np.mean(found.simulated(plan).column("l2").to_numpy())
         for plan in (found.made.wide, found.made.plan(*found.made.names))
