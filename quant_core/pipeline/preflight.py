@@ -48,6 +48,11 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
 def _check_precisions(config: RunConfig) -> None:
     """Raise InputError for a precision or an option that the runtime has not got, or one that is not installed."""
     profile = profile_of(config.runtime)
+    if config.cost == "latency" and profile.package and config.device_costs is None and config.timer is None:
+        raise InputError(
+            f"cost: layers are timed in ONNX Runtime, which says nothing of {profile.name}; give --device-costs or "
+            "--timer, or save another cost"
+        )
     profile.check_package()
     profile.check_options(config.model_dump())
     for precision in (*config.ladder, *rungs_above(config)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from quant_core.manifest import Manifest
+from quant_core.runtimes.registry import profile_of
 
 __all__ = ["speed"]
 
@@ -15,7 +16,8 @@ def speed(manifest: Manifest) -> str:
     factor = found.speedup
     verdict = f"{factor:.2f} times as fast as" if factor >= 1 else f"{1 / factor:.2f} times slower than"
     threads = "thread" if found.threads == 1 else "threads"
-    where = f"In ONNX Runtime on {found.threads} {threads} where this ran," if found.timer is None else ""
+    program = profile_of(str(manifest.config.get("runtime", "onnxruntime"))).package or "ONNX Runtime"
+    where = f"In {program} on {found.threads} {threads} where this ran," if found.timer is None else ""
     where = where or f"As timed by {found.timer},"
     predicted = "" if found.predicted is None else f", and the search took it for {found.predicted:.3g} ms"
     return (
