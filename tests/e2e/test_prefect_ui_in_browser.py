@@ -81,7 +81,7 @@ def seen(page, *texts):
 
 def test_the_flow_run_says_what_it_is(opened, run):
     page = opened(run.page)
-    seen(page, "digits_cnn.onnx to a8w8 · l2 <= 0.6", "narrowcast", "a8w8", "l2", "Completed", "auto-mixed-precision")
+    seen(page, "digits_cnn.onnx to a8w8 · l2 <= 0.55", "narrowcast", "a8w8", "l2", "Completed", "auto-mixed-precision")
 
 
 def test_its_tasks_say_what_they_do(opened, run):
