@@ -187,6 +187,8 @@ def _asked(
     own = function if metric == "metric_drop" else None
     target = {"metric": metric, "limit": limit, "function": own, "confidence": sure}
     kept = {name: value for name, value in config.model_dump(mode="json").items() if name not in BUDGETS}
+    if budget:  # within which nothing is lifted
+        kept.pop("lift", None)
     return config_from(**{**kept, **budget, "target": target})
 
 

@@ -52,7 +52,7 @@ def quantize(job: dict[str, str], folder: Path, out: str, workspace: str, **chan
     """Run the flow on the job with some parameters and options changed; the manifest."""
     options = {name: changed.pop(name) for name in ("narrow", "rank", "samples") if name in changed}
     target = {"metric": changed.pop("metric", "l2"), "limit": changed.pop("limit", MIXED)}
-    config = config_from(target=target, wide="a16w16", **options)
+    config = config_from(target=target, wide="a16w16", lift="none", per_channel=False, **options)
     given = {**job, "workers": 1, **changed}
     places = {"output": out, "workspace": workspace}
     places = {name: place if "://" in place else str(folder / place) for name, place in places.items()}

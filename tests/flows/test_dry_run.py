@@ -23,7 +23,7 @@ def told(job, tmp_path, monkeypatch, capfd):
     def ran(limit: float, *more: str) -> str:
         capfd.readouterr()
         given = [job["model"], "--calibration", job["calibration"], "--evaluation", job["evaluation"], "--out", "out"]
-        given += ["--wide", "a16w16"]
+        given += ["--wide", "a16w16", "--no-per-channel"]
         with (
             patch.dict(os.environ),
             patch.object(sys, "argv", ["narrowcast", "auto", *given, "--max-l2", str(limit), *more]),
@@ -58,7 +58,7 @@ def test_what_an_earlier_run_did_is_not_to_do(told):
     assert stricter["cached"].keys() >= {"prepare", "calibrate", "baseline", "probe"}
     assert stages(stricter)[-2:] == ["export", "verify"] or stricter["stage"] is None
     assert not {"prepare", "calibrate", "probe"} & set(stages(stricter))
-    missed = json.loads(told(1e-9, "--dry-run", "--json"))
+    missed = json.loads(told(1e-9, "--lift", "none", "--dry-run", "--json"))
     assert (missed["stage"], stages(missed)) == ("export", ["export", "verify"])
     other_weights = json.loads(told(MIXED, "--per-channel", "--dry-run", "--json"))
     assert other_weights["stage"] == "baseline"

@@ -37,7 +37,7 @@ LADDERS = [
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 SHARES = st.floats(0, 1, exclude_min=True)
 OWN = {"narrow", "wide", "percentile", "power_of_two_rounding", "calibrate_weights", "target", *BUDGETS}
-OWN |= {"device_costs", "timer", "timer_limit"}
+OWN |= {"device_costs", "timer", "timer_limit", "lift"}
 """Fields that are drawn together, since they depend on each other."""
 
 
@@ -92,6 +92,8 @@ def runs(draw, kind):
         options["format"] = "qdq"
     if options["byte_sums"] == "exact":  # which integer operators of int8 activations refuse
         options["format"] = "qdq"
+    if options["biases"] == "float32":  # which have no codes to correct
+        options["correct_bias"] = False
     return options
 
 
@@ -129,6 +131,10 @@ def mixed_precision_configs(draw):
         options["device_costs"] = draw(st.none() | PATHS) if budget == "max_latency" else None
     if not options["time_models"] and options["cost"] != "latency":
         options["timer"] = options["timer_limit"] = None
+    options["lift"] = None
+    if not any(options[name] for name in BUDGETS) and not options["most_layers"]:
+        above = [ladder[::-1] for ladder in LADDERS if ladder[-1] == chosen[0]]
+        options["lift"] = draw(st.none() | st.sampled_from([(), *(ladder[1:] for ladder in above)]))
     options["target"] = draw(targets(limited))
     assert options.keys() == MixedPrecisionConfig.model_fields.keys()
     return MixedPrecisionConfig.model_validate(options)

@@ -162,13 +162,16 @@ def test_inspection_shows_layers_and_what_is_left_alone(screen):
     layer = {"layer": "[stem]", "op": "Conv", "weight_shape": [8, 3, 3, 3], "macs": 1000, "weight_bytes": 864}
     found = {
         "layers": [layer],
+        "open": [],
+        "signature": {"image": "samples on axis 0"},
         "total": {"macs": 1000, "weight_bytes": 864},
         "left_alone": [{"op": "LSTM", "nodes": 2, "why": "an operator without a quantized form here"}],
     }
     print_inspection(screen, found)
     lines = shown(screen)
     assert cells(lines[4]) == ["[stem]", "Conv", "8x3x3x3", "1,000", "864"]
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "1 layers, 1,000 MACs a sample, 864 weight bytes",
+        "image: samples on axis 0",
         "left alone: 2 LSTM: an operator without a quantized form here",
     ]
