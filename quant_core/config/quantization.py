@@ -14,7 +14,7 @@ __all__ = ["QuantizationConfig", "RuntimeName"]
 
 
 RuntimeName = Literal[
-    "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "vitisai", "tensorrt", "tract", "reference"
+    "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "qnn", "vitisai", "tensorrt", "tract", "reference"
 ]
 """Runtimes that have a profile (see `runtimes`)."""
 

@@ -65,7 +65,7 @@ class Check:
     """By layer with int8 weights: how far its result would be off on x86 without VNNI, as a share of its magnitude, as
     emulated in integer arithmetic; empty for a runtime that is not run here."""
     saturates_here: bool
-    """Whether this processor is such a one."""
+    """Whether this processor is such a one; false for a runtime whose sums are not emulated."""
     findings: tuple[Finding, ...]
     """What breaks a rule of the runtime."""
 
@@ -104,7 +104,7 @@ def check_file(
             kernels=tuple(profile.kernels(path)) if profile.kernels and not refusal else (),
             errors=layer_errors(graph, first.feeds) if layers else {},
             saturation=layer_saturation(graph, first.feeds) if layers else {},
-            saturates_here=not adds_bytes_in_32_bits(),
+            saturates_here=layers and not adds_bytes_in_32_bits(),
             findings=tuple(profile.findings(WrittenModel.of_file(path))),
         )
 

@@ -109,6 +109,8 @@ class RuntimeProfile:
         for name, legal in self.options.items():
             if given.get(name, legal[0]) not in legal:
                 shown, values = name.replace("_", "-"), ", ".join(map(str, legal))
+                if legal[0] is None:
+                    raise InputError(f"runtime: {self.name} takes no {name}: leave --{shown} out")
                 flag = f"--{shown}" if legal[0] is True else f"--no-{shown}" if legal[0] is False else ""
                 raise InputError(
                     f"runtime: {self.name} takes {name} {values}, not {given[name]}: "

@@ -10,6 +10,7 @@ from quant_core.runtimes.onnxruntime_vnni import ONNXRUNTIME_VNNI
 from quant_core.runtimes.onnxruntime_web import ONNXRUNTIME_WEB
 from quant_core.runtimes.openvino import OPENVINO
 from quant_core.runtimes.profile import RuntimeProfile
+from quant_core.runtimes.qnn import QNN
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.tensorrt import TENSORRT
 from quant_core.runtimes.tract import TRACT
@@ -24,6 +25,7 @@ PROFILES: Mapping[str, RuntimeProfile] = {
         ONNXRUNTIME_VNNI,
         ONNXRUNTIME_WEB,
         OPENVINO,
+        QNN,
         VITISAI,
         TENSORRT,
         TRACT,

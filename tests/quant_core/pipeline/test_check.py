@@ -98,6 +98,11 @@ def test_without_a_float_model_the_file_is_held_against_what_its_pairs_say(netwo
     assert found.compared_with == "reference" and found.reference["l2"] == 0.0 and not found.differs
 
 
+def test_a_runtime_that_does_not_saturate_is_not_said_to(network, tmp_path):
+    found = check_file(written(network, tmp_path), "reference", network[1])
+    assert not found.saturates_here and not found.saturation
+
+
 def test_a_file_that_fails_at_its_first_run_is_told_as_such(tmp_path):
     rng = np.random.default_rng(0)
     helper, numpy_helper, proto = onnx.helper, onnx.numpy_helper, onnx.TensorProto

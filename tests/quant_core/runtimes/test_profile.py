@@ -25,6 +25,8 @@ from tests.quant_core.workbench import saved
         ("tensorrt", "au8w8", "tensorrt has no uint8 activations"),
         ("vitisai", "a16w16", "vitisai has no int16 weights"),
         ("openvino", "au16w8", "openvino has no uint16 activations"),
+        ("qnn", "a16w8", "qnn has no int16 activations (a16w8); it has uint8, uint16: say --wide au16w8 for one"),
+        ("qnn", "au8wu8", "qnn has no uint8 weights"),
     ],
 )
 def test_a_precision_it_has_not_got_is_refused_with_what_does(runtime, precision, told):
@@ -37,6 +39,7 @@ def test_a_precision_it_has_not_got_is_refused_with_what_does(runtime, precision
     [
         ("tensorrt", {"biases": "int32"}, "runtime: tensorrt takes biases float32, not int32: say --biases float32"),
         ("tensorrt", {"symmetric": False}, "runtime: tensorrt takes symmetric True, not False: say --symmetric"),
+        ("qnn", {"block_size": 16}, "runtime: qnn takes no block_size: leave --block-size out"),
         ("vitisai", {"pairs": "standard"}, "say --pairs com.microsoft"),
         ("vitisai", {"calibrate": "minmax"}, "pow2-nonoverflow, pow2-minmse, not minmax"),
     ],

@@ -69,6 +69,18 @@ def layer(
     return WrittenModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
 
+def pool(kind: int) -> WrittenModel:
+    """An average pool of what a pair holds."""
+    model = layer(kind).model
+    model.graph.node.append(helper.make_node("GlobalAveragePool", ["xd"], ["p"], name="pool"))
+    return WrittenModel(model)
+
+
+def conv(weight: type[np.generic], scale=0.01, activations=TensorProto.UINT8) -> WrittenModel:
+    """A Conv between pairs, with 4 channels."""
+    return layer(activations, np.ones((4, 3, 3, 3), weight), scale, op="Conv", weight_attributes={"axis": 0})
+
+
 def integer_product(weight: np.ndarray) -> WrittenModel:
     """A QLinearMatMul, as the format qoperator has it."""
     scales = {name: numpy_helper.from_array(np.float32(0.1), name) for name in ("xs", "ws", "ys")}
@@ -99,6 +111,16 @@ PLANTED = {
     "types-it-has, tensorrt": ("tensorrt", layer(TensorProto.INT16), layer()),
     "types-it-has, openvino": ("openvino", layer(TensorProto.UINT16), layer(TensorProto.UINT8)),
     "byte-sums-in-range, openvino": ("openvino", layer(weight=rows(1, 100, 29)), layer(weight=rows(1, 100, 28))),
+    "types-it-has, qnn": ("qnn", layer(TensorProto.INT16), layer(TensorProto.UINT16)),
+    "unsigned-activations": ("qnn", layer(TensorProto.INT8), layer(TensorProto.UINT8)),
+    "no-signed-16-bit-pools": ("qnn", pool(TensorProto.INT16), pool(TensorProto.UINT16)),
+    "conv-weights": ("qnn", conv(np.uint8, [0.1] * 4), conv(np.uint8)),
+    "conv-weights, wider than what it reads": ("qnn", conv(np.int16), conv(np.int16, activations=TensorProto.UINT16)),
+    "no-blocks": (
+        "qnn",
+        layer(weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
+        layer(weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
+    ),
     "no-value-info": ("tract", declared(), layer()),
     "opset-it-knows": ("vitisai", layer(opset=18), layer(opset=17)),
     "zero-points-are-0": ("tensorrt", layer(weight_zero=1), layer()),
@@ -189,6 +211,7 @@ SETTINGS = {
     "float32": {"wide": "float32"},
     "a16w8": {},
     "a8w8": {"wide": "a8w8"},
+    "au16w8": {"wide": "au16w8"},
     "au8w8-channels": {"wide": "au8w8", "per_channel": True},
     "au8w8-fast": {"wide": "au8w8", "byte_sums": "fast"},
     "a8w4": {"wide": "a8w4"},
@@ -208,7 +231,8 @@ def test_what_a_profile_wrote_breaks_none_of_its_rules(workbench, runtime, setti
     if profile.why_not(wide):
         pytest.skip(profile.why_not(wide))
     made = workbench(model, **{"runtime": runtime, **SETTINGS[setting], **options})
-    for plan in made.plans("a8w8")[:2] if setting in ("a16w8", "float32") else [made.wide]:
+    narrow = "au8w8" if profile.why_not(Precision.parse("a8w8")) else "a8w8"
+    for plan in made.plans(narrow)[:2] if setting in ("a16w8", "au16w8", "float32") else [made.wide]:
         assert profile_of(runtime).findings(WrittenModel(made.exported(plan))) == []
 
 
