@@ -53,7 +53,7 @@ class Chart:
         )
 
 
-_HEIGHT = {"search": 480, "frontier": 480, "loss": 470, "tensors": 640}
+_HEIGHT = {"search": 480, "frontier": 680, "loss": 470, "tensors": 640}
 
 
 def charts_of(manifest: Manifest, tables: Mapping[str, pa.Table]) -> Mapping[str, Chart]:

@@ -15,8 +15,8 @@
   }
 
   /* Draws into #id and again whenever its width changes. What the pointer is at is told in a box beside it, and to
-     screen readers; the arrow keys move the pointer from datum to datum. */
-  function chart(id, points, place, draw) {
+     screen readers; the arrow keys move the pointer from datum to datum. A click or Enter passes it to `choose`. */
+  function chart(id, points, place, draw, choose) {
     const box = document.getElementById(id);
     if (!box) return () => {};
     const said = box.parentElement.querySelector(".said");
@@ -40,7 +40,13 @@
       tip.hidden = true;
       box.replaceChildren(plot, tip);
     };
+    if (choose) box.addEventListener("click", () => { if (plot.value) choose(plot.value); });
     box.addEventListener("keydown", (event) => {
+      if (choose && current >= 0 && (event.key === "Enter" || event.key === " ")) {
+        event.preventDefault();
+        choose(points()[current]);
+        return;
+      }
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       const all = points();
       if (!step || !all.length) return;
@@ -57,12 +63,12 @@
       const now = Math.floor(box.clientWidth);
       if (now && now !== width) { width = now; render(); }
     }).observe(box);
-    return () => { current = -1; if (width) render(); };
+    return (index = -1) => { current = index; if (width) render(); };
   }
   const at = (x, y) => (plot, d) => [plot.scale("x").apply(x(d)), plot.scale("y").apply(y(d))];
 
-  /* Plans by their score: `x` is where they are from left to right, `line` those that a line joins. */
-  function scoreChart({ points, limit, limitText, label, factor }, width, x, line) {
+  /* Plans by their score: `x` is where they are from left to right, `line` those that a line joins, `held` those chosen. */
+  function scoreChart({ points, limit, limitText, label, factor }, width, x, line, held = []) {
     const limits = limit === null ? [] : [limit * factor];
     const scaled = (key) => (d) => d[key] * factor;
     const on = { x: "share", y: scaled("score") };
@@ -77,6 +83,7 @@
         Plot.line(line.points, { ...on, curve: line.curve, stroke: "var(--line)" }),
         Plot.ruleX(points.filter((d) => d.high > d.low), { x: "share", y1: scaled("low"), y2: scaled("high"), stroke: colour, strokeOpacity: 0.6 }),
         Plot.dot(points.filter((d) => d.chosen), { ...on, r: 9, stroke: "var(--narrow)", strokeWidth: 1.5, fill: "var(--surface)" }),
+        Plot.dot(held, { ...on, ...lit, symbol: "square", r: 11 }),
         Plot.dot(points, { ...on, r: 5, strokeWidth: 1.5, stroke: colour, fill: (d) => (d.accepted ? "var(--narrow)" : "var(--surface)"), className: "points" }),
         Plot.dot(points, Plot.pointer({ ...on, ...lit, r: 9, maxRadius: 60 })),
       ],
@@ -86,9 +93,12 @@
   const searchChart = (width) => scoreChart(
     data.search, width, { domain: [0, 1], label: "MACs narrowed" }, { points: d3.sort(data.search.points, (d) => d.share), curve: "linear" });
 
+  const plan = document.getElementById("plan");
+
   /* A step: between two plans, the best there is costs as much as the one on the left. */
   const frontierChart = (width) => scoreChart(
-    data.frontier, width, { nice: true, label: data.frontier.costLabel }, { points: data.frontier.points.filter((d) => d.unbeaten), curve: "step-after" });
+    data.frontier, width, { nice: true, label: data.frontier.costLabel }, { points: data.frontier.points.filter((d) => d.unbeaten), curve: "step-after" },
+    [data.frontier.points[Number(plan.value)]]);
 
   function lossChart(width) {
     const { points, layers, narrow, log, label } = data.loss;
@@ -168,10 +178,57 @@
     return rows.length ? [note, table] : [note];
   }
 
+  /* What the chosen plan is, what it changes against the shipped one, and the line that writes it. */
+  function tellPlan(point) {
+    const count = point.changed.toLocaleString("en"), layers = point.changed === 1 ? "layer differs" : "layers differ";
+    const changed = point.changed ? `${count} ${layers} from the shipped plan` : "No layer differs from the shipped plan";
+    const line = document.getElementById("plan-line"), without = point.chosen ? ["This is the shipped plan"] : ["No single target or budget picks it"];
+    document.getElementById("plan-said").textContent = `${[...point.text, `Layers: ${point.precisions}`, ...(point.chosen ? [] : [changed]), ...(point.pick ? [] : without)].join(". ")}.`;
+    const details = document.getElementById("plan-changes");
+    details.hidden = !point.changed;
+    const table = changesTable(point), listed = table.tBodies[0].rows.length;
+    details.querySelector("summary").textContent = `${count} ${layers} from the shipped plan${listed < point.changed ? `; the first ${listed.toLocaleString("en")}, frontier.arrow has all` : ""}`;
+    details.querySelector("div").replaceChildren(table);
+    line.hidden = !point.pick;
+    line.querySelector("pre").textContent = point.pick ?? "";
+    line.querySelector("[role=status]").textContent = "";
+  }
+
+  function changesTable(point) {
+    const changes = Object.entries(point.changes).flatMap(([precision, places]) => places.map((place) => [...data.frontier.layers[place], precision]));
+    const rows = changes.map(([name, before, after]) => element("tr", null, [element("th", name), element("td", before), element("td", after)]));
+    rows.forEach((row) => row.firstChild.setAttribute("scope", "row"));
+    const heads = ["Layer", "Shipped", "This plan"].map((text) => element("th", text));
+    heads.forEach((head) => head.setAttribute("scope", "col"));
+    return element("table", null, [element("thead", null, [element("tr", null, heads)]), element("tbody", null, rows)]);
+  }
+
+  /* A page that is not served over HTTPS, or lies in a frame, may only copy what is selected. */
+  async function copyLine() {
+    const line = document.getElementById("plan-line"), pre = line.querySelector("pre");
+    let copied = true;
+    try {
+      await navigator.clipboard.writeText(pre.textContent);
+    } catch {
+      getSelection().selectAllChildren(pre);
+      copied = document.execCommand("copy");
+    }
+    line.querySelector("[role=status]").textContent = copied ? "Copied" : "Selected; copy it with the keyboard";
+  }
+
   /* A page may have some of the charts only. */
   chart("search-chart", () => data.search.points, at((d) => d.share, (d) => d.score * data.search.factor), searchChart);
-  chart("frontier-chart", () => data.frontier.points, at((d) => d.share, (d) => d.score * data.frontier.factor), frontierChart);
   chart("loss-chart", () => data.loss.points, at((d) => d.layer, (d) => d.loss), lossChart);
+
+  if (plan && data.frontier.points.length) {
+    const points = data.frontier.points;
+    const choose = (point) => { plan.value = String(points.indexOf(point)); show(); };
+    const redraw = chart("frontier-chart", () => points, at((d) => d.share, (d) => d.score * data.frontier.factor), frontierChart, choose);
+    const show = () => { redraw(Number(plan.value)); tellPlan(points[Number(plan.value)]); };
+    plan.addEventListener("change", show);
+    document.querySelector("#plan-line button").addEventListener("click", copyLine);
+    tellPlan(points[Number(plan.value)]);
+  }
 
   const select = document.getElementById("tensor");
   if (select) {

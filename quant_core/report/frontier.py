@@ -11,6 +11,8 @@ import pyarrow as pa
 from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
 from quant_core.report.charts import fate, verdicts
+from quant_core.report.choice import add_changes
+from quant_core.report.reproduce import pick_line
 from quant_core.report.text import METRIC_NAMES, UNITS, limit_text, metric_text, percent
 from quant_core.search import non_dominated, within
 from quant_core.storage.tables import facts
@@ -29,19 +31,23 @@ COST_NAMES = {
 def frontier_chart(manifest: Manifest, frontier: pa.Table) -> dict[str, Any]:
     """A point a plan on the frontier of the target's metric, by ascending cost, and the shipped plan wherever it is.
 
-    The table holds the frontiers of all metrics; what is on that of another metric only is left out.
+    The table holds the frontiers of all metrics; what is on that of another metric only is left out. With each plan
+    goes what it changes against the shipped one, and with each that is not shipped the line that writes it.
     """
-    target, cost = manifest.target.criterion, COST_NAMES[facts(frontier)["cost"]]
+    target, objective = manifest.target.criterion, facts(frontier)["cost"]
+    cost = COST_NAMES[objective]
     shipped = PrecisionPlan.from_dict(manifest.plan).digest
-    rows = [row for row in frontier.drop_columns(["precisions"]).to_pylist() if _is_finite(row[target.metric])]
+    rows = [row for row in frontier.to_pylist() if _is_finite(row[target.metric])]
     sign = -1.0 if target.higher_is_better else 1.0
     kept = set(non_dominated([row["cost"] for row in rows], [sign * row[target.metric] for row in rows]))
+    shown = [(row, place in kept) for place, row in enumerate(rows) if place in kept or row["plan"] == shipped]
+    points = [_point(manifest, row, cost, unbeaten, row["plan"] == shipped) for row, unbeaten in shown]
+    for point, (row, unbeaten) in zip(points, shown, strict=True):
+        writable = unbeaten and not point["chosen"]
+        point["pick"] = pick_line(manifest, objective, row, rows) if writable else None
     return {
-        "points": [
-            _point(manifest, row, cost, place in kept, row["plan"] == shipped)
-            for place, row in enumerate(rows)
-            if place in kept or row["plan"] == shipped
-        ],
+        "layers": add_changes(manifest, points, [row["precisions"] for row, _ in shown]),
+        "points": points,
         "limit": target.limit,
         "limitText": "" if target.limit is None else f"limit {limit_text(target.metric, target.limit)}",
         "factor": 100 if target.metric == "top1_drop" else 1,
@@ -56,7 +62,7 @@ def _is_finite(score: float | None) -> bool:
     return score is not None and math.isfinite(score)
 
 
-def _point(manifest: Manifest, row: Mapping[str, Any], cost: str, unbeaten: bool, chosen: bool) -> Any:
+def _point(manifest: Manifest, row: Mapping[str, Any], cost: str, unbeaten: bool, chosen: bool) -> dict[str, Any]:
     target, budget, score = manifest.target.criterion, manifest.budget, row[manifest.target.metric]
     bound = score if row["bound"] is None else row["bound"]
     accepted = target.met_by(bound) and (budget is None or within(row["cost"], budget.limit))

@@ -10,14 +10,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from quant_core.budget import BUDGETS
 from quant_core.config import Criterion, MixedPrecisionConfig
 from quant_core.manifest import Manifest
 from quant_core.options import LIMITS, flags_of, number_text, target_flags
 from quant_core.report.text import METRIC_NAMES, metric_text, percent
 
-__all__ = ["NextStep", "command", "next_step", "picking"]
+__all__ = ["NextStep", "command", "next_step", "pick_line", "picking"]
 
 _LIMIT_FLAGS = {metric: f"--{name.replace('_', '-')}" for name, metric in LIMITS.items()}
+_BUDGET_FLAGS = {cost: f"--{name.replace('_', '-')}" for name, cost in BUDGETS.items()}
 _UNKNOWN = {"model": "MODEL", "calibration": "DATA", "evaluation": "DATA", "holdout": "DATA", "output": "DIR"}
 
 
@@ -69,8 +71,7 @@ def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep
 
     That is the next cheaper one, or where the cheapest is shipped the next better one.
     """
-    target, sources = manifest.target.criterion, manifest.sources
-    run = sources.run or sources.output or _UNKNOWN["output"]
+    target = manifest.target.criterion
     shipped = next((place for place, point in enumerate(points) if point["chosen"]), len(points))
     others = [*reversed(points[:shipped]), *points[shipped + 1 :]]
     if not others:
@@ -78,8 +79,56 @@ def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep
     limit = _rounded_outwards(others[0]["bound"], target.higher_is_better)
     return NextStep(
         "The model of any other of them is written without another search, by the limit that it meets:",
-        f"narrowcast pick {shlex.quote(run)} {_LIMIT_FLAGS[target.metric]} {number_text(limit)}",
+        f"narrowcast pick {shlex.quote(_run(manifest))} {_LIMIT_FLAGS[target.metric]} {number_text(limit)}",
     )
+
+
+def pick_line(
+    manifest: Manifest, cost: str, row: Mapping[str, Any], frontier: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Return the line that writes just this plan of the frontier; None where no budget or limit is met by it first.
+
+    By a budget where the cost has one: it holds whatever the file scores in its runtime. Elsewhere by a limit that no
+    cheaper plan meets.
+
+    Args:
+        manifest: the record of the run.
+        cost: the name of the cost that the frontier is of.
+        row: the plan (schema FRONTIER), which no other beats in cost and in the target's metric.
+        frontier: all plans with a score by that metric, the plan among them.
+
+    """
+    metric, run = manifest.target.metric, _run(manifest)
+    if cost in _BUDGET_FLAGS and 0 < row["cost_ratio"] <= 1:
+        dearer = [other["cost_ratio"] for other in frontier if other["cost_ratio"] > row["cost_ratio"]]
+        value = _shortest(row["cost_ratio"], min([*dearer, math.nextafter(1, 2)]))
+        asked = f"{_BUDGET_FLAGS[cost]} {number_text(value)} --metric {metric}"
+    else:
+        limit = _own_limit(manifest, row, frontier)
+        if limit is None:
+            return None
+        value, asked = limit, f"{_LIMIT_FLAGS[metric]} {number_text(limit)}"
+    folder = f"{run.rstrip('/')}/picked-{number_text(value)}"
+    return f"narrowcast pick {shlex.quote(run)} {asked} --out {shlex.quote(folder)}"
+
+
+def _own_limit(manifest: Manifest, row: Mapping[str, Any], frontier: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return a limit that a plan meets and no cheaper one does; None where there is none."""
+    target = manifest.target.criterion
+    column = target.metric if target.confidence is None else "bound"
+    sign = -1.0 if target.higher_is_better else 1.0
+    if row[column] is None:
+        return None
+    error = sign * row[column]
+    cheaper = [sign * other[column] for other in frontier if other["cost"] < row["cost"] and other[column] is not None]
+    best = min([*cheaper, math.inf])
+    return sign * _shortest(error, best) if error < best else None
+
+
+def _run(manifest: Manifest) -> str:
+    """Return the folder of the run that has the frontier, as a command line takes it."""
+    run = manifest.sources.run or manifest.sources.output or _UNKNOWN["output"]
+    return f"./{run}" if run.startswith("-") else run
 
 
 def command(manifest: Manifest, limit: float | None = None) -> str:
@@ -129,6 +178,16 @@ def _rounded_outwards(score: float, higher_is_better: bool) -> float:
         return 0.0
     step = 10.0 ** (math.floor(math.log10(abs(score))) - 2)
     return _short((math.floor(score / step) if higher_is_better else math.ceil(score / step)) * step)
+
+
+def _shortest(low: float, high: float) -> float:
+    """Return a number of few digits from `low` up to below `high`."""
+    for digits in range(3, 17) if low else ():
+        step = 10.0 ** (math.floor(math.log10(abs(low))) + 1 - digits)
+        value = float(f"{math.ceil(low / step) * step:.{digits}g}")
+        if low <= value < high:
+            return value
+    return low
 
 
 def _short(value: float) -> float:

@@ -72,6 +72,18 @@ def test_it_is_drawn_and_accessible(opened, run, width, scheme):
     assert {"color-contrast", "select-name", "region"} <= {rule["id"] for rule in judged["passes"]}
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_chosen_plan_of_the_frontier_is_shown_accessibly(opened, width, scheme):
+    page = opened(frontier, width, scheme)
+    page.get_by_label("Plan", exact=True).select_option("3")
+    page.locator("#plan-changes summary").click()
+    assert page.locator("#plan-line pre").is_visible() and page.locator("#plan-changes tbody tr").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    judged = axe.Axe().run(page, options={}).response
+    assert judged["violations"] == []
+
+
 def test_the_colours_follow_the_system(opened):
     light, dark = (opened(mixed, scheme=scheme) for scheme in ("light", "dark"))
     colour = "getComputedStyle(document.documentElement).backgroundColor"
