@@ -80,9 +80,9 @@ def steps(made, plan, baseline=None):
             made.recipe, baseline, some, plan.as_dict(), function=None, batch_size=None, machine=made.machine
         ),
         "shipped": score_file(reference, made.layer_table, baseline, data, None, None, made.machine),
-        "probes": layer_sensitivity(made.recipe, some, made.names, "a8w8", "mse", 0, None, made.machine).column(
-            "losses"
-        ),
+        "probes": layer_sensitivity(
+            made.recipe, some, made.names, "a8w8", made.wide.as_dict(), "mse", 0, None, made.machine
+        ).column("losses"),
         "exported": exported,
     }
 

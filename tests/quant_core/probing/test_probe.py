@@ -89,7 +89,7 @@ def shard(workbench, monkeypatch):
         table = layer_sensitivity(
             made.recipe,
             Samples(refer_data(feeds, made.machine.cache), start, stop),
-            *(made.names, "a8w8", "mse", 0, 2, made.machine),
+            *(made.names, "a8w8", made.wide.as_dict(), "mse", 0, 2, made.machine),
         )
         return table.column("losses").to_pylist()
 
