@@ -318,9 +318,12 @@ class _Writing:
         if self.topology.roles[self.unit] is not Role.LAYER or not self.quantizer.runtime.keeps_matmuls_apart:
             return LayerForm.PLAIN
         precision: Precision = self.precisions.get(self.topology.layer_of[self.unit], self.quantizer.config.wide)
+        # Also where the tensor itself stays float: this node then has a pair of its own in front.
         base = self.types.base.get(self.graph.nodes[self.unit].input[0])
-        reads = base and self.types.demand.get((self.unit, 0), base)
-        return layer_form(self.graph, self.unit, precision.weights, reads)
+        wanted = self.types.demand.get((self.unit, 0))
+        return layer_form(
+            self.graph, self.unit, precision.weights, base if wanted in (None, DataType.FLOAT32) else wanted
+        )
 
     def is_stored_unsigned(self, layer: str, precision: Precision) -> bool:
         """Return whether the layer's int8 weight is written as uint8, for the sake of its sums.

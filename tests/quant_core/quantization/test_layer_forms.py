@@ -3,6 +3,7 @@ import onnxruntime as ort
 import pytest
 
 from quant_core.numerics import dequantize
+from quant_core.precision import PrecisionPlan
 from quant_core.quantization.layer_forms import unsigned
 from tests.models import MODELS
 from tests.quant_core.workbench import distance
@@ -23,6 +24,16 @@ SETTINGS = {
 def test_a_default_session_keeps_16_bit_activations(workbench, model, setting):
     made = workbench(model, **SETTINGS[setting])
     assert distance(made.ship(made.wide, DEFAULT), made.ship(made.wide)) < STEPS_OF_16_BITS
+
+
+@pytest.mark.parametrize("others", ["float32", "au8w8", "a16w8"])
+@pytest.mark.parametrize("narrow", ["au8w8", "a8w8", "a16w8"])
+@pytest.mark.parametrize("layer", ["q", "k", "v"])
+def test_a_default_session_runs_a_layer_alone_among_others(workbench, layer, narrow, others):
+    """Products that read one tensor in different types: ONNX Runtime fuses each by what stands in front of it alone."""
+    made = workbench("transformer", wide="float32")
+    plan = PrecisionPlan.from_dict(dict.fromkeys(made.names, others) | {layer: narrow})
+    assert distance(made.ship(plan, DEFAULT), made.ship(plan)) < 10 * STEPS_OF_16_BITS
 
 
 def test_without_the_forms_a_default_session_rounds_them_to_8_bits(workbench):

@@ -137,8 +137,8 @@ def test_a_layer_whose_bias_needs_a_larger_scale_is_rounded_to_nearest(tmp_path)
         "(float[N,4] x) => (float[N,4] y) { [m] y = Gemm(x, w, b) }",
         {"w": np.eye(4, dtype=np.float32) * 1e-3, "b": np.float32([1e9, 0, 0, 0])},
     )
-    made = bench(model, tmp_path, per_channel=False)
-    settings, table = rounded(made)
+    made = bench(model, tmp_path)
+    settings, table = rounded(made, per_channel=False)
     chosen = Quantizer(made.graph, made.layers, made.calibration, settings, [table])
     plain = Quantizer(made.graph, made.layers, made.calibration, settings)
     assert (chosen.weight("m", NARROW).codes == plain.weight("m", NARROW).codes).all()
