@@ -13,6 +13,7 @@ from quant_core.model.stored_model import DATA_FILE, MODEL_FILE
 from quant_core.precision import PrecisionPlan
 from quant_core.report import report_page
 from quant_core.report.verdict import is_met
+from quant_core.results.beside_model import write_beside
 from quant_core.results.manifest_file import manifest_json, sealed
 from quant_core.results.outcome import FRONTIER_TABLES, Outcome
 from quant_core.results.output_place import MANIFEST, OutputPlace
@@ -34,7 +35,9 @@ def write_folder(
     files = {name: to_ipc(table) for name, table in tables.items()}
     manifest = sealed(manifest.model_copy(update={"tables": _digests(files)}))
     page = report_page(manifest, tables)
-    _copy_model(fetch(file, cache), file, folder)
+    path = fetch(file, cache)
+    _copy_model(path, file, folder)
+    write_beside(folder, str(manifest.config.get("runtime", "reference")), path, tables["layers"], cache)
     atomic_write(folder / "report.html", page.encode())
     _write_tables(folder, files)
     atomic_write(folder / MANIFEST, manifest_json(manifest).encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Literal
 from quant_core.errors import InputError
 from quant_core.model.sessions import OpenModel
 from quant_core.precision import DataType, Precision
+from quant_core.runtimes.encoded_tensors import EncodedTensor
 from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.written_model import WrittenModel
 
@@ -86,6 +87,8 @@ class RuntimeProfile:
     """Whether files declare tensors inside their graphs."""
     session_entries: Mapping[str, str] = field(default_factory=dict)
     """Options of the session or provider that an application has to set."""
+    beside: Mapping[str, Callable[[Mapping[str, Sequence[EncodedTensor]]], object]] = field(default_factory=dict)
+    """Files that its own tools want beside the model: how tensors are held (see `encoded_tensors`) as JSON, by name."""
     keeps_byte_sums_in_range: bool = False
     """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
     keeps_matmuls_apart: bool = False

@@ -21,9 +21,11 @@ from quant_core.model.half_precision import with_float32_ends
 from quant_core.model.sessions import Numerics, session_options
 from quant_core.model.signature import Signature
 from quant_core.precision import DataType
+from quant_core.runtimes.aimet_encodings import aimet_encodings
 from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.profile import Rule
 from quant_core.runtimes.reference import REFERENCE
+from quant_core.runtimes.tensor_overrides import tensor_overrides
 from quant_core.runtimes.tensor_rules import types_among
 from quant_core.runtimes.written_model import WrittenModel
 
@@ -220,5 +222,6 @@ QNN = replace(
     package="onnxruntime-qnn",
     options={"block_size": (None,), "format": ("qdq",)},
     session_entries=_OPTIONS,
+    beside={"encodings.json": aimet_encodings, "tensor_overrides.json": tensor_overrides},
     wide="au16w8",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 
 from quant_core.precision import DataType
 from quant_core.runtimes.profile import RuntimeProfile
@@ -42,11 +43,19 @@ def _section(profile: RuntimeProfile) -> Iterator[str]:
     if profile.assumes:
         yield f"* The score assumes that {profile.assumes}."
     for name, legal in profile.options.items():
-        yield f"* Option `{name}`: {', '.join(f'`{value}`' for value in legal)}."
+        values = ", ".join(f"`{value}`" for value in legal)
+        yield f"* No option `{name}`." if legal == (None,) else f"* Option `{name}`: {values}."
     for name, value in profile.session_entries.items():
         yield f"* An application sets `{name}` to `{value}`."
+    for name, content in profile.beside.items():
+        yield f"* Beside the model is `{name}`: {_first_sentence(content)}"
     yield from ("", "| rule | what breaks it | text |", "| --- | --- | --- |")
     yield from (f"| `{rule.name}` | {rule.consequence} | {rule.text} |" for rule in profile.rules)
+
+
+def _first_sentence(content: object) -> str:
+    """What the module says of itself that makes a file."""
+    return " ".join((import_module(content.__module__).__doc__ or "").split())
 
 
 def _names(kinds: Iterable[DataType]) -> str:

@@ -50,6 +50,7 @@ def test_the_told_score_is_that_of_the_vendors_library(tmp_path, wide):
     assert made.manifest.scores.mixed["l2"] == pytest.approx(measured, rel=5e-3)
     assert "onnxruntime-qnn" in made.manifest.deployed.processor
     assert made.manifest.deployed.session == {"soc_model": "60"} and made.manifest.deployed.assumes
+    assert {"encodings.json", "tensor_overrides.json"} <= {file.name for file in made.folder.iterdir()}
     checked = check_file(made.folder / "model.onnx", "qnn", data, source)
     assert checked.deployed["l2"] == pytest.approx(measured, rel=5e-3) and not checked.findings
     assert {kernel.runs_as for kernel in checked.kernels} == {"QNN"} and not checked.saturates_here
