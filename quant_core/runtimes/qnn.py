@@ -27,7 +27,7 @@ from quant_core.runtimes.profile import Rule
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.tensor_overrides import tensor_overrides
 from quant_core.runtimes.tensor_rules import types_among
-from quant_core.runtimes.written_model import WrittenModel
+from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
 __all__ = ["QNN"]
 
@@ -119,7 +119,7 @@ def _kernels(path: Path) -> list[LayerKernel]:
     signature, model = Signature.of(FloatGraph.load(path)), WrittenModel.of_file(path)
     session = _opened(path, signature)
     placed = _placed(session)
-    layers = [_kernel(layer.node, placed) for layer in model.layers]
+    layers = [_layer_kernel(layer, placed) for layer in model.layers]
     names = {layer.node.name for layer in model.layers}
     rest = [node for node in _inner(model.model.graph) if node.name not in names]
     return layers + [_kernel(node, placed) for node in rest if placed.get(node.name, _PROVIDER) != _PROVIDER]
@@ -129,6 +129,15 @@ def _placed(session: ort.InferenceSession) -> dict[str, str]:
     """The provider of each node; the CPU's where a part of it is there."""
     parts = sorted(session.get_provider_graph_assignment_info(), key=lambda part: part.ep_name != _PROVIDER)
     return {_MOVED.sub("", node.name): part.ep_name for part in parts for node in part.get_nodes()}
+
+
+def _layer_kernel(layer: WrittenLayer, placed: Mapping[str, str]) -> LayerKernel:
+    kernel = _kernel(layer.node, placed)
+    weight = layer.weight and placed.get(layer.weight.node, _PROVIDER)
+    if not kernel.is_integer or weight == _PROVIDER:
+        return kernel
+    why = "its weight is dequantized on the CPU" if weight else "its weight is no constant of codes"
+    return replace(kernel, is_integer=False, why=f"{why}: it is computed in float")
 
 
 def _kernel(node: onnx.NodeProto, placed: Mapping[str, str]) -> LayerKernel:
@@ -215,8 +224,8 @@ QNN = replace(
         _NO_BLOCKS,
     ),
     numbers="The provider takes one sample at a time. What it does not take is left to the CPU, and listed by "
-    "`narrowcast check`: the bias of a Conv from 8-bit to 16-bit activations, above all. Times are those of the "
-    "library on this machine, not of an NPU.",
+    "`narrowcast check`: weight and bias of a Conv from 8-bit to 16-bit activations above all, which is then "
+    "computed in float. Times are those of the library on this machine, not of an NPU.",
     opens=_QnnModel,
     kernels=_kernels,
     package="onnxruntime-qnn",

@@ -53,7 +53,9 @@ def test_the_told_score_is_that_of_the_vendors_library(tmp_path, wide):
     assert {"encodings.json", "tensor_overrides.json"} <= {file.name for file in made.folder.iterdir()}
     checked = check_file(made.folder / "model.onnx", "qnn", data, source)
     assert checked.deployed["l2"] == pytest.approx(measured, rel=5e-3) and not checked.findings
-    assert {kernel.runs_as for kernel in checked.kernels} == {"QNN"} and not checked.saturates_here
+    assert {(kernel.runs_as, kernel.is_integer) for kernel in checked.kernels} == {
+        ("QNN", True)
+    } and not checked.saturates_here
 
 
 def test_what_falls_back_to_the_cpu_is_listed(tmp_path):
@@ -62,6 +64,9 @@ def test_what_falls_back_to_the_cpu_is_listed(tmp_path):
     left = [kernel for kernel in checked.kernels if kernel.runs_as == "CPU"]
     assert left and all(kernel.why == "it is left to the CPU" and not kernel.is_integer for kernel in left)
     assert any(kernel.op_type == "DequantizeLinear" and "bias" in kernel.layer for kernel in left)
+    kernels = {kernel.layer: kernel for kernel in checked.kernels}
+    assert kernels["w2/a8w8/DequantizeLinear"].runs_as == "CPU" and kernels["c2"].runs_as == "QNN"
+    assert not kernels["c2"].is_integer and "dequantized on the CPU" in kernels["c2"].why
     assert "unsigned-activations" in {finding.rule for finding in checked.findings}
 
 
