@@ -123,19 +123,25 @@ def wide_chain() -> onnx.ModelProto:
     )
 
 
+def milliseconds(file: str, feeds: dict[str, np.ndarray]) -> float:
+    """What a board takes that is bound by the bytes of a model."""
+    return Path(file).stat().st_size / 1000
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workspace and the output folder of a run that took every stage."""
+    """The workspace and the output folder of runs that took every stage: timed here, and by a function of the user's."""
     folder = tmp_path_factory.mktemp("run")
     model = wide_chain()
     onnx.save(model, folder / "model.onnx")
     data, held_out = samples(model, 12), samples(model, 5, seed=1)
-    config = config_from(
-        target={"metric": "l2", "limit": 0.05}, narrow=["a8w8", "a8w4"], cost="latency", time_models=True, frontier=True
-    )
+    target = {"metric": "l2", "limit": 0.05}
+    config = config_from(target=target, narrow=["a8w8", "a8w4"], cost="latency", time_models=True, frontier=True)
+    on_a_board = config_from(target=target, cost="latency", timer=f"{__name__}:milliseconds")
     on = StoringRunner(Workspace.at(str(folder / "workspace")))
     cache = on.machine.cache
     job = QuantizationJob.of(folder / "model.onnx", data, data, held_out, config, folder / "out", cache)
+    timed = QuantizationJob.of(folder / "model.onnx", data, data, None, on_a_board, folder / "timed", cache)
     with pytest.MonkeyPatch.context() as patch:
         for module, seconds in (
             ("layer_times", "_LAYER_SECONDS"),
@@ -144,6 +150,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ):
             patch.setattr(import_module(f"quant_core.latency.{module}"), seconds, 0.001)
         run_auto(job, on)
+        run_auto(timed, on)
     return folder
 
 
