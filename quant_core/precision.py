@@ -148,6 +148,14 @@ class Precision:
         theirs = (other.activations.bits, other.weights.bits)
         return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
 
+    def sides(self, wide: Precision) -> tuple[Precision, Precision]:
+        """This precision with its activations alone narrow, and with its weights alone.
+
+        The other side is that of `wide`; 16 bits stand for a wide float, which no precision has on one side only.
+        """
+        activations, weights = (DataType.INT16 if kind.is_float else kind for kind in (wide.activations, wide.weights))
+        return Precision(self.activations, weights), Precision(activations, self.weights)
+
     @property
     def is_float(self) -> bool:
         """Whether the layer computes in a floating-point type."""

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from flows.command_line.analyse import analyse
 from flows.command_line.auto import auto
 from flows.command_line.check import check
 from flows.command_line.compare import compare
@@ -34,6 +35,8 @@ def narrowcast() -> None:
     \b
     Try it:             narrowcast demo
     Look at a model:    narrowcast inspect model.onnx
+    What costs bits:    narrowcast analyse model.onnx --calibration calib.npz --evaluation eval.npz \\
+                            --out analysis
     All options:        narrowcast init model.onnx > quant.yaml
     Quantize it:        narrowcast auto model.onnx --calibration calib.npz --evaluation eval.npz \\
                             --max-top1-drop 0.005 --out quantized
@@ -48,6 +51,7 @@ def narrowcast() -> None:
 
 
 for _command in (
+    analyse,
     auto,
     check,
     compare,

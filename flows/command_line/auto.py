@@ -26,9 +26,10 @@ def _table() -> Sequence[Option]:
 
 @click.command(cls=GroupedCommand, table=_table)
 @click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
+@click.option("--ranking", metavar="FILE.yaml", type=click.Path(), help="The edited ranking of an analysis.")
 @click.option("--dry-run", is_flag=True, help="Print what there is to do, and about how long it takes; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
-def auto(as_json: bool, dry_run: bool, config: str | None, **given: Any) -> None:
+def auto(as_json: bool, dry_run: bool, config: str | None, ranking: str | None, **given: Any) -> None:
     """Quantize MODEL to the narrowest mix of precisions that meets a target, or to the best within a budget.
 
     \b
@@ -44,18 +45,21 @@ def auto(as_json: bool, dry_run: bool, config: str | None, **given: Any) -> None
     if dry_run:
         from flows.command_line.dry_run import print_dry_run
 
-        print_dry_run(*inputs_and_config(config, given), as_json)
+        print_dry_run(*inputs_and_config(config, given, ranking), as_json)
         return
-    sys.exit(quantize(*inputs_and_config(config, given), as_json))
+    sys.exit(quantize(*inputs_and_config(config, given, ranking), as_json))
 
 
-def inputs_and_config(config: str | None, given: dict[str, Any]) -> tuple[dict[str, Any], MixedPrecisionConfig]:
-    """Return the inputs and the configuration that the flags and the options file give."""
+def inputs_and_config(
+    config: str | None, given: dict[str, Any], ranking: str | None = None
+) -> tuple[dict[str, Any], MixedPrecisionConfig]:
+    """Return the inputs and the configuration that the flags, a ranking file and the options file give."""
     from flows.options.inputs import AutoInputs
-    from flows.options.run_options import options_from_file, run_options
+    from flows.options.run_options import options_from_file, ranking_options, run_options
     from quant_core.config import MixedPrecisionConfig
 
     file = options_from_file(config, MixedPrecisionConfig)
     chosen = {name: value for name, value in given.items() if value is not None}
+    chosen = (ranking_options(ranking) if ranking else {}) | chosen
     check_given("auto", AutoInputs, chosen, file.has)
     return run_options(file, chosen, MixedPrecisionConfig)

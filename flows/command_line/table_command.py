@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from flows.options.inputs import Inputs
+    from pydantic import BaseModel
+
     from quant_core.options import Option
 
 __all__ = ["GroupedCommand", "TableCommand", "check_given"]
@@ -78,7 +79,7 @@ class GroupedCommand(TableCommand):
                 formatter.write_dl(records)
 
 
-def check_given(command: str, kind: type[Inputs], given: dict[str, Any], in_file: Callable[[str], bool]) -> None:
+def check_given(command: str, kind: type[BaseModel], given: dict[str, Any], in_file: Callable[[str], bool]) -> None:
     """Check that all that is required is given, or in the file of options; raises UsageError that names the rest."""
     from quant_core.options import options_of
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from quant_core.flags import Flag, Heading
 from tasks.executors.choice import ExecutorKind
 
-__all__ = ["AutoInputs", "Inputs", "LayerWiseInputs"]
+__all__ = ["AnalysisInputs", "AutoInputs", "Inputs", "LayerWiseInputs"]
 
 DataField = Annotated[str, Flag(Heading.DATA, "DATA", is_path=True)]
 
@@ -59,4 +59,22 @@ class LayerWiseInputs(Inputs):
 
     tensors: Annotated[str, Flag(Heading.DATA, "FILE", is_path=True)] = Field(
         description="Types with names (YAML), or a manifest.json."
+    )
+
+
+class AnalysisInputs(BaseModel):
+    """What `narrowcast analyse` is given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Annotated[str, Flag(Heading.DATA, "MODEL", is_path=True, is_argument=True)] = Field(
+        description="The float model: an ONNX file or its URL."
+    )
+    calibration: DataField = Field(description="Data ranges are chosen from.")
+    evaluation: DataField = Field(description="Data losses are measured on.")
+    out: Annotated[str, Flag(Heading.DATA, "DIR", is_path=True)] = Field(
+        description="Folder that receives the page, the ranking and the tables."
+    )
+    workers: Annotated[int | None, Flag(Heading.RUNNING, "N", default="all cores")] = Field(
+        default=None, ge=1, description="Threads at once."
     )

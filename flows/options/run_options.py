@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flows.options.inputs import AutoInputs, Inputs
+from pydantic import BaseModel
+
+from flows.options.inputs import AutoInputs
 from flows.options.option_file import OptionFile, read_option_file
 from quant_core.budget import BUDGETS
 from quant_core.config import Config, MixedPrecisionConfig, RunConfig
@@ -23,6 +25,7 @@ __all__ = [
     "configuration",
     "joined",
     "options_from_file",
+    "ranking_options",
     "required_of",
     "run_options",
 ]
@@ -31,7 +34,7 @@ INPUTS = tuple(AutoInputs.model_fields)
 """What `narrowcast auto` is given besides its configuration."""
 
 
-def required_of(kind: type[Inputs]) -> tuple[str, ...]:
+def required_of(kind: type[BaseModel]) -> tuple[str, ...]:
     """Return the inputs that have no default."""
     return tuple(name for name, field in kind.model_fields.items() if field.is_required())
 
@@ -74,6 +77,14 @@ def run_options(
         others = [mistake for mistake in mistakes if mistake not in in_file]
         raise MistakesError([*others, *map(file.located, sorted(in_file, key=file.line))])
     return inputs, config
+
+
+def ranking_options(path: str) -> dict[str, Any]:
+    """Options of a ranking file, without those left empty; raises MistakesError with lines of the file."""
+    file = read_option_file(path, ["keep_wide", "exclude", "order"])
+    if file.mistakes:
+        raise MistakesError([file.located(mistake) for mistake in file.mistakes])
+    return {name: value for name, value in file.options.items() if value}
 
 
 def check_kinds(inputs: dict[str, Any]) -> None:

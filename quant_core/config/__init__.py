@@ -6,18 +6,22 @@ Each part has a module of its own, so that what depends on one part alone import
 digests the code that the step can import.
 """
 
+from quant_core.config.analysis import AnalysisConfig
 from quant_core.config.mixed_precision import MixedPrecisionConfig, config_from
+from quant_core.config.probing import ProbeConfig, default_narrow
 from quant_core.config.quantization import QuantizationConfig, RuntimeName
 from quant_core.config.run import Config, LayerWiseConfig, RunConfig, validated
-from quant_core.config.search import SearchConfig, default_candidates, default_narrow
+from quant_core.config.search import SearchConfig, default_candidates
 from quant_core.config.target import Criterion, MetricName, Target
 
 __all__ = [
+    "AnalysisConfig",
     "Config",
     "Criterion",
     "LayerWiseConfig",
     "MetricName",
     "MixedPrecisionConfig",
+    "ProbeConfig",
     "QuantizationConfig",
     "RunConfig",
     "RuntimeName",

@@ -7,11 +7,11 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from quant_core.budget import Amount, BytesField, LatencyField, OperationsField
-from quant_core.config.frozen import FrozenModel
+from quant_core.config.probing import ProbeConfig
 from quant_core.flags import Flag, Heading
 from quant_core.precision import Precision, PrecisionField
 
-__all__ = ["SearchConfig", "StrategyName", "default_candidates", "default_narrow"]
+__all__ = ["SearchConfig", "StrategyName", "default_candidates"]
 
 
 StrategyName = Literal["greedy", "bisect", "linear", "knapsack"]
@@ -36,14 +36,6 @@ StrategyField = Annotated[
 """A strategy's name; an earlier name of one is read as its name of today."""
 
 
-def default_narrow(wide: Precision | None) -> tuple[Precision, ...]:
-    """Return the precisions that a search may choose beside a wide one, where nobody says which.
-
-    A mix with float32 is for a CPU, and those multiply unsigned activations by signed weights.
-    """
-    return (Precision.parse("au8w8" if str(wide) == "float32" else "a8w8"),)
-
-
 def default_candidates(wide: Precision | None, device_costs: str | None = None) -> Literal["layers", "all"]:
     """Return what a search may narrow beside a wide precision, where nobody says.
 
@@ -53,16 +45,9 @@ def default_candidates(wide: Precision | None, device_costs: str | None = None) 
     return "all" if str(wide) == "float32" and device_costs is None else "layers"
 
 
-class SearchConfig(FrozenModel):
+class SearchConfig(ProbeConfig):
     """How plans are chosen."""
 
-    narrow: Annotated[tuple[PrecisionField, ...], Flag(Heading.PRECISIONS, "PRECISIONS")] = Field(
-        default_factory=lambda: default_narrow(None),
-        json_schema_extra={"default": ["a8w8"]},
-        min_length=1,
-        description="The precisions the search may choose, each narrower than the one before. Beside a wide float32 "
-        "au8w8 by default, for the sake of CPUs.",
-    )
     lift: Annotated[
         tuple[PrecisionField, ...] | None,
         BeforeValidator(_none_of_them, json_schema_input_type=tuple[PrecisionField, ...] | None),
@@ -97,14 +82,16 @@ class SearchConfig(FrozenModel):
         description="Budget: the longest time of a sample, a share (0.6) or an amount (2.5ms). It is measured as the "
         "cost latency is.",
     )
-    keep_wide: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "LAYERS")] = Field(
-        default=(), description="Layers that no plan narrows, by name, pattern (`/stem/*`) or operator (`op:Conv`)."
-    )
     most_layers: Annotated[int | None, Flag(Heading.SEARCH, "N")] = Field(
         default=None,
         ge=1,
         description="Layers that may be narrowed at most, the first ones of the ranking. For the searches linear and "
         "bisect.",
+    )
+    order: Annotated[tuple[str, ...], Flag(Heading.SEARCH, "LAYERS")] = Field(
+        default=(),
+        description="The order in which layers are narrowed, in place of the probed ranking. Those that are not named "
+        "come after. For the searches linear and bisect; `narrowcast analyse` writes a file of it for --ranking.",
     )
     frontier: Annotated[bool, Flag(Heading.SEARCH)] = Field(
         default=False,
@@ -116,10 +103,6 @@ class SearchConfig(FrozenModel):
         description="The loss layers are ranked by. Squared error or KL divergence against the wide model's output, "
         "or the L2 distance to the float model's, where the wide model's own error hides what a layer adds.",
     )
-    samples: Annotated[Literal["auto", "all"] | int, Flag(Heading.SEARCH, "auto|all|N")] = Field(
-        default="auto",
-        description="Evaluation samples a probe uses. As many as the ranking needs, all, or so many.",
-    )
 
     @property
     def budgets(self) -> dict[str, Amount]:
@@ -128,16 +111,16 @@ class SearchConfig(FrozenModel):
         return {name: amount for name, amount in amounts.items() if amount is not None}
 
     @model_validator(mode="after")
-    def _samples_are_some(self) -> Self:
-        if isinstance(self.samples, int) and self.samples < 2:
-            raise ValueError(f"samples must be 'auto', 'all' or at least 2, not {self.samples}")
-        return self
-
-    @model_validator(mode="after")
     def _one_budget(self) -> Self:
         first, *others = self.budgets or [""]
         if others:
             raise ValueError(f"{others[0]}: give one budget, not {first} as well")
+        return self
+
+    @model_validator(mode="after")
+    def _the_search_keeps_to_an_order(self) -> Self:
+        if self.order and self.search not in ("linear", "bisect"):
+            raise ValueError("order: goes with search='linear' or 'bisect', which keep to it")
         return self
 
     @model_validator(mode="after")

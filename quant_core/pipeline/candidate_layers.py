@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from quant_core.config import MixedPrecisionConfig, RunConfig
+from quant_core.config import ProbeConfig, RunConfig, SearchConfig
+from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, layers_from_table
@@ -20,23 +21,30 @@ __all__ = ["candidate_layers", "warn_of_outputs_not_compared"]
 
 
 def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[str, ...]:
-    """Return the layers that a plan may narrow, in graph order; none where no plan is searched for.
+    """Return the layers that a plan may narrow, in graph order; none where none is narrowed to find something out.
 
     These are the layers whose narrowing shows in an output that is compared, without those that are to stay wide.
-    Raises InputError for a name or an operator in `keep_wide` that is no layer's; the names of the user's model are
-    known, too.
+    Raises InputError for a name or an operator in `keep_wide` or `order` that is no layer's; in `keep_wide` the names
+    of the user's model are known, too.
     """
-    if not isinstance(config, MixedPrecisionConfig):
+    if not isinstance(config, ProbeConfig):
         return ()
     graph, listed = prepared_graph(facts(layers)["prepared"], cache), layers_from_table(layers)
     origins = {layer.name: [name for node in layer.nodes for name in origins_of(graph.nodes[node])] for layer in listed}
     operators = {layer.name: layer.op for layer in listed}
     wide = names_meant(operators, _rules_of_layers(graph, operators, config), "keep_wide", "layer", origins)
+    _check_order(operators, config)
     unseen = _not_compared(graph, listed, config)
     return tuple(layer.name for layer in listed if layer.name not in wide and layer.name not in unseen)
 
 
-def _rules_of_layers(graph: FloatGraph, operators: Mapping[str, str], config: MixedPrecisionConfig) -> list[str]:
+def _check_order(layers: Mapping[str, str], config: ProbeConfig) -> None:
+    order = config.order if isinstance(config, SearchConfig) else ()
+    if unknown := [name for name in order if name not in layers]:
+        raise InputError(f"order: the model has no layer {unknown[0]!r}; `narrowcast inspect` lists the layers")
+
+
+def _rules_of_layers(graph: FloatGraph, operators: Mapping[str, str], config: ProbeConfig) -> list[str]:
     """Return what `keep_wide` says but for operators that are no layers: they are never narrowed."""
     others = {node.op_type for node in graph.nodes} - set(operators.values())
     return [rule for rule in config.keep_wide if rule.removeprefix(OPERATOR) not in others or rule in operators]

@@ -112,7 +112,7 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
         losses=losses,
         costs=_costs(study, names, ladder),
         boundaries=_boundaries(study, names, ladder),
-        ranking=tuple(_of_first_layers(moves, config.most_layers)),
+        ranking=tuple(_of_first_layers(_in_order(moves, names, config.order), config.most_layers)),
         # Without one, what was measured so far says which errors matter.
         limit=max(found.error for found in known.values()) if limit is None else additive(config.target.metric, limit),
         known=known,
@@ -154,6 +154,14 @@ def _losses(
         losses[layer, rung] = math.inf if math.isnan(row["loss"]) else row["loss"]
         moves.append((layer, rung))
     return losses, moves
+
+
+def _in_order(moves: list[tuple[int, int]], names: Sequence[str], order: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the moves in the user's order of layers, rung by rung; what it does not name comes last, as probed."""
+    if not order:
+        return moves
+    place = {name: index for index, name in enumerate(order)}
+    return sorted(moves, key=lambda move: (move[1], place.get(names[move[0]], len(order))))
 
 
 def _of_first_layers(moves: list[tuple[int, int]], most: int | None) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from quant_core.config import RunConfig, SearchConfig
+from quant_core.config import ProbeConfig, RunConfig
 from quant_core.manifest import Budget, CostSummary, Narrowed, OtherOperators
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.other_products import OtherProduct, other_products
@@ -85,7 +85,7 @@ def cost_summaries(costs: Iterable[CostModel], plan: PrecisionPlan, wide: Precis
 
 def narrow_precisions(config: RunConfig, plan: PrecisionPlan) -> Sequence[Precision]:
     """Return the precisions that layers may have beside the wide one: those of the search, or those of the plan."""
-    if isinstance(config, SearchConfig):
+    if isinstance(config, ProbeConfig):
         return config.narrow
     chosen = dict.fromkeys(precision for _, precision in plan.layers if precision != config.wide)
     return sorted(chosen, key=lambda precision: -precision.bit_product)

@@ -7,6 +7,7 @@ from itertools import product
 
 import pyarrow as pa
 
+from quant_core.config import AnalysisConfig, MixedPrecisionConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Arguments, Runner
 from quant_core.model.layers import Layer, layers_from_table
@@ -18,8 +19,11 @@ from quant_core.scoring.sampling import Samples
 
 __all__ = ["probe_rounds"]
 
+Probed = Study[MixedPrecisionConfig] | Study[AnalysisConfig]
+"""A study of which layers are probed."""
 
-def probe_rounds(study: Study, on: Runner) -> list[pa.Table]:
+
+def probe_rounds(study: Probed, on: Runner) -> list[pa.Table]:
     """Probe the candidates at every precision below the start, round by round; one table a shard (schema PROBES)."""
     config, listed = study.job.config, layers_from_table(study.layers)
     racing = [(name, str(precision)) for precision in study.ladder[1:] for name in study.candidates]
@@ -37,7 +41,7 @@ def probe_rounds(study: Study, on: Runner) -> list[pa.Table]:
     return tables
 
 
-def _common_arguments(study: Study) -> Arguments:
+def _common_arguments(study: Probed) -> Arguments:
     """Return what all probes are given."""
     config = study.job.config
     return {

@@ -252,7 +252,7 @@ def probe(study: Study, on: Runner) -> list[pa.Table]:
     return probe_rounds(study, on) if is_open(study) or study.job.config.frontier else []
 
 
-def rank(study: Study, losses: list[pa.Table], on: Runner) -> pa.Table:
+def rank(study: Study[RunConfig], losses: list[pa.Table], on: Runner) -> pa.Table:
     """Sort the probes by ascending loss (schema SENSITIVITY)."""
     if not losses:
         return SENSITIVITY.empty_table()

@@ -65,7 +65,7 @@ def charts_of(manifest: Manifest, tables: Mapping[str, pa.Table]) -> Mapping[str
         Chart(
             "tensors",
             "Values and ranges",
-            tensor_charts(manifest, layers, tables["calibration"]),
+            tensor_charts(manifest.plan, layers, tables["calibration"]),
             first=most_telling(tables),
         ),
     ]

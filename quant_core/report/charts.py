@@ -132,10 +132,11 @@ def fate(manifest: Manifest, row: Json) -> str:
     return "measured" if budget is None else "within budget"
 
 
-def tensor_charts(manifest: Manifest, layers: pa.Table, calibration: pa.Table) -> list[Json]:
+def tensor_charts(plan: Mapping[str, str], layers: pa.Table, calibration: pa.Table) -> list[Json]:
     """For every calibrated tensor its histogram, its range in each type, and the layers that read it.
 
-    Of very many tensors, those at precision boundaries come first, then those that layers read.
+    `plan` has the precision of each layer, if there is one. Of very many tensors, those at precision boundaries come
+    first, then those that layers read.
     """
     readers: dict[str, list[str]] = {}
     for layer in layers.select(["layer", "activations"]).to_pylist():
@@ -155,7 +156,8 @@ def tensor_charts(manifest: Manifest, layers: pa.Table, calibration: pa.Table) -
         | {
             "name": short(name),
             "readers": [
-                f"{short(layer)} ({manifest.plan.get(layer, '?')})" for layer in readers.get(name, [])[:LISTED]
+                f"{short(layer)} ({plan.get(layer, '?')})" if plan else short(layer)
+                for layer in readers.get(name, [])[:LISTED]
             ],
             "ranges": _ranges(histograms[name], ranges.get(name, {}), carried.get(name, [])),
         }

@@ -30,7 +30,7 @@ def report_page(manifest: Manifest, tables: Mapping[str, pa.Table]) -> str:
     layers, sensitivity, search = tables["layers"], tables["sensitivity"], tables["search"]
     rows = layer_rows(manifest, layers, sensitivity)
     frontier = frontier_chart(manifest, tables["frontier"]) if "frontier" in tables else None
-    tensors = tensor_charts(manifest, layers, tables["calibration"])
+    tensors = tensor_charts(manifest.plan, layers, tables["calibration"])
     crossings = [(tensor["name"], types) for tensor in tensors if len(types := _used(tensor)) > 1]
     return rendered(
         "page.html.jinja",

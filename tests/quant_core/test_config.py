@@ -41,7 +41,11 @@ def test_a_ladder_is_read_in_order():
     [
         pytest.param({}, "target: Field required", id="no target"),
         pytest.param({"target": L2, "narow": []}, "narow: is not an option; did you mean narrow?", id="typing error"),
-        pytest.param({"target": L2, "zzz": 1}, "zzz: is not an option; there are narrow, lift, search, ", id="unknown"),
+        pytest.param(
+            {"target": L2, "zzz": 1},
+            "zzz: is not an option; there are narrow, keep_wide, samples, lift, search, ",
+            id="unknown",
+        ),
         pytest.param(
             {"target": {**L2, "limitt": 1}},
             "target.limitt: is not an option; did you mean limit?",

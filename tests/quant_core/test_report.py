@@ -174,7 +174,7 @@ def test_a_shipped_plan_that_is_beaten_is_shown_beside_the_frontier():
 
 def test_a_histogram_keeps_every_value_in_few_bins():
     manifest, tables = mixed()
-    charts = tensor_charts(manifest, tables["layers"], tables["calibration"])
+    charts = tensor_charts(manifest.plan, tables["layers"], tables["calibration"])
     for chart in charts:
         assert sum(chart["counts"]) == 5000
         assert len(chart["counts"]) <= 100

@@ -125,6 +125,8 @@ def mixed_precision_configs(draw):
     by_budget = draw(st.booleans())
     if options["search"] not in ("linear", "bisect") or options["frontier"] or by_budget:
         options["most_layers"] = None
+    if options["search"] not in ("linear", "bisect"):
+        options["order"] = ()
     if by_budget or not (limited or options["most_layers"]):
         budget = draw(st.sampled_from([*BUDGETS]))
         options |= {budget: draw(amounts[budget]), "cost": BUDGETS[budget], "most_layers": None}

@@ -1,0 +1,112 @@
+"""The page of an analysis: the losses of all layers, and the values of the tensors, those with outliers first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.calibration.outliers import TensorSpread
+from quant_core.probing.attribution import LayerLoss
+from quant_core.report.charts import tensor_charts
+from quant_core.report.limits import LISTED, POINTS, ROWS, foremost, short
+from quant_core.report.templates import rendered
+from quant_core.report.text import interval, number, percent
+
+__all__ = ["analysis_page"]
+
+
+def analysis_page(
+    title: str,
+    wide: str,
+    rank: str,
+    losses: Sequence[LayerLoss],
+    spreads: Sequence[TensorSpread],
+    layers: pa.Table,
+    calibration: pa.Table,
+) -> str:
+    """Return the page as one self-contained file.
+
+    Args:
+        title: what the model is called.
+        wide: the precision of the layers that are not probed.
+        rank: the name of the loss.
+        losses: of all layers, ascending.
+        spreads: of all tensors, the widest first.
+        layers: schema LAYERS.
+        calibration: schema CALIBRATION, with the ranges of types.
+
+    """
+    order = {spread.tensor: place for place, spread in enumerate(spreads)}
+    rows = [order[name] for name in calibration.column("tensor").to_pylist()]
+    widest_first = calibration.take(sorted(range(len(rows)), key=lambda row: rows[row]))
+    return rendered(
+        "analysis.html.jinja",
+        {
+            "loss": _loss_chart(losses, layers.column("layer").to_pylist(), rank),
+            "tensors": tensor_charts({}, layers, widest_first),
+        },
+        title=title,
+        wide=wide,
+        losses=[_row(loss) for loss in reversed(losses[-ROWS:])],
+        all_losses=len(losses),
+        outliers=[spread for spread in spreads if spread.has_outliers][:LISTED],
+        first_tensor=short(spreads[0].tensor) if spreads else None,
+        number=number,
+        short=short,
+    )
+
+
+def _loss_chart(losses: Sequence[LayerLoss], names: Sequence[str], rank: str) -> dict[str, Any]:
+    """Return a point a probe: its layer's place in the graph, its loss with its interval, and what it is due to."""
+    place = {name: number for number, name in enumerate(names, start=1)}
+    points = [
+        _point(loss, order, place[loss.layer]) for order, loss in enumerate(losses, 1) if math.isfinite(loss.loss)
+    ]
+    positive = [point["loss"] for point in points if point["loss"] > 0]
+    return {
+        "points": sorted(foremost(points, POINTS, lambda point: point["loss"]), key=lambda point: point["layer"]),
+        "of": len(points),
+        "layers": len(names),
+        "narrow": list(dict.fromkeys(loss.precision for loss in sorted(losses, key=lambda one: one.precision))),
+        "log": bool(positive) and max(positive) > 20 * min(positive),
+        "label": f"Loss ({rank}) when narrowed alone",
+    }
+
+
+def _point(loss: LayerLoss, order: int, layer: int) -> dict[str, Any]:
+    low, high = interval(loss.loss, loss.standard_error) or (loss.loss, loss.loss)
+    share = loss.activation_share
+    return {
+        "layer": layer,
+        "order": order,
+        "precision": loss.precision,
+        "loss": loss.loss,
+        "low": low,
+        "high": high,
+        "taken": share is not None and share > 0.5,
+        "narrowed": share is None or share > 0.5,
+        "text": [
+            short(loss.layer),
+            f"Loss at {loss.precision}: {number(loss.loss)}",
+            f"Place {order} in the ranking, {loss.samples:,} samples",
+            *([] if share is None else [f"{percent(share)} of it due to activations, {percent(1 - share)} to weights"]),
+        ],
+    }
+
+
+def _row(loss: LayerLoss) -> Mapping[str, str]:
+    def told(value: float | None) -> str:
+        return "" if value is None else number(value)
+
+    share = loss.activation_share
+    return {
+        "layer": short(loss.layer),
+        "precision": loss.precision,
+        "loss": number(loss.loss),
+        "activations": told(loss.activations),
+        "weights": told(loss.weights),
+        "cause": "" if share is None else "activations" if share > 0.5 else "weights",
+    }
