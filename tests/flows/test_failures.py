@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+import traceback
 
 import pytest
 
@@ -104,7 +105,8 @@ def memory_for(monkeypatch):
 
         def run_values(self, feeds, outputs=None):
             largest = max(value.shape()[0] for name, value in feeds.items() if name == "x") if "x" in feeds else 0
-            if largest > samples or left[0] > 0:
+            preparing = any(frame.filename.endswith("observation.py") for frame in traceback.extract_stack())
+            if not preparing and (largest > samples or left[0] > 0):
                 left[0] -= 1
                 raise MemoryError("Failed to allocate memory for requested buffer")
             return whole(self, feeds, outputs)

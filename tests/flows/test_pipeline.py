@@ -22,7 +22,7 @@ from tasks.prefect_runner import PrefectRunner
 
 ROOT = Path(flows.__file__).parents[1]
 PACKAGES = [ROOT / name for name in ("flows", "tasks", "quant_core")]
-CONFIG = config_from(target={"metric": "l2", "limit": 0.005}, wide="a16w16")
+CONFIG = config_from(target={"metric": "l2", "limit": 0.005}, wide="a16w16", lift="none", per_channel=False)
 
 
 def steps_called(file: str, function: str) -> list[str]:
@@ -118,6 +118,7 @@ def test_few_frames_of_ours_lie_between_the_command_and_a_probe(command, job, tm
         *data,
         "--wide",
         "a16w16",
+        "--no-per-channel",
         "--max-l2",
         "0.005",
         "--out",
