@@ -40,8 +40,8 @@ def auto_mixed_precision(
 ) -> dict[str, Any]:
     """Quantize a float ONNX model to the narrowest mix of precisions that meets a target, or the best in a budget.
 
-    Returns the manifest. Raises InputError for unusable input and TargetError when even the wide model misses
-    the target, or no plan the budget; the best model found is then in the output folder nevertheless.
+    Returns the manifest. Raises InputError for unusable input and TargetError when no plan meets the
+    target, or none is within the budget; the best model found is then in the output folder nevertheless.
 
     Args:
         model: path or URL of the float ONNX model (s3://, gs://, https:// ...).

@@ -37,4 +37,4 @@ class TargetError(NarrowcastError):
     def __init__(self, message: str, outcome: object = None) -> None:
         super().__init__(message)
         self.outcome = outcome
-        """The Outcome of the run: the wide model is written nevertheless."""
+        """The Outcome of the run: the best model that was found is written nevertheless."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import reprlib
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.execution.slots import held_slot
+from quant_core.scoring.metrics import load_function
 
 __all__ = ["DeviceTimer", "load_timer"]
 
@@ -63,13 +62,4 @@ class DeviceTimer:
 
 def load_timer(path: str) -> TimerFunction:
     """Import a user's `pkg.mod:fn`, also from the current folder; raises InputError when it is not there."""
-    module_name, _, name = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # importing runs the user's code
-        raise InputError(f"{path}: cannot be imported: {error}") from error
-    if not callable(function):
-        raise InputError(f"{path}: is not a function")
-    return cast("TimerFunction", function)
+    return cast("TimerFunction", load_function(path))

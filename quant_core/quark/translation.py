@@ -172,6 +172,7 @@ class QuantizationConfig:
         return config_from(
             **self.settings(),
             narrow=(_precision(*self.narrow()),),
+            lift="none",  # there, no layer is wider than the wide model's
             search="bisect" if auto["NumTarget"] else "linear",
             most_layers=auto["NumTarget"] or None,
             rank="l2-float",

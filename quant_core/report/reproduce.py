@@ -44,10 +44,12 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     wanted = target.limit
     name = METRIC_NAMES[target.metric]
     if not manifest.target.met:
-        limit = _rounded_outwards(rows[0]["score"], target.higher_is_better)
-        best = metric_text(target.metric, rows[0]["score"])
+        known = manifest.scores.mixed.get(target.metric)
+        score = rows[0]["score"] if known is None else known
+        best = metric_text(target.metric, score)
         return NextStep(
-            f"The wide model itself has {name} {best}; no stricter target can be met:", command(manifest, limit)
+            f"The best model that was found has {name} {best}; no stricter target was met:",
+            command(manifest, _rounded_outwards(score, target.higher_is_better)),
         )
     if narrowed.layers == len(manifest.plan) and len(manifest.narrow) == 1:
         limit = (rows[0]["score"] + manifest.scores.mixed.get(target.metric, rows[0]["score"])) / 2

@@ -267,6 +267,15 @@ def test_a_target_the_wide_model_misses_is_exit_code_3_and_says_by_how_much(auto
     assert (here / "out" / "model.onnx").exists()
 
 
+def test_a_target_that_no_rung_meets_gives_out_the_nearest_model_and_calls_it_so(auto, here):
+    code, _, errors = auto(wide="a16w8", max_l2="1e-9")
+    manifest = json.loads((here / "out" / "manifest.json").read_text())
+    assert code == 3
+    assert set(manifest["plan"].values()) == {"a16w16"}
+    assert errors.startswith("narrowcast: even the model with its layers at a16w16, above a16w8, misses l2 <= 1e-09")
+    assert errors.endswith("; the nearest model is in out\n")
+
+
 def test_a_model_within_its_budget_is_exit_code_0(auto, here):
     code, output, errors = auto(wide="a16w16", max_l2=None, max_bops="0.5", metric="kl")
     assert (code, errors) == (0, "")

@@ -12,6 +12,7 @@ from quant_core.pipeline.lifting import rungs_above
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.steps import baseline, calibrate, prepare
 from quant_core.precision import Precision, PrecisionPlan
+from quant_core.report.text import metric_text
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
 
@@ -105,6 +106,9 @@ def test_what_no_rung_meets_is_said_of_the_highest_and_the_best_is_given_out(cha
     outcome = caught.value.outcome
     assert set(outcome.plan.as_dict().values()) == {"float32"}
     assert outcome.table("search").num_rows == 3
+    best = metric_text("l2", outcome.manifest.scores.mixed["l2"])
+    page = (outcome.folder / "report.html").read_text()
+    assert f"The best model that was found has L2 distance {best}; no stricter target was met" in page
 
 
 @pytest.mark.parametrize(

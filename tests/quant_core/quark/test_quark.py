@@ -59,8 +59,9 @@ def test_the_automatic_script_of_the_page_meets_its_target(tmp_path, monkeypatch
     assert narrowed(model)
 
 
-def test_a_target_the_wide_model_misses_writes_nothing(tmp_path):
-    options = {"AutoMixprecision": {"ActTargetQuantType": QuantType.QInt8, "L2Target": 1e-12}}
+@pytest.mark.parametrize("limit", [0.01, 1e-12], ids=["wider layers would meet it", "nothing would meet it"])
+def test_a_target_the_wide_model_misses_writes_nothing(tmp_path, limit):
+    options = {"AutoMixprecision": {"ActTargetQuantType": QuantType.QInt8, "L2Target": limit}}
     config = QuantizationConfig(
         activation_type=VitisQuantType.QInt16, include_auto_mp=True, extra_options=options, print_summary=False
     )
