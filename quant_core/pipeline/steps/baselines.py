@@ -1,0 +1,122 @@
+"""The step that scores the float and the wide model: a study begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import pyarrow as pa
+
+from quant_core.config import Config, LayerWiseConfig, MixedPrecisionConfig, RunConfig
+from quant_core.errors import InputError
+from quant_core.execution.runner import Runner
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import layers_from_table
+from quant_core.model.prepare import prepared_graph
+from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outputs_not_compared
+from quant_core.pipeline.costs import cost_models
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.lifting import lifted, rungs_above
+from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.stages import BASELINE, ROUND
+from quant_core.pipeline.study import Study
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.storage.references import Reference
+from quant_core.storage.tables import facts
+
+
+def assign(job: QuantizationJob[LayerWiseConfig], layers: pa.Table, on: Runner) -> PrecisionPlan:
+    """Return the plan that the user has chosen; raises InputError for a name that is no layer and no tensor."""
+    if job.assignment is None:
+        raise InputError("give the plan: types with the names of layers and tensors")
+    graph = prepared_graph(facts(layers)["prepared"], on.machine.cache)
+    return job.assignment.plan(graph, layers_from_table(layers), job.config.wide)
+
+
+def baseline(
+    job: QuantizationJob[Config],
+    layers: pa.Table,
+    calibration: pa.Table,
+    on: Runner,
+    plan: PrecisionPlan | None = None,
+) -> Study[Config]:
+    """Score the float model and the wide plan, and build the cost models: a study with one trial.
+
+    It has more where a search has to begin above wide (see `lifting`).
+
+    `plan` is the one that the user has chosen, if so.
+    """
+    if plan is not None:
+        _check_ranges(plan, prepared_graph(facts(layers)["prepared"], on.machine.cache), calibration)
+    warn_of_outputs_not_compared(layers, job.config, on.machine.cache)
+    ladder = _ladder(job, plan)
+    names = [layer.name for layer in layers_from_table(layers)]
+    study = Study(
+        job=job,
+        layers=layers,
+        calibration=calibration,
+        weights=_rounded(job, layers, (*rungs_above(job.config), *ladder), on),
+        baseline=float_outputs(job, layers, job.evaluation, on),
+        costs=cost_models(job, layers, calibration, ladder, on),
+        candidates=candidate_layers(layers, job.config, on.machine.cache),
+        samples=_plan_samples(job.config),
+        in_runtime=job.config.score_in == "runtime",
+    )
+    PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, job.config.wide))
+    return lifted(study, on)
+
+
+def _ladder(job: QuantizationJob[RunConfig], plan: PrecisionPlan | None) -> tuple[Precision, ...]:
+    """Return every precision that a layer may have, the wide one first."""
+    chosen = job.config.ladder if plan is None else (job.config.wide, *(precision for _, precision in plan.layers))
+    return tuple(dict.fromkeys(chosen))
+
+
+def _plan_samples(config: RunConfig) -> Literal["auto", "all"] | int:
+    """Return on how many samples a plan is scored.
+
+    A plan of the frontier is given out as it was scored, and which plan is the best shows on the same samples only.
+    """
+    if isinstance(config, MixedPrecisionConfig) and not config.frontier and config.budget is None:
+        return config.samples
+    return "all"
+
+
+def _check_ranges(plan: PrecisionPlan, graph: FloatGraph, calibration: pa.Table) -> None:
+    """Refuse to name a type for a tensor that no scale can be chosen for: it would stay float all the same."""
+    observed = set(calibration.column("tensor").to_pylist())
+    for name, kind in plan.tensors:
+        if graph.is_float_activation(name) and name not in observed:
+            raise InputError(f"tensor {name!r} cannot be {kind}: in calibration it was empty, or infinite")
+
+
+def _rounded(
+    job: QuantizationJob[RunConfig], layers: pa.Table, precisions: Iterable[Precision], on: Runner
+) -> list[pa.Table]:
+    """Round weights with the calibration data in view, one table a type (schema WEIGHTS)."""
+    config = job.config
+    return [
+        on.run(
+            ROUND,
+            layers=layers,
+            data=job.calibration,
+            weights=kind.code,
+            config=config.quantization(),
+            batch_size=config.batch_size,
+        )
+        for kind in dict.fromkeys(precision.weights for precision in precisions)
+        if config.chooses_weights(kind)
+    ]
+
+
+def float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, data: Reference, on: Runner) -> pa.Table:
+    """Run the float model on data: what every score is held against (schema OUTPUTS)."""
+    return on.run(
+        BASELINE,
+        model=job.model,
+        layers=layers,
+        data=data,
+        output=job.config.output,
+        function=job.config.target.function,
+        batch_size=job.config.batch_size,
+    )

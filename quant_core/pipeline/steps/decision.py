@@ -1,0 +1,78 @@
+"""The steps that decide which plan is written: probe, rank and search, or take the plan that the user has chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+import pyarrow as pa
+
+from quant_core.config import LayerWiseConfig, RunConfig
+from quant_core.execution.runner import Runner
+from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plan_search import is_open, search_frontier, search_plans, try_ends
+from quant_core.pipeline.probe_rounds import probe_rounds
+from quant_core.pipeline.stages import RANK
+from quant_core.pipeline.study import Config_co, Study
+from quant_core.precision import PrecisionPlan
+from quant_core.storage.tables import SENSITIVITY
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A plan that may be shipped."""
+
+    plan: PrecisionPlan
+    """The plan."""
+    alpha: float | None
+    """The error probability that its bound may spend; None without a confidence."""
+    met: bool
+    """Whether it met the target in simulation."""
+
+
+@dataclass(frozen=True)
+class Decision(Generic[Config_co]):
+    """What came of a search: the plan to write, and those to go on to if its file misses what the plan met."""
+
+    study: Study[Config_co]
+    """Everything that was tried."""
+    ranking: pa.Table
+    """The losses of single layers (schema SENSITIVITY); empty where none was probed."""
+    finalists: tuple[Finalist, ...]
+    """The best plan first; at least one."""
+
+
+def probe(study: Study, on: Runner) -> list[pa.Table]:
+    """Narrow each layer alone and measure its loss, where that is needed to find a plan (schema PROBES).
+
+    First the plans are tried that may need no search: all layers narrow, and the cheapest.
+    """
+    if not study.candidates:
+        return []
+    try_ends(PlanEvaluator(study, on))
+    return probe_rounds(study, on) if is_open(study) or study.job.config.frontier else []
+
+
+def rank(study: Study[RunConfig], losses: list[pa.Table], on: Runner) -> pa.Table:
+    """Sort the probes by ascending loss (schema SENSITIVITY)."""
+    if not losses:
+        return SENSITIVITY.empty_table()
+    return on.run(RANK, layers=study.layers, probes=losses, start=str(study.ladder[0]))
+
+
+def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
+    """Find the plan to write: round by round, each of which scores one plan."""
+    evaluator = PlanEvaluator(study, on)
+    if ranking.num_rows and is_open(study):
+        search_plans(evaluator, ranking)
+    if ranking.num_rows and study.job.config.frontier:
+        search_frontier(evaluator, ranking)
+    best = study.best_first() or [study.closest]
+    return Decision(study, ranking, tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in best))
+
+
+def chosen(study: Study[LayerWiseConfig], plan: PrecisionPlan) -> Decision[LayerWiseConfig]:
+    """Decide on the plan that the user has chosen."""
+    confidence = study.job.config.target.confidence
+    alpha = None if confidence is None else 1 - confidence
+    return Decision(study, SENSITIVITY.empty_table(), (Finalist(plan, alpha, met=False),))

@@ -1,0 +1,37 @@
+"""The last step: write the output folder, and say what was missed."""
+
+from __future__ import annotations
+
+from quant_core.config import RunConfig
+from quant_core.errors import TargetError
+from quant_core.execution.runner import Runner
+from quant_core.pipeline.findings import Findings
+from quant_core.pipeline.finished_run import write_output
+from quant_core.pipeline.study import Study
+from quant_core.report.shortfall import missed_budget, missed_target, unsure_of_target
+from quant_core.report.verdict import on_random_data
+from quant_core.results.outcome import Outcome
+
+
+def report(findings: Findings[RunConfig], on: Runner) -> Outcome:
+    """Write the output folder: model, manifest, tables and report.
+
+    Raises TargetError where a plan was searched for and none is within the target and the budget.
+    """
+    outcome = write_output(findings, on)
+    if not outcome.met and findings.study.job.assignment is None:
+        mark = on_random_data(findings.study.job.random_data)
+        raise TargetError(f"{_shortfall(findings.study)}{mark}", outcome)
+    return outcome
+
+
+def _shortfall(study: Study[RunConfig]) -> str:
+    """Say in one line what is missed, and by how much."""
+    config, best = study.job.config, (study.best_first() or [study.closest])[0]
+    if not study.affordable(best.plan):
+        cost = study.cost
+        return missed_budget(config, cost.total(best.plan), cost.unit, cost.ratio(best.plan, study.wide.plan))
+    score = best.score.value
+    if best.alpha is None or not config.target.met_by(score):
+        return missed_target(config, score, best.plan)
+    return unsure_of_target(config, score, best.bound, study.samples_to_settle(best), best.plan)

@@ -1,0 +1,126 @@
+"""The steps that write the model file and measure it as it is shipped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Generic, cast
+
+import pyarrow as pa
+
+from quant_core.config import Config, MixedPrecisionConfig, RunConfig
+from quant_core.execution.progress import watcher
+from quant_core.execution.runner import Runner
+from quant_core.latency import processor_name
+from quant_core.model.sessions import CPU
+from quant_core.pipeline.costs import device_timer
+from quant_core.pipeline.findings import Findings, HeldOut, Shipped
+from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plan_search import search_plans
+from quant_core.pipeline.stages import TIMING
+from quant_core.pipeline.steps.baselines import float_outputs
+from quant_core.pipeline.steps.decision import Decision, Finalist
+from quant_core.pipeline.study import Config_co, Study
+from quant_core.precision import PrecisionPlan
+from quant_core.runtimes.registry import profile_of
+from quant_core.storage.references import Reference
+
+
+@dataclass(frozen=True)
+class Exported(Generic[Config_co]):
+    """The file of the first finalist."""
+
+    decision: Decision[Config_co]
+    """What it was decided on."""
+    file: Reference
+    """The model file."""
+
+
+def export(decision: Decision[Config], on: Runner) -> Exported[Config]:
+    """Write the model file of the first finalist."""
+    return Exported(decision, PlanEvaluator(decision.study, on).export(decision.finalists[0].plan))
+
+
+def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
+    """Measure the model file as it is shipped, on evaluation and held-out data.
+
+    While a file misses what its plan met, the next finalist is written and measured. What misses in the runtime what it
+    met in simulation shows that the two differ: from then on the search goes on in the runtime.
+    """
+    decision = exported.decision
+    shipped = _shipped(exported, on)
+    while not shipped.met and decision.finalists[0].met and len(decision.finalists) > 1:
+        decision = _after_a_miss(decision, on)
+        shipped = _shipped(export(decision, on), on)
+    held_out, times = _held_out(decision.study, shipped, on), _model_times(decision.study, shipped, on)
+    return Findings(decision.study, decision.ranking, shipped, held_out, times)
+
+
+def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config]:
+    """Decide what to write next: of the plans left, or of those that a search in the runtime finds."""
+    study, config = decision.study, decision.study.job.config
+    differs = (profile_of(config.runtime).opens is not None or config.providers != CPU) and not study.in_runtime
+    later = replace(decision, finalists=decision.finalists[1:])
+    if not differs or not decision.ranking.num_rows or not isinstance(config, MixedPrecisionConfig):
+        return later
+    watcher().noted("the file misses in its runtime what its plan met in simulation: the search goes on in the runtime")
+    study = replace(study, in_runtime=True)
+    search_plans(PlanEvaluator(cast("Study[MixedPrecisionConfig]", study), on), decision.ranking)
+    found = tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in study.best_first())
+    return replace(later, study=study, finalists=found or later.finalists)
+
+
+def _shipped(exported: Exported[RunConfig], on: Runner) -> Shipped:
+    """Score a file; from now on that is what its plan scores."""
+    study, finalist = exported.decision.study, exported.decision.finalists[0]
+    evaluator = PlanEvaluator(study, on)
+    scores = evaluator.score_file(exported.file, study.baseline, study.job.evaluation)
+    reference = _reference(evaluator, exported.file, finalist.plan, scores)
+    trial = study.trial_of(finalist.plan, scores, finalist.alpha)
+    study.add_or_replace(trial)
+    return Shipped(finalist.plan, exported.file, scores, reference, trial.bound, trial.met)
+
+
+def _reference(evaluator: PlanEvaluator[RunConfig], file: Reference, plan: PrecisionPlan, scores: pa.Table) -> pa.Table:
+    """Return what the pairs of a file say (schema SCORES), which nothing is run for where it is known.
+
+    That is the case where the runtime keeps to the pairs, or where the plan was simulated on the CPU, maybe on some
+    samples only; on as many as begin a search it is simulated now, if it was not.
+    """
+    study = evaluator.study
+    if not profile_of(study.job.config.runtime).opens:
+        return scores
+    if study.job.config.providers != CPU:
+        return evaluator.score_file(file, study.baseline, study.job.evaluation, "reference")
+    simulated = study.simulated_scores(plan)
+    if simulated is not None:
+        watcher().noted("what the pairs of the file say is known from the search: it is not computed again")
+        return simulated
+    if evaluator.simulates_reference:
+        return evaluator.first_scores(plan)
+    return evaluator.score_file(file, study.baseline, study.job.evaluation, "reference")
+
+
+def _held_out(study: Study[RunConfig], shipped: Shipped, on: Runner) -> HeldOut | None:
+    """Score the shipped file on held-out data, where there are any."""
+    data = study.job.holdout
+    if data is None:
+        return None
+    outputs = float_outputs(study.job, study.layers, data, on)
+    return HeldOut(outputs, PlanEvaluator(study, on).score_file(shipped.file, outputs, data))
+
+
+def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Table | None:
+    """Time the float, the wide and the shipped model, where that is asked for (schema MODEL_TIMES)."""
+    if not study.job.config.times_models:
+        return None
+    wide = PlanEvaluator(study, on).export(study.wide.plan)
+    return on.run(
+        TIMING,
+        layers=study.layers,
+        models={"float": study.job.model, "wide": wide, "mixed": shipped.file},
+        data=study.job.calibration,
+        processor=profile_of(study.job.config.runtime).place(processor_name()) or processor_name(),
+        session=dict(profile_of(study.job.config.runtime).session_entries),
+        timer=device_timer(study.job.config),
+        runtime=study.job.config.runtime,
+    )
