@@ -27,8 +27,11 @@ def _table() -> Sequence[Option]:
 @click.command(cls=TableCommand, table=_table)
 @click.argument("folder", metavar="DIR", type=click.Path())
 @click.option("--metric", metavar="NAME", help="What is best within a budget.  [default: as in the run]")
+@click.option("--plan", metavar="DIGEST", help="Just this plan, by how its digest begins; frontier.arrow has all.")
 @click.option("--out", metavar="DIR2", type=click.Path(), help="Folder that receives the model.  [default: DIR/picked]")
-def pick(folder: str, metric: str | None, out: str | None, workspace: str | None, **given: Any) -> None:
+def pick(
+    folder: str, metric: str | None, plan: str | None, out: str | None, workspace: str | None, **given: Any
+) -> None:
     """Write the cheapest model that meets a target, or the best one within a budget.
 
     Of those that a run with --frontier has measured in DIR.
@@ -50,10 +53,10 @@ def pick(folder: str, metric: str | None, out: str | None, workspace: str | None
 
     chosen = [(LIMITS[name], given[name]) for name in LIMITS if given[name] is not None]
     budget = {name: given[name] for name in BUDGETS if given[name] is not None}
-    if len(chosen) > 1 or not (chosen or budget):
+    if len(chosen) > 1 or not (chosen or budget or plan):
         flags = ", ".join("--" + name.replace("_", "-") for name in (*LIMITS, *BUDGETS))
-        raise click.UsageError(f"give one target or budget, or one of each: {flags}")
-    if metric is not None and chosen:
+        raise click.UsageError(f"give one target or budget, or one of each: {flags}; or a --plan")
+    if metric is not None and (chosen or not budget):
         raise click.UsageError("--metric says what is best within a budget alone; a target names its own")
     place = Workspace.at(workspace)
     place.check()
@@ -61,7 +64,8 @@ def pick(folder: str, metric: str | None, out: str | None, workspace: str | None
     output = out or f"{folder.rstrip('/')}/picked"
     OutputPlace.at(output).check()
     try:
-        found = picked(open_outcome(folder), named, limit, output, Machine(place.cache, available_cores()), budget)
+        machine = Machine(place.cache, available_cores())
+        found = picked(open_outcome(folder), named, limit, output, machine, budget, plan)
     except TargetError as error:
         click.echo(f"narrowcast: {error}", err=True)
         sys.exit(3)

@@ -1,4 +1,4 @@
-"""The events that tell other programs what came of a run: `narrowcast.run.met`, `.missed` and `.failed`."""
+"""The events that tell other programs what came of a run: `narrowcast.run.met`, `.missed` and so on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from quant_core.urls import redacted
 
 __all__ = ["Ending", "facts_of", "failure_events", "reason_of", "tell"]
 
-Ending = Literal["met", "missed", "failed"]
-"""How a run may end: with its target met, with a target that cannot be met, or not at all."""
+Ending = Literal["met", "missed", "failed", "waiting", "declined"]
+"""How a run may end: with its target met, with a target that cannot be met, or not at all. One that asks a person is
+`waiting` until it has an answer, which may be that nothing is published: `declined`."""
 
 
 def tell(ending: Ending, model: str, output: str, **payload: Any) -> None:

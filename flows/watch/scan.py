@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.ui.run_events import Ending, facts_of, reason_of, tell
+from flows.ui.run_events import facts_of, reason_of, tell
 from flows.watch.model_versions import ModelVersions
 from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.errors import IncompleteError, NarrowcastError, OutageError, TargetError
@@ -118,7 +118,7 @@ def _result_of_run(model: _Model, job: Job, later: WatchedFolder, run: Run) -> S
         place = model.versions.output(job.version)
         manifest = _manifest_of_run(model.name, job, place, run)
         model.versions.point_to(job.version, manifest)
-        ending: Ending = "met" if manifest.target.met else "missed"
+        ending: Literal["met", "missed"] = "met" if manifest.target.met else "missed"
         tell(ending, job.model.url, place.url, **facts_of(manifest))
         return ScanResult(model.name, ending, verdict(manifest), str(place), 0 if ending == "met" else 3)
     except Exception as error:

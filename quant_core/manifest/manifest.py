@@ -77,3 +77,5 @@ class Manifest(Record):
     """Digest of everything else in here, once the manifest is sealed."""
     picked_from: str | None = None
     """Digest of the model that the run shipped, where this one was picked from its plans."""
+    picked_plan: str | None = None
+    """Digest of this plan, where it was picked by name and not by a target or a budget."""

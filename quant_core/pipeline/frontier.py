@@ -7,13 +7,15 @@ import math
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from quant_core.errors import InputError
 from quant_core.pipeline.study import Study, Trial, target_score
 from quant_core.scoring.metrics import scores_of
 from quant_core.search import non_dominated
 from quant_core.storage.tables import FRONTIER, with_facts
 
-__all__ = ["METRIC_COLUMNS", "frontier_table"]
+__all__ = ["METRIC_COLUMNS", "frontier_table", "one_plan"]
 
 METRIC_COLUMNS = ("l2", "sqnr_db", "kl", "cosine", "top1_drop", "metric_drop")
 """Columns of the frontier that hold scores, null where the data does not allow them."""
@@ -54,3 +56,14 @@ def _row(study: Study, trial: Trial) -> dict[str, Any]:
         "precisions": json.dumps(trial.plan.as_dict()),
         **scores,
     }
+
+
+def one_plan(frontier: pa.Table, digest: str) -> pa.Table:
+    """Return the frontier with only the plan whose digest begins so; raises InputError unless that is one plan."""
+    found = frontier.filter(pc.starts_with(frontier.column("plan"), digest))
+    if found.num_rows != 1:
+        known = ", ".join(name[:8] for name in frontier.column("plan").to_pylist())
+        raise InputError(
+            f"plan {digest}: {found.num_rows or 'none'} of the plans on the frontier begin so; there are {known}"
+        )
+    return found

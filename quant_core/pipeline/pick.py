@@ -22,7 +22,7 @@ from quant_core.model.model_file import refer_model
 from quant_core.model.other_products import other_products
 from quant_core.model.prepare import is_prepared, prepare
 from quant_core.pipeline.deployment import deployed_record
-from quant_core.pipeline.frontier import METRIC_COLUMNS
+from quant_core.pipeline.frontier import METRIC_COLUMNS, one_plan
 from quant_core.pipeline.picked_score import PickedScore, picked_score
 from quant_core.pipeline.plan_summary import budget_summary, calibration_with_types, cost_summaries, narrowed
 from quant_core.precision import PrecisionPlan
@@ -38,7 +38,7 @@ from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import SEARCH, facts
 from quant_core.urls import is_remote
 
-__all__ = ["pick", "picked_plan"]
+__all__ = ["choices_of", "pick", "picked_plan"]
 
 Row = Mapping[str, Any]
 """A plan of the frontier (schema FRONTIER)."""
@@ -51,6 +51,7 @@ def pick(
     output: str | os.PathLike[str],
     machine: Machine,
     budget: Mapping[str, object] | None = None,
+    plan: str | None = None,
 ) -> Outcome:
     """Write the result folder of the plan on a run's frontier that fits another target, budget, or both.
 
@@ -61,22 +62,36 @@ def pick(
 
     Raises InputError where the run kept no frontier, did not measure the metric, or its model is gone; TargetError
     where no plan on the frontier is within the budget and meets the target.
+
+    Args:
+        run: the run that is picked from.
+        metric: what the limit is of, or what is best within a budget; by default the run's.
+        limit: the largest value of the metric (of sqnr_db the smallest).
+        output: folder or URL that receives the result.
+        machine: threads and cache.
+        budget: the most that the model may cost, by the name of the option.
+        plan: the digest of the only plan to consider, or how it begins; the target is the run's where none is given.
+
     """
     place = OutputPlace.at(output)
     if place.folder.resolve() == run.folder.resolve():
         raise InputError(f"{place}: holds the run that is picked from; give another folder")
     frontier = _frontier(run)
-    asked = _asked(MixedPrecisionConfig.model_validate(run.manifest.config), frontier, metric, limit, budget or {})
+    considered = frontier if plan is None else one_plan(frontier, plan)
+    asked = MixedPrecisionConfig.model_validate(run.manifest.config)
+    if plan is None or limit is not None or budget:
+        asked = _asked(asked, frontier, metric, limit, budget or {})
     layers = _prepared(run, asked, machine)
-    row, file, measured = _written(run, layers, frontier, asked, machine)
-    plan = PrecisionPlan.from_dict(json.loads(row["precisions"]))
-    manifest = _manifest(run, place, layers, asked, plan, row, output_file(file, machine.cache))
+    row, file, measured = _written(run, layers, considered, asked, machine)
+    chosen = PrecisionPlan.from_dict(json.loads(row["precisions"]))
+    manifest = _manifest(run, place, layers, asked, chosen, row, output_file(file, machine.cache))
+    manifest = manifest.model_copy(update={"picked_plan": None if plan is None else row["plan"]})
     if measured is not None:
         path = fetch(file, machine.cache)
         manifest = _as_deployed(manifest, measured, deployed_record(asked, path, measured.scores, measured.reference))
     tables = {
         "layers": layers,
-        "calibration": calibration_with_types(run.table("calibration"), layers, plan, asked, machine.cache),
+        "calibration": calibration_with_types(run.table("calibration"), layers, chosen, asked, machine.cache),
         "sensitivity": run.table("sensitivity"),
         "search": _chosen_among(frontier, layers, asked, manifest.budget),
         "frontier": frontier,
@@ -127,6 +142,21 @@ def picked_plan(frontier: pa.Table, asked: MixedPrecisionConfig, wide: float) ->
     With a confidence the bounds of the run are held against the limit; they hold for all its plans together, so that
     it does not matter that one is chosen among them.
     """
+    met = _plans_within(frontier, asked, wide)
+    sign = -1.0 if asked.target.higher_is_better else 1.0
+    return met[0] if asked.budget is None else min(met, key=lambda row: float(sign * row[asked.target.metric]))
+
+
+def choices_of(run: Outcome) -> list[Row]:
+    """Return the plans on a run's frontier that are within its target and its budget, the cheapest first.
+
+    Raises InputError where the run kept no frontier, and TargetError where none is within both.
+    """
+    asked = MixedPrecisionConfig.model_validate(run.manifest.config)
+    return _plans_within(_frontier(run), asked, run.manifest.costs.of(asked.cost).wide)
+
+
+def _plans_within(frontier: pa.Table, asked: MixedPrecisionConfig, wide: float) -> list[Row]:
     target, column = asked.target, _column(asked)
     known: list[Row] = [row for row in frontier.to_pylist() if row[column] is not None]
     if not known:
@@ -142,7 +172,7 @@ def picked_plan(frontier: pa.Table, asked: MixedPrecisionConfig, wide: float) ->
     if not met:
         nearest = sign * min(sign * row[column] for row in rows)
         raise TargetError(f"no plan on the frontier{inside} meets {target}: the best is at {nearest:.6g}")
-    return met[0] if asked.budget is None else min(met, key=lambda row: float(sign * row[target.metric]))
+    return met
 
 
 def _column(asked: MixedPrecisionConfig) -> str:

@@ -166,6 +166,8 @@ def _flags(manifest: Manifest, limit: float | None) -> list[str]:
 def _pick_command(manifest: Manifest, output: str) -> str:
     target, budget = manifest.target, manifest.budget
     parts = [f"narrowcast pick {shlex.quote(manifest.sources.run or _UNKNOWN['output'])}"]
+    if manifest.picked_plan is not None:
+        parts.append(f"--plan {manifest.picked_plan[:16]}")
     if target.limit is not None:
         parts.append(f"{_LIMIT_FLAGS[target.metric]} {number_text(target.limit)}")
     if budget is not None:

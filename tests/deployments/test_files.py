@@ -63,7 +63,13 @@ def is_command(word: str) -> bool:
 
 
 def test_there_is_a_deployment_of_every_flow():
-    assert set(DEPLOYMENTS) == {"auto-mixed-precision", "layer-wise", "watch-models", "probe-shard"}
+    assert set(DEPLOYMENTS) == {
+        "auto-mixed-precision",
+        "auto-with-approval",
+        "layer-wise",
+        "watch-models",
+        "probe-shard",
+    }
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
@@ -101,7 +107,9 @@ def test_schedule_and_trigger_are_what_prefect_understands():
 def test_lost_runs_are_marked_by_automations_that_setup_makes_and_runs_send_heartbeats():
     automations = yaml.safe_load((FOLDER / "automations.yaml").read_text())["automations"]
     setup = (FOLDER / "setup.sh").read_text()
-    heard = {"prefect.flow-run." + name for name in ("Completed", "Failed", "Cancelled", "Crashed", REFUSED)}
+    heard = {
+        "prefect.flow-run." + name for name in ("Completed", "Failed", "Cancelled", "Crashed", "Suspended", REFUSED)
+    }
     for automation in map(AutomationCore.model_validate, automations):
         assert f'"{automation.name}"' in setup
         assert heard <= automation.trigger.expect
@@ -127,7 +135,7 @@ def test_notifications_are_automations_on_the_events_of_runs_that_went_wrong(kin
     ]
     automation = AutomationCore.model_validate(one)
     assert automation.name == f"narrowcast {kind}" and 'delete "narrowcast $kind"' in (FOLDER / "notify.sh").read_text()
-    assert automation.trigger.expect == {"narrowcast.run.missed", "narrowcast.run.failed"}
+    assert automation.trigger.expect == {f"narrowcast.run.{ending}" for ending in ("missed", "failed", "waiting")}
     assert [(done.type, done.block_document_id) for done in automation.actions] == [(action, UUID(int=1))]
     assert os.access(FOLDER / "notify.sh", os.X_OK)
 

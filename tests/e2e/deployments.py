@@ -96,7 +96,7 @@ def _look_at_what_came(reader: Reader, block: Block) -> None:
         current = json.loads((folder / "quantized/digits_cnn/current.json").read_text())
         model = folder / "quantized/digits_cnn" / current["model"]
         assert json.loads((model.parent / "manifest.json").read_text())["target"]["met"]
-        assert _events(reader, "narrowcast.run.met") == 1
+        assert eventually(lambda: _events(reader, "narrowcast.run.met"), 60, "the event of the run comes") == 1
         assert reader.server.flow_runs("probe-shard"), "no shard has run on the pool"
     elif block.text.startswith("prefect event emit"):
         second = _ended(reader, "watch-models", 2)[-1]
@@ -127,7 +127,7 @@ def _ended(reader: Reader, deployment: str, count: int) -> Sequence[dict[str, ob
 
 def _events(reader: Reader, name: str) -> int:
     """How many events of a name there are; each must say what it is about."""
-    time.sleep(3)  # events come late
+    time.sleep(3)  # one that comes late must be counted
     found = reader.server.post("/events/filter", {"filter": {"event": {"name": [name]}}, "limit": 50})["events"]
     for event in found:
         roles = {related["prefect.resource.role"] for related in event["related"]}
