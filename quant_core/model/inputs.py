@@ -200,7 +200,9 @@ def _misfit(data: Dataset, role: InputRole, shape: Sequence[int], declared: Sequ
     axis = role.axis or 0
     wanted = f"{data.source}: {role.name} has shape {list(shape)}, the model wants {_spelled(declared, axis)}"
     if axis == 0:
-        return InputError(wanted)
+        whole = not role.said and len(shape) == len(declared) + 1 and 1 in shape[2:]
+        way_out = f"; if each entry is a batch of one along another axis, say which: --sample-axis {role.name}=AXIS"
+        return InputError(wanted + way_out * whole)
     return InputError(f"{wanted}: samples are along axis {axis}; give them there, or one entry a sample along axis 0")
 
 

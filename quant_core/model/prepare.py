@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ import pyarrow as pa
 
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
+from quant_core.model.branches import without_decided_branches
 from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.equalization import equalized
 from quant_core.model.fixed_inputs import fix_given_inputs
@@ -29,13 +28,13 @@ from quant_core.model.observation import observed
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, has_pairs, upgraded
 from quant_core.model.other_products import find_other_products, with_other_products
+from quant_core.model.runtime_optimizations import OLDEST_IR_VERSION, optimized_by_runtime, restore_order
 from quant_core.model.selection import leave_in_float, note_origins
 from quant_core.model.sessions import session_options
 from quant_core.model.signature import Signature, axes_said
 from quant_core.model.sizes import Sizes
 from quant_core.model.stored_model import (
     DATA_FILE,
-    INLINE_BYTES,
     MODEL_FILE,
     ModelFolder,
     add_constants,
@@ -52,7 +51,6 @@ __all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
 
 _STAGE = "prepared"  # the folder of the cache
 _IR_VERSION = 10  # the one that came with opset 21
-_OLDEST_IR_VERSION = 4  # the first in which constants need not be inputs
 
 
 def prepare(
@@ -90,11 +88,18 @@ def prepare(
         _refuse_float64(proto, model.url)
     folder = follow_links(proto, path)
     load_small_weights(proto, folder, model.url)
-    with scratch_folder(cache) as scratch, scratch_folder(cache) as floats, _one_line_on_faults(model.url):
+    with (
+        scratch_folder(cache) as scratch,
+        scratch_folder(cache) as floats,
+        scratch_folder(cache) as branches,
+        _one_line_on_faults(model.url),
+    ):
         given = types_given(proto) if has_halves(proto) else {}
         if has_halves(proto):
             proto, folder = widened(proto, folder, floats), floats
         fix_given_inputs(proto, fix_inputs, model.url)
+        if optimize:
+            proto, folder = without_decided_branches(proto, folder, branches, model.url)
         optimized = _optimized(proto, folder, scratch, model.url, optimize, pairs, opset)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
@@ -220,7 +225,7 @@ def _optimized(
     failure = None
     for candidate in (proto if pairs == RUNTIME_DOMAIN else upgraded(proto, opset), proto):
         try:
-            optimized = _loaded(_without_listed_constants(candidate, opset), folder, scratch, optimize)
+            optimized = optimized_by_runtime(candidate, folder, scratch, optimize, _least_ir_version(opset))
             break
         except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
             failure = error
@@ -228,55 +233,14 @@ def _optimized(
         reason = str(failure).strip().splitlines()[0]
         raise InputError(f"{source}: ONNX Runtime cannot run it: {reason}") from failure
     load_small_weights(optimized, scratch, source)
-    _restore_order(optimized, proto)
+    restore_order(optimized, proto)
     copy_descriptions(proto, optimized)
     _declare_domains(optimized, pairs, opset)
     return optimized
 
 
-def _restore_order(optimized: onnx.ModelProto, proto: onnx.ModelProto) -> None:
-    """Bring nodes, which ONNX Runtime writes in an order of its own, into the order of the tensors in the model."""
-    places = {name: place for place, node in enumerate(proto.graph.node) for name in node.output if name}
-    nodes = list(optimized.graph.node)
-    writer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    read = ([*node.input, *outer_names(node)] for node in nodes)
-    sorter = TopologicalSorter(
-        {index: {writer[name] for name in names if name in writer} for index, names in enumerate(read)}
-    )
-    sorter.prepare()
-    ready: list[tuple[int, int]] = []
-    del optimized.graph.node[:]
-    while sorter:
-        for index in sorter.get_ready():
-            heapq.heappush(ready, (max(places.get(name, -1) for name in nodes[index].output), index))
-        _, index = heapq.heappop(ready)
-        optimized.graph.node.append(nodes[index])
-        sorter.done(index)
-
-
-def _without_listed_constants(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """The model with no initializer among its inputs: one that a caller might replace is never folded."""
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    plain = onnx.ModelProto()
-    plain.CopyFrom(proto)
-    del plain.graph.input[:]
-    plain.graph.input.extend(value for value in proto.graph.input if value.name not in constants)
-    plain.ir_version = max(plain.ir_version, _IR_VERSION if opset == OPSET else _OLDEST_IR_VERSION)
-    return plain
-
-
-def _loaded(proto: onnx.ModelProto, folder: Path, scratch: Path, optimize: bool) -> onnx.ModelProto:
-    options = session_options(folder=folder)
-    if optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(scratch / "optimized.onnx")
-    options.add_session_config_entry(f"{_OPTIMIZED}_file_name", "optimized.data")
-    options.add_session_config_entry(f"{_OPTIMIZED}_min_size_in_bytes", str(INLINE_BYTES))
-    ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return onnx.load(scratch / "optimized.onnx", load_external_data=False)
-
-
-_OPTIMIZED = "session.optimized_model_external_initializers"
+def _least_ir_version(opset: int) -> int:
+    return _IR_VERSION if opset == OPSET else OLDEST_IR_VERSION
 
 
 def _write(model: onnx.ModelProto, scratch: Path) -> None:

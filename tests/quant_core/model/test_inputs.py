@@ -61,6 +61,12 @@ def test_data_that_does_not_fit(columns, line, tmp_path):
     assert line in str(caught.value)
 
 
+def test_a_state_whose_axis_of_samples_does_not_show_is_refused_with_the_option_that_says_it(tmp_path):
+    body = "(float[N,3] x, float[2,L,3] h) => (float[N,3] y) { y = Identity(x) }"
+    with pytest.raises(InputError, match=r"h has shape \[6, 2, 1, 3\].*: --sample-axis h=AXIS"):
+        check_inputs(graph(body, tmp_path), data(x=X[:, :, 0], h=np.zeros((6, 2, 1, 3), np.float32)))
+
+
 @pytest.mark.parametrize(
     ("body", "labels"),
     [

@@ -71,6 +71,26 @@ def test_an_input_can_be_fixed_and_still_be_fed(tmp_path):
     assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true_l2(tmp_path, fed), rel=1e-4)
 
 
+DECIDED_BY_A_SIZE = """
+    (float[n,3,8] x, float[2,n,3,8] state, int64 sr) => (float[n,4,6] y) {
+        c = Equal(sr, k)
+        y = If (c) <then_branch = g1 () => (float[n,4,6] o1) {
+            sizes = Shape(state)  size = Gather(sizes, zero)  known = Cast<to=9>(size)
+            o1 = If (known) <then_branch = g3 () => (float[n,4,6] o3) { o3 = Conv(x, w) },
+                             else_branch = g4 () => (float[n,4,6] o4) { p = Conv(x, w)  o4 = Exp(p) }>
+        }, else_branch = g2 () => (float[n,4,6] o2) { t = Conv(x, w)  o2 = Neg(t) }>
+    }"""
+
+
+def test_a_branch_that_a_declared_size_decides_is_freed_inside_of_one_that_is_fixed(tmp_path):
+    model = build(DECIDED_BY_A_SIZE, {"w": (4, 3, 3), "k": np.int64(16000), "zero": np.int64(0)})
+    arrays = {"x": normal(16, 3, 8), "state": normal(16, 2, 3, 8)}
+    manifest = quantized(model, arrays, tmp_path, fix_inputs=("sr=16000",))
+    assert (manifest["narrowed"]["of"], manifest["narrowed"]["others"]) == (1, [])
+    fed = {"x": arrays["x"], "state": np.ascontiguousarray(arrays["state"].swapaxes(0, 1)), "sr": np.int64(16000)}
+    assert true_l2(tmp_path, fed) == pytest.approx(manifest["scores"]["mixed"]["l2"], rel=1e-4)
+
+
 def test_layers_in_a_branch_are_freed_by_fixing_what_chooses_it(tmp_path):
     model = build(
         """(float[n,3,8] x, int64 sr) => (float[n,4,6] y) {
