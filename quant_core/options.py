@@ -153,7 +153,7 @@ def _default(row: Option, config: RunConfig) -> object:
     if row.name == "narrow":
         return default_narrow(config.wide)
     if row.name == "candidates" and isinstance(config, SearchConfig):
-        return default_candidates(config.wide, config.device_costs)
+        return default_candidates(config.wide, config.device_costs, config.narrow)
     if row.name == "cost" and config.budget is not None:
         return config.cost
     return row.field.get_default(call_default_factory=True)

@@ -100,7 +100,7 @@ class DataType(Enum):
 
 _BY_CODE = {kind.code: kind for kind in DataType}
 _FLOATS = tuple(kind for kind in DataType if kind.is_float)
-_PATTERN = re.compile(r"a(u?\d+)w(u?\d+)|" + "|".join(kind.code for kind in _FLOATS))
+_PATTERN = re.compile(rf"(?:a(u?\d+)|({'|'.join(kind.code for kind in _FLOATS)}))(?:w(u?\d+))?")
 ACTIVATION_TYPES = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
 """Integer types that activations may have."""
 WEIGHT_TYPES = (DataType.INT4, DataType.UINT4, *ACTIVATION_TYPES)
@@ -111,7 +111,8 @@ WEIGHT_TYPES = (DataType.INT4, DataType.UINT4, *ACTIVATION_TYPES)
 class Precision:
     """A pair of types a layer computes in, written `a16w8` (`au8w8` for uint8 activations).
 
-    A floating-point type stands for both, and is written alone: `float32`, `float16`, `bfloat16`.
+    A floating-point type alone stands for both: `float32`, `float16`, `bfloat16`. With a type of weights behind it,
+    `float32w8`, only the weight is held in codes: the layer multiplies what they stand for in float.
     """
 
     activations: DataType
@@ -125,15 +126,16 @@ class Precision:
         if isinstance(text, Precision):
             return text
         match = _PATTERN.fullmatch(str(text))
-        both = _BY_CODE.get(match.group()) if match else None
-        if both in _FLOATS:
-            return cls(both, both)
-        activations, weights = map(_BY_CODE.get, match.groups()) if match else (None, None)
-        if activations not in ACTIVATION_TYPES or weights not in WEIGHT_TYPES:
+        integer, floating, coded = match.groups() if match else (None, None, None)
+        activations = _BY_CODE.get(integer or floating or "")
+        weights = activations if floating and not coded else _BY_CODE.get(coded or "")
+        is_known = weights in WEIGHT_TYPES or (weights is activations and floating)
+        if activations not in (*ACTIVATION_TYPES, *_FLOATS) or weights is None or not is_known:
+            floats = " ".join(kind.code for kind in _FLOATS)
             raise InputError(
                 f"precision {text!r} is not known: write a16w8, a8w8, au8w8, a8w4, ... "
                 f"(activations {_codes('a', ACTIVATION_TYPES)}; weights {_codes('w', WEIGHT_TYPES)}), "
-                f"or {' or '.join(kind.code for kind in _FLOATS)} for both"
+                f"float32w8, float16w4, ... for codes of weights alone, or a float type for both ({floats})"
             )
         return cls(activations, weights)
 
@@ -149,7 +151,7 @@ class Precision:
         return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
 
     def sides(self, wide: Precision) -> tuple[Precision, Precision]:
-        """This precision with its activations alone narrow, and with its weights alone.
+        """This precision of integers with its activations alone narrow, and with its weights alone.
 
         The other side is that of `wide`; 16 bits stand for a wide float, which no precision has on one side only.
         """
@@ -158,13 +160,19 @@ class Precision:
 
     @property
     def is_float(self) -> bool:
-        """Whether the layer computes in a floating-point type."""
-        return self.activations.is_float
+        """Whether activations and weights are both held in a floating-point type."""
+        return self.weights.is_float
+
+    @property
+    def is_weight_only(self) -> bool:
+        """Whether the weight is held in codes, and what the layer reads in a floating-point type."""
+        return self.activations.is_float and not self.weights.is_float
 
     @property
     def why_not_integer(self) -> str:
         """Why ONNX Runtime has no integer operators for layers of this precision; empty if it has, or needs none."""
-        if {self.activations, self.weights} <= {DataType.INT8, DataType.UINT8, DataType.FLOAT32}:
+        bytes_only = {self.activations, self.weights} <= {DataType.INT8, DataType.UINT8}
+        if bytes_only or self == Precision(DataType.FLOAT32, DataType.FLOAT32):
             return ""
         return (
             f"ONNX Runtime has integer operators for 8-bit types only, not for {self}; use a8w8 or au8w8, beside "
@@ -172,7 +180,8 @@ class Precision:
         )
 
     def __str__(self) -> str:
-        return self.activations.code if self.is_float else f"a{self.activations.code}w{self.weights.code}"
+        activations = self.activations.code if self.activations.is_float else f"a{self.activations.code}"
+        return activations if self.is_float else f"{activations}w{self.weights.code}"
 
 
 def _codes(prefix: str, kinds: Iterable[DataType]) -> str:
@@ -189,7 +198,8 @@ def _parse_for_pydantic(value: object) -> Precision:
 
 _WRITTEN = "|".join(
     [
-        f"a({'|'.join(kind.code for kind in ACTIVATION_TYPES)})w({'|'.join(kind.code for kind in WEIGHT_TYPES)})",
+        f"(a({'|'.join(kind.code for kind in ACTIVATION_TYPES)})|{'|'.join(kind.code for kind in _FLOATS)})"
+        f"w({'|'.join(kind.code for kind in WEIGHT_TYPES)})",
         *(kind.code for kind in _FLOATS),
     ]
 )

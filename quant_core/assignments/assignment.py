@@ -160,7 +160,7 @@ class _Resolution:
         read = {named.get(name) for name in layer.activations}
         activations = read.pop() if len(read) == 1 else None
         chosen = Precision(activations or self.wide.activations, weight or self.wide.weights)
-        if (chosen.activations.is_float or chosen.weights.is_float) and chosen.activations is not chosen.weights:
+        if chosen.weights.is_float and chosen.activations is not chosen.weights:
             raise UnsupportedError(
                 f"layer {layer.name!r} would read {chosen.activations} and have a weight in {chosen.weights}: "
                 "name the layer too, as a precision such as float16 or a8w8"

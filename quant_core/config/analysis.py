@@ -48,6 +48,7 @@ class AnalysisConfig(RunConfig, ProbeConfig):
 
     @property
     def ladder(self) -> tuple[Precision, ...]:
-        """The wide precision, those of `narrow`, and each of these with one side alone narrow."""
-        sides = [side for precision in self.narrow if not precision.is_float for side in precision.sides(self.wide)]
+        """The wide precision, those of `narrow`, and each of these that has two narrow sides with one alone narrow."""
+        integers = [precision for precision in self.narrow if not precision.activations.is_float]
+        sides = [side for precision in integers for side in precision.sides(self.wide)]
         return tuple(dict.fromkeys([self.wide, *self.narrow, *sides]))

@@ -44,7 +44,7 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
             wide = Precision.parse("float32")
             return {
                 "narrow": default_narrow(wide),
-                "candidates": default_candidates(wide, given.get("device_costs")),
+                "candidates": default_candidates(wide, given.get("device_costs"), given.get("narrow")),
                 **given,
             }
         return given
@@ -91,7 +91,8 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         Beside a wide float32, above which there is no other precision, that is often an older one.
         """
         kinds = {kind for precision in self.narrow for kind in (precision.activations, precision.weights)}
-        if self.wide.activations is not DataType.FLOAT32 or not all(kind.bits == 8 for kind in kinds):
+        coded = [kind for kind in kinds if not kind.is_float]
+        if self.wide.activations is not DataType.FLOAT32 or not all(kind.bits == 8 for kind in coded):
             return super().opset
         return _CHANNEL_SCALES if self.per_channel else _BYTES
 

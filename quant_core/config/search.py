@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from quant_core.budget import Amount, BytesField, LatencyField, OperationsField
 from quant_core.config.probing import ProbeConfig
+from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
 from quant_core.precision import Precision, PrecisionField
 
@@ -36,13 +37,23 @@ StrategyField = Annotated[
 """A strategy's name; an earlier name of one is read as its name of today."""
 
 
-def default_candidates(wide: Precision | None, device_costs: str | None = None) -> Literal["layers", "all"]:
+def default_candidates(
+    wide: Precision | None, device_costs: str | None = None, narrow: object = None
+) -> Literal["layers", "all"]:
     """Return what a search may narrow beside a wide precision, where nobody says.
 
     A mix with float32 is for a CPU, whose integer kernels want whole blocks: an Add in float parts them. A file of a
-    device's costs has rows for layers.
+    device's costs has rows for layers, and where only weights are narrowed (`narrow`) an Add has none.
     """
-    return "all" if str(wide) == "float32" and device_costs is None else "layers"
+    weights_alone = isinstance(narrow, list | tuple) and all(map(_is_weight_only, narrow)) and len(narrow) > 0
+    return "all" if str(wide) == "float32" and device_costs is None and not weights_alone else "layers"
+
+
+def _is_weight_only(precision: object) -> bool:
+    try:
+        return Precision.parse(str(precision)).is_weight_only
+    except InputError:  # which pydantic tells, with the field
+        return False
 
 
 class SearchConfig(ProbeConfig):

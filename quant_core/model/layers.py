@@ -13,6 +13,7 @@ from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role, role_of
 from quant_core.model.selection import is_left_in_float
 from quant_core.model.sizes import Sizes
+from quant_core.precision import Precision
 from quant_core.storage.tables import LAYERS
 
 __all__ = ["Layer", "find_layers", "layer_table", "layers_from_table"]
@@ -46,6 +47,11 @@ class Layer:
     def weight_elements(self) -> int:
         """Number of weight values."""
         return math.prod(self.weight_shape) if self.weight else 0
+
+    def bit_operations(self, precision: Precision) -> int:
+        """Multiply-accumulates x bits of an activation x bits of what it meets: a weight, or another activation."""
+        met = precision.weights if self.weight else precision.activations
+        return self.macs * precision.activations.bits * met.bits
 
 
 def find_layers(

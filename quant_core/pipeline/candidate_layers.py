@@ -14,6 +14,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.selection import OPERATOR, names_meant, origins_of
+from quant_core.pipeline.lifting import rungs_above
 from quant_core.scoring.compared import compared_outputs, layers_compared
 from quant_core.storage.tables import facts
 
@@ -23,7 +24,8 @@ __all__ = ["candidate_layers", "warn_of_outputs_not_compared"]
 def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[str, ...]:
     """Return the layers that a plan may narrow, in graph order; none where none is narrowed to find something out.
 
-    These are the layers whose narrowing shows in an output that is compared, without those that are to stay wide.
+    These are the layers whose narrowing shows in an output that is compared, without those that are to stay wide. One
+    without a weight is none where only weights are narrowed.
     Raises InputError for a name or an operator in `keep_wide` or `order` that is no layer's; in `keep_wide` the names
     of the user's model are known, too.
     """
@@ -35,7 +37,10 @@ def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[
     wide = names_meant(operators, _rules_of_layers(graph, operators, config), "keep_wide", "layer", origins)
     _check_order(operators, config)
     unseen = _not_compared(graph, listed, config)
-    return tuple(layer.name for layer in listed if layer.name not in wide and layer.name not in unseen)
+    rungs = (*rungs_above(config), *config.ladder)
+    weights_alone = len({precision.activations for precision in rungs}) == 1
+    changed = [layer.name for layer in listed if layer.weight is not None or not weights_alone]
+    return tuple(name for name in changed if name not in wide and name not in unseen)
 
 
 def _check_order(layers: Mapping[str, str], config: ProbeConfig) -> None:

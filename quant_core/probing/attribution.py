@@ -50,7 +50,7 @@ def layer_losses(ranking: pa.Table, wide: Precision, narrow: Sequence[Precision]
 def _layer_loss(
     row: Mapping[str, Any], precision: Precision, wide: Precision, known: Mapping[tuple[str, str], float]
 ) -> LayerLoss:
-    sides = (None, None) if precision.is_float else precision.sides(wide)
+    sides = (None, None) if precision.activations.is_float else precision.sides(wide)
     activations, weights = (
         None if side is None else 0.0 if side == wide else known.get((row["layer"], str(side))) for side in sides
     )

@@ -47,7 +47,7 @@ def rank(layers: pa.Table, probes: Sequence[pa.Table], start: Precision) -> pa.T
                 "standard_error": estimate.standard_error,
                 "samples": estimate.samples,
                 "seconds": seconds[name, written],
-                "bops_saved": layer.macs * (start.bit_product - precision.bit_product),
+                "bops_saved": layer.bit_operations(start) - layer.bit_operations(precision),
                 "bytes_saved": layer.weight_elements * (start.weights.bits - precision.weights.bits) // 8,
             }
         )

@@ -294,12 +294,14 @@ class _Writing:
     def layer_constant(self, position: int, name: str) -> str:
         """A layer's weight or bias in the precision of the layer."""
         layer = self.topology.layer_of[self.unit]
-        precision = self.precisions.get(layer, self.quantizer.config.wide)
+        precision = self.precision()
         if position < 2:
             if not self.graph.is_float_constant(name):
                 return name
             if precision.is_float:
                 return self.rounded(name, precision.weights)
+            if precision.is_weight_only and (read := self.reads()) is not None and not read.is_float:
+                precision = Precision(read, precision.weights)  # another's pair, with which the layer may be fused
             form = self.form() if position == 1 else LayerForm.PLAIN
             weight = in_form(self.quantizer.weight(layer, precision), form)
             if self.is_stored_unsigned(layer, precision):
@@ -307,23 +309,39 @@ class _Writing:
             return self.stored(
                 self.writer.made(f"{name}/{precision}{form.value}"), weight.codes, weight.qparams, weight.axis
             )
-        if precision.is_float or not self.quantizer.quantizes_bias(self.unit, layer, precision):
-            return name
+        if not self.quantizer.quantizes_bias(self.unit, layer, precision):
+            return self.float_bias(name, layer, precision)
         bias = self.quantizer.bias(self.unit, layer, precision)
         result = self.writer.made(f"{self.graph.nodes[self.unit].name}/bias/{precision}")
         return self.stored(result, bias.codes, bias.qparams, 0 if bias.qparams.scale.ndim else None)
+
+    def float_bias(self, name: str, layer: str, precision: Precision) -> str:
+        """A bias that stays float, with what is to make up for rounded weights."""
+        corrected = self.quantizer.corrected_bias(self.unit, layer, precision)
+        if corrected is None:
+            return name
+        result = self.writer.made(f"{self.graph.nodes[self.unit].name}/bias/{precision}")
+        self.writer.constants[result] = corrected
+        return result
 
     def form(self) -> LayerForm:
         """Return how the node being written has its weight."""
         if self.topology.roles[self.unit] is not Role.LAYER or not self.quantizer.runtime.keeps_matmuls_apart:
             return LayerForm.PLAIN
-        precision: Precision = self.precisions.get(self.topology.layer_of[self.unit], self.quantizer.config.wide)
-        # Also where the tensor itself stays float: this node then has a pair of its own in front.
+        return layer_form(self.graph, self.unit, self.precision().weights, self.reads())
+
+    def precision(self) -> Precision:
+        """Return the precision of the layer being written."""
+        return self.precisions.get(self.topology.layer_of[self.unit], self.quantizer.config.wide)
+
+    def reads(self) -> DataType | None:
+        """Return the type that the first input of the node being written comes in; None for float32.
+
+        It may have one where the tensor itself stays float: the node then has a pair of its own in front.
+        """
         base = self.types.base.get(self.graph.nodes[self.unit].input[0])
         wanted = self.types.demand.get((self.unit, 0))
-        return layer_form(
-            self.graph, self.unit, precision.weights, base if wanted in (None, DataType.FLOAT32) else wanted
-        )
+        return base if wanted in (None, DataType.FLOAT32) else wanted
 
     def is_stored_unsigned(self, layer: str, precision: Precision) -> bool:
         """Return whether the layer's int8 weight is written as uint8, for the sake of its sums.
@@ -413,7 +431,8 @@ def names_taken(graph: FloatGraph) -> frozenset[str]:
 
 
 _MADE = re.compile(
-    r"(float|bias|codes|rounded|scale|zero_point|(De)?[Qq]uantizeLinear|Cast|Identity|b?float\d+|a?u?\d+(w\d+)?)(~*)(/.*)?"
+    r"(?:float|bias|codes|rounded|scale|zero_point|(?:De)?[Qq]uantizeLinear|Cast|Identity|"
+    r"(?:b?float\d+|a?u?\d+)(?:wu?\d+)?)(?P<mark>~*)(?:/.*)?"
 )
 """What a plan puts behind the name of a tensor, constant or node, and a slash."""
 
@@ -422,7 +441,7 @@ def _is_made(name: str, taken: Collection[str], mark: str) -> bool:
     """Whether a plan might make a name of another one that is taken."""
     for at in (place for place, letter in enumerate(name) if letter == "/"):
         found = _MADE.fullmatch(name, at + 1)
-        if found is not None and found[4] == mark and name[:at] in taken:
+        if found is not None and found["mark"] == mark and name[:at] in taken:
             return True
     return False
 

@@ -142,7 +142,7 @@ class Quantizer:
         assert layer.weight is not None  # callers ask only for layers that have one
         values = np.asarray(self.graph.constant(layer.weight), np.float32)
         qparams, axis = weight_qparams(self.graph, layer, precision.weights, self.config)
-        if not self.has_blocks(layer, precision):
+        if not self._leaves_biases(layer, precision):
             qparams = replace(qparams, scale=self._grown_for_biases(layer, precision, qparams.scale))
         weight = Weight(quantize(values, qparams, axis), qparams, axis)
         if not self.config.limits_byte_sums or not self._may_saturate(layer, precision, weight):
@@ -163,12 +163,17 @@ class Quantizer:
         return self.runtime.keeps_byte_sums_in_range and in_bytes and weight_sums_overflow(self.graph, layer, weight)
 
     def has_blocks(self, layer: Layer, precision: Precision) -> bool:
-        """Whether a weight has a scale for each block of inputs: its biases, which follow no one scale, stay float."""
+        """Return whether a weight has a scale for each block of inputs."""
         return has_blocks(self.graph, layer, precision.weights, self.config)
+
+    def _leaves_biases(self, layer: Layer, precision: Precision) -> bool:
+        """Return whether the layer's biases stay float: no one scale of input and weight is theirs."""
+        float_input = precision.activations.is_float
+        return float_input or self.config.biases == "float32" or self.has_blocks(layer, precision)
 
     def _grows(self, layer: Layer, precision: Precision, qparams: QParams) -> bool:
         """Return whether a bias needs a larger scale than codes were chosen for."""
-        if self.has_blocks(layer, precision) or self.config.biases == "float32":
+        if self._leaves_biases(layer, precision):
             return False
         return bool((self._grown_for_biases(layer, precision, qparams.scale) > qparams.scale).any())
 
@@ -181,7 +186,7 @@ class Quantizer:
         needed = np.zeros(shape, np.float32)
         for index in layer.nodes:
             bias = self.bias_name(index)
-            if bias is None or self.config.biases == "float32" or self.config.holds_bias_as_weight(precision):
+            if bias is None or self.config.holds_bias_as_weight(precision):
                 continue
             magnitude = np.abs(np.asarray(self.graph.constant(bias), np.float64)).ravel()
             least = magnitude / (_BIAS_LIMIT * float(self._input_scale(index, precision)))
@@ -219,9 +224,7 @@ class Quantizer:
 
     def quantizes_bias(self, index: int, layer_name: str, precision: Precision) -> bool:
         """Return whether a node has a bias that is held as codes."""
-        if self.config.biases == "float32":
-            return False
-        return self.bias_name(index) is not None and not self.has_blocks(self._layer_named[layer_name], precision)
+        return self.bias_name(index) is not None and not self._leaves_biases(self._layer_named[layer_name], precision)
 
     def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         """A node's bias for the precision its layer computes in (rule 5: recomputed for each)."""
@@ -229,6 +232,16 @@ class Quantizer:
         if key not in self._biases:
             self._biases[key] = self._quantized_bias(index, layer_name, precision)
         return self._biases[key]
+
+    def corrected_bias(self, index: int, layer_name: str, precision: Precision) -> NDArray[np.float32] | None:
+        """A node's float bias with what makes up for the rounded weight; None where it stays as it is."""
+        name = self.bias_name(index)
+        if name is None or precision.is_float:
+            return None
+        shift = self.weight(layer_name, precision).bias_shift
+        if not shift.any():
+            return None
+        return np.asarray(np.asarray(self.graph.constant(name), np.float64) + shift, np.float32)
 
     def _quantized_bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         name = self.bias_name(index)

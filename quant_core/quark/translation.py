@@ -13,7 +13,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
 from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.sessions import check_providers
-from quant_core.precision import DataType
+from quant_core.precision import DataType, Precision
 from quant_core.quark.accuracy import METRIC, EvaluateFunction
 from quant_core.quark.fields import AUTO_MIX_FIELDS, EXTRA_FIELDS, QUANTIZATION_FIELDS, checked
 from quant_core.quark.names import (
@@ -242,11 +242,9 @@ def data_type(value: object, where: str) -> DataType:
 
 
 def _precision(activations: DataType, weights: DataType) -> str:
-    if activations.is_float or weights.is_float:
-        if activations is not weights:
-            raise UnsupportedError(f"{activations} activations beside {weights} weights are not built; use one type")
-        return str(activations)
-    return f"a{activations.code}w{weights.code}"
+    if weights.is_float and activations is not weights:
+        raise UnsupportedError(f"{activations} activations beside {weights} weights are not built; use one type")
+    return str(Precision(activations, weights))
 
 
 def _check_format(given: object) -> None:

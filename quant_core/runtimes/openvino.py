@@ -93,6 +93,7 @@ OPENVINO = replace(
     assumes="",
     activations=_BYTES,
     weights=_WEIGHTS,
+    weights_alone=_WEIGHTS,
     rules=(*REFERENCE.rules, types_among(_BYTES, _WEIGHTS, "differs"), BYTE_SUMS_IN_RANGE),
     numbers="Layers between 8-bit pairs are integer kernels. 16-bit pairs are taken out of the graph, clipping and "
     "all, and without VNNI sums of unsigned activations times int8 weights saturate in 16 bits; with uint8 weights a "

@@ -69,6 +69,8 @@ class RuntimeProfile:
     """Integer types that weights may have."""
     rules: tuple[Rule, ...]
     """What a file must keep to."""
+    weights_alone: frozenset[DataType]
+    """Integer types that weights may have beside what stays float."""
     numbers: str
     """What is fused, and what that does to numbers, for the documentation."""
     opens: Callable[[Path], OpenModel] | None = None
@@ -98,14 +100,29 @@ class RuntimeProfile:
         """Return why layers cannot have a precision in this runtime; empty if they can."""
         if precision.is_float:
             return ""
+        if precision.is_weight_only:
+            return self._why_not_alone(precision)
         for part, kind, legal in (
             ("activations", precision.activations, self.activations),
             ("weights", precision.weights, self.weights),
         ):
             if kind not in legal:
-                names = ", ".join(str(one) for one in DataType if one in legal)
-                return f"{self.name} has no {kind} {part} ({precision}); it has {names}: say --wide {self.wide} for one"
+                return (
+                    f"{self.name} has no {kind} {part} ({precision}); it has {_names(legal)}: say --wide {self.wide} "
+                    "for one"
+                )
         return ""
+
+    def _why_not_alone(self, precision: Precision) -> str:
+        """Return why weights cannot be held in codes beside floats; empty if they can."""
+        if precision.weights in self.weights_alone:
+            return ""
+        if not self.weights_alone:
+            return f"{self.name} takes no weights in codes beside float activations ({precision}): say {self.wide}"
+        return (
+            f"{self.name} has no {precision.weights} weights beside float activations ({precision}); it has "
+            f"{_names(self.weights_alone)}"
+        )
 
     def check_options(self, given: Mapping[str, object]) -> None:
         """Raise InputError for options of a run (by name) that no file for this runtime can have."""
@@ -143,3 +160,7 @@ class RuntimeProfile:
     def findings(self, model: WrittenModel) -> list[Finding]:
         """Return what breaks the rules in a file, rule by rule."""
         return [finding for rule in self.rules for finding in rule.findings(model)]
+
+
+def _names(kinds: frozenset[DataType]) -> str:
+    return ", ".join(str(one) for one in DataType if one in kinds)

@@ -26,7 +26,7 @@ from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.profile import Rule
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.tensor_overrides import tensor_overrides
-from quant_core.runtimes.tensor_rules import types_among
+from quant_core.runtimes.tensor_rules import types_among, weights_alone_among
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
 __all__ = ["QNN"]
@@ -215,9 +215,11 @@ QNN = replace(
     assumes="the NPU computes what the vendor's library does",
     activations=_ACTIVATIONS,
     weights=_WEIGHTS,
+    weights_alone=frozenset(),
     rules=(
         *REFERENCE.rules,
         types_among(_ACTIVATIONS, _WEIGHTS, "slow"),
+        weights_alone_among(frozenset(), "slow"),
         _UNSIGNED_ACTIVATIONS,
         _NO_SIGNED_POOLS,
         _CONV_WEIGHTS,

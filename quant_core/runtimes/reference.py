@@ -14,6 +14,7 @@ REFERENCE = RuntimeProfile(
     assumes="the compiler computes what the pairs say",
     activations=frozenset(ACTIVATION_TYPES),
     weights=frozenset(WEIGHT_TYPES),
+    weights_alone=frozenset(WEIGHT_TYPES),
     rules=(PAIRS_HAVE_KERNELS, BIAS_AT_PRODUCT_SCALE),
     numbers="Scored in ONNX Runtime with all optimisations off: nothing is fused.",
 )

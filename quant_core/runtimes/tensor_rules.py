@@ -11,7 +11,15 @@ from quant_core.precision import DataType
 from quant_core.runtimes.profile import Consequence, Rule
 from quant_core.runtimes.written_model import StoredTensor, WrittenModel
 
-__all__ = ["FLOAT_BIASES", "NO_VALUE_INFO", "POWER_OF_TWO_SCALES", "ZERO_POINTS_ARE_0", "opset_up_to", "types_among"]
+__all__ = [
+    "FLOAT_BIASES",
+    "NO_VALUE_INFO",
+    "POWER_OF_TWO_SCALES",
+    "ZERO_POINTS_ARE_0",
+    "opset_up_to",
+    "types_among",
+    "weights_alone_among",
+]
 
 
 def types_among(
@@ -27,6 +35,19 @@ def types_among(
                 yield node.name, f"{kind}: there are {names}"
 
     return Rule("types-it-has", consequence, f"Codes are of the types {names} (biases of int32).", broken_by)
+
+
+def weights_alone_among(legal: frozenset[DataType], consequence: Consequence = "refused") -> Rule:
+    """The rule that weights beside floats are held in codes of no other types than these."""
+    names = ", ".join(str(kind) for kind in DataType if kind in legal)
+
+    def broken_by(model: WrittenModel) -> Iterator[tuple[str, str]]:
+        for layer in model.layers:
+            if layer.reads is None and layer.weight is not None and layer.weight.kind not in legal:
+                yield layer.node.name, f"{layer.weight.kind} weights beside float activations"
+
+    text = f"Weights beside float activations are {names or 'not held in codes'}{', or float' if names else ''}."
+    return Rule("weights-alone", consequence, text, broken_by)
 
 
 def opset_up_to(last: int) -> Rule:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from quant_core.precision import DataType
 from quant_core.runtimes.reference import REFERENCE
-from quant_core.runtimes.tensor_rules import FLOAT_BIASES, ZERO_POINTS_ARE_0, types_among
+from quant_core.runtimes.tensor_rules import FLOAT_BIASES, ZERO_POINTS_ARE_0, types_among, weights_alone_among
 
 __all__ = ["TENSORRT"]
 
@@ -19,7 +19,14 @@ TENSORRT = replace(
     assumes="TensorRT computes what they say",
     activations=_INT8,
     weights=_INT8,
-    rules=(*REFERENCE.rules, types_among(_INT8, _INT8), ZERO_POINTS_ARE_0, FLOAT_BIASES),
+    weights_alone=frozenset(),
+    rules=(
+        *REFERENCE.rules,
+        types_among(_INT8, _INT8),
+        weights_alone_among(frozenset()),
+        ZERO_POINTS_ARE_0,
+        FLOAT_BIASES,
+    ),
     numbers="Layers between pairs become int8 kernels, which add the float bias before they round once; layers "
     "without pairs are float. Scored as the pairs say.",
     options={"symmetric": (True,), "biases": ("float32",), "pairs": ("standard",), "format": ("qdq",)},

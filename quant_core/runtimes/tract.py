@@ -19,6 +19,7 @@ TRACT = replace(
     assumes="tract computes what they say",
     activations=_BYTES,
     weights=_BYTES,
+    weights_alone=_BYTES,
     rules=(*REFERENCE.rules, types_among(_BYTES, _BYTES), NO_VALUE_INFO),
     numbers="It has no types of 16 and 4 bits, for activations and weights alike. Scored as the pairs say, from which "
     "it differs by single codes.",

@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from quant_core.precision import DataType
 from quant_core.runtimes.reference import REFERENCE
-from quant_core.runtimes.tensor_rules import POWER_OF_TWO_SCALES, ZERO_POINTS_ARE_0, opset_up_to, types_among
+from quant_core.runtimes.tensor_rules import (
+    POWER_OF_TWO_SCALES,
+    ZERO_POINTS_ARE_0,
+    opset_up_to,
+    types_among,
+    weights_alone_among,
+)
 
 __all__ = ["VITISAI"]
 
@@ -20,10 +26,12 @@ VITISAI = replace(
     assumes="the NPU computes what they say",
     activations=_ACTIVATIONS,
     weights=_WEIGHTS,
+    weights_alone=frozenset(),
     rules=(
         *REFERENCE.rules,
         opset_up_to(17),
         types_among(_ACTIVATIONS, _WEIGHTS),
+        weights_alone_among(frozenset(), "slow"),
         ZERO_POINTS_ARE_0,
         POWER_OF_TWO_SCALES,
     ),

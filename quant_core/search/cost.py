@@ -57,10 +57,6 @@ class CostModel:
         return self.total(plan) / before if before else 1.0
 
 
-def _bit_operations(layer: Layer, precision: Precision) -> int:
-    return layer.macs * precision.bit_product
-
-
 def _weight_bytes(layer: Layer, precision: Precision) -> int:
     return math.ceil(layer.weight_elements * precision.weights.bits / 8)
 
@@ -70,12 +66,12 @@ def _activation_bytes(layer: Layer, precision: Precision) -> int:
 
 
 COUNTED: Mapping[str, tuple[str, Callable[[Layer, Precision], int]]] = {
-    "bops": ("bit operations", _bit_operations),
+    "bops": ("bit operations", Layer.bit_operations),
     "bytes": ("bytes", _weight_bytes),
     "activation-bytes": ("bytes", _activation_bytes),
 }
-"""Costs that follow from the model alone, by name: unit, and the price of a layer. Bit operations are MACs x bits of
-an activation x bits of a weight; `bytes` are those of the weights, `activation-bytes` of what layers read."""
+"""Costs that follow from the model alone, by name: unit, and the price of a layer. `bytes` are those of the weights,
+`activation-bytes` of what layers read."""
 
 
 def counted_cost(

@@ -40,6 +40,8 @@ def _scored(profile: RuntimeProfile) -> str:
 def _section(profile: RuntimeProfile) -> Iterator[str]:
     yield from (f"## {profile.name}", "", profile.numbers, "")
     yield f"* Activations: {_names(profile.activations)}; weights: {_names(profile.weights)}; floats beside them."
+    alone = _names(profile.weights_alone)
+    yield f"* Weight-only layers (`float32w8`): {f'weights of {alone}' if alone else 'none'}."
     if profile.assumes:
         yield f"* The score assumes that {profile.assumes}."
     for name, legal in profile.options.items():

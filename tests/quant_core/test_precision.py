@@ -16,6 +16,7 @@ FLOATS = (DataType.FLOAT32, DataType.FLOAT16, DataType.BFLOAT16)
 ALL = [
     *(Precision(one, other) for one in ACTIVATIONS for other in (*ACTIVATIONS, DataType.INT4, DataType.UINT4)),
     *(Precision(both, both) for both in FLOATS),
+    *(Precision(one, other) for one in FLOATS for other in (*ACTIVATIONS, DataType.INT4, DataType.UINT4)),
 ]
 precisions = st.sampled_from(ALL)
 plans = st.dictionaries(st.text(max_size=6), precisions, max_size=6).map(
@@ -72,7 +73,23 @@ def test_u_marks_unsigned_types():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a8", "w8a8", "a7w8", "a8w8 ", "A8W8", "a8wu32", "afloat16wfloat16", "a4w8", "a32w8", "a8w8\n", None, 8],
+    [
+        "",
+        "a8",
+        "w8a8",
+        "a7w8",
+        "a8w8 ",
+        "A8W8",
+        "a8wu32",
+        "afloat16wfloat16",
+        "a4w8",
+        "a32w8",
+        "a8w8\n",
+        "float32w32",
+        "float32wfloat32",
+        None,
+        8,
+    ],
 )
 def test_a_precision_that_is_not_known_is_refused_in_one_line(text):
     with pytest.raises(InputError, match=r"^precision .* is not known: write a16w8") as caught:

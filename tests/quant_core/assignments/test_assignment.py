@@ -108,8 +108,9 @@ def test_what_is_wrong_with_a_name(plan, model, written, message):
 
 
 def test_a_mix_that_no_layer_computes_in_is_refused(plan):
-    with pytest.raises(UnsupportedError, match="layer 'c1' would read float16 and have a weight in int8"):
-        plan("chain", float16=["x"])
+    with pytest.raises(UnsupportedError, match="layer 'c1' would read int8 and have a weight in float16"):
+        plan("chain", int8=["x"], float16=["w1"])
+    assert plan("chain", float16=["x"]).as_dict()["c1"] == "float16w8"
     assert plan("chain", float16=["x", "w1"]).as_dict()["c1"] == "float16"
 
 

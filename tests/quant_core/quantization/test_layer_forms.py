@@ -16,6 +16,8 @@ SETTINGS = {
     "au16w8-channels": {"wide": "au16w8", "per_channel": True},
     "a16w4": {"wide": "a16w4"},
     "a16w4-blocks": {"wide": "a16w4", "block_size": 16},
+    "float32w8": {"wide": "float32w8"},
+    "float32w4-blocks": {"wide": "float32w4", "block_size": 16},
 }
 
 

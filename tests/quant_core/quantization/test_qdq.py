@@ -30,6 +30,8 @@ OTHER_TYPES = {
     "float16": ({"wide": "float16"}, "au8w8"),
     "bfloat16": ({"wide": "bfloat16"}, "a8w8"),
     "int4-blocks": ({"block_size": 16}, "a8w4"),
+    "weight-only": ({"wide": "float32"}, "float32w8"),
+    "weight-only-in-blocks": ({"wide": "float16", "block_size": 16}, "float16w4"),
     "int4-powers-of-two": ({"calibrate": "pow2-minmse", "per_channel": True}, "a8w4"),
 }
 EVERYTHING = (*DEFAULT_LAYER_OPS, *COMPUTE_OPS)

@@ -113,6 +113,8 @@ def test_the_mean_of_a_layers_output_is_kept(workbench):
     shift = corrected.bias(0, name, NARROW).codes * corrected.bias(0, name, NARROW).qparams.scale
     shift = shift - plain.bias(0, name, NARROW).codes * plain.bias(0, name, NARROW).qparams.scale
     np.testing.assert_allclose(shift, lost, atol=0.05 * np.abs(lost).max())
+    beside_floats = corrected.corrected_bias(0, name, Precision.parse("float32w4"))
+    np.testing.assert_allclose(beside_floats - made.graph.constant("b1"), lost, atol=1e-3 * np.abs(lost).max())
 
 
 def test_what_cannot_be_unfolded_is_rounded_to_nearest(workbench):

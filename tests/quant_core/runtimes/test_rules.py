@@ -69,6 +69,14 @@ def layer(
     return WrittenModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
 
+def alone() -> WrittenModel:
+    """A product of floats with a weight held in codes."""
+    model = layer().model
+    del model.graph.node[:2]
+    model.graph.node[-1].input[0] = "x"
+    return WrittenModel(model)
+
+
 def pool(kind: int) -> WrittenModel:
     """An average pool of what a pair holds."""
     model = layer(kind).model
@@ -112,6 +120,9 @@ PLANTED = {
     "types-it-has, openvino": ("openvino", layer(TensorProto.UINT16), layer(TensorProto.UINT8)),
     "byte-sums-in-range, openvino": ("openvino", layer(weight=rows(1, 100, 29)), layer(weight=rows(1, 100, 28))),
     "types-it-has, qnn": ("qnn", layer(TensorProto.INT16), layer(TensorProto.UINT16)),
+    "weights-alone": ("tensorrt", alone(), layer()),
+    "weights-alone, vitisai": ("vitisai", alone(), layer()),
+    "weights-alone, qnn": ("qnn", alone(), layer(TensorProto.UINT8)),
     "unsigned-activations": ("qnn", layer(TensorProto.INT8), layer(TensorProto.UINT8)),
     "no-signed-16-bit-pools": ("qnn", pool(TensorProto.INT16), pool(TensorProto.UINT16)),
     "conv-weights": ("qnn", conv(np.uint8, [0.1] * 4), conv(np.uint8)),
@@ -216,6 +227,8 @@ SETTINGS = {
     "au8w8-fast": {"wide": "au8w8", "byte_sums": "fast"},
     "a8w4": {"wide": "a8w4"},
     "a16w4-blocks": {"wide": "a16w4", "block_size": 16},
+    "float32w8": {"wide": "float32w8"},
+    "float16w4-blocks": {"wide": "float16w4", "block_size": 16},
 }
 
 

@@ -17,7 +17,7 @@ NAMES = [layer.name for layer in LAYERS]
 @pytest.mark.parametrize(
     ("name", "wide", "mixed"),
     [
-        ("bops", 1300 * 128, 1000 * 32 + 300 * 64),
+        ("bops", 1000 * 128 + 300 * 256, 1000 * 32 + 300 * 64),  # two activations meet in the second layer
         ("bytes", 9, 5),  # nine weights of four bits take five bytes
         ("activation-bytes", 2 * 17, 17),
     ],
@@ -26,6 +26,13 @@ def test_costs_of_a_plan(name, wide, mixed):
     cost = counted_cost(name, LAYERS, (WIDE, NARROW, NARROWEST))
     assert cost.total(PrecisionPlan.uniform(NAMES, WIDE)) == wide
     assert cost.total(PrecisionPlan((("first", NARROWEST), ("second", NARROW)))) == mixed
+
+
+def test_weights_alone_are_narrow_where_a_layer_has_one():
+    narrow = Precision.parse("float32w4")
+    plan = PrecisionPlan.uniform(NAMES, narrow)
+    assert counted_cost("bops", LAYERS, (narrow,)).total(plan) == 1000 * 32 * 4 + 300 * 32 * 32
+    assert counted_cost("activation-bytes", LAYERS, (narrow,)).total(plan) == 4 * 17
 
 
 def test_where_nothing_costs_anything_nothing_is_saved():
