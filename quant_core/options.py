@@ -53,10 +53,25 @@ class TargetOptions(BaseModel):
     max_metric_drop: Annotated[float | None, Flag(Heading.TARGET, "X", limits="metric_drop")] = Field(
         default=None, description="Target: largest loss of your own --metric."
     )
+    min_score: Annotated[float | None, Flag(Heading.TARGET, "X", limits="score")] = Field(
+        default=None, description="Target: smallest score of your evaluator, of which higher is better."
+    )
+    max_score_drop: Annotated[float | None, Flag(Heading.TARGET, "X", limits="score_drop")] = Field(
+        default=None,
+        description="Target: how far your evaluator's score may fall below the float model's; higher is better.",
+    )
+    max_score: Annotated[float | None, Flag(Heading.TARGET, "X", limits="low_score")] = Field(
+        default=None, description="Target: largest score of your evaluator, of which lower is better: an error rate."
+    )
+    max_score_rise: Annotated[float | None, Flag(Heading.TARGET, "X", limits="score_rise")] = Field(
+        default=None,
+        description="Target: how far your evaluator's score may rise above the float model's; lower is better.",
+    )
     metric: Annotated[str | None, Flag(Heading.TARGET, "PKG.MOD:FN", default="l2")] = Field(
         default=None,
         description="Your metric, fn(outputs, labels), higher is better; or without a limit, what is measured. That "
-        "is l2, kl, sqnr_db, cosine, top1_drop or yours, and within a budget it is what is to be best.",
+        "is l2, kl, sqnr_db, cosine, top1_drop, your evaluator's score (or low_score, of which lower is better) or "
+        "your metric, and within a budget it is what is to be best.",
     )
     confidence: Annotated[float | None, Flag(Heading.TARGET, "P")] = Field(
         default=None, description="Accept a plan only if so sure (0.95) of the target."

@@ -14,8 +14,18 @@ __all__ = ["check"]
 @click.option("--runtime", default="onnxruntime", show_default=True, help="Where it will run.")
 @click.option("--evaluation", metavar="DATA", required=True, type=click.Path(), help="Data that it is run on.")
 @click.option("--float", "float_model", metavar="FLOAT", type=click.Path(), help="The float model, to score against.")
+@click.option("--evaluator", metavar="PKG.MOD:FN", help="Your own evaluator, as for narrowcast auto.")
+@click.option("--evaluate-command", metavar="CMD", help="Your own command that evaluates a file, likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def check(model: str, runtime: str, evaluation: str, float_model: str | None, as_json: bool) -> None:
+def check(
+    model: str,
+    runtime: str,
+    evaluation: str,
+    float_model: str | None,
+    evaluator: str | None,
+    evaluate_command: str | None,
+    as_json: bool,
+) -> None:
     """Say what the layers of a quantized MODEL run as in a runtime, and what that does to its outputs.
 
     \b
@@ -27,9 +37,12 @@ def check(model: str, runtime: str, evaluation: str, float_model: str | None, as
     import json
     from dataclasses import asdict
 
+    from quant_core.config import LayerWiseConfig, validated
     from quant_core.pipeline.check import check_file
+    from quant_core.scoring.evaluator import Evaluator
 
-    found = check_file(model, runtime, evaluation, float_model)
+    given = validated(LayerWiseConfig, {"evaluator": evaluator, "evaluate_command": evaluate_command})
+    found = check_file(model, runtime, evaluation, float_model, Evaluator.of(given))
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:

@@ -25,6 +25,8 @@ def print_check(screen: Console, found: Check) -> None:
         screen.print(text, highlight=False, soft_wrap=True, markup=False)
     if told := _saturation(found):
         screen.print(told, highlight=False, soft_wrap=True, markup=False)
+    if found.own:
+        screen.print(_own_scores(found), highlight=False, soft_wrap=True, markup=False)
     screen.print(_verdict(found), highlight=False, soft_wrap=True, markup=False)
 
 
@@ -63,6 +65,11 @@ def _scores(found: Check) -> Table:
     for name, value in found.reference.items():
         table.add_row(METRIC_NAMES[name], metric_text(name, value), metric_text(name, found.deployed.get(name)))
     return table
+
+
+def _own_scores(found: Check) -> str:
+    names = {"deployed": "the file", "float": "the float model"}
+    return f"By your evaluator {', '.join(f'{names[name]} is at {value:.6g}' for name, value in found.own.items())}."
 
 
 def _verdict(found: Check) -> str:

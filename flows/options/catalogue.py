@@ -7,6 +7,7 @@ from functools import cache
 
 from flows.options.inputs import AnalysisInputs, AutoInputs, Inputs, LayerWiseInputs
 from quant_core.config import AnalysisConfig, LayerWiseConfig, MixedPrecisionConfig, RunConfig
+from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.flags import Heading
 from quant_core.options import Option, TargetOptions, options_of
 
@@ -34,6 +35,7 @@ def analysis_options() -> tuple[Option, ...]:
 
 _OF_A_WRITTEN_MODEL = frozenset(
     {"cost", "device_costs", "dual_pairs", "format", "score_in", "time_models", "timer", "timer_limit"}
+    | set(EvaluatorConfig.model_fields)
 )
 """Options of what an analysis has not: a model file, costs, and a search."""
 

@@ -11,6 +11,8 @@ from flows.options.inputs import AutoInputs
 from flows.options.option_file import OptionFile, read_option_file
 from quant_core.budget import BUDGETS
 from quant_core.config import Config, MixedPrecisionConfig, RunConfig
+from quant_core.config.evaluator import EvaluatorConfig
+from quant_core.config.target import OWN_METRICS
 from quant_core.errors import InputError
 from quant_core.options import LIMITS, OF_THE_TARGET, listed, options_of
 from quant_core.validation import Mistake, MistakesError, mistakes_in
@@ -55,6 +57,8 @@ def joined(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
         kept = {name: value for name, value in kept.items() if name not in (*LIMITS, "target")}
         if "max_metric_drop" not in given:
             kept.pop("metric", None)
+        if not any(LIMITS[name] in OWN_METRICS for name in given.keys() & LIMITS.keys()):
+            kept = {name: value for name, value in kept.items() if name not in EvaluatorConfig.model_fields}
     if given.keys() & BUDGETS.keys():
         kept = {name: value for name, value in kept.items() if name not in BUDGETS}
     return kept | dict(given)

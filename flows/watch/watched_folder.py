@@ -65,6 +65,8 @@ class Job:
             files["device_costs"] = refer(self.config.device_costs).sha256
         if self.config.target.function:
             files["function"] = source_digest(self.config.target.function)
+        if self.config.evaluator:
+            files["evaluator"] = source_digest(self.config.evaluator)
         options = self.config.model_dump(mode="json", exclude={"device_costs"})
         content = json.dumps([self.model.sha256, files, options], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
@@ -150,9 +152,13 @@ class WatchedFolder:
         known = [*INPUTS, *LIMITS, *OF_THE_TARGET, *MixedPrecisionConfig.model_fields]
         file = self._checked(parse_options(str(self.place / chosen), content, known))
         inputs, config = run_options(file, {}, MixedPrecisionConfig, _DATA, _REQUIRED)
-        function = config.target.function
-        if function and function not in self.metrics:
-            raise InputError(f"{file.path}: metric {function}: is not among those that this watch may import")
+        functions = {"metric": config.target.function, "evaluator": config.evaluator, "timer": config.timer}
+        for option, function in functions.items():
+            if function and function not in self.metrics:
+                raise InputError(f"{file.path}: {option} {function}: is not among those that this watch may import")
+        for option in ("evaluate_command", "evaluator_path"):  # what is in the folder may not say what is run here
+            if getattr(config, option) is not None:
+                raise InputError(f"{file.path}: {option}: is not for a watched folder; name an evaluator of the watch")
         folder = posixpath.dirname(chosen)
         if config.device_costs:
             config = config.model_copy(update={"device_costs": self._url(config.device_costs, folder)})

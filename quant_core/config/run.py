@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from quant_core.budget import Amount
 from quant_core.config.data import DataConfig
+from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.config.target import Criterion
 from quant_core.errors import InputError
@@ -26,7 +27,7 @@ def _index_or_name(output: object) -> object:
     return int(output) if isinstance(output, str) and re.fullmatch(r"-?\d+", output) else output
 
 
-class RunConfig(DataConfig, QuantizationConfig):
+class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
     """What every run is told, whatever it is that chooses the plan."""
 
     target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
@@ -143,6 +144,32 @@ class RunConfig(DataConfig, QuantizationConfig):
     def _confidence_is_of_a_limit(self) -> Self:
         if self.target.limit is None and self.target.confidence is not None:
             raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_evaluator_measures(cls, given: Any) -> Any:
+        asked = isinstance(given, Mapping) and (given.get("evaluator") or given.get("evaluate_command"))
+        return {"target": {"metric": "score"}, **given} if asked and not cls._searches() else given
+
+    @classmethod
+    def _searches(cls) -> bool:
+        """Whether a plan is searched for, so that the target says what is better."""
+        return cls.model_fields["target"].is_required()
+
+    @model_validator(mode="after")
+    def _evaluator_goes_with_its_score(self) -> Self:
+        if self.target.is_own and not self.has_evaluator:
+            raise ValueError(
+                f"target: {self.target.metric} is that of an evaluator; give evaluator or evaluate_command"
+            )
+        if self.has_evaluator and not self.target.is_own:
+            name = "evaluator" if self.evaluator else "evaluate_command"
+            raise ValueError(
+                f"{name}: nothing says which scores are good; give min_score or max_score_drop where higher is better, "
+                "max_score or max_score_rise where lower is, or as what is best within a budget the metric score or "
+                "low_score"
+            )
         return self
 
     @property

@@ -8,10 +8,16 @@ from pydantic import Field, model_validator
 
 from quant_core.config.frozen import FrozenModel
 
-__all__ = ["Criterion", "MetricName", "Target"]
+__all__ = ["OWN_METRICS", "Criterion", "MetricName", "Target"]
 
 
-MetricName = Literal["top1_drop", "l2", "sqnr_db", "kl", "cosine", "metric_drop"]
+MetricName = Literal[
+    "top1_drop", "l2", "sqnr_db", "kl", "cosine", "metric_drop", "score", "score_drop", "low_score", "score_rise"
+]
+
+OWN_METRICS = ("score", "score_drop", "low_score", "score_rise")
+"""What is measured by the user's evaluator: a score of which a higher one is better, how far it is below the float
+model's, a score of which a lower one is better, and how far it is above the float model's."""
 
 
 class Criterion(FrozenModel):
@@ -21,7 +27,7 @@ class Criterion(FrozenModel):
     limit: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="Largest allowed value (for sqnr_db: the smallest); none allows all.",
+        description="Largest allowed value (for sqnr_db and score: the smallest); none allows all.",
     )
     function: str | None = Field(
         default=None,
@@ -46,7 +52,12 @@ class Criterion(FrozenModel):
     @property
     def higher_is_better(self) -> bool:
         """Whether the limit is a lower bound."""
-        return self.metric == "sqnr_db"
+        return self.metric in ("sqnr_db", "score")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the user's evaluator measures it."""
+        return self.metric in OWN_METRICS
 
     def met_by(self, score: float) -> bool:
         """Return whether a score is within the limit, if there is one; NaN never is."""
@@ -66,6 +77,6 @@ class Target(Criterion):
     limit: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="Largest allowed value (for sqnr_db: the smallest); none where a budget or most_layers says how "
-        "narrow to go.",
+        description="Largest allowed value (for sqnr_db and score: the smallest); none where a budget or most_layers "
+        "says how narrow to go.",
     )

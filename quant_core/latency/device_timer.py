@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import reprlib
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.execution.slots import held_slot
-from quant_core.scoring.metrics import load_function
+from quant_core.scoring.user_function import call_function, load_function
 
 __all__ = ["DeviceTimer", "load_timer"]
 
@@ -40,13 +39,7 @@ class DeviceTimer:
         """
         call = load_timer(self.function)
         with held_slot(self.limit):
-            try:
-                returned = call(model, feeds)
-            except Exception as error:  # the user's code
-                place = traceback.extract_tb(error.__traceback__)[-1]
-                where = f"{Path(place.filename).name}, line {place.lineno}"
-                told = f"{self.function}: raised {type(error).__name__}: {error} ({where})"
-                raise InputError(told.replace("\n", " ")) from error
+            returned = call_function(self.function, call, model, feeds)
         return self._checked(returned)
 
     def _checked(self, returned: object) -> float:

@@ -27,8 +27,9 @@ from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.saturation import layer_saturation
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
+from quant_core.scoring.evaluator import Evaluator, SessionFactory
 from quant_core.scoring.metrics import sample_terms, scores_of, terms_table
-from quant_core.storage.data import Dataset, DataSource, open_dataset, refer_data
+from quant_core.storage.data import Dataset, DataSource, open_dataset, refer_data, samples_of
 from quant_core.storage.references import fetch
 
 __all__ = ["Check", "check_file"]
@@ -68,6 +69,9 @@ class Check:
     """Whether this processor is such a one; false for a runtime whose sums are not emulated."""
     findings: tuple[Finding, ...]
     """What breaks a rule of the runtime."""
+    own: dict[str, float]
+    """What the user's evaluator says of the `deployed` and of the `float` model, as far as there are any; of one value
+    a sample, the mean."""
 
 
 def check_file(
@@ -75,11 +79,14 @@ def check_file(
     runtime: str,
     evaluation: DataSource,
     float_model: str | os.PathLike[str] | None = None,
+    evaluator: Evaluator | None = None,
 ) -> Check:
     """Check a quantized ONNX file against a runtime, on some data.
 
-    Raises InputError for an unknown runtime, and for a model or data that cannot be used.
+    Raises InputError for an unknown runtime, and for a model, data or an evaluator that cannot be used.
     """
+    if evaluator is not None:
+        evaluator.check()
     profile = profile_of(runtime)
     profile.check_package()
     with tempfile.TemporaryDirectory() as folder:
@@ -89,7 +96,8 @@ def check_file(
         check_inputs(graph, data)
         said = _outputs(open_file(path), graph, data)
         found, refusal = _deployed(path, graph, data, profile)
-        against = said if float_model is None else _float_outputs(float_model, graph, data, machine)
+        against_file = None if float_model is None else fetch(refer_model(float_model), machine.cache)
+        against = said if against_file is None else _float_outputs(against_file, graph, data)
         reference, deployed = _scores(against, said, data), _scores(against, found or said, data)
         layers = profile.kernels is layer_kernels and not refusal
         first = next(batches(graph, data, None, np.arange(min(_SAMPLES_OF_LAYERS, data.count))))
@@ -106,7 +114,17 @@ def check_file(
             saturation=layer_saturation(graph, first.feeds) if layers else {},
             saturates_here=layers and not adds_bytes_in_32_bits(),
             findings=tuple(profile.findings(WrittenModel.of_file(path))),
+            own={} if evaluator is None or refusal else _own_scores(evaluator, path, data, runtime, against_file),
         )
+
+
+def _own_scores(
+    evaluator: Evaluator, path: Path, data: Dataset, runtime: str, float_model: Path | None
+) -> dict[str, float]:
+    files = {"deployed": path} | ({} if float_model is None else {"float": float_model})
+    inputs = {name: samples_of(column) for name, column in data.columns.items()}
+    scores = {name: evaluator.score(SessionFactory(file, runtime, inputs), data) for name, file in files.items()}
+    return {name: float(np.mean(score)) for name, score in scores.items()}
 
 
 _LEAST_SQNR = 40.0
@@ -129,10 +147,7 @@ def _deployed(
         return None, str(error).strip().splitlines()[0]
 
 
-def _float_outputs(
-    model: str | os.PathLike[str], quantized: FloatGraph, data: Dataset, machine: Machine
-) -> list[Outputs]:
-    path = fetch(refer_model(model), machine.cache)
+def _float_outputs(path: Path, quantized: FloatGraph, data: Dataset) -> list[Outputs]:
     graph = FloatGraph.load(path)
     check_inputs(graph, data)
     if graph.outputs != quantized.outputs:

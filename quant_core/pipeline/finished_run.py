@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pyarrow as pa
 
-from quant_core.config import RunConfig, SearchConfig
+from quant_core.config import Criterion, RunConfig, SearchConfig
+from quant_core.config.target import OWN_METRICS
 from quant_core.execution.runner import Runner
 from quant_core.manifest import (
     Budget,
@@ -40,6 +43,7 @@ from quant_core.pipeline.study import Study, target_score
 from quant_core.results.outcome import Outcome
 from quant_core.results.output_folder import output_file, write_folder
 from quant_core.scoring.metrics import METRICS, scores_of
+from quant_core.scoring.own_scores import own_values, standard_errors
 from quant_core.storage.tables import WEIGHTS, facts
 from quant_core.urls import redacted
 
@@ -130,15 +134,28 @@ def _listed(study: Study[RunConfig], scores: pa.Table, baseline: pa.Table) -> di
     """Return a model's scores by metric, the user's own among them."""
     target = study.job.config.target
     drop = {"metric_drop": target_score(target, scores, baseline).value} if target.function else {}
-    return scores_of(scores) | drop
+    own = {name: score.value for name, score in own_values(target, scores).items()}
+    return scores_of(scores) | drop | own
 
 
 def _float_scores(study: Study[RunConfig]) -> dict[str, float]:
     wide = study.wide.scores
     found = {"top1": _float_top1(wide)} if wide.column("top1").null_count == 0 else {}
-    if study.job.config.target.function:
+    target = study.job.config.target
+    if target.function:
         found["metric"] = facts(study.baseline)["metric"]
+    if target.is_own:
+        found[_own_name(target)] = _mean(facts(study.baseline)["float_score"])
     return found
+
+
+def _own_name(target: Criterion) -> str:
+    """Return the metric that the evaluator's score itself is."""
+    return "score" if target.metric in OWN_METRICS[:2] else "low_score"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _float_top1(scores: pa.Table) -> float:
@@ -148,16 +165,11 @@ def _float_top1(scores: pa.Table) -> float:
 
 def _standard_errors(findings: Findings[RunConfig]) -> Scores:
     """Return the standard errors of the scores, over samples; a user's own metric has none."""
-    wide, mixed = findings.study.wide.scores, findings.shipped.scores
-    known = Scores(float=_float_errors(wide), wide=_errors(wide), mixed=_errors(mixed))
+    wide, mixed, target = findings.study.wide.scores, findings.shipped.scores, findings.study.job.config.target
+    known = Scores(float=_float_errors(wide), wide=standard_errors(target, wide), mixed=standard_errors(target, mixed))
     if findings.held_out is None:
         return known
-    return known.model_copy(update={"holdout": _errors(findings.held_out.scores)})
-
-
-def _errors(scores: pa.Table) -> dict[str, float]:
-    found = {name: METRICS[name](scores).score.standard_error for name in scores_of(scores)}
-    return {name: error for name, error in found.items() if error is not None}
+    return known.model_copy(update={"holdout": standard_errors(target, findings.held_out.scores)})
 
 
 def _float_errors(wide: pa.Table) -> dict[str, float]:

@@ -9,15 +9,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from quant_core.config.target import OWN_METRICS
 from quant_core.errors import InputError
 from quant_core.pipeline.study import Study, Trial, target_score
 from quant_core.scoring.metrics import scores_of
+from quant_core.scoring.own_scores import own_values
 from quant_core.search import non_dominated
 from quant_core.storage.tables import FRONTIER, with_facts
 
 __all__ = ["METRIC_COLUMNS", "frontier_table", "one_plan"]
 
-METRIC_COLUMNS = ("l2", "sqnr_db", "kl", "cosine", "top1_drop", "metric_drop")
+METRIC_COLUMNS = ("l2", "sqnr_db", "kl", "cosine", "top1_drop", "metric_drop", *OWN_METRICS)
 """Columns of the frontier that hold scores, null where the data does not allow them."""
 
 
@@ -30,7 +32,7 @@ def frontier_table(study: Study) -> pa.Table:
     costs = [row["cost"] for row in rows]
     kept: set[int] = set()
     for metric in METRIC_COLUMNS:
-        sign = -1.0 if metric == "sqnr_db" else 1.0
+        sign = -1.0 if metric in ("sqnr_db", "score") else 1.0
         if all(row[metric] is not None for row in rows):
             kept |= set(non_dominated(costs, [sign * row[metric] for row in rows]))
     ordered = sorted(kept, key=lambda place: (costs[place], place))
@@ -45,6 +47,7 @@ def _row(study: Study, trial: Trial) -> dict[str, Any]:
     scores |= {name: value for name, value in scores_of(trial.scores).items() if name in scores}
     if target.function is not None:
         scores["metric_drop"] = target_score(target, trial.scores, study.baseline).value
+    scores |= {name: score.value for name, score in own_values(target, trial.scores).items()}
     return {
         "plan": trial.plan.digest,
         "layers_narrowed": len(trial.plan.changed_from(wide)),

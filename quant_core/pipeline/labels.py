@@ -19,6 +19,7 @@ __all__ = [
     "layer_latency",
     "model_file",
     "model_timing",
+    "own_score",
     "plan",
     "plan_score",
     "probes",
@@ -70,6 +71,11 @@ def layer_latency(arguments: Arguments) -> str:
 def model_timing(arguments: Arguments) -> str:
     """Return `of float, wide, mixed`."""
     return f"of {', '.join(arguments['models'])}"
+
+
+def own_score(arguments: Arguments) -> str:
+    """Return `by my.metrics:words on images.npz`."""
+    return f"by {arguments['evaluator'].name} {data_file(arguments)}"
 
 
 def probes(arguments: Arguments) -> str:

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 
 from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig, config_from
+from quant_core.config.evaluator import EvaluatorConfig
+from quant_core.config.target import OWN_METRICS
 from quant_core.errors import InputError, TargetError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
@@ -210,6 +212,8 @@ def _asked(
         raise InputError("give a target or a budget to pick by")
     if metric == "metric_drop" and function is None:
         raise InputError("the run measured no metric of yours; give the limit of another")
+    if metric in OWN_METRICS and not config.has_evaluator:
+        raise InputError("the run had no evaluator of yours; give the limit of another metric")
     wrong = [name for name in budget if BUDGETS[name] != config.cost]
     if wrong:
         raise InputError(f"{wrong[0]}: the run's frontier is of the cost {config.cost!r}, not of {BUDGETS[wrong[0]]!r}")
@@ -217,6 +221,8 @@ def _asked(
     own = function if metric == "metric_drop" else None
     target = {"metric": metric, "limit": limit, "function": own, "confidence": sure}
     kept = {name: value for name, value in config.model_dump(mode="json").items() if name not in BUDGETS}
+    if metric not in OWN_METRICS:  # what was measured by it is not asked for
+        kept = {name: value for name, value in kept.items() if name not in EvaluatorConfig.model_fields}
     if budget:  # within which nothing is lifted
         kept.pop("lift", None)
     return config_from(**{**kept, **budget, "target": target})

@@ -10,13 +10,16 @@ from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
+from quant_core.latency import processor_name
 from quant_core.model.model_file import refer_model
 from quant_core.pipeline.study import target_score
 from quant_core.results.outcome import Outcome
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.confidence import alpha_of_look, bounds
 from quant_core.scoring.evaluation import float_outputs, score_file
-from quant_core.scoring.metrics import METRICS, scores_of
+from quant_core.scoring.evaluator import Evaluator, own_scores
+from quant_core.scoring.metrics import scores_of
+from quant_core.scoring.own_scores import own_values, standard_errors, with_float_score, with_own_scores
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import Reference
 
@@ -59,15 +62,17 @@ def picked_score(
     scores, reference = (
         score_file(file, layers, baseline, data, function, batch_size, machine, name) for name in (runtime, "reference")
     )
+    if evaluator := Evaluator.of(config):
+        place = profile.place(processor_name())
+        theirs, ours = (own_scores(one, layers, data, evaluator, runtime, place, machine) for one in (None, file))
+        scores = with_own_scores(scores, ours, with_float_score(baseline, theirs, target))
     score = target_score(target, scores, baseline)
     sure = target.confidence
     alpha = None if sure is None else alpha_of_look(sure, max((run.manifest.target.looks or 1) - 1, 0))
     bound = score.value if alpha is None else bounds(target.metric, scores, alpha).worst(target)
     own = {"metric_drop": score.value} if target.function else {}
-    values = scores_of(scores)
-    errors = {name: METRICS[name](scores).score.standard_error for name in values}
-    known = {name: error for name, error in errors.items() if error is not None}
-    return PickedScore(scores, reference, values | own, known, bound)
+    own |= {name: one.value for name, one in own_values(target, scores).items()}
+    return PickedScore(scores, reference, scores_of(scores) | own, standard_errors(target, scores), bound)
 
 
 def _sources(run: Outcome, machine: Machine) -> tuple[Reference, Reference]:

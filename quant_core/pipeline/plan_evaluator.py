@@ -11,16 +11,20 @@ import pyarrow as pa
 from quant_core.execution.runner import Runner
 from quant_core.latency import processor_name
 from quant_core.model.sessions import CPU
-from quant_core.pipeline.stages import EVALUATE, EXPORT, VERIFY
+from quant_core.pipeline.stages import EVALUATE, EXPORT, OWN_SCORE, VERIFY
 from quant_core.pipeline.study import Config_co, Study, Trial
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.export import exported_reference
+from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.runtimes.registry import profile_of
+from quant_core.scoring.evaluator import Evaluator
+from quant_core.scoring.own_scores import with_own_scores
 from quant_core.scoring.sampling import Samples, sample_shards
 from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
 from quant_core.storage.references import Reference
+from quant_core.storage.tables import facts
 
-__all__ = ["PlanEvaluator"]
+__all__ = ["PlanEvaluator", "own_score_of"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class PlanEvaluator(Generic[Config_co]):
         """
         config = self.study.job.config
         profile = profile_of(config.runtime if runtime is None else runtime)
-        return self.on.run(
+        scores = self.on.run(
             VERIFY,
             title=title,
             exported=file,
@@ -123,3 +127,41 @@ class PlanEvaluator(Generic[Config_co]):
             runtime=profile.name if profile.opens else "reference",
             processor=profile.place(processor_name()),
         )
+        evaluator = Evaluator.of(config)
+        if runtime is not None or evaluator is None or "float_score" not in facts(baseline):
+            return scores
+        own = own_score_of(evaluator, file, self.study.layers, data, profile, self.on, title)
+        return with_own_scores(scores, own, baseline)
+
+
+def own_score_of(
+    evaluator: Evaluator,
+    file: Reference | None,
+    layers: pa.Table,
+    data: Reference,
+    profile: RuntimeProfile,
+    on: Runner,
+    title: str = "",
+) -> pa.Table:
+    """Score a model file, or without one the float model, by the user's evaluator (schema OWN_SCORES).
+
+    Args:
+        evaluator: what scores it.
+        file: the model file; None for the float model.
+        layers: layer table of the prepared model (schema LAYERS).
+        data: what it is evaluated on.
+        profile: the runtime that opens it.
+        on: what calls the stage.
+        title: of the task run.
+
+    """
+    return on.run(
+        OWN_SCORE,
+        title=title,
+        model=file,
+        layers=layers,
+        data=data,
+        evaluator=evaluator,
+        runtime=profile.name if profile.opens else "reference",
+        processor=profile.place(processor_name()),
+    )

@@ -18,7 +18,8 @@ from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.lifting import rungs_above
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import check_classes, compared
-from quant_core.scoring.metrics import load_function
+from quant_core.scoring.evaluator import Evaluator
+from quant_core.scoring.user_function import load_function
 from quant_core.storage.data import open_columns
 from quant_core.storage.folders import usable_folder
 from quant_core.storage.references import fetch
@@ -36,6 +37,8 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     _check_precisions(job.config)
     if job.config.target.function:
         load_function(job.config.target.function)
+    if evaluator := Evaluator.of(job.config):
+        evaluator.check()
     if job.config.timer:
         load_timer(job.config.timer)
     path = fetch(job.model, usable_folder(cache, "workspace"))

@@ -14,6 +14,7 @@ from quant_core.probing.ranking import ranked_losses
 from quant_core.quantization.export import export, is_exported
 from quant_core.quantization.weight_rounding import rounded_weights
 from quant_core.scoring.evaluation import evaluate_plan, float_outputs, score_file
+from quant_core.scoring.evaluator import own_scores
 from quant_core.storage import tables
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "EVALUATE",
     "EXPORT",
     "LATENCY",
+    "OWN_SCORE",
     "PREPARE",
     "PROBE",
     "RANK",
@@ -49,6 +51,7 @@ PROBE = Stage(
 RANK = Stage("rank", ranked_losses, tables.SENSITIVITY, detail=labels.ranking)
 EXPORT = Stage("export", export, tables.EXPORTED, detail=labels.plan, has_file=is_exported)
 VERIFY = Stage("verify", score_file, tables.SCORES, detail=labels.written_file)
+OWN_SCORE = Stage("own-score", own_scores, tables.OWN_SCORES, detail=labels.own_score)
 TIMING = Stage("timing", model_times, tables.MODEL_TIMES, detail=labels.model_timing)
 
 STAGES: Mapping[str, Stage] = {
@@ -65,6 +68,7 @@ STAGES: Mapping[str, Stage] = {
         RANK,
         EXPORT,
         VERIFY,
+        OWN_SCORE,
         TIMING,
     )
 }

@@ -12,6 +12,7 @@ import pyarrow as pa
 from typing_extensions import TypeVar
 
 from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
+from quant_core.config.target import OWN_METRICS
 from quant_core.execution.progress import watcher
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
@@ -21,6 +22,7 @@ from quant_core.probing.ranking import macs_share
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.scoring.confidence import alpha_of_look, bounds, samples_to_settle
 from quant_core.scoring.metrics import METRICS, Score, additive
+from quant_core.scoring.own_scores import own_score
 from quant_core.search import Measured, within
 from quant_core.search.cost import CostModel
 from quant_core.storage.tables import SEARCH, facts
@@ -181,7 +183,7 @@ class Study(Generic[Config_co]):
     def measured(self, trial: Trial) -> Measured:
         """Return how a plan did on the scale that search strategies work on."""
         metric = self.job.config.target.metric
-        counted = trial.score.standard_error or 0.0 if metric == "top1_drop" else 0.0
+        counted = trial.score.standard_error or 0.0 if metric in ("top1_drop", *OWN_METRICS) else 0.0
         return Measured(trial.met, additive(metric, trial.bound), counted)
 
     def samples_to_settle(self, trial: Trial) -> int | None:
@@ -220,4 +222,6 @@ def target_score(target: Criterion, scores: pa.Table, baseline: pa.Table) -> Sco
     """Return the value of the target's metric."""
     if target.metric == "metric_drop":
         return Score(facts(baseline)["metric"] - facts(scores)["metric"], None)
+    if target.is_own:
+        return own_score(target.metric, scores)
     return METRICS[target.metric](scores).score

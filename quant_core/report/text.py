@@ -27,6 +27,10 @@ METRIC_NAMES = {
     "top1_drop": "Top-1 drop",
     "metric": "Your metric",
     "metric_drop": "Drop of your metric",
+    "score": "Score",
+    "score_drop": "Score drop",
+    "low_score": "Score, lower is better",
+    "score_rise": "Score rise",
 }
 """Metrics as a reader calls them."""
 

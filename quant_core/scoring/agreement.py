@@ -17,7 +17,7 @@ def scores_differ(deployed: pa.Table, reference: pa.Table, metric: str) -> bool:
     """Return whether two scores of one file (schema SCORES) differ by more than two standard errors of the reference's.
 
     The reference may be of the first samples visited only; then it is these that are compared. A metric of the user's
-    own has no standard error: the L2 distance decides.
+    own, or of their evaluator, has no standard error: the L2 distance decides.
     """
     count, seen = deployed.num_rows, reference.num_rows
     if seen < count:

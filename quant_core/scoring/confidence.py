@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.config.target import Criterion
-from quant_core.scoring.metrics import METRICS
+from quant_core.scoring.metrics import estimate
 
 __all__ = ["Bounds", "alpha_of_look", "bounds", "margin", "samples_to_settle", "student_quantile", "tango_bounds"]
 
@@ -50,15 +50,15 @@ def alpha_of_look(confidence: float, look: int) -> float:
 
 def bounds(metric: str, scores: pa.Table, alpha: float) -> Bounds:
     """Bounds of a metric's value (schema SCORES), each wrong with probability `alpha`; raises KeyError for no such."""
-    estimate = METRICS[metric](scores)
-    if metric == "top1_drop" and _counted(estimate.influence):
-        lost, won = (int(np.sum(estimate.influence == sign)) for sign in (1, -1))
+    found = estimate(metric, scores)
+    if metric in ("top1_drop", "score_drop") and _counted(found.influence):
+        lost, won = (int(np.sum(found.influence == sign)) for sign in (1, -1))
         return Bounds(*tango_bounds(lost, won, scores.num_rows, alpha))
-    error = estimate.score.standard_error
-    if error is None or not math.isfinite(estimate.value):
+    error = found.score.standard_error
+    if error is None or not math.isfinite(found.value):
         return Bounds(-math.inf, math.inf)
     reach = student_quantile(1 - alpha, scores.num_rows - 1) * error
-    return Bounds(estimate.value - reach, estimate.value + reach)
+    return Bounds(found.value - reach, found.value + reach)
 
 
 def _counted(difference: NDArray[np.float64] | None) -> bool:

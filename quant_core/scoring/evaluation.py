@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import reprlib
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,9 +27,10 @@ from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.collected import collected
 from quant_core.scoring.compared import Compared, compared, compared_outputs
-from quant_core.scoring.metrics import Terms, load_function, sample_terms, terms_table
+from quant_core.scoring.metrics import Terms, sample_terms, terms_table
 from quant_core.scoring.sampling import Samples, visit_order
-from quant_core.storage.data import Column, Dataset
+from quant_core.scoring.user_function import call_function, finite_number, load_function
+from quant_core.storage.data import Column, Dataset, samples_of
 from quant_core.storage.mapped import let_go
 from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, fetch
@@ -127,26 +125,8 @@ def _user_metric(
 ) -> float | None:
     if function is None:
         return None
-    call = load_function(function)
-    given = {name: _samples_of(column) for name, column in outputs.items()}
-    try:
-        returned = call(given, labels)
-    except Exception as error:  # the user's code
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}, line {place.lineno}"
-        raise InputError(f"{function}: raised {type(error).__name__}: {error} ({where})") from error
-    try:
-        value = float(returned)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{function}: returned {reprlib.repr(returned)}; it must return a number") from error
-    if not np.isfinite(value):
-        raise InputError(f"{function}: returned {value}; it must return a finite number")
-    return value
-
-
-def _samples_of(column: Column) -> Any:
-    """Return what a user's function gets of an output: an array, or where samples differ in shape, a list of arrays."""
-    return [column.sample(row) for row in range(len(column))] if isinstance(column, RaggedColumn) else column
+    given = {name: samples_of(column) for name, column in outputs.items()}
+    return finite_number(function, call_function(function, load_function(function), given, labels))
 
 
 def evaluate_plan(

@@ -6,19 +6,15 @@ error over samples. All sums are in float64 and in the order of the data.
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from quant_core.errors import InputError
 from quant_core.scoring.compared import ClassAxis, Compared
 from quant_core.storage.tables import SCORES
 
@@ -30,7 +26,7 @@ __all__ = [
     "additive",
     "columns_of",
     "decibels",
-    "load_function",
+    "estimate",
     "sample_terms",
     "scores_of",
     "terms_table",
@@ -39,8 +35,6 @@ __all__ = [
 Array = NDArray[np.generic]
 Terms = dict[str, NDArray[np.float64]]
 """Per-sample terms by column of SCORES, for some consecutive samples."""
-UserMetric = Callable[[Mapping[str, Array], Array | None], float]
-"""A user's own metric: (outputs by name over all samples, labels) to a number, higher is better."""
 
 
 @dataclass(frozen=True)
@@ -259,11 +253,26 @@ METRICS: Mapping[str, Callable[[pa.Table], Estimate]] = {
 """Metrics by name; the last two need labels. Of several outputs, L2 is over all of them, SQNR and cosine distance are
 those of the worst."""
 
+_OF_AN_EVALUATOR: Mapping[str, Callable[[pa.Table], Estimate]] = {
+    "score": lambda scores: _mean(_column(scores, "score")),
+    "score_drop": lambda scores: _mean(_column(scores, "float_score") - _column(scores, "score")),
+    "low_score": lambda scores: _mean(_column(scores, "score")),
+    "score_rise": lambda scores: _mean(_column(scores, "score") - _column(scores, "float_score")),
+}
+"""Metrics of the user's evaluator, where it returns one value a sample."""
+
+
+def estimate(metric: str, scores: pa.Table) -> Estimate:
+    """Return a metric's value, of the user's evaluator too; raises KeyError for no such metric."""
+    return {**METRICS, **_OF_AN_EVALUATOR}[metric](scores)
+
 
 def additive(metric: str, score: float) -> float:
     """A score on a scale on which the errors of several layers about add up: as power, where it is an amplitude."""
     if metric == "l2":
         return score * abs(score)
+    if metric == "score":  # higher is better
+        return -score
     return 10 ** (-score / 10) if metric == "sqnr_db" else score
 
 
@@ -272,18 +281,3 @@ def scores_of(scores: pa.Table) -> dict[str, float]:
     columns = {"top1_drop": "top1", "sqnr_db": "signal"}
     known = [name for name in METRICS if scores.column(columns.get(name, name)).null_count == 0]
     return {name: METRICS[name](scores).value for name in known}
-
-
-def load_function(path: str) -> UserMetric:
-    """Import a user's `pkg.mod:fn`, also from the current folder; raises InputError when it is not there."""
-    module_name, _, name = path.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # importing runs the user's code
-        raise InputError(f"{path}: cannot be imported: {error}") from error
-    if not callable(function):
-        raise InputError(f"{path}: is not a function")
-    return function  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,6 +32,7 @@ __all__ = [
     "open_columns",
     "open_dataset",
     "refer_data",
+    "samples_of",
 ]
 
 
@@ -80,6 +81,11 @@ class Dataset:
         for row in rows:
             found.setdefault(tuple(column.shapes[row] for column in ragged), []).append(int(row))
         return [np.asarray(found[shapes], np.intp) for shapes in sorted(found)]
+
+
+def samples_of(column: Column) -> Any:
+    """Return what a user's function gets of a column: an array, or a list of arrays where samples differ in shape."""
+    return [column.sample(row) for row in range(len(column))] if isinstance(column, RaggedColumn) else column
 
 
 def refer_data(source: DataSource, cache: Path, form: DataForm | None = None) -> Reference:

@@ -152,9 +152,16 @@ SCORES = _schema(
     pa.field("output_cosine", pa.list_(pa.float64())),
     pa.field("part_signal", pa.list_(pa.float64())),
     pa.field("part_error", pa.list_(pa.float64())),
+    pa.field("score", pa.float64()),
+    pa.field("float_score", pa.float64()),
 )
 """baseline, evaluate, verify: one row a sample, the terms every built-in metric is made of. The lists have one value
-for each of several outputs that are compared, and for each part of outputs whose channels are of unlike scale."""
+for each of several outputs that are compared, and for each part of outputs whose channels are of unlike scale. The last
+two are of the user's evaluator, where it returns one value a sample: of this model and of the float one."""
+
+OWN_SCORES = _schema("own_scores", pa.field("score", pa.float64(), nullable=False))
+"""own-score: what the user's evaluator returned of a model file, one row a sample, or a single one. The facts say
+which: `per_sample`."""
 
 SEARCH = _schema(
     "search",
@@ -188,6 +195,10 @@ FRONTIER = _schema(
     pa.field("cosine", pa.float64()),
     pa.field("top1_drop", pa.float64()),
     pa.field("metric_drop", pa.float64()),
+    pa.field("score", pa.float64()),
+    pa.field("score_drop", pa.float64()),
+    pa.field("low_score", pa.float64()),
+    pa.field("score_rise", pa.float64()),
     pa.field("samples", pa.int64(), nullable=False),
     pa.field("precisions", pa.string(), nullable=False),
 )

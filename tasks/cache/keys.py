@@ -74,7 +74,9 @@ def _content(name: str, value: Any) -> Any:
         case str() if name == "function":
             found = [value, source_digest(value)]
         case _ if is_dataclass(value):
-            found = {field.name: _content(field.name, getattr(value, field.name)) for field in fields(value)}
+            found = {
+                field.name: _content(field.name, getattr(value, field.name)) for field in fields(value) if field.compare
+            }
         case _:
             found = value
     return found

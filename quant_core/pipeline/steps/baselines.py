@@ -17,10 +17,13 @@ from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outpu
 from quant_core.pipeline.costs import cost_models
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.lifting import lifted, rungs_above
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plan_evaluator import PlanEvaluator, own_score_of
 from quant_core.pipeline.stages import BASELINE, ROUND
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
+from quant_core.runtimes.registry import profile_of
+from quant_core.scoring.evaluator import Evaluator
+from quant_core.scoring.own_scores import with_float_score
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import facts
 
@@ -60,7 +63,7 @@ def baseline(
         costs=cost_models(job, layers, calibration, ladder, on),
         candidates=candidate_layers(layers, job.config, on.machine.cache),
         samples=_plan_samples(job.config),
-        in_runtime=job.config.score_in == "runtime",
+        in_runtime=job.config.score_in == "runtime" or job.config.has_evaluator,
     )
     PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, job.config.wide))
     return lifted(study, on)
@@ -110,8 +113,11 @@ def _rounded(
 
 
 def float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, data: Reference, on: Runner) -> pa.Table:
-    """Run the float model on data: what every score is held against (schema OUTPUTS)."""
-    return on.run(
+    """Run the float model on data: what every score is held against (schema OUTPUTS).
+
+    The facts hold what the user's evaluator says of it, too; not where that would be of the evaluation data again.
+    """
+    outputs = on.run(
         BASELINE,
         model=job.model,
         layers=layers,
@@ -120,3 +126,8 @@ def float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, data: Refer
         function=job.config.target.function,
         batch_size=job.config.batch_size,
     )
+    evaluator = Evaluator.of(job.config)
+    if evaluator is None or (data != job.evaluation and not evaluator.knows_data):
+        return outputs
+    own = own_score_of(evaluator, None, layers, data, profile_of(job.config.runtime), on)
+    return with_float_score(outputs, own, job.config.target)

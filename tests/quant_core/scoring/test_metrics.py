@@ -9,7 +9,8 @@ import pytest
 from quant_core.errors import InputError
 from quant_core.scoring import metrics
 from quant_core.scoring.compared import ClassAxis, Compared
-from quant_core.scoring.metrics import METRICS, additive, load_function, sample_terms, scores_of, terms_table
+from quant_core.scoring.metrics import METRICS, additive, sample_terms, scores_of, terms_table
+from quant_core.scoring.user_function import load_function
 from quant_core.storage.tables import SCORES
 
 RNG = np.random.default_rng(0)

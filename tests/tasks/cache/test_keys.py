@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 
 from quant_core.config import QuantizationConfig, config_from
-from quant_core.pipeline.stages import EVALUATE, PROBE, VERIFY
+from quant_core.pipeline.stages import EVALUATE, OWN_SCORE, PROBE, VERIFY
 from quant_core.quantization.recipe import QuantizationRecipe
+from quant_core.scoring.evaluator import Evaluator
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import with_facts
@@ -87,3 +88,17 @@ def test_an_edited_metric_is_another_metric(tmp_path, monkeypatch):
 def test_keys_are_file_names_that_begin_with_the_step():
     key = step_key(PROBE, arguments())
     assert key.startswith("probe-") and key.replace("-", "").isalnum()
+
+
+def test_the_key_of_a_score_changes_on_the_command_and_its_files_not_on_the_time_limit(tmp_path):
+    def key(**options):
+        config = config_from(target={"metric": "score", "limit": 1}, **options)
+        return step_key(OWN_SCORE, {"evaluator": Evaluator.of(config)})
+
+    script = tmp_path / "board.sh"
+    script.write_text("echo 1")
+    before = key(evaluate_command=f"sh {script}")
+    assert key(evaluate_command=f"sh {script}", evaluate_timeout=5) == before
+    assert key(evaluate_command=f"sh {script} -q") != before
+    script.write_text("echo 2")
+    assert key(evaluate_command=f"sh {script}") != before
