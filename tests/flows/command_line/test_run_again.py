@@ -15,6 +15,8 @@ from flows.command_line.layer_wise import inputs_and_config as asked_of_layer_wi
 from flows.command_line.layer_wise import layer_wise
 from quant_core.budget import BUDGETS
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, RunConfig
+from quant_core.config.evaluator import EvaluatorConfig
+from quant_core.config.target import OWN_METRICS
 from quant_core.manifest import Manifest
 from quant_core.model.operators import LayerOp
 from quant_core.options import LIMITS, options_of
@@ -37,7 +39,7 @@ LADDERS = [
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 SHARES = st.floats(0, 1, exclude_min=True)
 OWN = {"narrow", "wide", "percentile", "power_of_two_rounding", "calibrate_weights", "target", *BUDGETS}
-OWN |= {"device_costs", "timer", "timer_limit", "lift"}
+OWN |= {"device_costs", "timer", "timer_limit", "lift", *EvaluatorConfig.model_fields}
 """Fields that are drawn together, since they depend on each other."""
 
 
@@ -76,6 +78,20 @@ def targets(draw, with_limit):
 
 
 @st.composite
+def measured(draw, with_limit):
+    """Draws a target, and the evaluator that it may need."""
+    target, options = (
+        draw(targets(with_limit)),
+        {name: field.default for name, field in EvaluatorConfig.model_fields.items()},
+    )
+    if target["metric"] in OWN_METRICS and draw(st.booleans()):
+        options |= {"evaluate_command": draw(PATHS), "evaluate_timeout": draw(st.floats(1, 1e6))}
+    elif target["metric"] in OWN_METRICS:
+        options |= {"evaluator": "pkg.mod:fn", "evaluator_path": draw(st.none() | PATHS)}
+    return {"target": target, **options}
+
+
+@st.composite
 def runs(draw, kind):
     """Draws every field that all runs have."""
     options = {row.name: draw(alone(row)) for row in options_of(kind) if row.name not in OWN}
@@ -99,7 +115,7 @@ def runs(draw, kind):
 
 @st.composite
 def layer_wise_configs(draw):
-    options = draw(runs(LayerWiseConfig)) | {"target": draw(targets(draw(st.booleans())))}
+    options = draw(runs(LayerWiseConfig)) | draw(measured(draw(st.booleans())))
     assert options.keys() == LayerWiseConfig.model_fields.keys()
     return LayerWiseConfig.model_validate(options)
 
@@ -137,7 +153,7 @@ def mixed_precision_configs(draw):
     if not any(options[name] for name in BUDGETS) and not options["most_layers"]:
         above = [ladder[::-1] for ladder in LADDERS if ladder[-1] == chosen[0]]
         options["lift"] = draw(st.none() | st.sampled_from([(), *(ladder[1:] for ladder in above)]))
-    options["target"] = draw(targets(limited))
+    options |= draw(measured(limited))
     assert options.keys() == MixedPrecisionConfig.model_fields.keys()
     return MixedPrecisionConfig.model_validate(options)
 
