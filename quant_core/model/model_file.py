@@ -16,6 +16,7 @@ from onnx.external_data_helper import uses_external_data
 
 from quant_core.errors import IncompleteError, InputError
 from quant_core.model.graph import inner_graphs
+from quant_core.model.negative_sizes import open_negative_sizes, refuse_negative_sizes
 from quant_core.model.stored_model import INLINE_BYTES
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.retry import patiently
@@ -91,6 +92,8 @@ def read_model(path: Path, source: str) -> onnx.ModelProto:
     _refuse_unknown_types(proto, source)
     _refuse_empty_inputs(proto, source)
     _refuse_quantized(proto, source)
+    open_negative_sizes(proto.graph)
+    refuse_negative_sizes(proto, source)
     return proto
 
 

@@ -138,7 +138,7 @@ def _classes_second(values: Array, axis: int) -> NDArray[np.float64]:
     return np.moveaxis(found, axis, 1) if found.ndim > axis else found.reshape(len(found), -1)
 
 
-_LEAST_PROBABILITY = 1e-12
+_LEAST_PROBABILITY = 1e-30
 """What a probability of 0, as rounding makes it, counts for."""
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.e2e.fuzz                          # a million random bytes, 500 models, 200 data files
     python -m tests.e2e.fuzz --models 20 --data 20    # a short form
-    python -m tests.e2e.fuzz --only 137               # one case again, by its number
+    python -m tests.e2e.fuzz --first 300 --last 399   # some of them; the same number twice: one case again
 
 Each case is a process of its own, without Prefect; a crash or a hang of that is found as well. Exit code 1 if a case ends
 otherwise than it may; its files are kept.
@@ -252,7 +252,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--chunks", type=int, default=100, help="files of 10,000 random bytes")
     parser.add_argument("--models", type=int, default=500)
     parser.add_argument("--data", type=int, default=200)
-    parser.add_argument("--only", type=int, help="one case")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case to run")
+    parser.add_argument("--last", type=int, default=sys.maxsize, help="number of the last one")
     return parser.parse_args()
 
 
@@ -260,7 +261,7 @@ def _fuzz(given: argparse.Namespace) -> int:
     ends: Counter[str] = Counter()
     place, faults = Path(tempfile.mkdtemp(prefix="fuzz-")), 0
     for case in cases(given.chunks, given.models, given.data):
-        if given.only not in (None, case.number):
+        if not given.first <= case.number <= given.last:
             continue
         folder = place / str(case.number)
         folder.mkdir()

@@ -9,7 +9,7 @@ import pytest
 from quant_core.errors import InputError
 from quant_core.scoring import metrics
 from quant_core.scoring.compared import ClassAxis, Compared
-from quant_core.scoring.metrics import METRICS, additive, sample_terms, scores_of, terms_table
+from quant_core.scoring.metrics import METRICS, additive, divergence, sample_terms, scores_of, terms_table
 from quant_core.scoring.user_function import load_function
 from quant_core.storage.tables import SCORES
 
@@ -131,6 +131,12 @@ def test_cosine_of_vectors_without_direction(reference, quantized, expected):
 
 def test_a_zero_signal_has_the_worst_ratio():
     assert METRICS["sqnr_db"](scored(ZERO, ONE)).value == -math.inf
+
+
+def test_kl_of_probabilities_is_that_of_what_they_add_up_to_and_counts_a_zero_as_hardly_likely():
+    exact, found = np.float64([[0.5, 0.3, 0.2], [0.5, 0.25, 0.25]]), np.float64([[0.5, 0.5, 0.0], [0.4, 0.2, 0.2]])
+    lost = 0.5 * np.log(0.5 / 0.5) + 0.3 * np.log(0.3 / 0.5) + 0.2 * np.log(0.2 / 1e-30)
+    np.testing.assert_allclose(divergence(exact, found, 1, probabilities=True), [lost, 0], atol=1e-12)
 
 
 def test_kl_survives_logits_no_exponential_can_hold():
