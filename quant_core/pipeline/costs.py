@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from quant_core.config import RunConfig
+from quant_core.config import RunConfig, SearchConfig
 from quant_core.execution.runner import Runner
 from quant_core.latency import (
     LATENCY,
@@ -26,7 +26,7 @@ from quant_core.pipeline.stages import LATENCY as LATENCY_STAGE
 from quant_core.precision import Precision
 from quant_core.search.cost import COUNTED, CostModel, counted_cost
 
-__all__ = ["cost_models", "device_costs", "device_timer"]
+__all__ = ["check_device_costs", "cost_models", "device_costs", "device_timer"]
 
 
 def cost_models(
@@ -71,6 +71,14 @@ def _latency(
 def device_timer(config: RunConfig) -> DeviceTimer | None:
     """Return the user's own timer; None where times are those of ONNX Runtime here."""
     return None if config.timer is None else DeviceTimer(config.timer, config.timer_limit)
+
+
+def check_device_costs(job: QuantizationJob[RunConfig], layers: pa.Table, cache: Path) -> None:
+    """Raise InputError for device costs that cannot be used, or that lack a row which the run may need."""
+    given, config = device_costs(job, layers, cache), job.config
+    if given is not None and job.assignment is None:
+        lift = config.lift or () if isinstance(config, SearchConfig) else ()
+        device_cost(given, layers_from_table(layers), (*config.ladder, *lift))
 
 
 def device_costs(job: QuantizationJob[RunConfig], layers: pa.Table, cache: Path) -> DeviceCosts | None:

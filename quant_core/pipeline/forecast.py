@@ -25,6 +25,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.sessions import open_nodes
 from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.lifting import rungs_above
 from quant_core.pipeline.plan_search import FRONTIER_PLANS
 from quant_core.precision import Precision
 from quant_core.probing.racing import sample_rounds
@@ -68,15 +69,23 @@ def forecast(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> list
 
 
 def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Iterator[Forecast]:
-    """The stages that find a plan."""
-    probes, probed = pace.layers * len(config.narrow), sample_rounds(evaluation, config.samples)
-    plans = _most_plans(config, pace.layers)
+    """The stages that find a plan; what they take where wide meets the target, and the work where it does not."""
+    rungs, probed = len(config.narrow), sample_rounds(evaluation, config.samples)
+    probes, plans = pace.layers * rungs, _most_plans(config, pace.layers * rungs)
+    above = 0 if config.budget is not None or config.most_layers is not None else len(rungs_above(config))
+    lifted = pace.layers * (rungs + above)
     yield Forecast(
         "probe",
-        f"{probes:,} probes on {' to '.join(map(str, dict.fromkeys((probed[0], probed[-1]))))} samples",
+        f"{probes:,} probes on {' to '.join(map(str, dict.fromkeys((probed[0], probed[-1]))))} samples"
+        + (f", {lifted:,} if wide misses" if above else ""),
         probes * probed[-1] * pace.simulated * _SUFFIX,
     )
-    yield Forecast("search", f"at most {plans} plans on {evaluation:,} samples", plans * evaluation * pace.simulated)
+    yield Forecast(
+        "search",
+        f"at most {plans} plans on {evaluation:,} samples"
+        + (f", {above + _most_plans(config, lifted)} if wide misses" if above else ""),
+        plans * evaluation * pace.simulated,
+    )
 
 
 def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tuple[str, str]]:
@@ -86,17 +95,17 @@ def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tu
         yield "latency", "layers, timed in ONNX Runtime"
 
 
-def _most_plans(config: MixedPrecisionConfig, layers: int) -> int:
-    """Plans that are scored after the wide one, at most."""
-    return _most_searched(config, layers) + (max(FRONTIER_PLANS, config.evaluations) + 1 if config.frontier else 0)
+def _most_plans(config: MixedPrecisionConfig, moves: int) -> int:
+    """Plans that are scored after the wide one, at most; a move takes a layer down a rung."""
+    return _most_searched(config, moves) + (max(FRONTIER_PLANS, config.evaluations) + 1 if config.frontier else 0)
 
 
-def _most_searched(config: MixedPrecisionConfig, layers: int) -> int:
+def _most_searched(config: MixedPrecisionConfig, moves: int) -> int:
     if config.budget is not None:  # where the cut is, the costs say
         return {"linear": 1, "bisect": 1, "knapsack": config.evaluations}.get(config.search, 1 + config.evaluations)
     if config.search == "linear":
-        return layers * len(config.narrow)
-    cut = math.ceil(math.log2(layers * len(config.narrow) + 1)) + 1
+        return moves
+    cut = math.ceil(math.log2(moves + 1)) + 1
     return cut if config.search == "bisect" else cut + config.evaluations
 
 

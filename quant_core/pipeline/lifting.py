@@ -40,7 +40,7 @@ def lifted(study: Study[Config], on: Runner) -> Study[Config]:
         if met:
             break
     # Plans that were tried have a cost, whether they are of use or not.
-    costs = cost_models(study.job, study.layers, study.calibration, (*reversed(tried), *study.ladder), on)
+    costs = cost_models(study.job, study.layers, study.calibration, (*config.ladder, *tried), on)
     return replace(study, above=tuple(tried) if met else (), costs=costs)
 
 

@@ -37,8 +37,13 @@ class PlanEvaluator(Generic[Config_co]):
     """What calls the stages."""
 
     def evaluate(self, plan: PrecisionPlan) -> Trial:
-        """Score a plan and add it to the study: the first one, all wide, on all samples; each later one is a round."""
-        return self.study.add(self._trial(plan))
+        """Score a plan and add it to the study: the first one, all wide, on all samples; each later one is a round.
+
+        A plan that was simulated before is now what it is in the runtime.
+        """
+        trial = self._trial(plan)
+        self.study.add_or_replace(trial)
+        return trial
 
     def _trial(self, plan: PrecisionPlan) -> Trial:
         study, alpha = self.study, self.study.next_alpha()

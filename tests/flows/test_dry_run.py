@@ -70,6 +70,12 @@ def test_a_frontier_takes_more_plans(told):
     assert "at most 29 plans" in told(MIXED, "--frontier", "--dry-run")
 
 
+def test_lifted_layers_are_foretold_where_there_are_rungs_above_wide(told):
+    found = told(MIXED, "--wide", "a16w8", "--dry-run")
+    assert "4 probes on 8 samples, 12 if wide misses" in found and "at most 12 plans on 8 samples, 15 if" in found
+    assert "if wide misses" not in told(MIXED, "--lift", "none", "--dry-run")
+
+
 def test_weights_that_are_rounded_on_data_are_not_foretold(told):
     assert "not foretold" in told(MIXED, "--narrow", "a8w8,a8w4", "--dry-run")
 

@@ -10,7 +10,7 @@ from quant_core.execution.runner import Runner
 from quant_core.model.inputs import BATCH_BYTES
 from quant_core.model.prepare import prepared_graph
 from quant_core.pipeline.candidate_layers import candidate_layers
-from quant_core.pipeline.costs import device_costs
+from quant_core.pipeline.costs import check_device_costs
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.preflight import check_data, check_job
 from quant_core.pipeline.stages import CALIBRATE, PREPARE
@@ -37,7 +37,7 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
     )
     # Once more: the prepared model knows the shapes that the file leaves open.
     check_data(prepared_graph(facts(layers)["prepared"], cache), job, cache)
-    device_costs(job, layers, cache)
+    check_device_costs(job, layers, cache)
     candidate_layers(layers, job.config, cache)  # which refuses names that are no layer's
     return layers
 

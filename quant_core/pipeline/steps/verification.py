@@ -14,11 +14,12 @@ from quant_core.latency import processor_name
 from quant_core.model.sessions import CPU
 from quant_core.pipeline.costs import device_timer
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
+from quant_core.pipeline.lifting import lifted
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plan_search import search_plans
 from quant_core.pipeline.stages import TIMING
 from quant_core.pipeline.steps.baselines import float_outputs
-from quant_core.pipeline.steps.decision import Decision, Finalist
+from quant_core.pipeline.steps.decision import Decision, Finalist, probe, rank, search
 from quant_core.pipeline.study import Config_co, Study
 from quant_core.precision import PrecisionPlan
 from quant_core.runtimes.registry import profile_of
@@ -48,25 +49,43 @@ def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
     """
     decision = exported.decision
     shipped = _shipped(exported, on)
-    while not shipped.met and decision.finalists[0].met and len(decision.finalists) > 1:
-        decision = _after_a_miss(decision, on)
+    while not shipped.met and decision.finalists[0].met:
+        following = _after_a_miss(decision, on)
+        if following is None:
+            break
+        decision = following
         shipped = _shipped(export(decision, on), on)
     held_out, times = _held_out(decision.study, shipped, on), _model_times(decision.study, shipped, on)
     return Findings(decision.study, decision.ranking, shipped, held_out, times)
 
 
-def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config]:
-    """Decide what to write next: of the plans left, or of those that a search in the runtime finds."""
+def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config] | None:
+    """Decide what to write next: of the plans left, of those that a search in the runtime finds, or of higher rungs.
+
+    None where there is nothing left.
+    """
     study, config = decision.study, decision.study.job.config
     differs = (profile_of(config.runtime).opens is not None or config.providers != CPU) and not study.in_runtime
-    later = replace(decision, finalists=decision.finalists[1:])
-    if not differs or not decision.ranking.num_rows or not isinstance(config, MixedPrecisionConfig):
+    later = replace(decision, finalists=decision.finalists[1:]) if len(decision.finalists) > 1 else None
+    if not differs or not isinstance(config, MixedPrecisionConfig):
+        return later
+    searching = replace(cast("Study[MixedPrecisionConfig]", study), in_runtime=True)
+    if later is None:
+        return cast("Decision[Config] | None", _lifted_further(searching, on))
+    if not decision.ranking.num_rows:
         return later
     watcher().noted("the file misses in its runtime what its plan met in simulation: the search goes on in the runtime")
-    study = replace(study, in_runtime=True)
-    search_plans(PlanEvaluator(cast("Study[MixedPrecisionConfig]", study), on), decision.ranking)
-    found = tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in study.best_first())
-    return replace(later, study=study, finalists=found or later.finalists)
+    search_plans(PlanEvaluator(searching, on), decision.ranking)
+    found = tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in searching.best_first())
+    return replace(later, study=cast("Study[Config]", searching), finalists=found or later.finalists)
+
+
+def _lifted_further(study: Study[MixedPrecisionConfig], on: Runner) -> Decision[MixedPrecisionConfig] | None:
+    """Search once more, from the first rung above wide that meets the target in the runtime; None without one."""
+    highest = lifted(study, on)
+    if highest.above == study.above or not highest.start.met:
+        return None
+    return search(highest, rank(highest, probe(highest, on), on), on)
 
 
 def _shipped(exported: Exported[RunConfig], on: Runner) -> Shipped:

@@ -94,6 +94,19 @@ def test_what_misses_in_the_runtime_sends_the_search_there(network, tmp_path, fu
     assert throughout.met and throughout.manifest.narrowed.layers >= found.manifest.narrowed.layers
 
 
+def test_where_every_plan_misses_in_the_runtime_layers_are_lifted(network, tmp_path, fused):
+    model, data = network
+    made, measured = shipped(network, tmp_path)
+    simulated = made.manifest.deployed.reference["l2"]
+    target = {"metric": "l2", "limit": (simulated + measured) / 2}
+    config = MixedPrecisionConfig(wide="a16w8", narrow=("a8w8",), target=target)
+    found = auto_mixed_precision(
+        model, calibration=data, evaluation=data, config=config, output=tmp_path / "auto", workers=1
+    )
+    assert found.met and found.manifest.narrowed.lifted
+    assert default_session_l2(str(model), str(found.folder / "model.onnx"), data) <= target["limit"]
+
+
 def test_kernels_are_those_of_the_default_session(network, tmp_path, fused):
     made, _ = shipped(network, tmp_path)
     assert {kernel.runs_as for kernel in layer_kernels(made.folder / "model.onnx")} <= {"MatMulNBits", "MatMul"}

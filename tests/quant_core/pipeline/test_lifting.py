@@ -1,5 +1,8 @@
+import math
 from itertools import product
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from quant_core import auto_mixed_precision
@@ -7,13 +10,18 @@ from quant_core.config import config_from
 from quant_core.errors import InputError, TargetError
 from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner
+from quant_core.model.layers import Layer, layer_table
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.lifting import rungs_above
+from quant_core.pipeline.lifting import lifted, rungs_above
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plan_search import search_plans
 from quant_core.pipeline.steps import baseline, calibrate, prepare
+from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.text import metric_text
+from quant_core.search.cost import counted_cost
 from tests.models import MODELS, samples
+from tests.quant_core.pipeline.studies import scores_of
 from tests.quant_core.workbench import saved
 
 WIDE_SCORES = 0.0038682751012556775
@@ -74,6 +82,58 @@ def test_a_lifted_plan_costs_about_the_least_that_meets_the_target(chain, tmp_pa
     plans = [PrecisionPlan(tuple(zip(names, rungs, strict=True))) for rungs in product(study.ladder, repeat=4)]
     least = min(study.cost.total(plan) for plan in plans if evaluator.evaluate(plan).met)
     assert study.cost.total(run(chain, tmp_path, 0.0015, lift=["a16w16"]).plan) <= 1.1 * least
+
+
+class Powers:
+    """A runner for which the square of a plan's L2 is the sum of what its layers add."""
+
+    def __init__(self, added):
+        self.added = added
+
+    def fan_out(self, stage, each, *, plan, **others):
+        return [scores_of(math.sqrt(sum(self.added[choice] for choice in plan.items()))) for _ in each]
+
+
+RUNGS = tuple(map(Precision.parse, ("a16w16", "a16w8", "a8w8")))
+
+
+@pytest.mark.parametrize("layers", range(2, 11))
+def test_two_way_ladders_cost_about_the_least_that_brute_force_finds(layers):
+    random = np.random.default_rng(layers)
+    errors = np.cumsum(random.lognormal((-6, -2, 0), 1.0, (layers, 3)), axis=1)
+    names, macs = [f"layer{number}" for number in range(layers)], random.integers(10, 1000, layers)
+    listed = [
+        Layer(name, "Conv", (0,), ("x",), name, (1, 1), int(work), 10) for name, work in zip(names, macs, strict=True)
+    ]
+    plans = np.array(list(product(range(3), repeat=layers)), np.int8)
+    powers = errors[np.arange(layers), plans].sum(axis=1)
+    limit = random.uniform(1.5 * errors[:, 0].sum(), errors[:, 1].sum())  # wide, the rung in the middle, misses
+
+    added = {
+        (name, str(rung)): error
+        for name, row in zip(names, errors, strict=True)
+        for rung, error in zip(RUNGS, row, strict=True)
+    }
+    settings = config(math.sqrt(limit), evaluations=12, lift=["a16w16"])
+    job = QuantizationJob(None, None, None, None, settings, None)
+    costs, on = {"bops": counted_cost("bops", listed, RUNGS)}, Powers(added)
+    baseline = pa.table({"y": np.zeros(8)})
+    study = Study(job, layer_table(listed), None, [], baseline, costs, tuple(names), "all")
+    PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, settings.wide))
+    study = lifted(study, on)
+    assert study.ladder == RUNGS and not study.wide.met
+    rows = [
+        {"layer": name, "precision": str(rung), "loss": error - row[0]}
+        for name, row in zip(names, errors, strict=True)
+        for rung, error in zip(RUNGS[1:], row[1:], strict=True)
+    ]
+    search_plans(PlanEvaluator(study, on), pa.Table.from_pylist(sorted(rows, key=lambda row: row["loss"])))
+
+    prices = np.array([[study.cost.prices[name, rung] for rung in RUNGS] for name in names])
+    totals = prices[np.arange(layers), plans].sum(axis=1)
+    least, most = totals[powers <= limit].min(), prices[:, 0].sum()
+    found = study.cost.total(study.best_first()[0].plan)
+    assert most - found >= 0.97 * (most - least)
 
 
 @pytest.mark.parametrize("search", ["linear", "bisect", "greedy", "knapsack"])
