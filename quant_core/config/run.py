@@ -72,6 +72,12 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
         description="The domain of the Q/DQ pairs. For the standard's the model is brought to opset 21; ONNX "
         "Runtime's own hold 16 bits at the model's own opset, as some vendors' runtimes expect.",
     )
+    improve: Annotated[Literal["none", "auto"], Flag(Heading.RANGES, "WHAT")] = Field(
+        default="none",
+        description="Try what makes layers better at equal bits, and keep what helps. auto: weights of each precision "
+        "are chosen anew, so that each layer makes up for what those before it lost; this is kept where it lowers the "
+        "error on calibration samples that are held out.",
+    )
     equalize: Annotated[bool, Flag(Heading.MODEL)] = Field(
         default=False,
         description="Make the channels of each weight alike in range first. This is done where the next layer can "

@@ -7,7 +7,17 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from quant_core.manifest.outcomes import Budget, Costs, Deployed, Latency, Narrowed, OutputScores, Scores, Target
+from quant_core.manifest.outcomes import (
+    Budget,
+    Costs,
+    Deployed,
+    Improvement,
+    Latency,
+    Narrowed,
+    OutputScores,
+    Scores,
+    Target,
+)
 from quant_core.manifest.provenance import Data, Input, Output, Samples, Sources, Work
 from quant_core.manifest.record import Record
 
@@ -55,6 +65,8 @@ class Manifest(Record):
     """Types that a user's plan gives to single tensors."""
     narrowed: Narrowed
     """How much of the model is narrower than the wide one."""
+    improvements: tuple[Improvement, ...] = ()
+    """What was tried to make layers better at equal bits, and what it gave."""
     costs: Costs = Costs()
     """What the wide and the shipped model cost."""
     latency: Latency | None = None

@@ -18,6 +18,7 @@ __all__ = [
     "Costs",
     "Deployed",
     "HeldOutBound",
+    "Improvement",
     "Latency",
     "Narrowed",
     "Part",
@@ -191,6 +192,27 @@ class Narrowed(Record):
     """Operators that multiply and are no layers: in all shares, and the same in every plan."""
     lifted: int = 0
     """Layers that are wider than the wide precision, without which the target is missed."""
+
+
+class Improvement(Record):
+    """What was tried to make layers better at equal bits, and what it gave on held-out calibration samples."""
+
+    method: Literal["reconstruction"]
+    """What was done: `reconstruction` of weights."""
+    precision: str
+    """The precision that all layers had then."""
+    layers: int
+    """Layers that are better for it."""
+    of: int
+    """Layers that it was tried on."""
+    before: float
+    """L2 of the model without it."""
+    after: float
+    """L2 of the model with it."""
+    kept: bool
+    """Whether the model has it: where the L2 is lower."""
+    samples: int
+    """Calibration samples that were held out."""
 
 
 class CostSummary(Record):

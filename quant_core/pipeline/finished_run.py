@@ -103,6 +103,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         plan=shipped.plan.as_dict(),
         tensors=shipped.plan.tensor_types(),
         narrowed=_narrowed(findings),
+        improvements=study.improvements,
         costs=_costs(findings),
         latency=None if findings.times is None else _latency(findings, findings.times),
         work=_work(findings, on),

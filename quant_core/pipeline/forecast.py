@@ -91,6 +91,8 @@ def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Ite
 def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tuple[str, str]]:
     if any(config.chooses_weights(precision.weights) for precision in ladder):
         yield "round", "weights, for what layers put out"
+    if config.improve == "auto":
+        yield "reconstruct", "weights, for what layers put out, and the scores before and after"
     if config.cost == "latency" and config.device_costs is None:
         yield "latency", "layers, timed in ONNX Runtime"
 

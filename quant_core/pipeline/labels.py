@@ -24,6 +24,7 @@ __all__ = [
     "plan_score",
     "probes",
     "ranking",
+    "reconstruction",
     "rounding",
     "written_file",
 ]
@@ -61,6 +62,11 @@ def rounding(arguments: Arguments) -> str:
     """Return `weights to int4 on images.npz`."""
     kind = next(kind for kind in DataType if kind.code == arguments["weights"])
     return f"weights to {kind} {data_file(arguments)}"
+
+
+def reconstruction(arguments: Arguments) -> str:
+    """Return `weights of a8w4 on images.npz`."""
+    return f"weights of {arguments['precision']} {data_file(arguments)}"
 
 
 def layer_latency(arguments: Arguments) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from quant_core.calibration.collect import calibrate
 from quant_core.execution.runner import Stage
+from quant_core.improvement.weight_reconstruction import reconstructed_weights
 from quant_core.latency import device_times, layer_times, model_times
 from quant_core.model.prepare import is_prepared, prepare
 from quant_core.pipeline import labels
@@ -28,6 +29,7 @@ __all__ = [
     "PREPARE",
     "PROBE",
     "RANK",
+    "RECONSTRUCT",
     "ROUND",
     "STAGES",
     "TIMING",
@@ -36,6 +38,7 @@ __all__ = [
 
 PREPARE = Stage("prepare", prepare, tables.LAYERS, detail=labels.model_file, has_file=is_prepared)
 CALIBRATE = Stage("calibrate", calibrate, tables.CALIBRATION, detail=labels.data_file)
+RECONSTRUCT = Stage("reconstruct", reconstructed_weights, tables.WEIGHTS, detail=labels.reconstruction)
 ROUND = Stage("round", rounded_weights, tables.WEIGHTS, detail=labels.rounding)
 LATENCY = Stage("latency", layer_times, tables.TIMES, detail=labels.layer_latency)
 DEVICE_LATENCY = Stage("device-latency", device_times, tables.TIMES, detail=labels.layer_latency)
@@ -60,6 +63,7 @@ STAGES: Mapping[str, Stage] = {
         PREPARE,
         CALIBRATE,
         ROUND,
+        RECONSTRUCT,
         LATENCY,
         DEVICE_LATENCY,
         BASELINE,

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
 from quant_core.config.target import OWN_METRICS
 from quant_core.execution.progress import watcher
+from quant_core.manifest import Improvement
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.pipeline.job import QuantizationJob
@@ -68,6 +69,8 @@ class Study(Generic[Config_co]):
     """Outputs of the float model on the evaluation data."""
     costs: Mapping[str, CostModel]
     """Cost models by name."""
+    improvements: tuple[Improvement, ...] = ()
+    """What was tried to make layers better at equal bits."""
     candidates: tuple[str, ...] = ()
     """The layers that a plan may narrow, in graph order."""
     samples: Literal["auto", "all"] | int = "all"

@@ -136,7 +136,7 @@ class Quantizer:
         return self._weights[key]
 
     def _quantized_weight(self, layer: Layer, precision: Precision) -> Weight:
-        chosen = self._chosen.get((layer.name, precision.weights))
+        chosen = self._chosen.get((layer.name, precision), self._chosen.get((layer.name, precision.weights)))
         if chosen is not None and not self._grows(layer, precision, chosen.qparams):
             return chosen
         assert layer.weight is not None  # callers ask only for layers that have one
@@ -148,6 +148,16 @@ class Quantizer:
         if not self.config.limits_byte_sums or not self._may_saturate(layer, precision, weight):
             return weight
         return weights_with_limited_sums(self.graph, layer, values, weight)
+
+    def choose_weight(self, layer_name: str, precision: Precision, weight: Weight) -> None:
+        """Take a layer's weight at a precision from now on; one whose scale does not suffice for biases is not taken.
+
+        It is for a quantizer that nobody else has: what others have been told stays as it was.
+        """
+        self._chosen[layer_name, precision] = weight
+        self._weights.pop((layer_name, precision), None)
+        for index in self._layer_named[layer_name].nodes:
+            self._biases.pop((index, precision), None)
 
     def is_stored_unsigned(self, layer_name: str, precision: Precision) -> bool:
         """Return whether the layer's int8 weight is written as uint8: sums of it would saturate on some processors."""

@@ -36,6 +36,11 @@ class Unfolding:
     transposed: bool
     """Whether the weight's last axis is that of the outputs (MatMul, Gemm without transB)."""
 
+    @property
+    def outputs(self) -> int:
+        """Output values of all groups together."""
+        return self.layer.weight_elements // self.width
+
     def rows(self, weight: NDArray[Scalar]) -> NDArray[Scalar]:
         """The weight, or one value for each of its own, as [groups, outputs of a group, width]."""
         matrix = weight.T if self.transposed else weight.reshape(len(weight), -1)
@@ -50,12 +55,24 @@ class Unfolding:
         """About `wanted` columns, evenly spread, of what the node reads: [groups, columns, width]."""
         if node.op_type != "Conv":
             columns = values.reshape(-1, self.width)
-            return columns[:: max(len(columns) // wanted, 1)][None]
+            return columns[_spread(len(columns), wanted)][None]
         windows = _windows(node, values, self.layer.weight_shape[2:])
         positions = windows.shape[: values.ndim - 1]
-        places = np.arange(0, math.prod(positions), max(math.prod(positions) // wanted, 1))
+        places = _spread(math.prod(positions), wanted)
         found = windows[np.unravel_index(places, positions)]
         return np.ascontiguousarray(found.reshape(len(places), self.groups, self.width).transpose(1, 0, 2))
+
+    def results(self, node: onnx.NodeProto, values: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:
+        """What the node makes of those columns, from all that it writes: [groups, columns, outputs of a group]."""
+        last = np.moveaxis(values, 1, -1) if node.op_type == "Conv" else values
+        rows = last.reshape(-1, last.shape[-1])
+        found = rows[_spread(len(rows), wanted)]
+        return found.reshape(len(found), self.groups, -1).transpose(1, 0, 2)
+
+
+def _spread(count: int, wanted: int) -> NDArray[np.int64]:
+    """About `wanted` of so many places, evenly spread."""
+    return np.arange(0, count, max(count // wanted, 1))
 
 
 def _windows(node: onnx.NodeProto, values: NDArray[np.float32], kernel: Sequence[int]) -> NDArray[np.float32]:

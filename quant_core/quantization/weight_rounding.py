@@ -37,15 +37,16 @@ from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import facts
 
-__all__ = ["rounded_weights"]
+__all__ = ["COLUMNS", "FEWEST", "ONE_AT_A_TIME", "WIDEST", "rounded_weights"]
 
-_COLUMNS, _FEWEST = 32, 4096
+COLUMNS, FEWEST = 32, 4096
 """Columns that are looked at: so many times the layer's width, and at least so many. More give no better codes."""
 _GROUP_BYTES = 64 << 20
 """Second moments collected in one pass."""
-_WIDEST = 6144
+WIDEST = 6144
 """Layers of more inputs are rounded to nearest: their moments alone would take more than 300 MB."""
-_ONE_AT_A_TIME = Lock()
+ONE_AT_A_TIME = Lock()
+"""Held by who has set the threads of matrix products, a setting of the whole process."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ def rounded_weights(
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = model_data(graph, data, machine.cache)
     unfolded = [unfolding_of(graph, layer) for layer in layers_from_table(layers)]
-    wanted = [unfolding for unfolding in unfolded if unfolding is not None and unfolding.width <= _WIDEST]
+    wanted = [unfolding for unfolding in unfolded if unfolding is not None and unfolding.width <= WIDEST]
     chosen: dict[str, Weight] = {}
     watcher().expects("round", len(wanted))
     # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
-    with _ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
+    with ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
         for group in _groups(wanted):
             inputs = _collected(graph, dataset, group, batch_size, machine)
             pairs = zip(group, inputs, strict=True)
@@ -138,7 +139,7 @@ def _of_batch(
     values = {**batch.feeds, **(session(batch.feeds) if session else {})}
     found = []
     for unfolding in group:
-        columns = max(_COLUMNS * unfolding.width, _FEWEST)
+        columns = max(COLUMNS * unfolding.width, FEWEST)
         share = math.ceil(columns * batch.count / count / len(unfolding.layer.nodes))
         parts = []
         for node in (graph.nodes[index] for index in unfolding.layer.nodes):

@@ -15,7 +15,7 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer
 from quant_core.numerics import QParams, dequantize, quantize
-from quant_core.precision import DataType
+from quant_core.precision import DataType, Precision
 from quant_core.runtimes.byte_sums import limited, overflows
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.tables import WEIGHTS
@@ -145,8 +145,8 @@ _GROWTHS = 1 + np.arange(11, dtype=np.float32) / 10
 """By how much scales are grown: at twice the scale no sum overflows."""
 
 
-def weights_table(chosen: Mapping[str, Weight], dtype: DataType) -> pa.Table:
-    """Weights of a type, by layer, as a table of schema WEIGHTS."""
+def weights_table(chosen: Mapping[str, Weight], dtype: DataType, precision: Precision | None = None) -> pa.Table:
+    """Weights of a type, by layer, as a table of schema WEIGHTS; of layers at any precision, or at one."""
     rows = [
         {
             "layer": name,
@@ -156,6 +156,7 @@ def weights_table(chosen: Mapping[str, Weight], dtype: DataType) -> pa.Table:
             "zero_point": weight.qparams.zero_point.ravel(),
             "scale_shape": list(weight.qparams.scale.shape),
             "bias_shift": weight.bias_shift if weight.bias_shift.ndim else None,
+            "precision": None if precision is None else str(precision),
         }
         for name, weight in chosen.items()
     ]
@@ -164,16 +165,15 @@ def weights_table(chosen: Mapping[str, Weight], dtype: DataType) -> pa.Table:
 
 def weights_from_tables(
     graph: FloatGraph, layers: Sequence[Layer], config: QuantizationConfig, tables: Sequence[pa.Table]
-) -> dict[tuple[str, DataType], Weight]:
-    """The weights that tables of schema WEIGHTS hold, by layer and type."""
+) -> dict[tuple[str, DataType | Precision], Weight]:
+    """The weights that tables of schema WEIGHTS hold, by layer and the precision they are for, or else their type."""
     named = {layer.name: layer for layer in layers}
-    found = {}
+    found: dict[tuple[str, DataType | Precision], Weight] = {}
     for table in tables:
         for at, name in enumerate(table.column("layer").to_pylist()):
-            weight = _weight(
-                graph, named[name], config, {column: table.column(column)[at] for column in table.schema.names}
-            )
-            found[name, weight.qparams.dtype] = weight
+            row = {column: table.column(column)[at] for column in table.schema.names}
+            weight, precision = _weight(graph, named[name], config, row), row["precision"].as_py()
+            found[name, weight.qparams.dtype if precision is None else Precision.parse(precision)] = weight
     return found
 
 

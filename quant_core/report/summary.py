@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from quant_core.manifest import Manifest
 from quant_core.report.certainty import certainty
 from quant_core.report.deployed import deployed
+from quant_core.report.improvements import improvements
 from quant_core.report.left_float import left_float
 from quant_core.report.outputs import outputs
 from quant_core.report.speed import speed
@@ -29,7 +30,8 @@ class Summary:
     doubt: str
     """What held-out data and the intervals say against it; empty if nothing."""
     details: tuple[str, ...]
-    """Sentences on how sure it is, where a confidence was asked for, on what stays in float, and on speed."""
+    """Sentences on how sure it is, where a confidence was asked for, on what made layers better at equal bits, on what
+    stays in float, and on speed."""
 
 
 def summary(manifest: Manifest) -> Summary:
@@ -47,5 +49,6 @@ def _details(manifest: Manifest) -> Iterator[str]:
     yield from certainty(manifest)
     yield from deployed(manifest)
     yield from outputs(manifest)
+    yield from improvements(manifest)
     yield from left_float(manifest)
     yield speed(manifest)

@@ -44,7 +44,7 @@ _DIGEST, _MAGIC = b"sha256", b"ARROW1"
 _LARGE = 1 << 25
 """Bytes from which on a table is written part by part."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Grows whenever a schema below changes meaning; part of every cache key."""
 
 
@@ -89,9 +89,11 @@ WEIGHTS = _schema(
     pa.field("zero_point", pa.large_list(pa.int64()), nullable=False),
     pa.field("scale_shape", pa.list_(pa.int64()), nullable=False),
     pa.field("bias_shift", pa.list_(pa.float64())),
+    pa.field("precision", pa.string()),
 )
-"""round: one row a layer whose weight was rounded with the calibration data in view. Codes are in the weight's order,
-scale and zero point in that of `scale_shape`; the shift is what is added to biases, one value an output channel."""
+"""round, reconstruct: one row a layer whose weight was rounded with the calibration data in view. Codes are in the
+weight's order, scale and zero point in that of `scale_shape`; the shift is what is added to biases, one value an output
+channel. A row with a precision is of layers at that precision; one without is of all that have weights of its type."""
 
 TIMES = _schema(
     "times",

@@ -31,6 +31,7 @@ def probe(*places):
         ("probe", probe(9, 2, 3, 1, 5, 40, 12), (1, 1), "probe layers 1-3, 5, 9 and 2 more at a8w8 · samples 64-128"),
         ("latency", {"precisions": ["float32", "au8w8"]}, (1, 1), "latency of layers at float32, au8w8"),
         ("timing", {"models": {"float": DATA, "mixed": DATA}}, (1, 1), "timing of float, mixed"),
+        ("reconstruct", {"precision": "a8w4", "data": DATA}, (1, 1), "reconstruct weights of a8w4 on images.npz"),
         ("round", {"weights": "u4", "data": DATA}, (1, 1), "round weights to uint4 on images.npz"),
         ("calibrate", {"data": DATA}, (1, 1), "calibrate on images.npz"),
         ("baseline", {"data": DATA}, (1, 1), "baseline float outputs for images.npz"),

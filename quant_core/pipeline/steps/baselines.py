@@ -15,6 +15,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outputs_not_compared
 from quant_core.pipeline.costs import cost_models
+from quant_core.pipeline.improvement import improved_weights
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.lifting import lifted, rungs_above
 from quant_core.pipeline.plan_evaluator import PlanEvaluator, own_score_of
@@ -54,11 +55,14 @@ def baseline(
     warn_of_outputs_not_compared(layers, job.config, on.machine.cache)
     ladder = _ladder(job, plan)
     names = [layer.name for layer in layers_from_table(layers)]
+    rounded = _rounded(job, layers, (*rungs_above(job.config), *ladder), on)
+    weights, improvements = improved_weights(job, layers, calibration, rounded, ladder, on)
     study = Study(
         job=job,
         layers=layers,
         calibration=calibration,
-        weights=_rounded(job, layers, (*rungs_above(job.config), *ladder), on),
+        weights=weights,
+        improvements=improvements,
         baseline=float_outputs(job, layers, job.evaluation, on),
         costs=cost_models(job, layers, calibration, ladder, on),
         candidates=candidate_layers(layers, job.config, on.machine.cache),

@@ -415,3 +415,18 @@ def test_so_many_layers_are_narrowed_the_first_of_the_ranking(chain, tmp_path, s
 def test_a_number_of_layers_goes_with_the_ranking_alone(options, said):
     with pytest.raises(InputError, match=said):
         config(**options)
+
+
+def test_what_makes_layers_better_is_kept_and_told(chain, tmp_path):
+    many = samples(MODELS["chain"](), 48, 1)
+    plain, better = (
+        run(chain, tmp_path, config(None, narrow=["a8w4"], max_bops=0.13, improve=how), name=how, calibration=many)
+        for how in ("none", "auto")
+    )
+    assert plain.manifest.improvements == ()
+    assert [one.precision for one in better.manifest.improvements] == ["a8w4"]
+    found = better.manifest.improvements[0]
+    assert found.kept and found.after < found.before and 0 < found.layers <= found.of and found.samples == 12
+    assert better.manifest.scores.mixed["l2"] < plain.manifest.scores.mixed["l2"]
+    page = (tmp_path / "auto" / "report.html").read_text()
+    assert f"Weights reconstructed in {found.layers} of {found.of} layers, all at a8w4: L2 " in page

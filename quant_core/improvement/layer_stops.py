@@ -1,0 +1,97 @@
+"""Where a walk through the float and the quantized model stops: in front of each layer that unfolds into a product."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from quant_core.improvement.calibrated_walk import Stop
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import Layer
+from quant_core.numerics import dequantize
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
+from quant_core.quantization.unfolding import Unfolding, unfolding_of
+
+__all__ = ["LayerStop", "layer_stops"]
+
+
+@dataclass(frozen=True)
+class LayerStop:
+    """Where the walk stops for a layer."""
+
+    unfolding: Unfolding
+    """The layer as a product of matrices."""
+    index: int
+    """Its node in the float model."""
+    weight: str
+    """Name under which the quantized model's node has its weight."""
+    bias: str | None
+    """Name under which it has its bias, if that is quantized."""
+    reads: str
+    """What the node reads in the quantized model."""
+    added: str | None
+    """The other operand of the Add that alone reads what the layer puts out, where that is known by then."""
+    stop: Stop
+    """The place."""
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.unfolding.layer.name
+
+    def put_into(self, writer: PlanWriter, precision: Precision) -> None:
+        """Give the quantized model the weight and the bias that its quantizer has now."""
+        weight = writer.quantizer.weight(self.name, precision)
+        writer.constants[self.weight] = dequantize(weight.codes, weight.qparams, weight.axis)
+        if self.bias is not None:
+            bias = writer.quantizer.bias(self.index, self.name, precision)
+            axis = 0 if bias.qparams.scale.ndim else None
+            writer.constants[self.bias] = dequantize(bias.codes, bias.qparams, axis)
+
+
+def layer_stops(
+    writer: PlanWriter, layers: Sequence[Layer], precision: Precision, widest: int
+) -> tuple[list[LayerStop], Sequence[onnx.NodeProto]]:
+    """Return where to stop, in graph order, and the nodes of the model with all layers at a precision.
+
+    There is no stop for layers of several nodes, since what the later ones read is not known at the first, nor for
+    those of more than `widest` inputs.
+    """
+    written = writer.write(PrecisionPlan.uniform([layer.name for layer in layers], precision))
+    places = _places(writer.quantizer.graph, written)
+    unfolded = (unfolding_of(writer.quantizer.graph, layer) for layer in layers if len(layer.nodes) == 1)
+    fitting = [one for one in unfolded if one is not None and one.width <= widest]
+    fitting.sort(key=lambda one: one.layer.nodes[0])
+    return [_stop(writer, one, precision, written, places[one.layer.nodes[0]]) for one in fitting], written.nodes
+
+
+def _places(graph: FloatGraph, written: QuantizedGraph) -> dict[int, int]:
+    """For each node of the float graph, its place among the nodes of the quantized one."""
+    pairs = enumerate(zip(written.nodes, written.units, strict=True))
+    return {unit: at for at, (node, unit) in pairs if node.name == graph.nodes[unit].name}
+
+
+def _stop(
+    writer: PlanWriter, unfolding: Unfolding, precision: Precision, written: QuantizedGraph, place: int
+) -> LayerStop:
+    graph, index, node = writer.quantizer.graph, unfolding.layer.nodes[0], written.nodes[place]
+    has_bias = writer.quantizer.quantizes_bias(index, unfolding.layer.name, precision)
+    added = _added(graph, index, {name for earlier in written.nodes[:place] for name in earlier.output})
+    known = [] if added is None else [added]
+    stop = Stop(place, index + 1, frozenset([node.input[0], *known]), frozenset([graph.nodes[index].output[0], *known]))
+    return LayerStop(unfolding, index, node.input[1], node.input[2] if has_bias else None, node.input[0], added, stop)
+
+
+def _added(graph: FloatGraph, index: int, before: Collection[str]) -> str | None:
+    """The tensor that is added to what a node puts out and nothing else reads, if both models have it `before`."""
+    output = graph.nodes[index].output[0]
+    readers = graph.readers.get(output, ())
+    if len(readers) != 1 or output in graph.outputs or graph.nodes[readers[0][0]].op_type != "Add":
+        return None
+    others = [name for name in graph.nodes[readers[0][0]].input if name != output]
+    if len(others) != 1 or others[0] not in before or graph.producer.get(others[0], index) >= index:
+        return None
+    return others[0] if graph.shape(others[0]) == graph.shape(output) else None

@@ -1,0 +1,211 @@
+"""Chooses the weights of all layers at one precision so that each makes up for what those before it have lost.
+
+The float and the quantized model are walked through side by side (see `calibrated_walk`). Of each layer the moments are
+collected of what it reads in the quantized model and what it puts out in the float one; its weight is chosen by them
+(see `reconstruction`) and takes effect for the layers behind. Where an Add alone reads what the layer puts out, the
+layer also makes up for what the Add's other operand has lost.
+
+A part of the calibration samples is held out: a layer takes its new weight only if that is better on those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from quant_core.execution.machine import Machine
+from quant_core.execution.parallel import ordered_map
+from quant_core.execution.progress import watcher
+from quant_core.improvement.calibrated_walk import Arrays, CalibratedWalk, Stop, live_elements
+from quant_core.improvement.layer_stops import LayerStop, layer_stops
+from quant_core.improvement.reconstruction import Moments, Rows, reconstructed
+from quant_core.model.graph import FloatGraph
+from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.layers import layers_from_table
+from quant_core.model.prepare import prepared_graph
+from quant_core.numerics import QParams, spread_along
+from quant_core.precision import Precision
+from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.quantizer import Quantizer
+from quant_core.quantization.recipe import QuantizationRecipe
+from quant_core.quantization.unfolding import Unfolding
+from quant_core.quantization.weight_rounding import COLUMNS, FEWEST, ONE_AT_A_TIME, WIDEST
+from quant_core.quantization.weights import Weight, weights_table
+from quant_core.scoring.sampling import visit_order
+from quant_core.storage.data import Dataset
+from quant_core.storage.references import Reference
+from quant_core.storage.tables import facts, with_facts
+
+__all__ = ["held_out_samples", "reconstructed_weights"]
+
+_KEPT_BYTES, _FEWEST_SAMPLES = 512 << 20, 32
+"""What the walk may keep of both models, and samples that it takes whatever they take."""
+_HELD_OUT = 4
+"""One of so many calibration samples is held out."""
+
+
+def held_out_samples(count: int) -> int:
+    """Return how many of the calibration samples are held out: those that come first in the order of visits."""
+    return max(count // _HELD_OUT, 1)
+
+
+def reconstructed_weights(
+    recipe: QuantizationRecipe, data: Reference, precision: str, batch_size: int | None, machine: Machine
+) -> pa.Table:
+    """Choose weights (schema WEIGHTS) for the model with all layers at a precision, on the calibration data.
+
+    Only layers that are better for it on held-out samples have a row. The facts hold `squared_errors`: for each layer
+    that was tried the error of its output on those samples, with the weight it had and with the new one.
+    """
+    wanted = Precision.parse(precision)
+    graph = prepared_graph(facts(recipe.layers)["prepared"], machine.cache)
+    # What the pairs say, whatever a runtime makes of them: its rules for the form of weights have no part in this.
+    config = recipe.config.model_copy(update={"runtime": "reference"})
+    layers = layers_from_table(recipe.layers)
+    quantizer = Quantizer(graph, layers, recipe.calibration, config, recipe.weights)
+    writer = PlanWriter(quantizer, folded=True)
+    stops, nodes = layer_stops(writer, layers, wanted, WIDEST)
+    data_set = model_data(graph, data, machine.cache)
+    held_out, parts = _batches(graph, data_set, [stop.stop for stop in stops], batch_size, machine)
+    watcher().expects("reconstruct", len(stops))
+    chosen: dict[str, Weight] = {}
+    errors: dict[str, tuple[float, float]] = {}
+    walk = CalibratedWalk(graph, nodes, writer.constants, [stop.stop for stop in stops], parts, machine.workers)
+    # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
+    with ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
+        for stop in stops:
+            found = ordered_map(partial(_moments, graph, stop, parts), walk.at(stop.stop), machine.workers)
+            fitted, checked = _summed(found, held_out)
+            weight, errors[stop.name] = _improved(quantizer, stop, wanted, fitted, checked)
+            if weight is not None:
+                chosen[stop.name] = weight
+                stop.put_into(writer, wanted)
+            watcher().advanced("reconstruct", 1)
+    return with_facts(weights_table(chosen, wanted.weights, wanted), squared_errors=errors)
+
+
+def _batches(
+    graph: FloatGraph, data: Dataset, stops: Sequence[Stop], batch_size: int | None, machine: Machine
+) -> tuple[list[bool], list[Batch]]:
+    """Return batches of held-out samples, then of others, and which are held out; as many as the walk may keep."""
+    a_sample = 2 * 4 * live_elements(graph, stops)
+    count = min(data.count, max(_KEPT_BYTES // a_sample, _FEWEST_SAMPLES))
+    held_out = held_out_samples(data.count)
+    sides = [
+        list(batches(graph, data, batch_size, rows, machine.memory))
+        for rows in (
+            visit_order(data.count, 0, min(held_out, held_out_samples(count))),
+            visit_order(data.count, held_out, held_out + count - held_out_samples(count)),
+        )
+    ]
+    return [number == 0 for number, side in enumerate(sides) for _ in side], [*sides[0], *sides[1]]
+
+
+def _moments(
+    graph: FloatGraph, stop: LayerStop, parts: Sequence[Batch], item: tuple[Batch, Arrays, Arrays]
+) -> list[Moments]:
+    """Moments of a batch, one set a group of the layer."""
+    batch, quantized, exact = item
+    node, unfolding = graph.nodes[stop.index], stop.unfolding
+    wanted = max(COLUMNS * unfolding.width, FEWEST)
+    share = math.ceil(wanted * batch.count / sum(part.count for part in parts))
+    output = np.asarray(exact[node.output[0]], np.float32)
+    if stop.added is not None:
+        output = output + np.subtract(exact[stop.added], quantized[stop.added], dtype=np.float32)
+    inputs = np.asarray(quantized[stop.reads], np.float32)
+    inputs, output = (array[: batch.count] if len(array) == batch.size else array for array in (inputs, output))
+    columns, results = unfolding.columns(node, inputs, share), unfolding.results(node, output, share)
+    return [_moments_of(read, written) for read, written in zip(columns, results, strict=True)]
+
+
+def _moments_of(columns: NDArray[np.float32], results: NDArray[np.float32]) -> Moments:
+    """Moments of columns [columns, width] and results [columns, outputs]."""
+    return Moments(
+        inputs=(columns.T @ columns).astype(np.float64),
+        outputs=(results.T @ columns).astype(np.float64),
+        input_totals=columns.sum(axis=0, dtype=np.float64),
+        output_totals=results.sum(axis=0, dtype=np.float64),
+        output_power=float(np.square(results, dtype=np.float64).sum()),
+        count=len(columns),
+    )
+
+
+def _summed(found: Iterable[list[Moments]], held_out: Sequence[bool]) -> tuple[list[Moments], list[Moments]]:
+    """Moments of the samples to fit, and of those held out, by group of the layer."""
+    sides: dict[bool, list[Moments]] = {}
+    for moments, apart in zip(found, held_out, strict=True):
+        known = sides.get(apart)
+        sides[apart] = moments if known is None else [a + b for a, b in zip(known, moments, strict=True)]
+    return sides.get(False, sides[True]), sides[True]
+
+
+def _improved(
+    quantizer: Quantizer, stop: LayerStop, precision: Precision, fitted: list[Moments], checked: list[Moments]
+) -> tuple[Weight | None, tuple[float, float]]:
+    """The new weight, which the quantizer takes, or None where it is no better; the squared errors before and after."""
+    weight, unfolding = quantizer.weight(stop.name, precision), stop.unfolding
+    old, biases = _rows_of(quantizer, stop, weight), _biases(quantizer, stop)
+    values = unfolding.rows(np.asarray(quantizer.graph.constant(str(unfolding.layer.weight)), np.float32))
+    free_scales = _has_scale_a_row(weight, unfolding) and not quantizer.config.has_power_of_two_scales
+    free_bias = stop.bias is not None
+    new = [
+        reconstructed(own, bias, moments, rows.qparams, free_scales, free_bias)
+        for own, bias, moments, rows in zip(values, biases, fitted, old, strict=True)
+    ]
+    errors = _squared_error(old, checked), _squared_error(new, checked)
+    if not errors[1] < errors[0]:
+        return None, errors
+    shift = np.concatenate([rows.bias for rows in new]) - biases.ravel() if free_bias else np.zeros(())
+    chosen = _folded(new, weight, unfolding, shift)
+    quantizer.choose_weight(stop.name, precision, chosen)
+    return (chosen if quantizer.weight(stop.name, precision) is chosen else None), errors
+
+
+def _biases(quantizer: Quantizer, stop: LayerStop) -> NDArray[np.float64]:
+    """The float bias of a layer, [groups, outputs of a group]; zeros without one."""
+    node = quantizer.graph.nodes[stop.index]
+    has_bias = len(node.input) > 2 and node.input[2] in quantizer.graph.initializers
+    values = quantizer.graph.constant(node.input[2]) if has_bias else np.zeros(1)
+    spread = np.broadcast_to(np.asarray(values, np.float64).ravel(), stop.unfolding.outputs)
+    return spread.reshape(stop.unfolding.groups, -1)
+
+
+def _rows_of(quantizer: Quantizer, stop: LayerStop, weight: Weight) -> list[Rows]:
+    """A weight as rows, by group of the layer."""
+    unfolding, shape = stop.unfolding, stop.unfolding.layer.weight_shape
+    scale, zero_point = (
+        unfolding.rows(np.broadcast_to(spread_along(part, weight.qparams, weight.axis, shape), shape))
+        for part in (weight.qparams.scale, weight.qparams.zero_point)
+    )
+    biases = _biases(quantizer, stop)
+    if weight.bias_shift.ndim and stop.bias is not None:
+        biases = biases + weight.bias_shift.reshape(biases.shape)
+    codes, dtype = unfolding.rows(weight.codes).astype(np.float64), weight.qparams.dtype
+    return [
+        Rows(own, QParams(dtype, *steps), bias)
+        for own, *steps, bias in zip(codes, scale, zero_point, biases, strict=True)
+    ]
+
+
+def _folded(rows: Sequence[Rows], before: Weight, unfolding: Unfolding, shift: NDArray[np.float64]) -> Weight:
+    """The weight that rows, by group of the layer, are of."""
+    qparams = before.qparams
+    if _has_scale_a_row(before, unfolding):
+        qparams = replace(qparams, scale=np.concatenate([one.qparams.scale[:, 0] for one in rows]))
+    codes = unfolding.folded(np.stack([one.codes for one in rows])).astype(qparams.dtype.numpy_type)
+    return Weight(codes, qparams, before.axis, shift)
+
+
+def _squared_error(rows: Sequence[Rows], moments: Sequence[Moments]) -> float:
+    return sum(sums.squared_error(one.values, one.bias) for one, sums in zip(rows, moments, strict=True))
+
+
+def _has_scale_a_row(weight: Weight, unfolding: Unfolding) -> bool:
+    return weight.qparams.block is None and weight.qparams.scale.shape == (unfolding.outputs,)
