@@ -104,6 +104,13 @@ class SearchConfig(ProbeConfig):
         description="The order in which layers are narrowed, in place of the probed ranking. Those that are not named "
         "come after. For the searches linear and bisect; `narrowcast analyse` writes a file of it for --ranking.",
     )
+    blocks: Annotated[tuple[str, ...], Flag(Heading.SEARCH, "graph|names|FILE|LAYERS")] = Field(
+        default=(),
+        description="Layers that move together, so that fewer are probed and mixes come in runs. `graph` finds "
+        "residual, attention and feed-forward blocks, and what lies between them; `names` takes what is named alike up "
+        "to its first numbered part (`/features/features.3`). A YAML file lists blocks, each a list of layers; and a "
+        "pattern is a block (`/layer1/*,/layer2/*`).",
+    )
     frontier: Annotated[bool, Flag(Heading.SEARCH)] = Field(
         default=False,
         description="Measure plans along the whole curve of score against cost. `narrowcast pick` then writes any of "
@@ -126,6 +133,12 @@ class SearchConfig(ProbeConfig):
         first, *others = self.budgets or [""]
         if others:
             raise ValueError(f"{others[0]}: give one budget, not {first} as well")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_are_no_single_layers(self) -> Self:
+        if self.blocks and (self.order or self.most_layers is not None):
+            raise ValueError("blocks: order and most_layers are of single layers; leave them out, or the blocks")
         return self
 
     @model_validator(mode="after")

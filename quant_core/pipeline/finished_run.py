@@ -206,9 +206,10 @@ def _latency(findings: Findings[RunConfig], times: pa.Table) -> Latency:
 
 
 def _work(findings: Findings[RunConfig], on: Runner) -> Work:
+    split = facts(findings.ranking).get("split", [])  # blocks that were probed before their layers were
     return Work(
-        probes=findings.ranking.num_rows,
-        probe_samples=sum(findings.ranking.column("samples").to_pylist()),
+        probes=findings.ranking.num_rows + len(split),
+        probe_samples=sum(findings.ranking.column("samples").to_pylist()) + sum(row["samples"] for row in split),
         evaluations=len(findings.study.trials),
         cached_steps=on.cached,
         computed_steps=on.computed,

@@ -74,10 +74,10 @@ def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Ite
     probes, plans = pace.layers * rungs, _most_plans(config, pace.layers * rungs)
     above = 0 if config.budget is not None or config.most_layers is not None else len(rungs_above(config))
     lifted = pace.layers * (rungs + above)
+    most, counts = "at most " if config.blocks else "", " to ".join(map(str, dict.fromkeys((probed[0], probed[-1]))))
     yield Forecast(
         "probe",
-        f"{probes:,} probes on {' to '.join(map(str, dict.fromkeys((probed[0], probed[-1]))))} samples"
-        + (f", {lifted:,} if wide misses" if above else ""),
+        f"{most}{probes:,} probes on {counts} samples" + (f", {lifted:,} if wide misses" if above else ""),
         probes * probed[-1] * pace.simulated * _SUFFIX,
     )
     yield Forecast(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 
 import pyarrow as pa
@@ -23,10 +23,18 @@ Probed = Study[MixedPrecisionConfig] | Study[AnalysisConfig]
 """A study of which layers are probed."""
 
 
-def probe_rounds(study: Probed, on: Runner) -> list[pa.Table]:
-    """Probe the candidates at every precision below the start, round by round; one table a shard (schema PROBES)."""
+def probe_rounds(study: Probed, on: Runner, some: Collection[str] | None = None) -> list[pa.Table]:
+    """Probe candidates at every precision below the start, round by round; one table a shard (schema PROBES).
+
+    These are all that are probed in the study, or `some` of them.
+    """
     config, listed = study.job.config, layers_from_table(study.layers)
-    racing = [(name, str(precision)) for precision in study.ladder[1:] for name in study.candidates]
+    racing = [
+        (name, str(precision))
+        for precision in study.ladder[1:]
+        for name in study.probed
+        if some is None or name in some
+    ]
     tables: list[pa.Table] = []
     start = 0
     for stop in sample_rounds(study.baseline.num_rows, config.samples):
@@ -51,6 +59,7 @@ def _common_arguments(study: Probed) -> Arguments:
         "output": config.output,
         "batch_size": config.batch_size,
         "baseline": study.baseline if config.rank == "l2-float" else None,
+        "blocks": {block[0]: list(block) for block in study.blocks},
     }
 
 

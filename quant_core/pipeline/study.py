@@ -73,6 +73,8 @@ class Study(Generic[Config_co]):
     """What was tried to make layers better at equal bits."""
     candidates: tuple[str, ...] = ()
     """The layers that a plan may narrow, in graph order."""
+    blocks: tuple[tuple[str, ...], ...] = ()
+    """Candidates that move together, at least two each; every other candidate moves alone."""
     samples: Literal["auto", "all"] | int = "all"
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
     trials: list[Trial] = field(default_factory=list)
@@ -124,6 +126,12 @@ class Study(Generic[Config_co]):
     def lifted_to(self, precision: Precision) -> PrecisionPlan:
         """Return the wide plan with all candidates at a precision."""
         return self.wide.plan.narrowed(dict.fromkeys(self.candidates, precision))
+
+    @property
+    def probed(self) -> tuple[str, ...]:
+        """The candidates that are probed, in graph order: of a block it is the first layer, which stands for all."""
+        others = {name for block in self.blocks for name in block[1:]}
+        return tuple(name for name in self.candidates if name not in others)
 
     @property
     def cost(self) -> CostModel:

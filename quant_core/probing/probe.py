@@ -121,11 +121,12 @@ def layer_sensitivity(
     batch_size: int | None,
     machine: Machine,
     baseline: pa.Table | None = None,
+    blocks: Mapping[str, Sequence[str]] | None = None,
 ) -> pa.Table:
     """Measure the loss of every sample for each layer of a shard at a narrow precision (schema PROBES).
 
-    All other layers are as the search starts from. The loss is against the output of the model of that plan or, for
-    `l2-float`, against the float outputs.
+    A layer that stands for a block is narrowed with all of it. All other layers are as the search starts from. The
+    loss is against the output of the model of that plan or, for `l2-float`, against the float outputs.
 
     Args:
         recipe: what the numbers follow from.
@@ -138,12 +139,14 @@ def layer_sensitivity(
         batch_size: samples a forward pass, or None for the model's default.
         machine: threads, cache and memory.
         baseline: outputs of the float model, for `l2-float`.
+        blocks: the layers of each block, by the one that stands for it.
 
     """
     quantizer, start = quantizer_of(recipe, machine), samples.start
     dataset = model_data(quantizer.graph, samples.data, machine.cache)
     start_from, narrow = PrecisionPlan.from_dict(start_plan), Precision.parse(precision)
-    model = _models.of(quantizer, start_from, tuple(shard), narrow, recipe.providers)
+    narrowed = tuple(tuple((blocks or {}).get(name, [name])) for name in shard)
+    model = _models.of(quantizer, start_from, narrowed, narrow, recipe.providers)
     outputs = compared(quantizer.graph, output)
     names = outputs.names
     floats = None if baseline is None else reference_arrays(baseline)
@@ -191,18 +194,18 @@ class _Models:
         self,
         quantizer: Quantizer,
         start: PrecisionPlan,
-        shard: tuple[str, ...],
+        shard: tuple[tuple[str, ...], ...],
         precision: Precision,
         providers: tuple[str, ...],
     ) -> IncrementalModel:
-        """The model that the search starts from, and for each layer of the shard the one with it alone narrowed."""
+        """The model that the search starts from, and for each entry of the shard the one with its layers narrowed."""
         key = quantizer, start, shard, precision, providers
         with self._lock:
             model = self._used.get(key)
             if model is None:
                 self._last = None
-                variants = [start.narrowed({name: precision}) for name in shard]
-                unrounded = unrounded_types(dict(start.layers)[shard[0]], precision)
+                variants = [start.narrowed(dict.fromkeys(names, precision)) for names in shard]
+                unrounded = unrounded_types(dict(start.layers)[shard[0][0]], precision)
                 model = self._used[key] = IncrementalModel(
                     quantizer, start, variants, Numerics.FAST, unrounded, providers
                 )

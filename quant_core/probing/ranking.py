@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,16 +19,28 @@ from quant_core.storage.tables import SENSITIVITY
 __all__ = ["macs_share", "plan_after", "rank", "ranked_losses"]
 
 
-def ranked_losses(layers: pa.Table, probes: Sequence[pa.Table], start: str, machine: Machine) -> pa.Table:
+_NO_BLOCKS: Mapping[str, Sequence[str]] = {}
+
+
+def ranked_losses(
+    layers: pa.Table,
+    probes: Sequence[pa.Table],
+    start: str,
+    machine: Machine,
+    blocks: Mapping[str, Sequence[str]] | None = None,
+) -> pa.Table:
     """Rank all probes as `rank` does; a stage of the pipeline, with the precision as text."""
-    return rank(layers, probes, Precision.parse(start))
+    return rank(layers, probes, Precision.parse(start), blocks or {})
 
 
-def rank(layers: pa.Table, probes: Sequence[pa.Table], start: Precision) -> pa.Table:
+def rank(
+    layers: pa.Table, probes: Sequence[pa.Table], start: Precision, blocks: Mapping[str, Sequence[str]] = _NO_BLOCKS
+) -> pa.Table:
     """Sort all probes by ascending mean loss; ties are in the order of the graph (schema SENSITIVITY).
 
     `probes` are tables of schema PROBES; a probe in several of them was given more samples in later rounds. What a
-    narrowing saves is counted from `start`, the precision of the plan that the search starts from.
+    narrowing saves is counted from `start`, the precision of the plan that the search starts from; of a layer that
+    stands for a block, it is what the whole block saves.
     """
     by_name = {layer.name: layer for layer in layers_from_table(layers)}
     position = {name: index for index, name in enumerate(by_name)}
@@ -38,7 +50,8 @@ def rank(layers: pa.Table, probes: Sequence[pa.Table], start: Precision) -> pa.T
             seconds[name, precision] += took
     rows: list[dict[str, Any]] = []
     for (name, written), estimate in loss_estimates(losses_by_probe(probes)).items():
-        layer, precision = by_name[name], Precision.parse(written)
+        precision = Precision.parse(written)
+        moved = [by_name[one] for one in blocks.get(name, [name])]
         rows.append(
             {
                 "layer": name,
@@ -47,8 +60,10 @@ def rank(layers: pa.Table, probes: Sequence[pa.Table], start: Precision) -> pa.T
                 "standard_error": estimate.standard_error,
                 "samples": estimate.samples,
                 "seconds": seconds[name, written],
-                "bops_saved": layer.bit_operations(start) - layer.bit_operations(precision),
-                "bytes_saved": layer.weight_elements * (start.weights.bits - precision.weights.bits) // 8,
+                "bops_saved": sum(layer.bit_operations(start) - layer.bit_operations(precision) for layer in moved),
+                "bytes_saved": sum(
+                    layer.weight_elements * (start.weights.bits - precision.weights.bits) // 8 for layer in moved
+                ),
             }
         )
     rows.sort(key=lambda row: (_last_if_nan(row["loss"]), position[row["layer"]], row["bops_saved"]))

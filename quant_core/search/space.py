@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from quant_core.search.boundaries import NO_BOUNDARIES, BoundaryCosts, cheapest_plan
 from quant_core.search.candidates import Candidates, candidates_of, sums
 
-__all__ = ["Candidate", "Measured", "Move", "Prefixes", "Space", "Strategy", "within"]
+__all__ = ["Candidate", "JointLoss", "Measured", "Move", "Prefixes", "Space", "Strategy", "within"]
 
 Candidate = tuple[int, ...]
 """The rung of each layer, in graph order; rung 0 is wide."""
@@ -53,6 +53,18 @@ Strategy = Generator[Candidate, Measured, None]
 
 
 @dataclass(frozen=True)
+class JointLoss:
+    """What some layers lose together on one rung, on the scale of their own losses."""
+
+    layers: tuple[int, ...]
+    """Their numbers."""
+    rung: int
+    """The rung."""
+    loss: float
+    """Measured with all of them there, and every other layer on rung 0."""
+
+
+@dataclass(frozen=True)
 class Space:
     """All plans, what is known of them before the first step, and how many may be tried."""
 
@@ -72,6 +84,8 @@ class Space:
     """The most a plan may cost, at least what the cheapest one does; None where the limit alone says what is good."""
     fixed: frozenset[int] = frozenset()
     """Numbers of the layers that stay on rung 0."""
+    joint: tuple[JointLoss, ...] = ()
+    """Losses that were measured of several layers together."""
     boundaries: BoundaryCosts = NO_BOUNDARIES
     """What it costs besides that neighbours are on different rungs."""
 

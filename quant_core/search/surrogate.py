@@ -1,6 +1,7 @@
 """How plans that were not measured will do, from the losses of layers and the plans that were.
 
-A plan's error over the wide plan's is about the sum of its layers' losses times one factor. What each layer adds is
+A plan's error over the wide plan's is about the sum of its layers' losses times one factor; where layers were measured
+together, what that is off their sum counts as one more loss, of plans that have all of them. What each layer adds is
 uncertain in proportion to its loss, and so is the factor: a Gaussian process whose mean and covariance are linear in
 the losses of a plan (Rasmussen, Williams, Gaussian Processes for Machine Learning, chapters 2.2 and 2.7). A plan
 that was measured tells most of those that have many layers in common with it.
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.search.candidates import Candidates, candidates_of, in_parts
-from quant_core.search.space import Candidate, Measured, Space
+from quant_core.search.space import Candidate, JointLoss, Measured, Space
 
 __all__ = ["Surrogate"]
 
@@ -29,11 +30,16 @@ _LEAST_NOISE = 1e-3
 """Of the error that the limit leaves: errors are never taken to be known better."""
 
 
+def _sum(space: Space, joint: JointLoss) -> float:
+    return float(sum(space.losses[layer, joint.rung] for layer in joint.layers))
+
+
 class Surrogate:
     """What is believed of the error of each plan after some were measured."""
 
     def __init__(self, space: Space, measured: Mapping[Candidate, Measured]) -> None:
         self._space = space
+        self._joint = [(joint, joint.loss - _sum(space, joint)) for joint in space.joint]
         self._wide = measured[space.wide]
         room = abs(space.limit - self._wide.error) or abs(space.limit) or 1.0
         known = {plan: found for plan, found in measured.items() if plan != space.wide and math.isfinite(found.error)}
@@ -50,8 +56,12 @@ class Surrogate:
         self._surprise = self._inverse @ (rises - self.factor * self._parts_known.sum(axis=1))
 
     def _parts(self, plans: Candidates) -> Array:
-        """The loss of each layer under each plan, shape [plans, layers]."""
-        return self._space.losses[np.arange(plans.shape[1]), plans]
+        """The loss of each layer under each plan, and of layers that were measured together, shape [plans, terms]."""
+        alone = self._space.losses[np.arange(plans.shape[1]), plans]
+        if not self._joint:
+            return alone
+        more = [off * np.all(plans[:, list(one.layers)] == one.rung, axis=1) for one, off in self._joint]
+        return np.concatenate([alone, np.stack(more, axis=1)], axis=1)
 
     def _factor(self, rises: Array, room: float) -> float:
         """Error per loss, mostly from plans whose error is near the limit's."""
@@ -88,7 +98,7 @@ class Surrogate:
         own, everything = self._space.losses, self._parts_known.sum(axis=1)
         if not len(self._surprise):
             return own
-        each = _LAYER_DOUBT**2 * (self._parts_known.T @ self._surprise)
+        each = _LAYER_DOUBT**2 * (self._parts_known.T @ self._surprise)[: len(own)]
         common = _FACTOR_DOUBT**2 * float(everything @ self._surprise)
         finite = np.where(np.isfinite(own), own, 0.0)
         learnt = finite * np.maximum(1 + self.factor * (each[:, None] + common), _LEAST_NOISE)

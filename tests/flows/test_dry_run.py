@@ -76,6 +76,10 @@ def test_lifted_layers_are_foretold_where_there_are_rungs_above_wide(told):
     assert "if wide misses" not in told(MIXED, "--lift", "none", "--dry-run")
 
 
+def test_blocks_take_fewer_probes_than_is_foretold(told):
+    assert "at most 4 probes on 8 samples" in told(MIXED, "--blocks", "graph", "--dry-run")
+
+
 def test_weights_that_are_rounded_on_data_are_not_foretold(told):
     assert "not foretold" in told(MIXED, "--narrow", "a8w8,a8w4", "--dry-run")
 

@@ -13,6 +13,7 @@ from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
+from quant_core.pipeline.candidate_blocks import candidate_blocks
 from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outputs_not_compared
 from quant_core.pipeline.costs import cost_models
 from quant_core.pipeline.improvement import improved_weights
@@ -57,6 +58,7 @@ def baseline(
     names = [layer.name for layer in layers_from_table(layers)]
     rounded = _rounded(job, layers, (*rungs_above(job.config), *ladder), on)
     weights, improvements = improved_weights(job, layers, calibration, rounded, ladder, on)
+    candidates = candidate_layers(layers, job.config, on.machine.cache)
     study = Study(
         job=job,
         layers=layers,
@@ -65,7 +67,8 @@ def baseline(
         improvements=improvements,
         baseline=float_outputs(job, layers, job.evaluation, on),
         costs=cost_models(job, layers, calibration, ladder, on),
-        candidates=candidate_layers(layers, job.config, on.machine.cache),
+        candidates=candidates,
+        blocks=candidate_blocks(layers, candidates, job.config, on.machine.cache),
         samples=_plan_samples(job.config),
         in_runtime=job.config.score_in == "runtime" or job.config.has_evaluator,
     )

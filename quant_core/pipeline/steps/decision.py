@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from quant_core.config import LayerWiseConfig, RunConfig
 from quant_core.execution.runner import Runner
+from quant_core.pipeline.block_splitting import found_blocks, split_blocks
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plan_search import is_open, search_frontier, search_plans, try_ends
+from quant_core.pipeline.plan_search import go_on, is_open, search_frontier, search_plans, try_ends
 from quant_core.pipeline.probe_rounds import probe_rounds
 from quant_core.pipeline.stages import RANK
 from quant_core.pipeline.study import Config_co, Study
@@ -57,7 +58,8 @@ def rank(study: Study[RunConfig], losses: list[pa.Table], on: Runner) -> pa.Tabl
     """Sort the probes by ascending loss (schema SENSITIVITY)."""
     if not losses:
         return SENSITIVITY.empty_table()
-    return on.run(RANK, layers=study.layers, probes=losses, start=str(study.ladder[0]))
+    blocks = {block[0]: list(block) for block in study.blocks}
+    return on.run(RANK, layers=study.layers, probes=losses, start=str(study.ladder[0]), blocks=blocks)
 
 
 def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
@@ -65,6 +67,10 @@ def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
     evaluator = PlanEvaluator(study, on)
     if ranking.num_rows and is_open(study):
         search_plans(evaluator, ranking)
+        if found_blocks(study) and study.job.config.search in ("greedy", "knapsack"):
+            study, ranking = split_blocks(study, ranking, on)
+            evaluator = PlanEvaluator(study, on)
+            go_on(evaluator, ranking)
     if ranking.num_rows and study.job.config.frontier:
         search_frontier(evaluator, ranking)
     best = study.best_first() or [study.closest]

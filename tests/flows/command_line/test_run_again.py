@@ -143,6 +143,8 @@ def mixed_precision_configs(draw):
         options["most_layers"] = None
     if options["search"] not in ("linear", "bisect"):
         options["order"] = ()
+    if options["order"] or options["most_layers"]:
+        options["blocks"] = ()
     if by_budget or not (limited or options["most_layers"]):
         budget = draw(st.sampled_from([*BUDGETS]))
         options |= {budget: draw(amounts[budget]), "cost": BUDGETS[budget], "most_layers": None}

@@ -1,0 +1,143 @@
+"""Makes numbers of a model's plans, which are all that search strategies know: losses, costs, and what was tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quant_core.pipeline.study import Study
+from quant_core.precision import Precision, PrecisionPlan
+from quant_core.scoring.metrics import METRICS, additive
+from quant_core.search import Candidate, Space
+from quant_core.search.boundaries import BoundaryCosts, cheapest_plan
+from quant_core.search.space import JointLoss
+from quant_core.search.units import Units
+from quant_core.storage.tables import facts
+
+__all__ = ["cheapest_of", "plan_of", "search_space"]
+
+
+def cheapest_of(study: Study) -> PrecisionPlan:
+    """Return the plan that costs least; of precisions that cost the same, a layer has the narrowest."""
+    units = _units(study)
+    choice = cheapest_plan(_costs(study, units), _boundaries(study, units), narrowest=True)
+    rungs = dict(zip(_names(study), units.rungs(choice), strict=True))
+    return study.wide.plan.narrowed({name: study.ladder[rungs[name]] for name in study.candidates})
+
+
+def search_space(study: Study, ranking: pa.Table) -> Space:
+    """Return what the strategies know of a model: its layers' losses and costs, and the plans tried so far."""
+    config = study.job.config
+    units, names = _units(study), _names(study)
+    # A block is probed under the name of its first layer.
+    places = [names[layers[0]] for layers in units.members]
+    losses, moves = _losses(ranking, places, study.ladder)
+    if config.rank == "l2-float":  # what a layer adds, on the scale on which that adds up
+        before = METRICS["l2"](study.start.scores).value
+        losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - before**2, 0.0)
+    # Where no rung above wide was of use, those that were tried are not in the ladder.
+    tried = [trial for trial in study.trials if study.has(trial.plan)]
+    choices = [(_candidate_of(study, units, trial.plan), trial) for trial in tried]
+    known = {choice: study.measured(trial) for choice, trial in choices if choice is not None}
+    limit = config.target.limit
+    return Space(
+        losses=losses,
+        costs=_costs(study, units),
+        boundaries=_boundaries(study, units),
+        ranking=tuple(_of_first_layers(_in_order(moves, places, config.order), config.most_layers)),
+        # Without one, what was measured so far says which errors matter.
+        limit=max(found.error for found in known.values()) if limit is None else additive(config.target.metric, limit),
+        known=known,
+        evaluations=config.evaluations,
+        budget=None if study.budget is None else study.budget - study.cost.fixed,
+        joint=_joint_losses(ranking, places, study.ladder),
+        fixed=frozenset(at for at, name in enumerate(places) if name not in study.candidates),
+    )
+
+
+def _names(study: Study) -> list[str]:
+    return [name for name, _ in study.wide.plan.layers]
+
+
+def _units(study: Study) -> Units:
+    """Return the layers that move together: the study's blocks, and every other layer on its own."""
+    block_of = {name: block for block in study.blocks for name in block}
+    number = {name: at for at, name in enumerate(_names(study))}
+    groups = dict.fromkeys(block_of.get(name, (name,)) for name in number)
+    return Units(tuple(tuple(number[name] for name in group) for group in groups))
+
+
+def _costs(study: Study, units: Units) -> NDArray[np.float64]:
+    """Costs by unit and rung; those of a layer that no plan narrows are everywhere what it costs wide."""
+    ladder, names = study.ladder, _names(study)
+    costs = np.array([[study.cost.prices[name, precision] for precision in ladder] for name in names])
+    fixed, wide = _fixed(study), ladder.index(study.job.config.wide)
+    costs[fixed] = costs[fixed, wide : wide + 1]
+    return units.sums(costs)
+
+
+def _boundaries(study: Study, units: Units) -> BoundaryCosts:
+    wide = study.ladder.index(study.job.config.wide)
+    between = BoundaryCosts.of(study.cost, _names(study), study.ladder).with_fixed(_fixed(study), wide)
+    return units.boundaries(between)
+
+
+def _fixed(study: Study) -> list[int]:
+    return [index for index, name in enumerate(_names(study)) if name not in study.candidates]
+
+
+def _losses(
+    ranking: pa.Table, names: Sequence[str], ladder: tuple[Precision, ...]
+) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
+    """Losses by unit and rung, and the ranking's rows as moves; `names` are what the units are probed under."""
+    layer_of = {name: index for index, name in enumerate(names)}
+    rung_of = {str(precision): rung for rung, precision in enumerate(ladder)}
+    losses = np.full((len(names), len(ladder)), np.inf)
+    losses[:, 0] = 0.0
+    moves = []
+    for row in ranking.select(["layer", "precision", "loss"]).to_pylist():
+        layer, rung = layer_of[row["layer"]], rung_of[row["precision"]]
+        losses[layer, rung] = math.inf if math.isnan(row["loss"]) else row["loss"]
+        moves.append((layer, rung))
+    return losses, moves
+
+
+def _joint_losses(ranking: pa.Table, names: Sequence[str], ladder: Sequence[Precision]) -> tuple[JointLoss, ...]:
+    """Return what the parts of blocks that were split lost together."""
+    number = {name: at for at, name in enumerate(names)}
+    rung_of = {str(precision): rung for rung, precision in enumerate(ladder)}
+    return tuple(
+        JointLoss(tuple(number[name] for name in row["parts"]), rung_of[row["precision"]], row["loss"])
+        for row in facts(ranking).get("split", [])
+        if math.isfinite(row["loss"])
+    )
+
+
+def _in_order(moves: list[tuple[int, int]], names: Sequence[str], order: Sequence[str]) -> list[tuple[int, int]]:
+    """Return the moves in the user's order of layers, rung by rung; what it does not name comes last, as probed."""
+    if not order:
+        return moves
+    place = {name: index for index, name in enumerate(order)}
+    return sorted(moves, key=lambda move: (move[1], place.get(names[move[0]], len(order))))
+
+
+def _of_first_layers(moves: list[tuple[int, int]], most: int | None) -> list[tuple[int, int]]:
+    """The moves of so many layers, those that the ranking names first; all without a number."""
+    first = list(dict.fromkeys(layer for layer, _ in moves))[:most]
+    return [move for move in moves if move[0] in first]
+
+
+def plan_of(study: Study, choice: Candidate) -> PrecisionPlan:
+    """Return the plan that a strategy's choice of rungs stands for."""
+    start = study.start.plan
+    rungs = zip(start.layers, _units(study).rungs(choice), strict=True)
+    return start.narrowed({name: study.ladder[rung] for (name, _), rung in rungs if rung})
+
+
+def _candidate_of(study: Study, units: Units, plan: PrecisionPlan) -> Candidate | None:
+    rung_of = {precision: rung for rung, precision in enumerate(study.ladder)}
+    return units.choice([rung_of[precision] if name in study.candidates else 0 for name, precision in plan.layers])
