@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from quant_core.config import MixedPrecisionConfig, Target
 from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
 from quant_core.results.manifest_file import manifest_json, sealed
-from quant_core.storage.tables import FRONTIER, LAYERS, SEARCH, SENSITIVITY, to_ipc, with_facts
+from quant_core.scoring.thumbnails import thumbnail
+from quant_core.storage.tables import FRONTIER, LAYER_LATENCY, LAYERS, SAMPLES, SEARCH, SENSITIVITY, to_ipc, with_facts
 
 __all__ = [
     "HOSTILE",
@@ -147,6 +149,7 @@ def frontier() -> Run:
             "cost_ratio": (900.0 - 100 * count + place) / 904,
             "bound": l2,
             "l2": l2,
+            "sqnr_db": 31.5 + 20 * math.log10(0.49 / l2),
             "kl": kl,
             "samples": 2000,
             "precisions": json.dumps(plan),
@@ -155,7 +158,25 @@ def frontier() -> Run:
         for plan in [{name: "a8w8" if (i - place // 3) % 3 < count else "a16w8" for i, name in enumerate(names)}]
     ]
     table = pa.Table.from_pylist(rows, schema=FRONTIER)
-    return manifest, tables | {"frontier": with_facts(table, cost="bops", metric="l2", function=None)}
+    taken = [(name, at, 2.0 - (at == "a8w8") * place) for place, name in enumerate(names) for at in ("a16w8", "a8w8")]
+    kept = {
+        "frontier": with_facts(table, cost="bops", metric="l2", function=None),
+        "samples": _samples(),
+        "latency": pa.Table.from_arrays(
+            [pa.array(column) for column in zip(*taken, strict=True)], schema=LAYER_LATENCY
+        ),
+    }
+    cost = {"unit": "ms", "wide": 7.0, "mixed": 6.5, "saved": 0.5 / 7}
+    return changed(manifest, {"costs": {"objective": "bops", "latency": cost}}), tables | kept
+
+
+def _samples() -> pa.Table:
+    """Two samples: one that is a picture and is taken for another class, and one whose output has no classes."""
+    picture = thumbnail(np.arange(3 * 12 * 16, dtype=np.float32).reshape(3, 12, 16))
+    one = {"sample": 7, "l2": 1.25, "label": 3, "output": "logits", "float_class": 3, "shipped_class": 5}
+    other = {"sample": 0, "l2": 0.5, "output": HOSTILE, "place": [2, 40]}
+    rows = [one | {"float": 4.5, "shipped": 4.25, "picture": picture}, other | {"float": 0.5, "shipped": -0.75}]
+    return pa.Table.from_pylist(rows, schema=SAMPLES)
 
 
 def _tables(names: tuple[str, ...], plan: dict[str, str], scores: tuple[float, ...]) -> Tables:

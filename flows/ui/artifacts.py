@@ -22,11 +22,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.ui.markdown import bold, plain
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.report.limits import short
-from quant_core.report.summary import summary
-from quant_core.report.verdict import score_rows
+from quant_core.report.markdown import verdict_markdown
 from quant_core.results.outcome import Outcome
 from quant_core.urls import is_remote, redacted
 
@@ -65,31 +63,7 @@ def _place(outcome: Outcome) -> str:
 
 
 def _verdict(outcome: Outcome) -> str:
-    manifest, said = outcome.manifest, summary(outcome.manifest)
-    columns = ["metric", "float", f"all {manifest.wide}", "mixed", "held-out"]
-    rows = [[bold(row.name, row.target), *map(_cell, row.cells, row.margins)] for row in score_rows(manifest)]
-    width = len(rows[0])
-    return "\n".join(
-        [
-            f"**{said.headline}.** {plain(said.verdict)}",
-            *(["", f"> {said.doubt}"] if said.doubt else []),
-            *(line for sentence in said.details for line in ("", plain(sentence))),
-            "",
-            f"| {' | '.join(columns[:width])} |",
-            f"| {' | '.join(['---'] + ['---:'] * (width - 1))} |",
-            *(f"| {' | '.join(row)} |" for row in rows),
-            "",
-            "Behind ±: half of the 95% interval over samples. Mixed is the model as shipped, on the evaluation data; "
-            "held-out, the same on data the search never saw.",
-            "",
-            f"Model, tables and report: `{_place(outcome)}`",
-        ]
-    )
-
-
-def _cell(cell: tuple[str, str], margin: str) -> str:
-    """A score with its margin: the UI cuts off what is wider than the page, and a whole interval would be."""
-    return f"{cell[0]} ± {margin}" if margin else cell[0]
+    return f"{verdict_markdown(outcome.manifest)}\n\nModel, tables and report: `{_place(outcome)}`"
 
 
 def _sensitivity(outcome: Outcome) -> list[dict[str, Any]]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from prefect.artifacts import create_markdown_artifact
 
-from flows.ui.markdown import bold, plain
 from flows.watch.scan import ScanResult
+from quant_core.report.markdown import bold, plain
 
 __all__ = ["publish_scan"]
 

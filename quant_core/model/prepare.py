@@ -78,8 +78,8 @@ def prepare(
     (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs.
     Which of the data are random samples (`random_data`) is noted in the model, and in every model made of it.
 
-    The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`). Raises
-    InputError when the file is no float ONNX model or has nothing to narrow.
+    The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`), and `float`, that of the
+    model as given. Raises InputError when the file is no float ONNX model or has nothing to narrow.
     """
     cache = machine.cache
     path = fetch(model, cache)
@@ -126,7 +126,7 @@ def prepare(
         )
     _refuse_infinite_weights(graph, layers, model.url)
     others = find_other_products(graph, layers, layer_ops, sizes)
-    return with_facts(with_other_products(layer_table(layers), others), prepared=digest)
+    return with_facts(with_other_products(layer_table(layers), others), prepared=digest, float=model.sha256)
 
 
 @contextmanager

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
 
 from quant_core.config import Criterion, RunConfig, SearchConfig
 from quant_core.config.target import OWN_METRICS
+from quant_core.execution.engine_version import engine_version
 from quant_core.execution.runner import Runner
+from quant_core.latency import LATENCY
 from quant_core.manifest import (
     Budget,
     Costs,
@@ -44,10 +46,11 @@ from quant_core.results.outcome import Outcome
 from quant_core.results.output_folder import output_file, write_folder
 from quant_core.scoring.metrics import METRICS, scores_of
 from quant_core.scoring.own_scores import own_values, standard_errors
-from quant_core.storage.tables import WEIGHTS, facts
+from quant_core.scoring.worst_samples import worst_samples
+from quant_core.storage.tables import LAYER_LATENCY, WEIGHTS, facts
 from quant_core.urls import redacted
 
-__all__ = ["engine_version", "manifest_of", "write_output"]
+__all__ = ["manifest_of", "write_output"]
 
 
 def write_output(findings: Findings[RunConfig], on: Runner) -> Outcome:
@@ -56,21 +59,49 @@ def write_output(findings: Findings[RunConfig], on: Runner) -> Outcome:
     return write_folder(
         study.job.output,
         manifest_of(findings, on),
-        _tables(findings, on.machine.cache),
+        _tables(findings, on),
         findings.shipped.file,
         on.machine.cache,
     )
 
 
-def _tables(findings: Findings[RunConfig], cache: Path) -> dict[str, pa.Table]:
-    study, plan = findings.study, findings.shipped.plan
+def _tables(findings: Findings[RunConfig], on: Runner) -> dict[str, pa.Table]:
+    study, plan, cache = findings.study, findings.shipped.plan, on.machine.cache
     return {
         "layers": study.layers,
         "calibration": calibration_with_types(study.calibration, study.layers, plan, study.job.config, cache),
         "sensitivity": findings.ranking,
         "search": study.table(),
+        "samples": _worst_samples(findings, on),
+        **_layer_latency(study),
         **_frontier(study),
     }
+
+
+def _layer_latency(study: Study[RunConfig]) -> dict[str, pa.Table]:
+    """Return what layers take, where that is the cost (schema LAYER_LATENCY)."""
+    cost = study.costs.get(LATENCY)
+    if cost is None:
+        return {}
+    rows = [
+        {"layer": layer, "precision": str(precision), "milliseconds": price}
+        for (layer, precision), price in cost.prices.items()
+    ]
+    return {"latency": pa.Table.from_pylist(rows, schema=LAYER_LATENCY)}
+
+
+def _worst_samples(findings: Findings[RunConfig], on: Runner) -> pa.Table:
+    study, shipped, job = findings.study, findings.shipped, findings.study.job
+    return worst_samples(
+        shipped.file,
+        study.layers,
+        study.baseline,
+        shipped.scores,
+        job.evaluation,
+        job.config.target.metric,
+        on.machine,
+        job.config.runtime,
+    )
 
 
 def _frontier(study: Study[RunConfig]) -> dict[str, pa.Table]:
@@ -239,11 +270,3 @@ def _environment() -> dict[str, str]:
     return {"python": platform.python_version(), "machine": platform.machine()} | {
         name: version(name) for name in packages
     }
-
-
-def engine_version() -> str:
-    """Return the installed version of narrowcast."""
-    try:
-        return version("narrowcast")
-    except PackageNotFoundError:  # imported from a source tree that is not installed
-        return "0"

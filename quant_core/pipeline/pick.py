@@ -98,6 +98,8 @@ def pick(
         "search": _chosen_among(frontier, layers, asked, manifest.budget),
         "frontier": frontier,
         "weights": run.table("weights"),
+        **({} if measured is None else {"samples": measured.worst}),
+        **{name: table for name, table in run.tables().items() if name == "latency"},
     }
     return write_folder(place, manifest, tables, file, machine.cache)
 

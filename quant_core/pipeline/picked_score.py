@@ -20,6 +20,7 @@ from quant_core.scoring.evaluation import float_outputs, score_file
 from quant_core.scoring.evaluator import Evaluator, own_scores
 from quant_core.scoring.metrics import scores_of
 from quant_core.scoring.own_scores import own_values, standard_errors, with_float_score, with_own_scores
+from quant_core.scoring.worst_samples import worst_samples
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import Reference
 
@@ -40,6 +41,8 @@ class PickedScore:
     """Their standard errors over samples."""
     bound: float
     """The number held against the limit: the score, or its confidence bound."""
+    worst: pa.Table
+    """The samples that it does worst on (schema SAMPLES)."""
 
 
 def picked_score(
@@ -72,7 +75,8 @@ def picked_score(
     bound = score.value if alpha is None else bounds(target.metric, scores, alpha).worst(target)
     own = {"metric_drop": score.value} if target.function else {}
     own |= {name: one.value for name, one in own_values(target, scores).items()}
-    return PickedScore(scores, reference, scores_of(scores) | own, standard_errors(target, scores), bound)
+    worst = worst_samples(file, layers, baseline, scores, data, target.metric, machine, runtime)
+    return PickedScore(scores, reference, scores_of(scores) | own, standard_errors(target, scores), bound, worst)
 
 
 def _sources(run: Outcome, machine: Machine) -> tuple[Reference, Reference]:

@@ -32,6 +32,7 @@ from quant_core.model.stored_model import (
 )
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.given_types import in_given_types, with_given_ends
+from quant_core.quantization.lineage import lineage
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
 from quant_core.quantization.quantizer import Quantizer
@@ -78,7 +79,7 @@ def export(
     writer = PlanWriter(quantizer, folded=False, unfused=integer)
     written = writer.write(chosen)
     with scratch_folder(machine.cache) as scratch:
-        files = _write(quantizer, written, writer.constants, scratch, integer)
+        files = _write(quantizer, written, writer.constants, scratch, integer, lineage(recipe))
         rows = [
             {"file": name, "sha256": file_digest(scratch / name), "bytes": (scratch / name).stat().st_size}
             for name in files
@@ -88,20 +89,35 @@ def export(
 
 
 def _write(
-    quantizer: Quantizer, written: QuantizedGraph, constants: Constants, folder: Path, integer: bool
+    quantizer: Quantizer,
+    written: QuantizedGraph,
+    constants: Constants,
+    folder: Path,
+    integer: bool,
+    notes: Mapping[str, str],
 ) -> list[str]:
-    """Write a model whose constants are in a file beside it where they are large; the names of the files."""
+    """Write a model whose constants are in a file beside it where they are large; the names of the files.
+
+    Args:
+        quantizer: what the nodes were made by.
+        written: the nodes.
+        constants: their constants, by name.
+        folder: where the files go.
+        integer: whether operators become integer ones.
+        notes: what goes into the metadata.
+
+    """
     size = sum(array.nbytes for _, array in _used_constants(quantizer.graph, written.nodes, constants))
     if size > LARGEST_FILE and integer:
         raise UnsupportedError("format: qoperator is for models of up to 1 GiB of quantized weights; use qdq")
     if size <= LARGEST_FILE:
-        model = quantized_model(quantizer, written, constants)
+        model = quantized_model(quantizer, written, constants, notes=notes)
         model = with_integer_operators(model) if integer else model
         onnx.checker.check_model(model, full_check=True)
         write_model(model, folder)
         return [MODEL_FILE]
     with (folder / DATA_FILE).open("wb") as data:
-        model = quantized_model(quantizer, written, constants, data)
+        model = quantized_model(quantizer, written, constants, data, notes)
     onnx.checker.check_model(str(write_model(model, folder)), full_check=True)
     return [MODEL_FILE, DATA_FILE]
 
@@ -126,11 +142,16 @@ def is_exported(exported: pa.Table, cache: Path) -> bool:
 
 
 def quantized_model(
-    quantizer: Quantizer, written: QuantizedGraph, constants: Constants, data: BinaryIO | None = None
+    quantizer: Quantizer,
+    written: QuantizedGraph,
+    constants: Constants,
+    data: BinaryIO | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
     """The written nodes as a model, with just the constants they use, each in the order of its first use.
 
-    Large constants go to `data`, if that is given. What an application has to set for its runtime is in the metadata.
+    Large constants go to `data`, if that is given. The metadata hold what an application has to set for its runtime,
+    and the `notes`.
     """
     graph, runtime = quantizer.graph, quantizer.runtime
     nodes, constants = in_given_types(graph, written.nodes, constants)
@@ -138,8 +159,9 @@ def quantized_model(
         ir_version=graph.model.ir_version, producer_name="narrowcast", opset_import=graph.model.opset_import
     )
     copy_descriptions(graph.model, model)
-    if runtime.session_entries:
-        model.metadata_props.add(key=SESSION, value=json.dumps(dict(runtime.session_entries)))
+    entries = {SESSION: json.dumps(dict(runtime.session_entries))} if runtime.session_entries else {}
+    for key, value in {**entries, **(notes or {})}.items():
+        model.metadata_props.add(key=key, value=value)
     model.functions.extend(graph.model.functions)
     model.graph.name = graph.model.graph.name or "model"
     model.graph.node.extend(nodes)

@@ -67,7 +67,7 @@
   }
   const at = (x, y) => (plot, d) => [plot.scale("x").apply(x(d)), plot.scale("y").apply(y(d))];
 
-  /* Plans by their score: `x` is where they are from left to right, `line` those that a line joins, `held` those chosen. */
+  /* Plans by their score, of one run or of two (`run` 0 and 1): `x` is where they are from left to right, `line` those that a line joins, `held` those chosen. */
   function scoreChart({ points, limit, limitText, label, factor }, width, x, line, held = []) {
     const limits = limit === null ? [] : [limit * factor];
     const scaled = (key) => (d) => d[key] * factor;
@@ -80,11 +80,11 @@
       marks: [
         Plot.ruleY(limits, { stroke: "var(--limit)", strokeDasharray: "5 4" }),
         Plot.text(limits, { y: (d) => d, text: () => limitText, frameAnchor: "left", textAnchor: "start", dx: 6, dy: -8, fill: "var(--limit)", stroke: "var(--surface)", strokeWidth: 4 }),
-        Plot.line(line.points, { ...on, curve: line.curve, stroke: "var(--line)" }),
+        Plot.line(line.points, { ...on, z: (d) => d.run ?? 0, curve: line.curve, stroke: "var(--line)" }),
         Plot.ruleX(points.filter((d) => d.high > d.low), { x: "share", y1: scaled("low"), y2: scaled("high"), stroke: colour, strokeOpacity: 0.6 }),
         Plot.dot(points.filter((d) => d.chosen), { ...on, r: 9, stroke: "var(--narrow)", strokeWidth: 1.5, fill: "var(--surface)" }),
         Plot.dot(held, { ...on, ...lit, symbol: "square", r: 11 }),
-        Plot.dot(points, { ...on, r: 5, strokeWidth: 1.5, stroke: colour, fill: (d) => (d.accepted ? "var(--narrow)" : "var(--surface)"), className: "points" }),
+        ["circle", "diamond2"].map((symbol, run) => Plot.dot(points.filter((d) => (d.run ?? 0) === run), { ...on, symbol, r: 5, strokeWidth: 1.5, stroke: colour, fill: (d) => (d.accepted ? "var(--narrow)" : "var(--surface)"), className: "points" })),
         Plot.dot(points, Plot.pointer({ ...on, ...lit, r: 9, maxRadius: 60 })),
       ],
     });

@@ -10,8 +10,11 @@ import pyarrow as pa
 from quant_core.manifest import Manifest
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.frontier import frontier_chart
+from quant_core.report.half_decibel import half_decibel
+from quant_core.report.layer_latency import latency_rows, latency_totals
 from quant_core.report.limits import LISTED, ROWS, foremost, short
 from quant_core.report.reproduce import command, next_step, picking
+from quant_core.report.samples import sample_rows
 from quant_core.report.summary import summary
 from quant_core.report.templates import rendered
 from quant_core.report.verdict import LayerRow, costs, layer_rows, score_rows
@@ -22,7 +25,7 @@ __all__ = ["report_page"]
 def report_page(manifest: Manifest, tables: Mapping[str, pa.Table]) -> str:
     """The page of a run, from its manifest and its tables `layers`, `calibration`, `sensitivity` and `search`.
 
-    With `frontier`, where the run kept it, the page shows that too.
+    With `samples`, `latency` and `frontier`, where there are such tables, the page shows those too.
 
     One file of less than 3 MB however large the model: of very many layers, plans and tensors it shows the
     foremost (see limits.py), and says so.
@@ -44,6 +47,9 @@ def report_page(manifest: Manifest, tables: Mapping[str, pa.Table]) -> str:
         summary=summary(manifest),
         scores=score_rows(manifest),
         costs=costs(manifest, layers),
+        samples=sample_rows(tables["samples"]) if "samples" in tables else [],
+        latency=latency_rows(manifest, tables["latency"]) if "latency" in tables else [],
+        latency_totals=latency_totals(manifest, tables["latency"]) if "latency" in tables else "",
         layers=foremost(rows, ROWS, _weight),
         all_layers=len(rows),
         all_tensors=tables["calibration"].num_rows,
@@ -51,6 +57,7 @@ def report_page(manifest: Manifest, tables: Mapping[str, pa.Table]) -> str:
         all_crossings=len(crossings),
         first_tensor=most_telling(tables),
         boundaries=sum(bool(row.boundary) for row in rows),
+        half_decibel=half_decibel(manifest, tables["frontier"]) if frontier else [],
         picking=picking(manifest, frontier["points"]) if frontier else None,
         next_step=next_step(manifest, search),
         command=command(manifest),

@@ -18,19 +18,30 @@ from quant_core.report.chart import Chart, charts_of
 from quant_core.report.verdict import is_met, verdict
 from quant_core.results.manifest_file import read_manifest
 from quant_core.results.output_place import OutputPlace
-from quant_core.storage.tables import CALIBRATION, FRONTIER, LAYERS, SEARCH, SENSITIVITY, WEIGHTS, from_ipc
+from quant_core.storage.tables import (
+    CALIBRATION,
+    FRONTIER,
+    LAYER_LATENCY,
+    LAYERS,
+    SAMPLES,
+    SEARCH,
+    SENSITIVITY,
+    WEIGHTS,
+    from_ipc,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-__all__ = ["FRONTIER_TABLES", "TABLES", "Outcome", "open_outcome"]
+__all__ = ["OPTIONAL_TABLES", "TABLES", "Outcome", "open_outcome"]
 
 TABLES = {"layers": LAYERS, "calibration": CALIBRATION, "sensitivity": SENSITIVITY, "search": SEARCH}
 """Tables of the output folder, each in a file NAME.arrow, and their schemas."""
 
-FRONTIER_TABLES = {"frontier": FRONTIER, "weights": WEIGHTS}
-"""Further ones, of a run that kept its frontier."""
+OPTIONAL_TABLES = {"samples": SAMPLES, "latency": LAYER_LATENCY, "frontier": FRONTIER, "weights": WEIGHTS}
+"""Further ones: the worst samples, where the evaluation data was there; of a run whose cost was latency, what layers
+take; of one that kept its frontier, that and the rounded weights."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +69,18 @@ class Outcome:
         return self.folder / "report.html"
 
     def table(self, name: str) -> pa.Table:
-        """A table: `layers`, `calibration`, `sensitivity`, `search`; with a frontier also `frontier` and `weights`.
+        """A table: `layers`, `calibration`, `sensitivity`, `search`, and those of OPTIONAL_TABLES that the run has.
 
         Raises InputError for another name, and where the file is gone, damaged, of another run or another version.
         """
-        known = {**TABLES, **FRONTIER_TABLES}
+        known = {**TABLES, **OPTIONAL_TABLES}
         if name not in known:
             raise InputError(f"there is no table {name!r}; there are {', '.join(known)}")
         return _table(self.folder / f"{name}.arrow", known[name], self.manifest.tables.get(name))
 
     def tables(self) -> dict[str, pa.Table]:
-        """What the report is made of, by name: the tables that every run has, and the frontier where it was kept."""
-        kept = ["frontier"] if (self.folder / "frontier.arrow").exists() else []
+        """What the report is made of, by name: tables that every run has, and of the others those that are there."""
+        kept = [name for name in ("samples", "latency", "frontier") if (self.folder / f"{name}.arrow").exists()]
         return {name: self.table(name) for name in [*TABLES, *kept]}
 
     def to_pandas(self, name: str) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from quant_core.report import report_page
 from quant_core.report.verdict import is_met
 from quant_core.results.beside_model import write_beside
 from quant_core.results.manifest_file import manifest_json, sealed
-from quant_core.results.outcome import FRONTIER_TABLES, Outcome
+from quant_core.results.outcome import OPTIONAL_TABLES, Outcome
 from quant_core.results.output_place import MANIFEST, OutputPlace
 from quant_core.storage.references import Reference, atomic_copy, atomic_write, fetch, file_digest, made_folder
 from quant_core.storage.tables import to_ipc
@@ -58,8 +58,8 @@ def _copy_model(path: Path, file: Reference, folder: Path) -> None:
 
 
 def _write_tables(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write each table's file; those of an earlier run that kept its frontier are removed."""
-    for name in FRONTIER_TABLES:
+    """Write each table's file; those that only an earlier run had are removed."""
+    for name in OPTIONAL_TABLES:
         (folder / f"{name}.arrow").unlink(missing_ok=True)
     for name, data in files.items():
         atomic_write(folder / f"{name}.arrow", data)

@@ -36,7 +36,15 @@ from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import facts, with_facts
 
-__all__ = ["compared_outputs", "evaluate_plan", "float_outputs", "score_file"]
+__all__ = [
+    "compared_by",
+    "compared_outputs",
+    "evaluate_plan",
+    "float_outputs",
+    "outputs_by_batch",
+    "reference_arrays",
+    "score_file",
+]
 
 Outputs = dict[str, NDArray[np.generic]]
 Made = TypeVar("Made")
@@ -64,7 +72,7 @@ def float_outputs(
     path = graph.folder / MODEL_FILE if types_kept(graph) else fetch(model, machine.cache)
     session = open_file(path, numerics)
     rows = np.arange(dataset.count)
-    parts = _run(session, graph, dataset, rows, names, batch_size, machine, "baseline", _outputs_alone)
+    parts = outputs_by_batch(session, graph, dataset, rows, names, batch_size, machine, "baseline", _outputs_alone)
     whole = collected(parts, names, machine.cache)
     for name, array in whole.items():
         _refuse_incomparable(name, array, dataset.source)
@@ -209,7 +217,7 @@ def _score(
 
     def outputs_of_all() -> Iterator[tuple[NDArray[np.intp], Outputs]]:
         """Keep the terms of each batch on the way."""
-        for seen, (found, kept) in _run(
+        for seen, (found, kept) in outputs_by_batch(
             session, graph, dataset, rows, names, batch_size, machine, "evaluate", terms_of
         ):
             visited.append(seen)
@@ -272,7 +280,7 @@ def reference_arrays(baseline: pa.Table) -> Mapping[str, Column]:
     return found
 
 
-def _run(
+def outputs_by_batch(
     session: OpenModel,
     graph: FloatGraph,
     data: Dataset,

@@ -24,8 +24,10 @@ __all__ = [
     "EXPORTED",
     "FRONTIER",
     "LAYERS",
+    "LAYER_LATENCY",
     "MODEL_TIMES",
     "PROBES",
+    "SAMPLES",
     "SCHEMA_VERSION",
     "SCORES",
     "SEARCH",
@@ -118,6 +120,15 @@ MODEL_TIMES = _schema(
 )
 """timing: one row a model file, in time for one sample: the median of all turns, and the fastest."""
 
+LAYER_LATENCY = _schema(
+    "layer_latency",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("precision", pa.string(), nullable=False),
+    pa.field("milliseconds", pa.float64(), nullable=False),
+)
+"""report: what a sample takes in each layer at each precision of the search, where the cost is latency: the prices that
+plans were costed by."""
+
 PROBES = _schema(
     "probes",
     pa.field("layer", pa.string(), nullable=False),
@@ -164,6 +175,23 @@ two are of the user's evaluator, where it returns one value a sample: of this mo
 OWN_SCORES = _schema("own_scores", pa.field("score", pa.float64(), nullable=False))
 """own-score: what the user's evaluator returned of a model file, one row a sample, or a single one. The facts say
 which: `per_sample`."""
+
+SAMPLES = _schema(
+    "samples",
+    pa.field("sample", pa.int64(), nullable=False),
+    pa.field("l2", pa.float64(), nullable=False),
+    pa.field("label", pa.int64()),
+    pa.field("output", pa.string(), nullable=False),
+    pa.field("float_class", pa.int64()),
+    pa.field("shipped_class", pa.int64()),
+    pa.field("place", pa.list_(pa.int64())),
+    pa.field("float", pa.float64(), nullable=False),
+    pa.field("shipped", pa.float64(), nullable=False),
+    pa.field("picture", pa.binary()),
+)
+"""report: the samples that the shipped file does worst on, the worst first. Of an output with classes, the class that
+each model answers and its value there; of any other the place in the output of one sample that differs most, and both
+values. The picture is a PNG file, where the sample is an image."""
 
 SEARCH = _schema(
     "search",

@@ -29,7 +29,7 @@ import fsspec
 
 from flows.demo import DEMO_OPTIONS, write_example
 from quant_core.errors import NarrowcastError
-from quant_core.results.outcome import FRONTIER_TABLES, TABLES, open_outcome
+from quant_core.results.outcome import OPTIONAL_TABLES, TABLES, open_outcome
 from quant_core.storage.references import refer
 from quant_core.storage.store import Store
 from tasks.cache.result_store import ResultStore
@@ -116,7 +116,7 @@ def half_written(name: str) -> list[str]:
                 wrong.append(f"{stage}/{digest}")
     try:
         outcome = open_outcome(f"{place.url}/out")
-        for table in [*TABLES, *(name for name in FRONTIER_TABLES if (outcome.folder / f"{name}.arrow").exists())]:
+        for table in [*TABLES, *(name for name in OPTIONAL_TABLES if (outcome.folder / f"{name}.arrow").exists())]:
             outcome.table(table)
     except NarrowcastError as error:
         wrong.append(str(error))

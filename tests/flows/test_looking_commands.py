@@ -13,6 +13,7 @@ from flows.command_line.progress_lines import ProgressLines
 from flows.command_line.terminal import console
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
+from quant_core.precision import PrecisionPlan
 from quant_core.report import report_page
 from tests.reports import changed, mixed, write_run
 
@@ -134,6 +135,22 @@ def test_pick_writes_a_result_that_report_and_compare_take(command, job, tmp_pat
     assert (code, errors) == (0, "")
     assert "within the budget of 50.0%" in output and picked in output
     assert command("report", picked)[0] == command("compare", str(run), picked)[0] == 0
+    code, text, _ = command("report", str(run), "--markdown")
+    assert code == 0 and text.startswith("**Target met.**") and "**The next half decibel.**" in text
+    code, text, _ = command("compare", str(run), picked, "--markdown")
+    assert code == 0 and f"|  | A: {run} | B: {picked} |".replace("_", "\\_") in text
+    code, output, _ = command("compare", str(run), picked, "--out", str(tmp_path / "both.html"))
+    page = (tmp_path / "both.html").read_text()
+    assert code == 0 and 'id="loss-chart"' in page and 'id="search-chart"' not in page, "their metrics differ"
+    assert command("compare", str(run), picked, "--out", "x.html", "--json")[0] == 2
+    plan = json.loads((run / "manifest.json").read_text())["plan"]
+    digest = PrecisionPlan.from_dict(plan).digest
+    assert command("pick", str(run), "--plan", digest[:8], "--out", str(tmp_path / "same"), *workspace)[0] == 0
+    assert json.loads((tmp_path / "same" / "manifest.json").read_text())["plan"] == plan
+    code, _, errors = command("pick", str(run), "--plan", "xyz", *workspace)
+    assert code == 2 and errors.startswith(
+        "narrowcast: plan xyz: none of the plans on the frontier begin so; there are "
+    )
     code, _, errors = command("pick", str(run), "--max-bops", "0.2", *workspace)
     assert (code, errors[:58]) == (3, "narrowcast: no plan on the frontier is within bops <= 0.2 ")
 

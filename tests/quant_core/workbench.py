@@ -24,6 +24,7 @@ from quant_core.model.sessions import Numerics, open_nodes, session_options
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
 from quant_core.quantization.export import quantized_model
+from quant_core.quantization.lineage import lineage
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe
@@ -99,7 +100,7 @@ class Workbench:
     def exported(self, plan: PrecisionPlan) -> onnx.ModelProto:
         """The model that is shipped."""
         writer = PlanWriter(self.quantizer, folded=False)
-        return quantized_model(self.quantizer, writer.write(plan), writer.constants)
+        return quantized_model(self.quantizer, writer.write(plan), writer.constants, notes=lineage(self.recipe))
 
     def ship(self, plan: PrecisionPlan, level: ort.GraphOptimizationLevel | None = None) -> Outputs:
         """The shipped model run by ONNX Runtime, optimisations off unless a level is given."""

@@ -28,7 +28,7 @@ from quant_core.pipeline.auto import run_auto
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import STAGES
 from quant_core.quantization.export import is_exported
-from quant_core.results.outcome import FRONTIER_TABLES, TABLES, open_outcome
+from quant_core.results.outcome import OPTIONAL_TABLES, TABLES, open_outcome
 from quant_core.storage.data import open_dataset, refer_data
 from quant_core.storage.references import fetch, refer
 from quant_core.storage.store import Store
@@ -39,6 +39,8 @@ from tasks.cache.workspace import Workspace
 from tests.models import build, samples
 from tests.watching import Said
 
+KEPT = [name for name in (*TABLES, *OPTIONAL_TABLES) if name != "latency"]
+"""Tables of a run that kept its frontier, and whose cost is not latency."""
 _DAMAGES = int(os.environ.get("NARROWCAST_DAMAGES", "25"))
 
 Damage = Callable[[random.Random, bytes, list[bytes]], bytes]
@@ -273,14 +275,14 @@ def test_a_shared_model_is_whole_or_removed_and_it_is_said(folder, tmp_path):
     fsspec.filesystem("memory").store.clear()
 
 
-@pytest.mark.parametrize("name", ["manifest.json", *(f"{table}.arrow" for table in [*TABLES, *FRONTIER_TABLES])])
+@pytest.mark.parametrize("name", ["manifest.json", *(f"{table}.arrow" for table in KEPT)])
 def test_an_output_folder_is_as_it_was_written_or_refused_in_one_line(folder, name):
     path = folder / "out" / name
     whole, others = path.read_bytes(), [other.read_bytes() for other in path.parent.iterdir() if other != path]
 
     def read() -> tuple[object, dict[str, pa.Table]]:
         run = open_outcome(folder / "out")
-        return run.manifest, {table: run.table(table) for table in [*TABLES, *FRONTIER_TABLES]}
+        return run.manifest, {table: run.table(table) for table in KEPT}
 
     manifest, tables = read()
     refused = 0

@@ -326,6 +326,9 @@ def test_the_fastest_plan_by_a_devices_times_is_found_and_models_are_timed(chain
     assert outcome.plan.as_dict() == {name: "float32" if at == 0 else "au8w8" for at, name in enumerate(names)}
     assert outcome.manifest.costs.of("latency").wide == 2 * len(names)
     assert outcome.manifest.costs.of("latency").mixed == len(names) + 1
+    prices = {(row["layer"], row["precision"]): row["milliseconds"] for row in outcome.table("latency").to_pylist()}
+    assert prices.keys() == {(name, precision) for name in names for precision in ("float32", "au8w8")}
+    assert "Time, layer by layer" in outcome.report.read_text()
     assert min(outcome.manifest.latency.float, outcome.manifest.latency.wide, outcome.manifest.latency.mixed) > 0
     assert "times" in (outcome.folder / "report.html").read_text()
 

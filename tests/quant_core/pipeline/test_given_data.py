@@ -181,4 +181,9 @@ def test_only_random_data_are_marked(tmp_path):
     given = {"calibration": arrays, "evaluation": arrays, "config": config, "output": tmp_path / "out"}
     outcome = auto_mixed_precision(saved(chain(), tmp_path), **given, workers=1)
     assert summary(outcome.manifest).headline == "Target met"
-    assert not onnx.load(tmp_path / "out/model.onnx").metadata_props
+    notes = {entry.key: entry.value for entry in onnx.load(tmp_path / "out/model.onnx").metadata_props}
+    assert "random_data" not in notes
+    assert notes.pop("narrowcast.version") == outcome.manifest.narrowcast
+    assert notes.pop("narrowcast.model_sha256") == outcome.manifest.input.sha256
+    rest = {name: len(digest) for name, digest in notes.items()}
+    assert rest == {"narrowcast.histograms_sha256": 64, "narrowcast.options_sha256": 64}

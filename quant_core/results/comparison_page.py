@@ -1,0 +1,84 @@
+"""Two runs side by side as a page, with the charts of the report holding both, and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quant_core.report.charts import loss_chart, search_chart
+from quant_core.report.limits import ROWS, short
+from quant_core.report.markdown import bold, plain, table
+from quant_core.report.templates import rendered
+from quant_core.results.comparison import Comparison
+from quant_core.results.outcome import Outcome
+
+__all__ = ["comparison_markdown", "comparison_page"]
+
+_NAMES = ("A", "B")
+_LISTED = 50
+
+
+def comparison_page(found: Comparison, first: Outcome, second: Outcome) -> str:
+    """Return the comparison as one self-contained file; raises InputError where a table of a run cannot be read."""
+    return rendered(
+        "comparison.html.jinja",
+        {**_search(first, second), **_losses(first, second)},
+        found=found,
+        names=_titles(found),
+        layers=found.layers[:ROWS],
+        short=short,
+    )
+
+
+def comparison_markdown(found: Comparison) -> str:
+    """Return the comparison for a pull request."""
+    head = ["", *map(plain, _titles(found))]
+    lines = [
+        [one.name, *(bold(plain(text or "-"), not one.same) for text in (one.first, one.second))] for one in found.lines
+    ]
+    rows = [[plain(short(one.layer)), one.first or "-", one.second or "-", one.loss or "-"] for one in found.layers]
+    more = f", {_LISTED} of them here" if len(rows) > _LISTED else ""
+    parts = [
+        *(f"> Take care: {plain(caveat)}." for caveat in found.caveats),
+        table(head, lines),
+        f"{len(rows)} of {found.of} layers have another precision{more}.",
+        *([table(["layer", *_NAMES, "loss when narrow"], rows[:_LISTED])] if rows else []),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _titles(found: Comparison) -> tuple[str, str]:
+    return f"{_NAMES[0]}: {found.first}", f"{_NAMES[1]}: {found.second}"
+
+
+def _search(first: Outcome, second: Outcome) -> Mapping[str, Any]:
+    """Return the plans of both runs in one chart, where they are measured by the same metric."""
+    if first.manifest.target.metric != second.manifest.target.metric:
+        return {}
+    charts = [search_chart(run.manifest, run.table("search")) for run in (first, second)]
+    points = [_named(point, number) for number, chart in enumerate(charts) for point in chart["points"]]
+    limits = {chart["limit"] for chart in charts}
+    shared = charts[0] if len(limits) == 1 else {**charts[0], "limit": None, "limitText": ""}
+    return {"search": {**shared, "points": points}} if points else {}
+
+
+def _losses(first: Outcome, second: Outcome) -> Mapping[str, Any]:
+    """Return the losses of both runs in one chart, where both probed by the same loss and have the same layers."""
+    same = first.manifest.config.get("rank") == second.manifest.config.get("rank")
+    if not same or list(first.manifest.plan) != list(second.manifest.plan):
+        return {}
+    charts = [loss_chart(run.manifest, run.table("layers"), run.table("sensitivity")) for run in (first, second)]
+    points = [
+        _named(point, number) | {"precision": _NAMES[number]}
+        for number, chart in enumerate(charts)
+        for point in chart["points"]
+    ]
+    ordered = sorted(points, key=lambda point: (point["layer"], point["run"], point["order"]))
+    log = any(chart["log"] for chart in charts)
+    return {"loss": {**charts[0], "points": ordered, "narrow": list(_NAMES), "log": log}} if points else {}
+
+
+def _named(point: Mapping[str, Any], run: int) -> dict[str, Any]:
+    """Return a point that says of which run it is."""
+    head, *rest = point["text"]
+    return {**point, "run": run, "text": [f"{_NAMES[run]}: {head}", *rest]}
