@@ -84,9 +84,11 @@ def auto_with_approval(
                 show_result(run_auto(job, on))
             tell("waiting", model, output, reason="a person is to choose a plan", candidate=str(candidate))
         run = open_outcome(candidate.url)
+        run_logger().info(f"the candidate is in {candidate}; nothing is published before this run's form is answered")
         answer = ask(run, round(answer_hours * 3600))
         if answer.plan is None:
             return _declined(answer, model, output)
+        run_logger().info(f"to be published: plan {answer.plan[:8]}. Reason: {answer.reason or 'none was given'}")
         published = _published(run, answer.plan, output, place)
     tell("met", model, output, **facts_of(published.manifest))
     return show_result(published)

@@ -51,25 +51,21 @@ def plans_to_choose(run: Outcome) -> dict[str, str]:
 
 
 def _told(run: Outcome, row: Mapping[str, Any]) -> str:
-    manifest = run.manifest
-    metric, shipped = manifest.target.metric, row["plan"] == run.plan.digest
-    return (
-        f"{percent(row['cost_ratio'], 1)} of the cost of all {manifest.wide}, {METRIC_NAMES[metric]} "
-        f"{metric_text(metric, row[metric])}, {row['layers_narrowed']} of {manifest.narrowed.of} layers narrowed "
-        f"({row['plan'][:8]}{', proposed' if shipped else ''})"
-    )
+    metric, shipped = run.manifest.target.metric, row["plan"] == run.plan.digest
+    told = [percent(row["cost_ratio"], 1), f"{METRIC_NAMES[metric]} {metric_text(metric, row[metric])}"]
+    told += [f"{row['layers_narrowed']} narrowed", row["plan"][:8], *(["proposed"] if shipped else [])]
+    return " · ".join(told)  # short, since the page shows some 45 letters of it
 
 
 def form_of(run: Outcome, choices: Mapping[str, str]) -> type[RunInput]:
     """Return the form's fields; Prefect checks an answer against them before the run goes on."""
+    cost = f"its cost as a share of all {run.manifest.wide}'s, its score, and how many layers are narrowed"
     proposed = next((text for text, digest in choices.items() if digest == run.plan.digest), next(iter(choices)))
     fields: dict[str, Any] = {
         "decision": (Literal["publish", "decline"], Field(description="Whether a model is published at all.")),
         "plan": (
             Literal[tuple(choices)],
-            Field(
-                default=proposed, description="The plan to publish; all of them meet the target. The cheapest is first."
-            ),
+            Field(default=proposed, description=f"The plan to publish: {cost}. All of them meet the target."),
         ),
         "reason": (str, Field(default="", description="For the log of the run.")),
     }

@@ -39,7 +39,7 @@ class ApprovedJob:
 
     def start(self, output: str) -> str:
         """Start a run; its id."""
-        (deployment,) = self.server.post("/deployments/filter", {"deployments": {"name": {"any_": [_DEPLOYMENT]}}})
+        (deployment,) = self._ask("/deployments/filter", {"deployments": {"name": {"any_": [_DEPLOYMENT]}}})
         data = {part: str(self.folder / "data.npz") for part in ("calibration", "evaluation")}
         config = {"wide": "a16w16", "lift": [], "per_channel": False, "target": {"metric": "l2", "limit": _LIMIT}}
         given = {
@@ -48,12 +48,15 @@ class ApprovedJob:
             "config": config,
             "output": str(self.folder / output),
         }
-        run = self.server.post(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": given})
-        return str(run["id"])
+        return str(self._ask(f"/deployments/{deployment['id']}/create_flow_run", {"parameters": given})["id"])
+
+    def _ask(self, route: str, body: Any) -> Any:
+        """Ask a server that may be busy."""
+        return eventually(lambda: self.server.post(route, body), 60, f"an answer to {route}")
 
     def state_of(self, run: str) -> Mapping[str, Any]:
         """The run's state."""
-        (found,) = self.server.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        (found,) = self._ask("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
         return dict(found["state"])
 
     def reaches(self, run: str, *names: str) -> None:
@@ -65,7 +68,7 @@ class ApprovedJob:
 
     def answer(self, run: str, **given: str) -> str:
         """Answer the form; whether the server takes it."""
-        return str(self.server.post(f"/flow_runs/{run}/resume", {"run_input": given})["status"])
+        return str(self._ask(f"/flow_runs/{run}/resume", {"run_input": given})["status"])
 
     def candidate(self, run: str) -> Outcome:
         """What the run has written for whoever decides."""
@@ -100,7 +103,8 @@ def approve(folder: Path) -> None:
         time.sleep(max(0.0, 110 - (time.monotonic() - waited_from)))
         assert job.state_of(run)["name"] == "Suspended", "a run that waits was taken for lost"
         assert job.answer(run, decision="publish", plan=text, reason="more headroom") == "ACCEPT"
-        job.reaches(run, "Pending", "Running")
+        while job.state_of(run)["name"] not in ("Running", "Completed"):
+            time.sleep(0.02)
         kill_all_of(first)
         print(f"killed the worker when the run was {job.state_of(run)['name']}", flush=True)
         server.worker("second", 1)
