@@ -18,6 +18,7 @@ from flows.command_line.demo import demo
 from flows.command_line.init import init
 from flows.command_line.inspect import inspect
 from flows.command_line.layer_wise import layer_wise
+from flows.command_line.mlflow import mlflow
 from flows.command_line.pick import pick
 from flows.command_line.report import report
 from flows.command_line.rollback import rollback
@@ -60,6 +61,7 @@ for _command in (
     init,
     inspect,
     layer_wise,
+    mlflow,
     pick,
     report,
     rollback,
