@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +24,7 @@ from quant_core.model.inputs import Batch, batches, model_data
 from quant_core.model.layers import layers_from_table
 from quant_core.model.operators import Role
 from quant_core.model.prepare import prepared_graph
-from quant_core.model.sessions import CPU, Session, check_providers, open_nodes
+from quant_core.model.sessions import CPU, Session, check_providers, fast_numerics, open_nodes
 from quant_core.model.topology import Topology
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
@@ -32,6 +34,10 @@ __all__ = ["calibrate", "observed_tensors"]
 
 _INFINITE = 1e30
 """From this magnitude on a value only says `nothing`: attention masks with -inf, or with the lowest float32."""
+
+_ENOUGH = 1 << 22
+"""Values that are binned of each tensor. The extremes are those of all its values, however many there are; what one in
+100,000 exceeds, where `percentile` cuts, is then known from forty."""
 
 
 def calibrate(
@@ -80,12 +86,12 @@ def _collect(
     moved = moved_tensors(graph, tensors, apart={*scores, *masked})
     looked_at = [name for name in tensors if name not in moved]
     wanted = [name for name in dict.fromkeys([*looked_at, *others]) if name not in graph.inputs]
-    session = open_nodes(graph, graph.nodes, wanted, {}, providers=providers)
+    session = open_nodes(graph, graph.nodes, wanted, {}, fast_numerics(graph), providers=providers)
     watcher().expects("calibrate", data.count)
     counted: dict[str, Histogram | None] = {}
     outputs = tuple(name for name in graph.outputs if name not in others)
     meanings = _Meanings(scores, masked, _told_nan(graph), outputs, tuple(others))
-    of_batch = partial(_batch_histograms, session, looked_at, meanings)
+    of_batch = partial(_batch_histograms, session, looked_at, meanings, data.count)
     every = batches(graph, data, batch_size, memory=machine.memory)
     bad: set[str] = set()
     for batch, found, nan_outputs in ordered_map(of_batch, every, machine.workers):
@@ -118,10 +124,11 @@ def _told_nan(graph: FloatGraph) -> frozenset[str]:
 
 
 def _batch_histograms(
-    session: Session, tensors: list[str], meanings: _Meanings, batch: Batch
+    session: Session, tensors: list[str], meanings: _Meanings, samples: int, batch: Batch
 ) -> tuple[Batch, dict[str, Histogram | None], set[str]]:
     """The histogram of each tensor that is not empty in a batch, and the other outputs that hold a NaN.
 
+    The batch is one of all the `samples`.
     It is None where a value is infinite.
     NaNs are not counted; a tensor that the model looks for NaNs in has None where it holds one.
     """
@@ -146,8 +153,18 @@ def _batch_histograms(
             elif target in meanings.scores and target in values and is_masked(low):
                 found |= _unmasked(name, np.asarray(values[target], np.float32), meanings.scores[target])
             else:
-                found[name] = Histogram.within(array, low, high)
+                found[name] = Histogram.within(array, low, high, _stride(array.size, batch.count / samples))
     return batch, found, {name for name in meanings.others if name in values and _has_nan(values[name])}
+
+
+def _stride(size: int, share: float) -> int:
+    """Return how far apart the values are that are binned of an array that holds a share of a tensor's values.
+
+    It has no divisor in common with the number of values, hence none with the length of an axis: all rows, columns and
+    channels are looked at alike.
+    """
+    wanted = int(size / (_ENOUGH * share))
+    return next(stride for stride in itertools.count(max(wanted, 1)) if math.gcd(stride, size) == 1)
 
 
 def _refuse_nan_outputs(

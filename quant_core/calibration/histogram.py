@@ -41,7 +41,7 @@ class Histogram:
     first_bin: int
     """Number of the first bin in `counts`; bin i holds [i, i + 1) * 2**exponent."""
     counts: Counts
-    """Values in each bin."""
+    """Values in each bin: exact, or of a large tensor estimated from some of them, evenly spread."""
 
     @classmethod
     def of(cls, values: NDArray[np.float32]) -> Histogram:
@@ -49,9 +49,12 @@ class Histogram:
         return cls.within(values, float(values.min()), float(values.max()))
 
     @classmethod
-    def within(cls, values: NDArray[np.float32], low: float, high: float) -> Histogram:
-        """The histogram of an array of which the smallest and the largest value are known."""
-        flat = values.ravel(order="K")
+    def within(cls, values: NDArray[np.float32], low: float, high: float, stride: int = 1) -> Histogram:
+        """The histogram of an array of which the smallest and the largest value are known.
+
+        Of a large array one value in `stride` will do, which then counts for as many.
+        """
+        flat = values.ravel(order="K")[::stride]
         # + 0.0 turns -0.0 into 0.0: which of the two is the smaller would depend on their order.
         low, high = low + 0.0, high + 0.0
         exponent = _exponent_for(max(-low, high))
@@ -64,6 +67,7 @@ class Histogram:
             bins = np.floor(flat[start : start + _BLOCK] * scale).astype(np.int32)
             bins -= first
             counts += np.bincount(bins, minlength=len(counts))
+        counts *= stride
         return cls(low, high, exponent, first, counts)
 
     @property

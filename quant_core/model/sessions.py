@@ -26,6 +26,7 @@ __all__ = [
     "OpenModel",
     "Session",
     "check_providers",
+    "fast_numerics",
     "open_file",
     "open_nodes",
     "session_options",
@@ -48,6 +49,14 @@ class Numerics(Enum):
     now and then tips a value into the neighbouring code: losses move by about a hundredth, in half the time."""
     DEPLOYED = "deployed"
     """All optimisations on, Q/DQ pairs fused into integer kernels: for timing, as an application would run it."""
+
+
+def fast_numerics(graph: FloatGraph) -> Numerics:
+    """Return the fastest way to run a model where the last bit does not matter.
+
+    FAST packs every weight into memory once more; those of a large model are mapped from its file otherwise.
+    """
+    return Numerics.SHIPPED if graph.is_large else Numerics.FAST
 
 
 def session_options(

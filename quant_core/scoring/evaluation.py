@@ -19,7 +19,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
 from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order, model_data
 from quant_core.model.prepare import prepared_graph
-from quant_core.model.sessions import Numerics, OpenModel, open_file, open_nodes
+from quant_core.model.sessions import Numerics, OpenModel, fast_numerics, open_file, open_nodes
 from quant_core.model.stored_model import MODEL_FILE
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
@@ -66,11 +66,9 @@ def float_outputs(
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = model_data(graph, data, machine.cache)
     names = compared_outputs(graph, output)
-    # Here the last bit does not matter; but FAST packs every weight into memory once more, which are mapped otherwise.
-    numerics = Numerics.SHIPPED if graph.is_large else Numerics.FAST
     # A model in float16 is compared in float32, as it is calibrated.
     path = graph.folder / MODEL_FILE if types_kept(graph) else fetch(model, machine.cache)
-    session = open_file(path, numerics)
+    session = open_file(path, fast_numerics(graph))
     rows = np.arange(dataset.count)
     parts = outputs_by_batch(session, graph, dataset, rows, names, batch_size, machine, "baseline", _outputs_alone)
     whole = collected(parts, names, machine.cache)
@@ -146,8 +144,11 @@ def evaluate_plan(
     batch_size: int | None,
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
+    fast: bool = False,
 ) -> pa.Table:
     """Score a plan in simulation (schema SCORES); on the CPU, bit for bit as the pairs of its exported file say.
+
+    Where it is to be `fast`, sums round differently in the last bit, and a value now and then to the next code.
 
     Args:
         recipe: what its numbers follow from.
@@ -158,13 +159,15 @@ def evaluate_plan(
         batch_size: samples a forward pass, or None for the model's default.
         machine: threads and cache.
         tensors: types of single tensors, by name.
+        fast: whether ONNX Runtime may optimise what is between the pairs.
 
     """
     quantizer = quantizer_of(recipe, machine)
     graph = quantizer.graph
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
-    session = open_nodes(graph, nodes, graph.outputs, writer.constants, providers=recipe.providers)
+    numerics = fast_numerics(graph) if fast else Numerics.SHIPPED
+    session = open_nodes(graph, nodes, graph.outputs, writer.constants, numerics, providers=recipe.providers)
     rows = visit_order(baseline.num_rows, samples.start, samples.stop)
     return _score(session, graph, samples.data, baseline, function, rows, batch_size, machine)
 

@@ -4,6 +4,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from quant_core.calibration import collect
 from quant_core.calibration.collect import calibrate, observed_tensors
 from quant_core.calibration.histogram import Histogram, histogram_table, histograms_from_table
 from quant_core.errors import InputError
@@ -123,3 +124,20 @@ def test_calibration_runs_on_the_providers_asked_for(tmp_path, monkeypatch):
         assert asked[-1] == providers
     with pytest.raises(InputError, match="'CUDAExecutionProvider' is not available here; there are .*CPUExecution"):
         calibrate(layers, data, None, machine, ["CUDAExecutionProvider"])
+
+
+def test_of_a_large_tensor_some_values_are_binned_and_all_are_bounded(tmp_path, monkeypatch):
+    arrays = samples(conv(), 200)
+    whole = histograms_from_table(calibrated(conv(), arrays, tmp_path))
+    monkeypatch.setattr(collect, "_ENOUGH", 4000)
+    some = histograms_from_table(calibrated(conv(), arrays, tmp_path))
+    for name, histogram in whole.items():
+        assert (some[name].low, some[name].high) == (histogram.low, histogram.high)
+        assert some[name].count == pytest.approx(histogram.count, rel=0.02)
+        assert some[name].quantile(0.7) == pytest.approx(histogram.quantile(0.7), abs=0.05)
+        assert len(np.unique(some[name].counts)) < len(np.unique(histogram.counts))  # each value counts for several
+
+
+@pytest.mark.parametrize(("size", "share", "stride"), [(96, 1.0, 1), (96, 1e-7, 229), (210, 2e-5, 11)])
+def test_a_stride_meets_every_row_column_and_channel(size, share, stride):
+    assert collect._stride(size, share) == stride
