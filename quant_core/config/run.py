@@ -48,6 +48,11 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
         description="The model output that is compared. Its index or name, or `all` for all that hold floats: L2 "
         "is then over all of them, SQNR and cosine distance are those of the worst.",
     )
+    split_outputs: Annotated[bool, Flag(Heading.DATA)] = Field(
+        default=True,
+        description="Tell boxes from scores, or other channels of an output of unlike scale. SQNR is then that of the "
+        "worse part, and layers are ranked by both alike.",
+    )
     sample_axis: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=AXIS")] = Field(
         default=(),
         description="Axis of the samples of an input or output (`h0=1`), where it is not the one that is found.",
@@ -225,6 +230,7 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
             "exclude": self.exclude,
             "sample_axis": self.sample_axis,
             "classes": self.classes,
+            "split_outputs": self.split_outputs,
             "fix_inputs": self.fix_inputs,
             "opset": self.opset,
         }

@@ -65,13 +65,7 @@ def _leads_out(model: Path, name: str) -> bool:
 
 def _external(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Tensors of the graph, and of graphs inside it, whose values are in another file."""
-    yield from (tensor for tensor in graph.initializer if uses_external_data(tensor))
-    for node in graph.node:
-        for attribute in node.attribute:
-            tensors = [attribute.t, *attribute.tensors]
-            yield from (tensor for tensor in tensors if uses_external_data(tensor))
-        for inner in inner_graphs(node):
-            yield from _external(inner)
+    return (tensor for tensor in _tensors(graph) if uses_external_data(tensor))
 
 
 def _location(tensor: onnx.TensorProto) -> str:
@@ -90,6 +84,7 @@ def read_model(path: Path, source: str) -> onnx.ModelProto:
         raise IncompleteError(f"{source}: not an ONNX model: it holds no graph")
     _refuse_damaged_names(proto.graph, source)
     _refuse_unknown_types(proto, source)
+    _refuse_wrong_lengths(proto.graph, source)
     _refuse_empty_inputs(proto, source)
     _refuse_quantized(proto, source)
     open_negative_sizes(proto.graph)
@@ -129,6 +124,41 @@ def _refuse_unknown_types(proto: onnx.ModelProto, source: str) -> None:
     for name, kind in [*given, *((tensor.name, tensor.data_type) for tensor in graph.initializer)]:
         if kind == onnx.TensorProto.UNDEFINED:
             raise InputError(f"{source}: {name!r} has no type")
+
+
+def _refuse_wrong_lengths(graph: onnx.GraphProto, source: str) -> None:
+    """Refuse constants that hold more or fewer values than their shape and type make."""
+    for tensor in _tensors(graph):
+        if uses_external_data(tensor) or tensor.data_type not in _SIZED:
+            continue
+        size, count = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize, math.prod(tensor.dims)
+        if min(tensor.dims, default=0) < 0:
+            raise InputError(f"{source}: constant {tensor.name!r} has shape {list(tensor.dims)}; the file is damaged")
+        if tensor.HasField("raw_data") and len(tensor.raw_data) != count * size:
+            raise InputError(
+                f"{source}: constant {tensor.name!r} holds {len(tensor.raw_data)} bytes, its shape {list(tensor.dims)} "
+                f"and type {onnx.TensorProto.DataType.Name(tensor.data_type).lower()} make {count * size}; "
+                "the file is damaged"
+            )
+
+
+_SIZED = frozenset(
+    kind
+    for name, kind in onnx.TensorProto.DataType.items()
+    if name not in ("UNDEFINED", "STRING") and not name.endswith(("INT4", "INT2", "4E2M1"))
+)
+"""Types of which each value has bytes of its own."""
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield the constants of a graph, those that nodes hold, and those of graphs inside it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from [attribute.t] * attribute.HasField("t")
+            yield from attribute.tensors
+        for inner in inner_graphs(node):
+            yield from _tensors(inner)
 
 
 def follow_links(proto: onnx.ModelProto, model: Path) -> Path:

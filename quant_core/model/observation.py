@@ -171,7 +171,10 @@ def _described(
     power = float(np.mean(finite**2)) if finite.size else 0.0
     split = _unlike_channels(values)
     role = replace(role, axis=axis, classes=known, probabilities=known in summing, power=power)
-    return role if split is None else replace(role, channels=split[0], split=split[1])
+    if split is None:
+        return role
+    parts = np.split(values, [split[1]], axis=split[0])
+    return replace(role, channels=split[0], split=split[1], part_powers=tuple(float(np.mean(p**2)) for p in parts))
 
 
 _MOST_CHANNELS = 512

@@ -67,6 +67,7 @@ def prepare(
     fix_inputs: Sequence[str] = (),
     random_data: Sequence[str] = (),
     opset: int = OPSET,
+    split_outputs: bool = True,
 ) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
 
@@ -75,7 +76,8 @@ def prepare(
     opset stays what it is, else it is raised to `opset` (see the module of that name).
 
     With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them
-    (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs.
+    (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs, and
+    with `split_outputs` outputs are parted whose channels are of unlike scale.
     Which of the data are random samples (`random_data`) is noted in the model, and in every model made of it.
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`), and `float`, that of the
@@ -114,6 +116,8 @@ def prepare(
         sizes = None
         if data is not None:
             signature, sizes = _observed(inferred, scratch, open_columns(data, cache), sample_axis, classes)
+            if not split_outputs:
+                signature = signature.unsplit()
             signature.keep_in(inferred)
         _write(inferred, scratch)
         digest = published(scratch, cache / _STAGE, [DATA_FILE])

@@ -60,6 +60,8 @@ class OutputRole:
     """Axis along which its values are of unlike scale, once the axis of samples is the first; None without one."""
     split: int = 0
     """Where on that axis the other scale begins."""
+    part_powers: tuple[float, ...] = ()
+    """Mean square of the values of either part."""
     fails: str = ""
     """Why it cannot be compared sample by sample; empty where it can."""
 
@@ -97,6 +99,11 @@ class Signature:
             tuple(OutputRole(**role) for role in found.pop("outputs")),
             **found,
         )
+
+    def unsplit(self) -> Signature:
+        """Return the same with outputs as wholes, whatever the scale of their channels."""
+        wholes = (replace(role, channels=None, split=0, part_powers=()) for role in self.outputs)
+        return replace(self, outputs=tuple(wholes))
 
     def keep_in(self, model: onnx.ModelProto) -> None:
         """Write the signature into a prepared model, in the place of another."""

@@ -45,11 +45,13 @@ def _squared(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
 
 
 def _mean_square(wide: Outputs, narrow: Outputs, outputs: Compared) -> NDArray[np.float64]:
-    if len(wide) == 1:
+    if len(wide) == 1 and not outputs.parts:
         return _squared(wide, narrow)
-    scales = [math.sqrt(power or 1.0) for power in outputs.powers]
     return _squared(
-        *([np.divide(a, s, dtype=np.float64) for a, s in zip(w, scales, strict=True)] for w in (wide, narrow))
+        *(
+            [np.divide(piece, math.sqrt(power or 1.0), dtype=np.float64) for piece, power in outputs.pieces(arrays)]
+            for arrays in (wide, narrow)
+        )
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,8 @@ class OutputPart:
     """The first channel."""
     stop: int | None
     """The place behind the last one; None where that is the end."""
+    power: float = 1.0
+    """Mean square of its values, which the loss of a layer weighs it by."""
 
     def of(self, array: Array) -> Array:
         """Return these channels of the output's values."""
@@ -64,6 +66,12 @@ class Compared:
     parts: tuple[OutputPart, ...] = ()
     """Parts of outputs whose channels are of unlike scale."""
 
+    def pieces(self, arrays: Sequence[Array]) -> Iterator[tuple[Array, float]]:
+        """Yield the values that count alike, outputs or their parts, each with its mean square."""
+        for number, (array, power) in enumerate(zip(arrays, self.powers, strict=True)):
+            parts = [part for part in self.parts if part.output == number]
+            yield from [(part.of(array), part.power) for part in parts] or [(array, power)]
+
 
 def compared(graph: FloatGraph, output: int | str) -> Compared:
     """What a choice of outputs (index, name or `all`) stands for; raises InputError for one that cannot be compared."""
@@ -74,10 +82,10 @@ def compared(graph: FloatGraph, output: int | str) -> Compared:
 
 def _parts(roles: Sequence[OutputRole]) -> tuple[OutputPart, ...]:
     return tuple(
-        OutputPart(number, role.channels, *ends)
+        OutputPart(number, role.channels, *ends, power)
         for number, role in enumerate(roles)
         if role.channels is not None
-        for ends in ((0, role.split), (role.split, None))
+        for ends, power in zip(((0, role.split), (role.split, None)), role.part_powers, strict=True)
     )
 
 

@@ -183,6 +183,12 @@ def _of_outputs(scores: pa.Table, name: str) -> list[NDArray[np.float64]]:
     return [_column(scores, name)] if several.null_count or not scores.num_rows else columns_of(several)
 
 
+def _of_parts(scores: pa.Table, name: str) -> list[NDArray[np.float64]]:
+    """A term of every part of an output that is told apart, one value a sample."""
+    parts = scores.column(f"part_{name}")
+    return [] if parts.null_count or not scores.num_rows else columns_of(parts)
+
+
 def columns_of(rows: pa.ChunkedArray) -> list[NDArray[np.float64]]:
     """Values by their place in the lists of a column, one a list."""
     return list(np.asarray(pc.list_flatten(rows).to_numpy(), np.float64).reshape(len(rows), -1).T)
@@ -222,8 +228,9 @@ def _worst(estimates: Iterable[Estimate], sign: int) -> Estimate:
 
 
 def _sqnr(scores: pa.Table) -> Estimate:
-    """The SQNR of the output where it is the lowest."""
-    powers = zip(_of_outputs(scores, "signal"), _of_outputs(scores, "error"), strict=True)
+    """The SQNR of the output, or the part of one, where it is the lowest."""
+    signals, errors = (_of_outputs(scores, term) + _of_parts(scores, term) for term in ("signal", "error"))
+    powers = zip(signals, errors, strict=True)
     return _worst((decibels(signal, error) for signal, error in powers), -1)
 
 
@@ -251,7 +258,7 @@ METRICS: Mapping[str, Callable[[pa.Table], Estimate]] = {
     "top1_drop": lambda scores: _mean(_column(scores, "float_top1") - _column(scores, "top1")),
 }
 """Metrics by name; the last two need labels. Of several outputs, L2 is over all of them, SQNR and cosine distance are
-those of the worst."""
+those of the worst; SQNR of the worst part, where channels of an output are of unlike scale."""
 
 _OF_AN_EVALUATOR: Mapping[str, Callable[[pa.Table], Estimate]] = {
     "score": lambda scores: _mean(_column(scores, "score")),

@@ -22,7 +22,17 @@ def size_of_0(model):
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 0
 
 
+def another_type(model):
+    model.graph.initializer[0].data_type = 10
+
+
+def size_below_0(model):
+    model.graph.initializer[0].dims[0] = -1
+
+
 DAMAGES = {
+    another_type: "and type float16 make",
+    size_below_0: "constant 'w1' has shape [-1, ",
     unknown_type: "'w1' is of type 99, which onnx",
     no_type: "'x' has no type",
     size_of_0: "input 'x' is declared with a size of 0",

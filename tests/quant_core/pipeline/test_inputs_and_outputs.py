@@ -310,16 +310,29 @@ UNLIKE = """(float[n,16] x) => ({outputs}) {{
 UNLIKE_WEIGHTS = {"w": (16, 40), "v": 40 * np.abs(normal(40, 4)), "u": (40, 18), "low": np.full(18, -9, np.float32)}
 
 
-def test_an_output_whose_scores_drown_in_its_boxes_is_told_by_channels(tmp_path):
-    model = build(UNLIKE.format(outputs="float[n,22] y", last="y = Concat<axis=1>(box, s)"), UNLIKE_WEIGHTS)
+BOXES_AND_SCORES = build(
+    UNLIKE.format(outputs="float[n,22] y", last="y = Concat<axis=1>(box, s)"), UNLIKE_WEIGHTS | {"u": normal(40, 18)}
+)
+
+
+def test_an_output_whose_scores_drown_in_its_boxes_is_told_by_channels_and_held_by_the_worse_part(tmp_path):
     arrays = {"x": normal(64, 16)}
-    manifest = quantized(model, arrays, tmp_path, limit=10.0, narrow=("a8w4",), round_weights="nearest")
+    manifest = quantized(BOXES_AND_SCORES, arrays, tmp_path, limit=21.0, narrow=("a8w4",), round_weights="nearest")
     exact, got = (outputs(tmp_path / name, arrays)[0] for name in ("float.onnx", "out/model.onnx"))
     assert [one["channels"] for one in manifest["outputs"]] == ["0-3 on axis 1", "4-21 on axis 1"]
     told = [one["mixed"]["sqnr_db"] for one in manifest["outputs"]]
     assert told == pytest.approx([sqnr(exact[:, :4], got[:, :4]), sqnr(exact[:, 4:], got[:, 4:])], rel=1e-3)
-    assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(sqnr(exact, got), rel=1e-3)
+    assert told[0] > told[1] >= 21 and manifest["narrowed"]["layers"] < 3
+    assert manifest["scores"]["mixed"]["sqnr_db"] == told[1]
     assert "y channels 4-21 on axis 1" in (tmp_path / "out/report.html").read_text()
+
+
+def test_an_output_of_unlike_channels_is_a_whole_if_asked_for(tmp_path):
+    arrays, options = {"x": normal(64, 16)}, {"limit": 21.0, "narrow": ("a8w4",), "round_weights": "nearest"}
+    manifest = quantized(BOXES_AND_SCORES, arrays, tmp_path, split_outputs=False, **options)
+    exact, got = (outputs(tmp_path / name, arrays)[0] for name in ("float.onnx", "out/model.onnx"))
+    assert manifest["outputs"] == [] and manifest["narrowed"]["layers"] == 3
+    assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(sqnr(exact, got), rel=1e-3)
 
 
 def test_a_target_over_outputs_of_unlike_scale_is_held_by_the_worst(tmp_path):
