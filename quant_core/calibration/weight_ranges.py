@@ -14,7 +14,7 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.numerics import QParams, choose_qparams, dequantize, quantize
 from quant_core.precision import DataType
 
-__all__ = ["constant_qparams"]
+__all__ = ["constant_qparams", "values_by_scale"]
 
 _SHARES = 1 - np.arange(16) / 20
 """Candidate ends of a range as shares of the extreme value: a weight has no outliers as activations have."""
@@ -33,7 +33,7 @@ def constant_qparams(
     Scales are powers of two if activations have such, chosen alike; otherwise from the smallest and the largest
     value, or (`calibrate_weights="mse"`) at the least squared error of the values themselves.
     """
-    groups = _groups(values, axis, block)
+    groups = values_by_scale(values, axis, block)
     # Every range holds 0; of no values, it holds nothing else.
     low, high = (end(axis=-1, initial=0).astype(np.float64) for end in (groups.min, groups.max))
     chosen = choose_qparams(low, high, dtype, symmetric)
@@ -47,7 +47,7 @@ def constant_qparams(
     return replace(chosen, block=block)
 
 
-def _groups(values: NDArray[np.float32], axis: int | None, block: int | None) -> NDArray[np.float32]:
+def values_by_scale(values: NDArray[np.float32], axis: int | None, block: int | None) -> NDArray[np.float32]:
     """The values that share a scale along a new last axis; the axes before it are those of the scale."""
     if axis is None:
         return values.reshape(-1)

@@ -70,8 +70,12 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
                 raise ValueError(f"lift: {above} is not wider than {below}")
         if self.lift and (self.budget is not None or self.most_layers is not None):
             raise ValueError("lift: goes with a target alone; a budget or most_layers narrows from wide; leave it out")
-        if self.block_size is not None and all(precision.weights.bits != 4 for precision in self.ladder):
-            raise ValueError("block_size is of 4-bit weights: add a precision such as a8w4, or leave it out")
+        blocks = [one for one in self.ladder if one.weights.bits == 4 or (one.is_weight_only and one.weights.bits == 8)]
+        if self.block_size is not None and not blocks:
+            raise ValueError(
+                "block_size is of 4-bit weights, and of 8-bit ones beside floats: add a precision such as a8w4 or "
+                "float32w8, or leave it out"
+            )
         return self
 
     @property
@@ -92,7 +96,8 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         """
         kinds = {kind for precision in self.narrow for kind in (precision.activations, precision.weights)}
         coded = [kind for kind in kinds if not kind.is_float]
-        if self.wide.activations is not DataType.FLOAT32 or not all(kind.bits == 8 for kind in coded):
+        newest = self.block_size is not None or not all(kind.bits == 8 for kind in coded)
+        if self.wide.activations is not DataType.FLOAT32 or newest:
             return super().opset
         return _CHANNEL_SCALES if self.per_channel else _BYTES
 

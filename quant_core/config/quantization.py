@@ -48,10 +48,12 @@ class QuantizationConfig(FrozenModel):
     calibrate_weights: Annotated[Literal["minmax", "mse"], Flag(Heading.RANGES, "METHOD")] = Field(
         default="minmax", description="How a weight's range is chosen. A pow2 method chooses it itself."
     )
-    round_weights: Annotated[Literal["auto", "nearest", "gptq"], Flag(Heading.RANGES, "METHOD")] = Field(
+    round_weights: Annotated[Literal["auto", "nearest", "gptq", "hqq"], Flag(Heading.RANGES, "METHOD")] = Field(
         default="auto",
         description="How weights of up to 8 bits become codes. nearest: each the nearest one; gptq: all of them for "
-        "the least error of the layer's output on the calibration data; auto: gptq for 4 bits.",
+        "the least error of the layer's output on the calibration data; hqq: each the nearest one of a grid that is "
+        "fitted to most values, without data; auto: for 4 bits, what of these and of gptq on hqq's grid gives the "
+        "least error of the layer's output.",
     )
     correct_bias: Annotated[bool, Flag(Heading.RANGES)] = Field(
         default=False,
@@ -67,8 +69,8 @@ class QuantizationConfig(FrozenModel):
     block_size: Annotated[int | None, Flag(Heading.RANGES, "N")] = Field(
         default=None,
         ge=16,
-        description="Inputs that share a scale in the 4-bit weights of MatMul and Gemm. A power of two; by default "
-        "all inputs do.",
+        description="Inputs that share a scale in the weights of MatMul and Gemm, of 4 bits or, beside floats "
+        "(`float32w8`), of 8. A power of two; by default all inputs do.",
     )
     biases: Annotated[Literal["int32", "as-weights", "narrow-as-weights", "float32"], Flag(Heading.MODEL, "TYPE")] = (
         Field(
@@ -103,6 +105,8 @@ class QuantizationConfig(FrozenModel):
             raise ValueError(f"percentile is of calibrate='percentile', not of {self.calibrate!r}; leave it out")
         if self.power_of_two_rounding != "up" and not self.has_power_of_two_scales:
             raise ValueError(f"power_of_two_rounding is of the pow2 methods, not of {self.calibrate!r}; leave it out")
+        if self.round_weights == "hqq" and self.has_power_of_two_scales:
+            raise ValueError(f"round_weights: hqq fits scales; {self.calibrate!r} has powers of two; leave it out")
         if self.calibrate_weights != "minmax" and self.has_power_of_two_scales:
             raise ValueError(f"calibrate_weights: {self.calibrate!r} chooses the scales of weights too; leave it out")
         if self.biases == "float32" and self.correct_bias:
@@ -124,12 +128,18 @@ class QuantizationConfig(FrozenModel):
         """Return whether weights of a type are rounded for what their layer puts out."""
         if weights.is_float or weights.bits > 8 or self.round_weights == "nearest":
             return False
-        return self.round_weights == "gptq" or weights.bits == 4
+        return self.round_weights == "gptq" or (self.round_weights == "auto" and weights.bits == 4)
+
+    def fits_grids(self, weights: DataType) -> bool:
+        """Return whether the grid of weights of a type may be fitted to most values, in place of all."""
+        if weights.is_float or weights.bits > 8 or self.has_power_of_two_scales:
+            return False
+        return self.round_weights == "hqq" or (self.round_weights == "auto" and weights.bits == 4)
 
     def chooses_weights(self, weights: DataType) -> bool:
         """Return whether the calibration data have a say in the codes of such weights, or in the biases beside them."""
         corrected = self.correct_bias and not weights.is_float and weights.bits <= 8
-        return corrected or self.rounds_by_output(weights)
+        return corrected or self.rounds_by_output(weights) or self.fits_grids(weights)
 
     @property
     def has_power_of_two_scales(self) -> bool:

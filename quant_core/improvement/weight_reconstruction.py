@@ -37,7 +37,7 @@ from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.quantization.unfolding import Unfolding
 from quant_core.quantization.weight_rounding import COLUMNS, FEWEST, ONE_AT_A_TIME, WIDEST
-from quant_core.quantization.weights import Weight, weights_table
+from quant_core.quantization.weights import Weight, WeightKind, weights_table
 from quant_core.scoring.sampling import visit_order
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
@@ -88,7 +88,7 @@ def reconstructed_weights(
                 chosen[stop.name] = weight
                 stop.put_into(writer, wanted)
             watcher().advanced("reconstruct", 1)
-    return with_facts(weights_table(chosen, wanted.weights, wanted), squared_errors=errors)
+    return with_facts(weights_table(chosen, WeightKind.of(wanted), wanted), squared_errors=errors)
 
 
 def _batches(
@@ -153,7 +153,10 @@ def _improved(
     weight, unfolding = quantizer.weight(stop.name, precision), stop.unfolding
     old, biases = _rows_of(quantizer, stop, weight), _biases(quantizer, stop)
     values = unfolding.rows(np.asarray(quantizer.graph.constant(str(unfolding.layer.weight)), np.float32))
-    free_scales = _has_scale_a_row(weight, unfolding) and not quantizer.config.has_power_of_two_scales
+    is_symmetric = not weight.qparams.zero_point.any()
+    free_scales = (
+        is_symmetric and _has_scale_a_row(weight, unfolding) and not quantizer.config.has_power_of_two_scales
+    )
     free_bias = stop.bias is not None
     new = [
         reconstructed(own, bias, moments, rows.qparams, free_scales, free_bias)

@@ -61,7 +61,8 @@ def ranking(arguments: Arguments) -> str:
 def rounding(arguments: Arguments) -> str:
     """Return `weights to int4 on images.npz`."""
     kind = next(kind for kind in DataType if kind.code == arguments["weights"])
-    return f"weights to {kind} {data_file(arguments)}"
+    beside = " beside floats" if arguments["alone"] else ""
+    return f"weights to {kind}{beside} {data_file(arguments)}"
 
 
 def reconstruction(arguments: Arguments) -> str:

@@ -25,6 +25,7 @@ from quant_core.numerics import QParams, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.quantization.weights import (
     Weight,
+    WeightKind,
     has_blocks,
     weight_qparams,
     weight_sums_overflow,
@@ -136,12 +137,13 @@ class Quantizer:
         return self._weights[key]
 
     def _quantized_weight(self, layer: Layer, precision: Precision) -> Weight:
-        chosen = self._chosen.get((layer.name, precision), self._chosen.get((layer.name, precision.weights)))
+        kind = WeightKind.of(precision)
+        chosen = self._chosen.get((layer.name, precision), self._chosen.get((layer.name, kind)))
         if chosen is not None and not self._grows(layer, precision, chosen.qparams):
             return chosen
         assert layer.weight is not None  # callers ask only for layers that have one
         values = np.asarray(self.graph.constant(layer.weight), np.float32)
-        qparams, axis = weight_qparams(self.graph, layer, precision.weights, self.config)
+        qparams, axis = weight_qparams(self.graph, layer, kind, self.config)
         if not self._leaves_biases(layer, precision):
             qparams = replace(qparams, scale=self._grown_for_biases(layer, precision, qparams.scale))
         weight = Weight(quantize(values, qparams, axis), qparams, axis)
@@ -174,7 +176,7 @@ class Quantizer:
 
     def has_blocks(self, layer: Layer, precision: Precision) -> bool:
         """Return whether a weight has a scale for each block of inputs."""
-        return has_blocks(self.graph, layer, precision.weights, self.config)
+        return has_blocks(self.graph, layer, WeightKind.of(precision), self.config)
 
     def _leaves_biases(self, layer: Layer, precision: Precision) -> bool:
         """Return whether the layer's biases stay float: no one scale of input and weight is theirs."""

@@ -25,14 +25,13 @@ from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.inputs import Batch, batches, model_data
-from quant_core.model.layers import layers_from_table
+from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Session, open_nodes
-from quant_core.numerics import QParams, dequantize, quantize, spread_along
 from quant_core.precision import DataType
-from quant_core.quantization.gptq import second_order_codes
 from quant_core.quantization.unfolding import Unfolding, unfolding_of
-from quant_core.quantization.weights import Weight, weight_qparams, weights_table
+from quant_core.quantization.weight_candidates import nearest_weights, rounding_error, second_order_weight
+from quant_core.quantization.weights import Weight, WeightKind, weights_table
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import facts
@@ -68,30 +67,48 @@ def rounded_weights(
     layers: pa.Table,
     data: Reference,
     weights: str,
+    alone: bool,
     config: QuantizationConfig,
     batch_size: int | None,
     machine: Machine,
 ) -> pa.Table:
     """Weights in the type with the code `weights` (schema WEIGHTS), chosen on the calibration data.
 
-    A layer that is no product with a weight on the right, or is too wide, has no row: it is rounded to nearest.
+    A layer that is no product with a weight on the right, or is too wide, is rounded to nearest, on the grid of least
+    error of the weight itself; it has no row where there is but one grid.
+
+    Args:
+        layers: Layers of the prepared model (schema LAYERS).
+        data: The calibration data.
+        weights: Code of the type, as in a precision: `4` for int4.
+        alone: Whether the weights are those of layers that read floats.
+        config: How numbers are chosen.
+        batch_size: Samples of a forward pass; by default as many as keep memory small.
+        machine: Where this runs.
+
     """
-    dtype = next(kind for kind in DataType if kind.code == weights)
+    kind = WeightKind(next(kind for kind in DataType if kind.code == weights), alone)
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = model_data(graph, data, machine.cache)
-    unfolded = [unfolding_of(graph, layer) for layer in layers_from_table(layers)]
+    listed = [layer for layer in layers_from_table(layers) if layer.weight is not None]
+    unfolded = [unfolding_of(graph, layer) for layer in listed]
+    if not config.rounds_by_output(kind.dtype) and not config.correct_bias:
+        unfolded = []
     wanted = [unfolding for unfolding in unfolded if unfolding is not None and unfolding.width <= WIDEST]
-    chosen: dict[str, Weight] = {}
+    others = {layer.name: layer for layer in listed} if config.fits_grids(kind.dtype) else {}
+    for unfolding in wanted:
+        others.pop(unfolding.layer.name, None)
+    chosen = {name: _chosen_alone(graph, kind, config, layer) for name, layer in others.items()}
     watcher().expects("round", len(wanted))
     # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
     with ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
         for group in _groups(wanted):
             inputs = _collected(graph, dataset, group, batch_size, machine)
             pairs = zip(group, inputs, strict=True)
-            for name, weight in ordered_map(partial(_chosen, graph, dtype, config), pairs, machine.workers):
+            for name, weight in ordered_map(partial(_chosen, graph, kind, config), pairs, machine.workers):
                 chosen[name] = weight
                 watcher().advanced("round", 1)
-    return weights_table(chosen, dtype)
+    return weights_table(chosen, kind)
 
 
 def _groups(unfolded: Sequence[Unfolding]) -> Iterator[list[Unfolding]]:
@@ -159,51 +176,42 @@ def _summed(columns: NDArray[np.float32]) -> _Inputs:
 
 
 def _chosen(
-    graph: FloatGraph, dtype: DataType, config: QuantizationConfig, pair: tuple[Unfolding, _Inputs]
+    graph: FloatGraph, kind: WeightKind, config: QuantizationConfig, pair: tuple[Unfolding, _Inputs]
 ) -> tuple[str, Weight]:
     """The name of a layer and its weight."""
     unfolding, inputs = pair
-    assert unfolding.layer.weight is not None  # otherwise it would not unfold
-    values = np.asarray(graph.constant(unfolding.layer.weight), np.float32)
-    qparams, axis = weight_qparams(graph, unfolding.layer, dtype, config)
-    weight = Weight(quantize(values, qparams, axis), qparams, axis)
-    if config.rounds_by_output(dtype) and np.isfinite(inputs.moments).all():
-        candidates = (weight, replace(weight, codes=_second_order(unfolding, values, weight, inputs.moments)))
-        weight = min(candidates, key=lambda one: _output_error(unfolding, values, one, inputs.moments))
+    values = _values(graph, unfolding.layer)
+    candidates = list(nearest_weights(graph, unfolding.layer, values, kind, config))
+    if config.rounds_by_output(kind.dtype) and np.isfinite(inputs.moments).all():
+        candidates += [second_order_weight(unfolding, values, one, inputs.moments) for one in candidates]
+        candidates.sort(key=lambda one: _output_error(unfolding, values, one, inputs.moments))
+    weight = candidates[0]
     if config.correct_bias:
         weight = replace(weight, bias_shift=_lost(unfolding, values, weight, inputs))
     return unfolding.layer.name, weight
 
 
-def _second_order(
-    unfolding: Unfolding, values: NDArray[np.float32], weight: Weight, moments: NDArray[np.float64]
-) -> NDArray[np.generic]:
-    """Codes in the same range, chosen for the layer's output."""
-    dtype = weight.qparams.dtype
-    each = [
-        unfolding.rows(np.broadcast_to(spread_along(part, weight.qparams, weight.axis, values.shape), values.shape))
-        for part in (weight.qparams.scale, weight.qparams.zero_point)
-    ]
-    codes = [
-        second_order_codes(rows, moment, QParams(dtype, scale, zero_point))
-        for rows, moment, scale, zero_point in zip(unfolding.rows(values), moments, *each, strict=True)
-    ]
-    return unfolding.folded(np.stack(codes)).astype(dtype.numpy_type)
+def _chosen_alone(graph: FloatGraph, kind: WeightKind, config: QuantizationConfig, layer: Layer) -> Weight:
+    """The weight of a layer that is no product of matrices, by the error of the weight itself."""
+    values = _values(graph, layer)
+    candidates = nearest_weights(graph, layer, values, kind, config)
+    return min(candidates, key=lambda one: float(np.square(rounding_error(values, one)).sum()))
+
+
+def _values(graph: FloatGraph, layer: Layer) -> NDArray[np.float32]:
+    assert layer.weight is not None  # callers ask only for layers that have one
+    return np.asarray(graph.constant(layer.weight), np.float32)
 
 
 def _output_error(
     unfolding: Unfolding, values: NDArray[np.float32], weight: Weight, moments: NDArray[np.float64]
 ) -> float:
     """Squared error of what the layer puts out, summed over the columns that were looked at."""
-    error = unfolding.rows(_rounding_error(values, weight))
+    error = unfolding.rows(rounding_error(values, weight))
     return float(np.sum(np.matmul(error, moments) * error))
-
-
-def _rounding_error(values: NDArray[np.float32], weight: Weight) -> NDArray[np.float64]:
-    return np.asarray(values.astype(np.float64) - dequantize(weight.codes, weight.qparams, weight.axis))
 
 
 def _lost(unfolding: Unfolding, values: NDArray[np.float32], weight: Weight, inputs: _Inputs) -> NDArray[np.float64]:
     """Return what each output channel loses on average when its weights are rounded."""
-    error, mean = unfolding.rows(_rounding_error(values, weight)), inputs.total / inputs.count
+    error, mean = unfolding.rows(rounding_error(values, weight)), inputs.total / inputs.count
     return np.asarray(np.einsum("gow,gw->go", error, mean).ravel())

@@ -22,6 +22,7 @@ from quant_core.storage.tables import WEIGHTS
 
 __all__ = [
     "Weight",
+    "WeightKind",
     "has_blocks",
     "reduction_axis",
     "weight_axis",
@@ -31,6 +32,30 @@ __all__ = [
     "weights_table",
     "weights_with_limited_sums",
 ]
+
+
+@dataclass(frozen=True)
+class WeightKind:
+    """How a weight is held: what its scales follow from, and its codes."""
+
+    dtype: DataType
+    """Type of the codes."""
+    alone: bool
+    """Whether its layer reads floats: no integer kernel then says what it may be like."""
+
+    @classmethod
+    def of(cls, precision: Precision) -> WeightKind:
+        """Return how layers of a precision hold their weights."""
+        return cls(precision.weights, precision.is_weight_only)
+
+    def has_zero_points(self, config: QuantizationConfig) -> bool:
+        """Return whether zero points are chosen, not 0: of unsigned codes, and of 4-bit ones beside floats."""
+        taken = self.alone and self.dtype.bits == 4 and profile_of(config.runtime).takes_zero_points_of_weights
+        return not self.dtype.signed or taken
+
+    def block_size(self, config: QuantizationConfig) -> int | None:
+        """Return how many inputs may share a scale; None where all of an output channel do."""
+        return config.block_size if self.dtype.bits == 4 or (self.alone and self.dtype.bits == 8) else None
 
 
 @dataclass(frozen=True)
@@ -48,29 +73,29 @@ class Weight:
 
 
 def weight_qparams(
-    graph: FloatGraph, layer: Layer, dtype: DataType, config: QuantizationConfig
+    graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig
 ) -> tuple[QParams, int | None]:
     """Scales of a layer's weight, and their axis."""
     assert layer.weight is not None  # callers ask only for layers that have one
     values = np.asarray(graph.constant(layer.weight), np.float32)
-    axis, block = _scale_axis(graph, layer, dtype, config)
-    return constant_qparams(values, dtype, True, config, axis, block), axis
+    axis, block = _scale_axis(graph, layer, kind, config)
+    return constant_qparams(values, kind.dtype, not kind.has_zero_points(config), config, axis, block), axis
 
 
 def _scale_axis(
-    graph: FloatGraph, layer: Layer, dtype: DataType, config: QuantizationConfig
+    graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig
 ) -> tuple[int | None, int | None]:
     """The axis a weight has scales along, and how many values share one, if not a whole channel."""
-    if has_blocks(graph, layer, dtype, config):
+    if has_blocks(graph, layer, kind, config):
         return reduction_axis(graph, layer), config.block_size
     if layer.op == "MatMul" and len(layer.weight_shape) > 2 and profile_of(config.runtime).keeps_matmuls_apart:
         return None, None  # its kernel for 8-bit activations refuses a scale a channel of stacked matrices
     return (weight_axis(graph, layer) if config.per_channel else None), None
 
 
-def has_blocks(graph: FloatGraph, layer: Layer, dtype: DataType, config: QuantizationConfig) -> bool:
+def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig) -> bool:
     """Return whether a weight has a scale for each block of inputs."""
-    return config.block_size is not None and dtype.bits == 4 and reduction_axis(graph, layer) is not None
+    return kind.block_size(config) is not None and reduction_axis(graph, layer) is not None
 
 
 def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
@@ -145,12 +170,13 @@ _GROWTHS = 1 + np.arange(11, dtype=np.float32) / 10
 """By how much scales are grown: at twice the scale no sum overflows."""
 
 
-def weights_table(chosen: Mapping[str, Weight], dtype: DataType, precision: Precision | None = None) -> pa.Table:
-    """Weights of a type, by layer, as a table of schema WEIGHTS; of layers at any precision, or at one."""
+def weights_table(chosen: Mapping[str, Weight], kind: WeightKind, precision: Precision | None = None) -> pa.Table:
+    """Weights of a kind, by layer, as a table of schema WEIGHTS; of layers at any precision, or at one."""
     rows = [
         {
             "layer": name,
-            "type": dtype.code,
+            "type": kind.dtype.code,
+            "alone": kind.alone,
             "codes": weight.codes.astype(np.int16).ravel(),
             "scale": weight.qparams.scale.ravel(),
             "zero_point": weight.qparams.zero_point.ravel(),
@@ -165,24 +191,27 @@ def weights_table(chosen: Mapping[str, Weight], dtype: DataType, precision: Prec
 
 def weights_from_tables(
     graph: FloatGraph, layers: Sequence[Layer], config: QuantizationConfig, tables: Sequence[pa.Table]
-) -> dict[tuple[str, DataType | Precision], Weight]:
-    """The weights that tables of schema WEIGHTS hold, by layer and the precision they are for, or else their type."""
+) -> dict[tuple[str, WeightKind | Precision], Weight]:
+    """The weights that tables of schema WEIGHTS hold, by layer and the precision they are for, or else their kind."""
     named = {layer.name: layer for layer in layers}
-    found: dict[tuple[str, DataType | Precision], Weight] = {}
+    found: dict[tuple[str, WeightKind | Precision], Weight] = {}
     for table in tables:
         for at, name in enumerate(table.column("layer").to_pylist()):
             row = {column: table.column(column)[at] for column in table.schema.names}
-            weight, precision = _weight(graph, named[name], config, row), row["precision"].as_py()
-            found[name, weight.qparams.dtype if precision is None else Precision.parse(precision)] = weight
+            kind, precision = WeightKind(_TYPES[row["type"].as_py()], row["alone"].as_py()), row["precision"].as_py()
+            weight = _weight(graph, named[name], kind, config, row)
+            found[name, kind if precision is None else Precision.parse(precision)] = weight
     return found
 
 
 _TYPES = {kind.code: kind for kind in DataType}
 
 
-def _weight(graph: FloatGraph, layer: Layer, config: QuantizationConfig, row: Mapping[str, pa.Scalar]) -> Weight:
-    dtype, shape = _TYPES[row["type"].as_py()], tuple(row["scale_shape"].as_py())
-    axis, block = _scale_axis(graph, layer, dtype, config)
+def _weight(
+    graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig, row: Mapping[str, pa.Scalar]
+) -> Weight:
+    dtype, shape = kind.dtype, tuple(row["scale_shape"].as_py())
+    axis, block = _scale_axis(graph, layer, kind, config)
     scale, zero_point = (_values(row[part]).reshape(shape) for part in ("scale", "zero_point"))
     codes = _values(row["codes"]).reshape(layer.weight_shape).astype(dtype.numpy_type)
     shift = _values(row["bias_shift"]) if row["bias_shift"].is_valid else np.zeros(())

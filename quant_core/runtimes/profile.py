@@ -91,6 +91,8 @@ class RuntimeProfile:
     """Options of the session or provider that an application has to set."""
     beside: Mapping[str, Callable[[Mapping[str, Sequence[EncodedTensor]]], object]] = field(default_factory=dict)
     """Files that its own tools want beside the model: how tensors are held (see `encoded_tensors`) as JSON, by name."""
+    takes_zero_points_of_weights: bool = True
+    """Whether weights beside floats may have zero points that are not 0."""
     keeps_byte_sums_in_range: bool = False
     """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
     keeps_matmuls_apart: bool = False

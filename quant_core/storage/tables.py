@@ -86,6 +86,7 @@ WEIGHTS = _schema(
     "weights",
     pa.field("layer", pa.string(), nullable=False),
     pa.field("type", pa.string(), nullable=False),
+    pa.field("alone", pa.bool_(), nullable=False),
     pa.field("codes", pa.large_list(pa.int16()), nullable=False),
     pa.field("scale", pa.large_list(pa.float32()), nullable=False),
     pa.field("zero_point", pa.large_list(pa.int64()), nullable=False),
@@ -93,9 +94,10 @@ WEIGHTS = _schema(
     pa.field("bias_shift", pa.list_(pa.float64())),
     pa.field("precision", pa.string()),
 )
-"""round, reconstruct: one row a layer whose weight was rounded with the calibration data in view. Codes are in the
-weight's order, scale and zero point in that of `scale_shape`; the shift is what is added to biases, one value an output
-channel. A row with a precision is of layers at that precision; one without is of all that have weights of its type."""
+"""round, reconstruct: one row a layer whose weight was rounded with the calibration data in view, `alone` beside
+floats. Codes are in the weight's order, scale and zero point in that of `scale_shape`; the shift is what is added to
+biases, one value an output channel. A row with a precision is of layers at that precision; one without is of all that have
+weights of its kind."""
 
 TIMES = _schema(
     "times",

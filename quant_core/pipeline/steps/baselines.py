@@ -23,6 +23,7 @@ from quant_core.pipeline.plan_evaluator import PlanEvaluator, own_score_of
 from quant_core.pipeline.stages import BASELINE, ROUND
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
+from quant_core.quantization.weights import WeightKind
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.evaluator import Evaluator
 from quant_core.scoring.own_scores import with_float_score
@@ -103,19 +104,20 @@ def _check_ranges(plan: PrecisionPlan, graph: FloatGraph, calibration: pa.Table)
 def _rounded(
     job: QuantizationJob[RunConfig], layers: pa.Table, precisions: Iterable[Precision], on: Runner
 ) -> list[pa.Table]:
-    """Round weights with the calibration data in view, one table a type (schema WEIGHTS)."""
+    """Round weights with the calibration data in view, one table a kind (schema WEIGHTS)."""
     config = job.config
     return [
         on.run(
             ROUND,
             layers=layers,
             data=job.calibration,
-            weights=kind.code,
+            weights=kind.dtype.code,
+            alone=kind.alone,
             config=config.quantization(),
             batch_size=config.batch_size,
         )
-        for kind in dict.fromkeys(precision.weights for precision in precisions)
-        if config.chooses_weights(kind)
+        for kind in dict.fromkeys(map(WeightKind.of, precisions))
+        if config.chooses_weights(kind.dtype)
     ]
 
 

@@ -31,11 +31,11 @@ def made(request, tmp_path):
     return bench(model, tmp_path, samples(model, count=40))
 
 
-def rounded(made, weights="4", workers=1, batch_size=None, **config):
+def rounded(made, weights="4", workers=1, batch_size=None, alone=False, **config):
     settings = QuantizationConfig.model_validate({"wide": "a16w16", **config})
     machine = Machine(made.machine.cache, workers)
     return settings, rounded_weights(
-        made.layer_table, refer_data(made.feeds, machine.cache), weights, settings, batch_size, machine
+        made.layer_table, refer_data(made.feeds, machine.cache), weights, alone, settings, batch_size, machine
     )
 
 
@@ -44,10 +44,10 @@ def quantizer(made, weights="4", **config) -> Quantizer:
     return Quantizer(made.graph, made.layers, made.calibration, settings, [table])
 
 
-def output_error(made, name: str, found: Quantizer) -> float:
+def output_error(made, name: str, found: Quantizer, precision: Precision = NARROW) -> float:
     """Sum of squares of what rounding one weight does to what its layer puts out, in float otherwise."""
     layer = next(layer for layer in made.layers if layer.name == name)
-    weight = found.weight(name, NARROW)
+    weight = found.weight(name, precision)
     rounded_values = dequantize(weight.codes, weight.qparams, weight.axis)
     total = 0.0
     for node in (made.graph.nodes[index] for index in layer.nodes):
@@ -113,14 +113,33 @@ def test_the_mean_of_a_layers_output_is_kept(workbench):
     shift = corrected.bias(0, name, NARROW).codes * corrected.bias(0, name, NARROW).qparams.scale
     shift = shift - plain.bias(0, name, NARROW).codes * plain.bias(0, name, NARROW).qparams.scale
     np.testing.assert_allclose(shift, lost, atol=0.05 * np.abs(lost).max())
-    beside_floats = corrected.corrected_bias(0, name, Precision.parse("float32w4"))
-    np.testing.assert_allclose(beside_floats - made.graph.constant("b1"), lost, atol=1e-3 * np.abs(lost).max())
+    settings, table = rounded(made, "8", alone=True, round_weights="nearest", correct_bias=True)
+    beside_floats, precision = Quantizer(made.graph, made.layers, made.calibration, settings, [table]), "float32w8"
+    bias = beside_floats.corrected_bias(0, name, Precision.parse(precision))
+    shift = beside_floats.weight(name, Precision.parse(precision)).bias_shift
+    assert shift.any()
+    np.testing.assert_allclose(bias - made.graph.constant("b1"), shift, atol=1e-6)
 
 
 def test_what_cannot_be_unfolded_is_rounded_to_nearest(workbench):
     made = workbench("transposed")
-    names = rounded(made)[1].column("layer").to_pylist()
+    names = rounded(made, round_weights="gptq")[1].column("layer").to_pylist()
     assert names == [layer.name for layer in made.layers if layer.op != "ConvTranspose"]
+    assert set(rounded(made)[1].column("layer").to_pylist()) == set(made.names)  # there is a grid to choose
+
+
+@pytest.mark.parametrize("settings", [{}, {"per_channel": False}, {"block_size": 16, "alone": True}])
+def test_the_way_of_least_error_is_chosen_for_each_layer(made, settings):
+    """Of columns that were looked at: all of them, in models as small as these."""
+    alone = settings.get("alone", False)
+    precision = Precision.parse("float32w4" if alone else "a16w4")
+    found = {way: quantizer(made, round_weights=way, **settings) for way in ("nearest", "gptq", "hqq", "auto")}
+    for layer in made.layers:
+        if unfolding_of(made.graph, layer) is not None:
+            errors = {way: output_error(made, layer.name, one, precision) for way, one in found.items()}
+            assert errors["auto"] <= min(errors.values()) * (1 + 1e-4), (layer.name, errors)
+            zero_points = found["auto"].weight(layer.name, precision).qparams.zero_point
+            assert alone or not zero_points.any()
 
 
 def test_steps_of_a_run_share_one_quantizer(workbench):
