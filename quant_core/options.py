@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from quant_core.config import Criterion, RunConfig, SearchConfig, default_candidates, default_narrow
+from quant_core.config import Criterion, RunConfig, SearchConfig, default_candidates, default_layer_ops, default_narrow
 from quant_core.flags import Flag, Heading
 
 __all__ = [
@@ -169,6 +169,8 @@ def _default(row: Option, config: RunConfig) -> object:
         return default_narrow(config.wide)
     if row.name == "candidates" and isinstance(config, SearchConfig):
         return default_candidates(config.wide, config.device_costs, config.narrow)
+    if row.name == "layer_ops" and isinstance(config, SearchConfig):
+        return default_layer_ops(config.narrow)
     if row.name == "cost" and config.budget is not None:
         return config.cost
     return row.field.get_default(call_default_factory=True)

@@ -169,6 +169,11 @@ class Precision:
         return self.activations.is_float and not self.weights.is_float
 
     @property
+    def takes_blocks(self) -> bool:
+        """Whether inputs may share a scale in blocks: in 4 bits, and in 8 beside floats."""
+        return self.weights.bits == 4 or (self.is_weight_only and self.weights.bits == 8)
+
+    @property
     def why_not_integer(self) -> str:
         """Why ONNX Runtime has no integer operators for layers of this precision; empty if it has, or needs none."""
         bytes_only = {self.activations, self.weights} <= {DataType.INT8, DataType.UINT8}

@@ -11,7 +11,7 @@ from quant_core.config.mixed_precision import MixedPrecisionConfig, config_from
 from quant_core.config.probing import ProbeConfig, default_narrow
 from quant_core.config.quantization import QuantizationConfig, RuntimeName
 from quant_core.config.run import Config, LayerWiseConfig, RunConfig, validated
-from quant_core.config.search import SearchConfig, default_candidates
+from quant_core.config.search import SearchConfig, default_candidates, default_layer_ops
 from quant_core.config.target import Criterion, MetricName, Target
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Target",
     "config_from",
     "default_candidates",
+    "default_layer_ops",
     "default_narrow",
     "validated",
 ]

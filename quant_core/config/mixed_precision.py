@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 from quant_core.budget import BUDGETS, Amount
 from quant_core.config.probing import default_narrow
 from quant_core.config.run import RunConfig, validated
-from quant_core.config.search import SearchConfig, default_candidates
+from quant_core.config.search import SearchConfig, default_candidates, default_layer_ops
 from quant_core.config.target import Target
+from quant_core.model.operators import TABLE_OP
 from quant_core.precision import DataType, Precision
 
 __all__ = ["MixedPrecisionConfig", "config_from"]
@@ -49,6 +50,11 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
             }
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tables_are_narrowed_where_weights_alone_are(cls, given: Any) -> Any:
+        return {"layer_ops": default_layer_ops(given.get("narrow")), **given} if isinstance(given, Mapping) else given
+
     @model_validator(mode="after")
     def _something_says_how_narrow(self) -> Self:
         for name in self.budgets:
@@ -70,8 +76,7 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
                 raise ValueError(f"lift: {above} is not wider than {below}")
         if self.lift and (self.budget is not None or self.most_layers is not None):
             raise ValueError("lift: goes with a target alone; a budget or most_layers narrows from wide; leave it out")
-        blocks = [one for one in self.ladder if one.weights.bits == 4 or (one.is_weight_only and one.weights.bits == 8)]
-        if self.block_size is not None and not blocks:
+        if self.block_size is not None and not any(precision.takes_blocks for precision in self.ladder):
             raise ValueError(
                 "block_size is of 4-bit weights, and of 8-bit ones beside floats: add a precision such as a8w4 or "
                 "float32w8, or leave it out"
@@ -97,7 +102,7 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         kinds = {kind for precision in self.narrow for kind in (precision.activations, precision.weights)}
         coded = [kind for kind in kinds if not kind.is_float]
         newest = self.block_size is not None or not all(kind.bits == 8 for kind in coded)
-        if self.wide.activations is not DataType.FLOAT32 or newest:
+        if self.wide.activations is not DataType.FLOAT32 or newest or TABLE_OP in self.layer_ops:
             return super().opset
         return _CHANNEL_SCALES if self.per_channel else _BYTES
 

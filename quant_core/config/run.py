@@ -32,7 +32,10 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
 
     target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
     layer_ops: Annotated[tuple[LayerOp, ...], Flag(Heading.PRECISIONS, "OPERATORS")] = Field(
-        default=DEFAULT_LAYER_OPS, min_length=1, description="Operators that are layers. Others stay wide."
+        default=DEFAULT_LAYER_OPS,
+        min_length=1,
+        description="Operators that are layers. Others stay wide. Gather is one of them by default where a precision "
+        "narrows weights alone (`float32w8`): its constant table, of embeddings for one, is narrowed.",
     )
     candidates: Annotated[Literal["layers", "all"], Flag(Heading.PRECISIONS, "WHICH")] = Field(
         default="layers",

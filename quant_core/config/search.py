@@ -10,9 +10,10 @@ from quant_core.budget import Amount, BytesField, LatencyField, OperationsField
 from quant_core.config.probing import ProbeConfig
 from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
+from quant_core.model.operators import DEFAULT_LAYER_OPS, TABLE_OP, LayerOp
 from quant_core.precision import Precision, PrecisionField
 
-__all__ = ["SearchConfig", "StrategyName", "default_candidates"]
+__all__ = ["SearchConfig", "StrategyName", "default_candidates", "default_layer_ops"]
 
 
 StrategyName = Literal["greedy", "bisect", "linear", "knapsack"]
@@ -47,6 +48,15 @@ def default_candidates(
     """
     weights_alone = isinstance(narrow, list | tuple) and all(map(_is_weight_only, narrow)) and len(narrow) > 0
     return "all" if str(wide) == "float32" and device_costs is None and not weights_alone else "layers"
+
+
+def default_layer_ops(narrow: object) -> tuple[LayerOp, ...]:
+    """Return the operators that are layers beside precisions that a search may choose, where nobody says which.
+
+    Where one narrows weights alone, tables of embeddings are weights as well.
+    """
+    alone = isinstance(narrow, list | tuple) and any(map(_is_weight_only, narrow))
+    return (*DEFAULT_LAYER_OPS, TABLE_OP) if alone else DEFAULT_LAYER_OPS
 
 
 def _is_weight_only(precision: object) -> bool:

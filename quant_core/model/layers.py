@@ -10,7 +10,7 @@ import onnx
 import pyarrow as pa
 
 from quant_core.model.graph import FloatGraph, attribute
-from quant_core.model.operators import DEFAULT_LAYER_OPS, Role, role_of
+from quant_core.model.operators import DEFAULT_LAYER_OPS, TABLE_OP, Role, role_of
 from quant_core.model.selection import is_left_in_float
 from quant_core.model.sizes import Sizes
 from quant_core.precision import Precision
@@ -21,7 +21,7 @@ __all__ = ["Layer", "find_layers", "layer_table", "layers_from_table"]
 
 @dataclass(frozen=True)
 class Layer:
-    """One unit of the search: a node, or all nodes that share one weight.
+    """One unit of the search: a node, or all nodes that share one weight, be it the table of a Gather.
 
     One without weights (an Add, a pool) has no multiply-accumulates, and no use for a precision's type of weights.
     """
@@ -64,20 +64,30 @@ def find_layers(
     ops = frozenset(layer_ops)
     groups: dict[str, list[int]] = {}
     for index, node in enumerate(graph.nodes):
-        role = Role.FLOAT if is_left_in_float(node) else role_of(node.op_type, node.domain, ops)
-        if node.op_type in ops and role in (Role.LAYER, Role.COMPUTE) and _read_floats(graph, node):
+        if node.op_type in ops and _is_layer(graph, node, ops):
             groups.setdefault(_weight_of(graph, node) or f"node {index}", []).append(index)
     return [_layer(graph, nodes, sizes) for nodes in groups.values()]
 
 
+def _is_layer(graph: FloatGraph, node: onnx.NodeProto, ops: frozenset[str]) -> bool:
+    """Return whether a node of the layers' operators is one: it reads floats, or rows of a constant table."""
+    if is_left_in_float(node) or node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op_type == TABLE_OP:
+        is_table = graph.is_float_constant(node.input[0]) and len(graph.initializers[node.input[0]].dims) == 2
+        return is_table and attribute(node, "axis", 0) == 0
+    role = role_of(node.op_type, node.domain, ops)
+    return role in (Role.LAYER, Role.COMPUTE) and bool(_read_floats(graph, node))
+
+
 def _read_floats(graph: FloatGraph, node: onnx.NodeProto) -> list[str]:
     """Tensors a node reads as values: not its parameters, among them a layer's bias."""
-    operands = node.input[:2] if node.op_type in DEFAULT_LAYER_OPS else node.input
+    operands = node.input[:2] if node.op_type in (*DEFAULT_LAYER_OPS, TABLE_OP) else node.input
     return [name for name in operands if graph.is_float_activation(name)]
 
 
 def _weight_of(graph: FloatGraph, node: onnx.NodeProto) -> str | None:
-    if node.op_type not in DEFAULT_LAYER_OPS:
+    if node.op_type not in (*DEFAULT_LAYER_OPS, TABLE_OP):
         return None
     return next((name for name in node.input[:2] if graph.is_float_constant(name)), None)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal, get_args
+from typing import Literal
 
 __all__ = [
     "COMPUTE_OPS",
     "DEFAULT_LAYER_OPS",
+    "TABLE_OP",
     "LayerOp",
     "Role",
     "is_activation",
@@ -16,11 +17,14 @@ __all__ = [
     "takes_constants",
 ]
 
-LayerOp = Literal["Conv", "ConvTranspose", "Gemm", "MatMul"]
-"""Operators that multiply their first two inputs: what has the form of a layer."""
+LayerOp = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather"]
+"""What has the form of a layer: operators that multiply their first two inputs, and Gather with a constant table."""
 
-DEFAULT_LAYER_OPS: tuple[LayerOp, ...] = get_args(LayerOp)
-"""Operators whose precision the search may choose unless it is told otherwise."""
+TABLE_OP: LayerOp = "Gather"
+"""The operator that looks rows up in a table (an embedding), which is its weight."""
+
+DEFAULT_LAYER_OPS: tuple[LayerOp, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators whose precision the search may choose unless it is told otherwise: those that multiply."""
 
 
 class Role(Enum):

@@ -54,7 +54,7 @@ class Topology:
         if observed is None:
             observed = [name for name in [*graph.inputs, *graph.producer] if graph.is_float_activation(name)]
         layer_of = {index: layer.name for layer in layers for index in layer.nodes}
-        layer_ops = frozenset(layer.op for layer in layers)
+        layer_ops = frozenset(graph.nodes[index].op_type for index in layer_of)
         left = _left_in_float(graph)
         roles = [
             Role.FLOAT if index in left else role_of(node.op_type, node.domain, layer_ops)

@@ -38,7 +38,8 @@ def cost_models(
 ) -> Mapping[str, CostModel]:
     """Return cost models of plans made of some precisions, by name: all that are counted, and latency if it counts."""
     listed = layers_from_table(layers)
-    costs = {name: counted_cost(name, listed, precisions, other_products(layers)) for name in COUNTED}
+    others, block_size = other_products(layers), job.config.block_size
+    costs = {name: counted_cost(name, listed, precisions, others, block_size) for name in COUNTED}
     if job.config.cost == LATENCY:
         costs[LATENCY] = _latency(job, layers, calibration, precisions, on)
     return costs

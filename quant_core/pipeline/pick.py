@@ -315,7 +315,8 @@ def _mixed_scores(row: Row) -> dict[str, float]:
 def _costs(run: Outcome, layers: pa.Table, config: MixedPrecisionConfig, plan: PrecisionPlan, row: Row) -> Costs:
     """Return what the plan costs; the cost that the run saved may have been measured: as the frontier has it."""
     listed, others = layers_from_table(layers), other_products(layers)
-    counted = [counted_cost(name, listed, (config.wide, *plan.precisions), others) for name in COUNTED]
+    precisions = (config.wide, *plan.precisions)
+    counted = [counted_cost(name, listed, precisions, others, config.block_size) for name in COUNTED]
     found = cost_summaries(counted, plan, _wide(listed, config))
     saved = run.manifest.costs.of(config.cost)
     found[config.cost] = saved.model_copy(update={"mixed": row["cost"], "saved": 1 - row["cost_ratio"]})

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from quant_core.errors import UnsupportedError
 from quant_core.model.graph import FloatGraph
-from quant_core.model.operators import Role, moving_inputs
+from quant_core.model.operators import TABLE_OP, Role, moving_inputs
 from quant_core.model.opset import opset_of, pair_domain
 from quant_core.model.topology import EdgeTypes, edge_types, retyped
 from quant_core.numerics import QParams, dequantize
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.quantization.layer_forms import LayerForm, in_form, layer_form, node_in_form, unsigned
 from quant_core.quantization.quantizer import Quantizer
+from quant_core.quantization.table_rows import rows_of_codes, takes_rows_of_codes
 
 __all__ = ["PlanWriter", "QuantizedGraph", "names_taken"]
 
@@ -114,10 +115,10 @@ class PlanWriter:
         return _by_unit(writing.nodes, writing.units)
 
     def node(self, op_type: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> onnx.NodeProto:
-        """A Q, DQ, Cast or Identity node; the same object whenever the arguments are the same."""
+        """A Q, DQ, Cast, Gather or Identity node; the same object whenever the arguments are the same."""
         key = (op_type, *inputs, *outputs)
         if key not in self._nodes:
-            domain = "" if op_type in ("Cast", "Identity") else pair_domain(self.quantizer.graph.model)
+            domain = "" if op_type in ("Cast", "Identity", "Gather") else pair_domain(self.quantizer.graph.model)
             self._nodes[key] = onnx.helper.make_node(
                 op_type, inputs, outputs, name=self.made(f"{outputs[0]}/{op_type}"), domain=domain, **attributes
             )
@@ -174,9 +175,13 @@ class _Writing:
         """Write a float node and what it reads that is not written yet."""
         self.unit = index
         node = self.graph.nodes[index]
-        inputs = [self.input(position, name) for position, name in enumerate(node.input)]
-        outputs = [self.raw(name) for name in node.output]
-        self.append(self.writer.rewired(self.unit, inputs, outputs, self.form()))
+        if self.is_table() and not self.writer.folded and takes_rows_of_codes(self.graph, self.precision().weights):
+            for row in self.rows():
+                self.append(row)
+        else:
+            inputs = [self.input(position, name) for position, name in enumerate(node.input)]
+            outputs = [self.raw(name) for name in node.output]
+            self.append(self.writer.rewired(self.unit, inputs, outputs, self.form()))
         for name in node.output:
             if name in self.graph.named_outside and name in self.types.base:
                 self.carried(name)
@@ -199,8 +204,8 @@ class _Writing:
 
     def input(self, position: int, name: str) -> str:
         """The name a node reads at a position, once everything it needs is written."""
-        role = self.topology.roles[self.unit]
-        if role is Role.LAYER and position < 3 and name in self.graph.initializers:
+        is_layer = self.topology.roles[self.unit] is Role.LAYER or self.is_table()
+        if is_layer and position < 3 and name in self.graph.initializers:
             return self.layer_constant(position, name)
         if self.graph.is_float_constant(name) and self.topology.takes_constants(self.unit):
             return self.operand(name)
@@ -329,6 +334,19 @@ class _Writing:
         if self.topology.roles[self.unit] is not Role.LAYER or not self.quantizer.runtime.keeps_matmuls_apart:
             return LayerForm.PLAIN
         return layer_form(self.graph, self.unit, self.precision().weights, self.reads())
+
+    def is_table(self) -> bool:
+        """Return whether the node being written looks rows up in a layer's table."""
+        return self.graph.nodes[self.unit].op_type == TABLE_OP and self.unit in self.topology.layer_of
+
+    def rows(self) -> list[onnx.NodeProto]:
+        """The nodes that look rows up in the codes of a table."""
+        node, layer, precision = self.graph.nodes[self.unit], self.topology.layer_of[self.unit], self.precision()
+        weight = self.quantizer.weight(layer, precision)
+        if self.is_stored_unsigned(layer, precision):  # for a product with the same weight
+            weight = unsigned(weight)
+        table = self.writer.made(f"{node.input[0]}/{precision}")
+        return rows_of_codes(self.writer, self.unit, weight, table, self.raw(node.output[0]))
 
     def precision(self) -> Precision:
         """Return the precision of the layer being written."""

@@ -14,6 +14,7 @@ from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer
+from quant_core.model.operators import TABLE_OP
 from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.runtimes.byte_sums import limited, overflows
@@ -55,7 +56,8 @@ class WeightKind:
 
     def block_size(self, config: QuantizationConfig) -> int | None:
         """Return how many inputs may share a scale; None where all of an output channel do."""
-        return config.block_size if self.dtype.bits == 4 or (self.alone and self.dtype.bits == 8) else None
+        activations = DataType.FLOAT32 if self.alone else DataType.INT16
+        return config.block_size if Precision(activations, self.dtype).takes_blocks else None
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: Quanti
 
 
 def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
-    """The output-channel axis of a layer's weight; None when nodes that share it do not agree on one."""
+    """The output-channel axis of a layer's weight, or that of a table's rows; None when nodes do not agree on one."""
     axes = {_output_axis(graph, index, layer) for index in layer.nodes}
     return axes.pop() if len(axes) == 1 else None
 
@@ -110,6 +112,8 @@ def _output_axis(graph: FloatGraph, index: int, layer: Layer) -> int:
         return 0
     if node.op_type == "ConvTranspose":
         return 1
+    if node.op_type == TABLE_OP:
+        return 0
     on_the_left = node.input[0] == layer.weight
     if node.op_type == "Gemm":
         transposed = bool(attribute(node, "transA" if on_the_left else "transB", 0))
@@ -119,7 +123,10 @@ def _output_axis(graph: FloatGraph, index: int, layer: Layer) -> int:
 
 
 def reduction_axis(graph: FloatGraph, layer: Layer) -> int | None:
-    """The input axis of a MatMul's or Gemm's weight; None of other layers, or when nodes do not agree on one."""
+    """The input axis of a MatMul's or Gemm's weight, or that along the rows of a Gather's table.
+
+    None of other layers, or when nodes do not agree on one.
+    """
     axes = {_input_axis(graph, index, layer) for index in layer.nodes}
     return axes.pop() if len(axes) == 1 else None
 
@@ -128,6 +135,8 @@ def _input_axis(graph: FloatGraph, index: int, layer: Layer) -> int | None:
     node = graph.nodes[index]
     if node.op_type == "Gemm":
         return 1 - _output_axis(graph, index, layer)
+    if node.op_type == TABLE_OP:
+        return 1
     if node.op_type == "MatMul":
         rank = len(layer.weight_shape)
         return rank - 1 if node.input[0] == layer.weight else max(rank - 2, 0)
@@ -140,7 +149,7 @@ def weight_sums_overflow(graph: FloatGraph, layer: Layer, weight: Weight) -> boo
         node = graph.nodes[index]
         group = int(str(attribute(node, "group", 1)))
         inputs = None if node.input[0] == layer.weight else _input_axis(graph, index, layer)
-        if node.op_type != "ConvTranspose" and overflows(node.op_type, weight.codes, inputs, group):
+        if node.op_type not in ("ConvTranspose", TABLE_OP) and overflows(node.op_type, weight.codes, inputs, group):
             return True
     return False
 
@@ -151,7 +160,7 @@ def weights_with_limited_sums(graph: FloatGraph, layer: Layer, values: NDArray[n
     Each channel has its own scale if it had one before. Where nodes read the weight in several ways it stays as it is.
     """
     channels, inputs = weight_axis(graph, layer), reduction_axis(graph, layer)
-    op_type = graph.nodes[layer.nodes[0]].op_type
+    op_type = next(kind for index in layer.nodes if (kind := graph.nodes[index].op_type) != TABLE_OP)
     if channels is None or any(graph.nodes[index].input[0] == layer.weight for index in layer.nodes):
         return weight
     tried = []

@@ -259,7 +259,9 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
         **{f"all {narrowest}": PrecisionPlan.uniform(names, narrowest) for narrowest in narrow[-1:]},
     }
     used = dict.fromkeys(precision for plan in plans.values() for precision in plan.precisions)
-    operations, weights = (counted_cost(name, listed, used, others) for name in ("bops", "bytes"))
+    block_size = manifest.config.get("block_size")
+    blocks = block_size if isinstance(block_size, int) else None
+    operations, weights = (counted_cost(name, listed, used, others, blocks) for name in ("bops", "bytes"))
     before = operations.total(plans[f"all {wide}"]) or 1
     floats = 4 * (sum(layer.weight_elements for layer in listed) + sum(one.weight_elements for one in others)) or 1
     rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]

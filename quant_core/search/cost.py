@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from quant_core.model.layers import Layer
+from quant_core.model.operators import TABLE_OP
 from quant_core.model.other_products import OtherProduct
 from quant_core.precision import Precision, PrecisionPlan
 
@@ -57,16 +58,29 @@ class CostModel:
         return self.total(plan) / before if before else 1.0
 
 
-def _weight_bytes(layer: Layer, precision: Precision) -> int:
-    return math.ceil(layer.weight_elements * precision.weights.bits / 8)
+def _bit_operations(layer: Layer, precision: Precision, block_size: int | None) -> int:
+    return layer.bit_operations(precision)
 
 
-def _activation_bytes(layer: Layer, precision: Precision) -> int:
+def _weight_bytes(layer: Layer, precision: Precision, block_size: int | None) -> int:
+    """Those of the codes and, where weights have blocks, of a float32 scale and a zero point for each."""
+    codes = math.ceil(layer.weight_elements * precision.weights.bits / 8)
+    if block_size is None or not precision.takes_blocks or layer.op not in _WITH_BLOCKS:
+        return codes
+    blocks = math.ceil(layer.weight_elements / block_size)
+    return codes + 4 * blocks + math.ceil(blocks * precision.weights.bits / 8)
+
+
+_WITH_BLOCKS = ("MatMul", "Gemm", TABLE_OP)
+"""Operators whose weights may have a scale a block."""
+
+
+def _activation_bytes(layer: Layer, precision: Precision, block_size: int | None) -> int:
     return math.ceil(layer.activation_elements * precision.activations.bits / 8)
 
 
-COUNTED: Mapping[str, tuple[str, Callable[[Layer, Precision], int]]] = {
-    "bops": ("bit operations", Layer.bit_operations),
+COUNTED: Mapping[str, tuple[str, Callable[[Layer, Precision, int | None], int]]] = {
+    "bops": ("bit operations", _bit_operations),
     "bytes": ("bytes", _weight_bytes),
     "activation-bytes": ("bytes", _activation_bytes),
 }
@@ -75,12 +89,19 @@ COUNTED: Mapping[str, tuple[str, Callable[[Layer, Precision], int]]] = {
 
 
 def counted_cost(
-    name: str, layers: Sequence[Layer], precisions: Iterable[Precision], others: Sequence[OtherProduct] = ()
+    name: str,
+    layers: Sequence[Layer],
+    precisions: Iterable[Precision],
+    others: Sequence[OtherProduct] = (),
+    block_size: int | None = None,
 ) -> CostModel:
-    """The price list of a counted cost. The wide precision is the first; `others` cost the same in every plan."""
+    """The price list of a counted cost. The wide precision is the first; `others` cost the same in every plan.
+
+    `block_size` is how many inputs share a scale in weights that may have blocks.
+    """
     unit, price = COUNTED[name]
     ladder = tuple(precisions)
-    prices = {(layer.name, precision): price(layer, precision) for layer in layers for precision in ladder}
+    prices = {(layer.name, precision): price(layer, precision, block_size) for layer in layers for precision in ladder}
     return CostModel(name, unit, prices, sum(_fixed(name, other, ladder[0]) for other in others))
 
 

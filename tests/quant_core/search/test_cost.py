@@ -35,6 +35,16 @@ def test_weights_alone_are_narrow_where_a_layer_has_one():
     assert counted_cost("activation-bytes", LAYERS, (narrow,)).total(plan) == 4 * 17
 
 
+@pytest.mark.parametrize(
+    ("precision", "size"),
+    [("float32w8", 4096 + 64 * (4 + 1)), ("float32w4", 2048 + 64 * 4 + 32), ("a8w8", 4096), ("float32", 4 * 4096)],
+)
+def test_scales_and_zero_points_of_blocks_count(precision, size):
+    found, layer = Precision.parse(precision), Layer("only", "MatMul", (0,), ("x",), "w", (64, 64), 1, 1)
+    cost = counted_cost("bytes", [layer], (found,), block_size=64)
+    assert cost.total(PrecisionPlan.uniform(["only"], found)) == size
+
+
 def test_where_nothing_costs_anything_nothing_is_saved():
     nothing = PrecisionPlan(())
     assert counted_cost("bops", [], (WIDE,)).ratio(nothing, nothing) == 1.0

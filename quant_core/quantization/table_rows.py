@@ -1,0 +1,52 @@
+"""Looks rows up in a table that is held as codes, and dequantizes no others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+
+from quant_core.model.graph import FloatGraph
+from quant_core.model.opset import OPSET, opset_of, pair_domain
+from quant_core.precision import DataType
+from quant_core.quantization.weights import Weight
+
+if TYPE_CHECKING:
+    from quant_core.quantization.qdq import PlanWriter
+
+__all__ = ["rows_of_codes", "takes_rows_of_codes"]
+
+
+def takes_rows_of_codes(graph: FloatGraph, kind: DataType) -> bool:
+    """Return whether rows of codes can be looked up: ONNX Runtime's Gather takes none of 4 bits.
+
+    Its own domain's DequantizeLinear has no scale for each row.
+    """
+    return not kind.is_float and kind.bits >= 8 and opset_of(graph.model) >= OPSET and not pair_domain(graph.model)
+
+
+def rows_of_codes(writer: PlanWriter, index: int, weight: Weight, table: str, result: str) -> list[onnx.NodeProto]:
+    """Return the nodes for a Gather in a table: it looks up codes and their scales, and dequantizes those.
+
+    Args:
+        writer: What makes the nodes, and keeps the constants.
+        index: Of the Gather in the float graph.
+        weight: The table.
+        table: Name of what its codes stand for.
+        result: Name of the rows.
+
+    """
+    places, qparams = writer.quantizer.graph.nodes[index].input[1], weight.qparams
+    writer.constants[f"{table}/codes"] = weight.codes
+    nodes, read = [writer.rewired(index, [f"{table}/codes", places], [f"{result}/codes"])], [f"{result}/codes"]
+    parts = {"scale": qparams.scale}
+    if qparams.zero_point.any():
+        parts["zero_point"] = qparams.zero_point.astype(qparams.dtype.numpy_type)
+    for part, values in parts.items():
+        constant = f"{table}/{part}/rows"
+        writer.constants[constant] = values.reshape(len(values), -1) if values.ndim else values
+        if values.ndim:
+            nodes.append(writer.node("Gather", [constant, places], [f"{result}/{part}"], axis=0))
+        read.append(f"{result}/{part}" if values.ndim else constant)
+    blocks = {"axis": -1, "block_size": qparams.block or weight.codes.shape[1]} if qparams.scale.ndim else {}
+    return [*nodes, writer.node("DequantizeLinear", read, [result], **blocks)]
