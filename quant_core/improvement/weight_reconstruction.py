@@ -154,9 +154,7 @@ def _improved(
     old, biases = _rows_of(quantizer, stop, weight), _biases(quantizer, stop)
     values = unfolding.rows(np.asarray(quantizer.graph.constant(str(unfolding.layer.weight)), np.float32))
     is_symmetric = not weight.qparams.zero_point.any()
-    free_scales = (
-        is_symmetric and _has_scale_a_row(weight, unfolding) and not quantizer.config.has_power_of_two_scales
-    )
+    free_scales = is_symmetric and _has_scale_a_row(weight, unfolding) and not quantizer.config.has_power_of_two_scales
     free_bias = stop.bias is not None
     new = [
         reconstructed(own, bias, moments, rows.qparams, free_scales, free_bias)

@@ -96,8 +96,8 @@ WEIGHTS = _schema(
 )
 """round, reconstruct: one row a layer whose weight was rounded with the calibration data in view, `alone` beside
 floats. Codes are in the weight's order, scale and zero point in that of `scale_shape`; the shift is what is added to
-biases, one value an output channel. A row with a precision is of layers at that precision; one without is of all that have
-weights of its kind."""
+biases, one value an output channel. A row with a precision is of layers at that precision; one without is of all that
+have weights of its kind."""
 
 TIMES = _schema(
     "times",

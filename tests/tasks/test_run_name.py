@@ -32,7 +32,12 @@ def probe(*places):
         ("latency", {"precisions": ["float32", "au8w8"]}, (1, 1), "latency of layers at float32, au8w8"),
         ("timing", {"models": {"float": DATA, "mixed": DATA}}, (1, 1), "timing of float, mixed"),
         ("reconstruct", {"precision": "a8w4", "data": DATA}, (1, 1), "reconstruct weights of a8w4 on images.npz"),
-        ("round", {"weights": "u4", "data": DATA}, (1, 1), "round weights to uint4 on images.npz"),
+        (
+            "round",
+            {"weights": "u4", "alone": True, "data": DATA},
+            (1, 1),
+            "round weights to uint4 beside floats on images.npz",
+        ),
         ("calibrate", {"data": DATA}, (1, 1), "calibrate on images.npz"),
         ("baseline", {"data": DATA}, (1, 1), "baseline float outputs for images.npz"),
         ("prepare", {"model": Reference(url="/models/net.onnx", sha256="0" * 64)}, (1, 1), "prepare net.onnx"),
