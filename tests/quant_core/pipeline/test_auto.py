@@ -423,7 +423,13 @@ def test_a_number_of_layers_goes_with_the_ranking_alone(options, said):
 def test_what_makes_layers_better_is_kept_and_told(chain, tmp_path):
     many = samples(MODELS["chain"](), 48, 1)
     plain, better = (
-        run(chain, tmp_path, config(None, narrow=["a8w4"], max_bops=0.13, improve=how), name=how, calibration=many)
+        run(
+            chain,
+            tmp_path,
+            config(None, narrow=["a8w4"], max_bops=0.13, round_weights="gptq", improve=how),
+            name=how,
+            calibration=many,
+        )
         for how in ("none", "auto")
     )
     assert plain.manifest.improvements == ()
