@@ -55,7 +55,16 @@ def study_of(losses=None, kept=(), limit=1.0, confidence=None, **options):
     costs = {name: counted_cost(name, LAYERS, config.ladder) for name in ("bops", "bytes")}
     job = QuantizationJob(None, None, None, None, config, None)
     baseline = pa.table({"y": np.zeros(SAMPLES)})
-    study = Study(job, None, None, [], baseline, costs, tuple(name for name in NAMES if name not in kept), "all")
+    study = Study(
+        job,
+        None,
+        None,
+        [],
+        baseline,
+        costs,
+        candidates=tuple(name for name in NAMES if name not in kept),
+        samples="all",
+    )
     evaluator = PlanEvaluator(study, LookUp(losses or {}))
     evaluator.evaluate(PrecisionPlan.uniform(NAMES, config.wide))
     return evaluator

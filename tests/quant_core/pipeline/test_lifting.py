@@ -118,7 +118,7 @@ def test_two_way_ladders_cost_about_the_least_that_brute_force_finds(layers):
     job = QuantizationJob(None, None, None, None, settings, None)
     costs, on = {"bops": counted_cost("bops", listed, RUNGS)}, Powers(added)
     baseline = pa.table({"y": np.zeros(8)})
-    study = Study(job, layer_table(listed), None, [], baseline, costs, tuple(names), "all")
+    study = Study(job, layer_table(listed), None, [], baseline, costs, candidates=tuple(names), samples="all")
     PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, settings.wide))
     study = lifted(study, on)
     assert study.ladder == RUNGS and not study.wide.met

@@ -76,7 +76,16 @@ def searched(population, rows, confidence):
     costs = {"bops": counted_cost("bops", population.layers, (WIDE, NARROW))}
     job = QuantizationJob(None, None, None, None, config, None)
     baseline = pa.table({"y": np.zeros(len(rows))})
-    study = Study(job, None, None, [], baseline, costs, tuple(layer.name for layer in population.layers), "auto")
+    study = Study(
+        job,
+        None,
+        None,
+        [],
+        baseline,
+        costs,
+        candidates=tuple(layer.name for layer in population.layers),
+        samples="auto",
+    )
     evaluator = PlanEvaluator(study, LookUp(population, rows))
     evaluator.evaluate(PrecisionPlan.uniform([layer.name for layer in population.layers], WIDE))
     search_plans(evaluator, population.ranking())
