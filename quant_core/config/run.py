@@ -82,9 +82,9 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
     )
     improve: Annotated[Literal["none", "auto"], Flag(Heading.RANGES, "WHAT")] = Field(
         default="none",
-        description="Try what makes layers better at equal bits, and keep what helps. auto: weights of each precision "
-        "are chosen anew, so that each layer makes up for what those before it lost; this is kept where it lowers the "
-        "error on calibration samples that are held out.",
+        description="Try what makes layers better at equal bits, and keep what helps. auto: the spread of activations "
+        "is moved into weights, then weights are chosen anew, so that each layer makes up for what those before it "
+        "lost; each is kept where it lowers the error on calibration samples that are held out.",
     )
     equalize: Annotated[bool, Flag(Heading.MODEL)] = Field(
         default=False,

@@ -197,12 +197,12 @@ class Narrowed(Record):
 class Improvement(Record):
     """What was tried to make layers better at equal bits, and what it gave on held-out calibration samples."""
 
-    method: Literal["reconstruction"]
-    """What was done: `reconstruction` of weights."""
+    method: Literal["migration", "reconstruction"]
+    """What was done: `migration` of the spread of activations into weights, or `reconstruction` of weights."""
     precision: str
-    """The precision that all layers had then."""
+    """The precision that it is for, and that all layers had when it was measured."""
     layers: int
-    """Layers that are better for it."""
+    """Layers that it changes."""
     of: int
     """Layers that it was tried on."""
     before: float
@@ -210,7 +210,7 @@ class Improvement(Record):
     after: float
     """L2 of the model with it."""
     kept: bool
-    """Whether the model has it: where the L2 is lower."""
+    """Whether the model has it: where the L2 is lower (of a migration: over all precisions of the run)."""
     samples: int
     """Calibration samples that were held out."""
 

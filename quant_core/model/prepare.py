@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
@@ -47,7 +48,7 @@ from quant_core.storage.references import Reference, fetch
 from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.tables import facts, with_facts
 
-__all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph"]
+__all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph", "publish_prepared"]
 
 _STAGE = "prepared"  # the folder of the cache
 _IR_VERSION = 10  # the one that came with opset 21
@@ -119,8 +120,7 @@ def prepare(
             if not split_outputs:
                 signature = signature.unsplit()
             signature.keep_in(inferred)
-        _write(inferred, scratch)
-        digest = published(scratch, cache / _STAGE, [DATA_FILE])
+        digest = _published(FloatGraph(inferred, scratch), {}, scratch, cache)
     graph = prepared_graph(digest, cache)
     layers = find_layers(graph, layer_ops, sizes)
     if not layers:
@@ -247,16 +247,32 @@ def _least_ir_version(opset: int) -> int:
     return _IR_VERSION if opset == OPSET else OLDEST_IR_VERSION
 
 
-def _write(model: onnx.ModelProto, scratch: Path) -> None:
-    """Write the prepared model, its constants in the order of their first use."""
-    read = FloatGraph(model, scratch)
-    used = dict.fromkeys(name for node in read.nodes for name in [*node.input, *outer_names(node)])
+def publish_prepared(
+    model: onnx.ModelProto, folder: Path, constants: Mapping[str, NDArray[np.generic]], cache: Path
+) -> str:
+    """Write a prepared model that was changed to the cache, and return its digest.
+
+    `constants` are those that are new or changed; all others are read from the model or `folder`.
+    """
+    with scratch_folder(cache) as scratch:
+        return _published(FloatGraph(model, folder), constants, scratch, cache)
+
+
+def _published(graph: FloatGraph, changed: Mapping[str, NDArray[np.generic]], scratch: Path, cache: Path) -> str:
+    """Write the prepared model, its constants in the order of their first use; its digest."""
+    used = dict.fromkeys(name for node in graph.nodes for name in [*node.input, *outer_names(node)])
+    constants = (
+        (name, changed[name] if name in changed else graph.constant(name))
+        for name in used
+        if name in changed or name in graph.initializers
+    )
     bare = onnx.ModelProto()
-    bare.CopyFrom(model)
+    bare.CopyFrom(graph.model)
     del bare.graph.initializer[:]
     with (scratch / DATA_FILE).open("wb") as data:
-        add_constants(bare, ((name, read.constant(name)) for name in used if name in read.initializers), data)
+        add_constants(bare, constants, data)
     write_model(bare, scratch)
+    return published(scratch, cache / _STAGE, [DATA_FILE])
 
 
 def _declare_domains(proto: onnx.ModelProto, pairs: str, opset: int) -> None:

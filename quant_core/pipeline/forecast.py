@@ -92,6 +92,7 @@ def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tu
     if any(config.chooses_weights(precision.weights) for precision in ladder):
         yield "round", "weights, for what layers put out"
     if config.improve == "auto":
+        yield "migrate", "spread of activations into weights"
         yield "reconstruct", "weights, for what layers put out, and the scores before and after"
     if config.cost == "latency" and config.device_costs is None:
         yield "latency", "layers, timed in ONNX Runtime"

@@ -1,20 +1,27 @@
-"""Tries what makes layers better at equal bits, and keeps what helps on calibration samples that are held out."""
+"""Tries what makes layers better at equal bits, and keeps what helps on calibration samples that are held out.
+
+First the spread of activations is moved into weights (see `migration`), with factors for each precision of 8-bit
+activations in turn; then the weights of each precision are reconstructed (see `weight_reconstruction`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pyarrow as pa
 
-from quant_core.config import RunConfig
+from quant_core.config import RunConfig, SearchConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.improvement.weight_reconstruction import held_out_samples
 from quant_core.manifest import Improvement
 from quant_core.model.layers import layers_from_table
+from quant_core.pipeline.from_calibration import histograms, rounded_weights
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.stages import BASELINE, EVALUATE, RECONSTRUCT
+from quant_core.pipeline.stages import BASELINE, EVALUATE, MIGRATE, RECONSTRUCT
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.report.improvements import improvement_sentence
@@ -23,39 +30,62 @@ from quant_core.scoring.metrics import scores_of
 from quant_core.scoring.sampling import Samples, sample_shards
 from quant_core.storage.tables import facts
 
-__all__ = ["improved_weights"]
+__all__ = ["Improved", "improved"]
 
 
-def improved_weights(
+@dataclass(frozen=True)
+class Improved:
+    """What numbers follow from, once what helps is in it."""
+
+    recipe: QuantizationRecipe
+    """Layers, histograms and weights."""
+    tried: tuple[Improvement, ...] = ()
+    """What was tried, and what it gave."""
+
+
+def improved(
     job: QuantizationJob[RunConfig],
-    layers: pa.Table,
-    calibration: pa.Table,
-    weights: Sequence[pa.Table],
-    precisions: Iterable[Precision],
+    recipe: QuantizationRecipe,
+    ladder: Sequence[Precision],
+    lifts: Sequence[Precision],
     on: Runner,
-) -> tuple[Sequence[pa.Table], tuple[Improvement, ...]]:
-    """Reconstruct the weights of each precision, where that is asked for, and keep those that make the model better.
+) -> Improved:
+    """Try everything on every precision of a ladder, where that is asked for.
 
-    Args:
-        job: what the run is asked to do.
-        layers: schema LAYERS.
-        calibration: schema CALIBRATION.
-        weights: those rounded so far, tables of schema WEIGHTS.
-        precisions: those that layers may have.
-        on: what calls the stages.
-
-    Returns the weights with those that are kept behind, and what was tried.
-
+    `lifts` are precisions beside it, above wide, whose weights are only rounded again.
     """
-    wanted = [one for one in dict.fromkeys(precisions) if _has_free_codes(one, job.config)]
+    wanted = [one for one in dict.fromkeys(ladder) if _has_free_codes(one, job.config)]
     if job.config.improve == "none" or not wanted:
-        return weights, ()
-    recipe = QuantizationRecipe(layers, calibration, job.config.quantization(), tuple(weights), job.config.providers)
-    trial = _Trial(job, recipe, _float_outputs(job, layers, on), on)
-    tried = [trial.reconstruction(precision) for precision in wanted]
-    for found, _ in tried:
-        watcher().noted(improvement_sentence(found))
-    return [*weights, *(table for found, table in tried if found.kept)], tuple(found for found, _ in tried)
+        return Improved(recipe)
+    trial = _Trial(job, _float_outputs(job, recipe.layers, on), on)
+    scores = {precision: trial.l2(recipe, precision) for precision in wanted}
+    found = [
+        _Candidate.of(trial, recipe, scores, precision, (*lifts, *ladder))
+        for precision in (wanted if _may_migrate(job) else ())
+        if not precision.activations.is_float and precision.activations.bits == 8
+    ]
+    best = min((one for one in found if one is not None), key=lambda one: one.change, default=None)
+    tried = []
+    if best is not None:
+        tried.append(best.told)
+        if best.told.kept:
+            recipe, scores = best.recipe, best.scores
+    rebuilt = [trial.reconstruction(recipe, precision, scores[precision]) for precision in wanted]
+    tried += [told for told, _ in rebuilt]
+    for told in tried:
+        watcher().noted(improvement_sentence(told))
+    kept = (table for told, table in rebuilt if told.kept)
+    return Improved(replace(recipe, weights=(*recipe.weights, *kept)), tuple(tried))
+
+
+def _may_migrate(job: QuantizationJob[RunConfig]) -> bool:
+    """Return whether the model may get operators: none that are candidates, nor any that a later `pick` has not got.
+
+    A plan that names tensors may name those that a layer would no longer read.
+    """
+    config = job.config
+    keeps_frontier = isinstance(config, SearchConfig) and config.frontier
+    return config.candidates == "layers" and not keeps_frontier and job.assignment is None
 
 
 def _has_free_codes(precision: Precision, config: RunConfig) -> bool:
@@ -86,42 +116,55 @@ class _Trial:
     """What is tried is measured on the whole model, on held-out calibration samples."""
 
     job: QuantizationJob[RunConfig]
-    recipe: QuantizationRecipe
     baseline: pa.Table
     on: Runner
 
-    def reconstruction(self, precision: Precision) -> tuple[Improvement, pa.Table]:
+    @property
+    def held_out(self) -> int:
+        """Samples that are held out."""
+        return held_out_samples(self.baseline.num_rows)
+
+    def told(
+        self,
+        method: Literal["migration", "reconstruction"],
+        precision: Precision,
+        layers: tuple[int, int],
+        l2: tuple[float, float],
+        kept: bool,
+    ) -> Improvement:
+        """Return what was tried at a precision: (better layers, all of them), and L2 (before, after)."""
+        return Improvement(
+            method=method,
+            precision=str(precision),
+            layers=layers[0],
+            of=layers[1],
+            before=l2[0],
+            after=l2[1],
+            kept=kept,
+            samples=self.held_out,
+        )
+
+    def reconstruction(
+        self, recipe: QuantizationRecipe, precision: Precision, before: float
+    ) -> tuple[Improvement, pa.Table]:
         """Reconstruct the weights of a precision; what that gives, and the weights."""
-        config = self.job.config
         table = self.on.run(
             RECONSTRUCT,
-            recipe=self.recipe,
+            recipe=recipe,
             data=self.job.calibration,
             precision=str(precision),
-            batch_size=config.batch_size,
+            batch_size=self.job.config.batch_size,
         )
-        weights = self.recipe.weights
-        before = self._l2(self.recipe, precision)
-        after = self._l2(replace(self.recipe, weights=(*weights, table)), precision)
-        found = Improvement(
-            method="reconstruction",
-            precision=str(precision),
-            layers=table.num_rows,
-            of=len(facts(table)["squared_errors"]),
-            before=before,
-            after=after,
-            kept=after < before,
-            samples=held_out_samples(self.baseline.num_rows),
-        )
-        return found, table
+        after = self.l2(replace(recipe, weights=(*recipe.weights, table)), precision)
+        layers = table.num_rows, len(facts(table)["squared_errors"])
+        return self.told("reconstruction", precision, layers, (before, after), after < before), table
 
-    def _l2(self, recipe: QuantizationRecipe, precision: Precision) -> float:
+    def l2(self, recipe: QuantizationRecipe, precision: Precision) -> float:
         """Return the L2 of the model with all layers at a precision."""
         plan = PrecisionPlan.uniform([layer.name for layer in layers_from_table(recipe.layers)], precision)
-        shards = sample_shards(0, held_out_samples(self.baseline.num_rows))
         tables = self.on.fan_out(
             EVALUATE,
-            [{"samples": Samples(self.job.calibration, *shard)} for shard in shards],
+            [{"samples": Samples(self.job.calibration, *shard)} for shard in sample_shards(0, self.held_out)],
             step=RECONSTRUCT.name,
             title=RECONSTRUCT.name,
             recipe=recipe,
@@ -132,3 +175,49 @@ class _Trial:
             batch_size=self.job.config.batch_size,
         )
         return scores_of(pa.concat_tables(tables))["l2"]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """The model with factors for a precision."""
+
+    recipe: QuantizationRecipe
+    scores: dict[Precision, float]
+    change: float
+    """The mean logarithm, over precisions, of what L2 is multiplied by."""
+    told: Improvement
+
+    @classmethod
+    def of(
+        cls,
+        trial: _Trial,
+        recipe: QuantizationRecipe,
+        before: Mapping[Precision, float],
+        precision: Precision,
+        precisions: Iterable[Precision],
+    ) -> _Candidate | None:
+        """Measure factors for a precision on all precisions; None where no tensor has any."""
+        job, on = trial.job, trial.on
+        layers = on.run(
+            MIGRATE,
+            layers=recipe.layers,
+            data=job.calibration,
+            precision=str(precision),
+            batch_size=job.config.batch_size,
+        )
+        if not facts(layers)["migrated"]:
+            return None
+        weights = rounded_weights(job, layers, precisions, on)
+        made = replace(recipe, layers=layers, calibration=histograms(job, layers, on), weights=weights)
+        scores = {one: trial.l2(made, one) for one in before}
+        change = sum(_logarithm(scores[one]) - _logarithm(before[one]) for one in before) / len(before)
+        touched = len(facts(layers)["migrated_layers"]), layers.num_rows
+        told = trial.told("migration", precision, touched, (before[precision], scores[precision]), change < 0)
+        return cls(made, scores, change, told)
+
+
+def _logarithm(l2: float) -> float:
+    return math.log(max(l2, _TINY))
+
+
+_TINY = 1e-30

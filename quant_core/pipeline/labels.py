@@ -17,6 +17,7 @@ __all__ = [
     "data_file",
     "float_outputs",
     "layer_latency",
+    "migration",
     "model_file",
     "model_timing",
     "own_score",
@@ -56,6 +57,11 @@ def written_file(arguments: Arguments) -> str:
 def ranking(arguments: Arguments) -> str:
     """Return `44 layers`."""
     return f"{arguments['layers'].num_rows} layers"
+
+
+def migration(arguments: Arguments) -> str:
+    """Return `factors for a8w8 on images.npz`."""
+    return f"factors for {arguments['precision']} {data_file(arguments)}"
 
 
 def rounding(arguments: Arguments) -> str:

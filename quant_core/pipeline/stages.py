@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from quant_core.calibration.collect import calibrate
 from quant_core.execution.runner import Stage
+from quant_core.improvement.migration import migrated_model
 from quant_core.improvement.weight_reconstruction import reconstructed_weights
 from quant_core.latency import device_times, layer_times, model_times
 from quant_core.model.prepare import is_prepared, prepare
@@ -25,6 +26,7 @@ __all__ = [
     "EVALUATE",
     "EXPORT",
     "LATENCY",
+    "MIGRATE",
     "OWN_SCORE",
     "PREPARE",
     "PROBE",
@@ -38,6 +40,7 @@ __all__ = [
 
 PREPARE = Stage("prepare", prepare, tables.LAYERS, detail=labels.model_file, has_file=is_prepared)
 CALIBRATE = Stage("calibrate", calibrate, tables.CALIBRATION, detail=labels.data_file)
+MIGRATE = Stage("migrate", migrated_model, tables.LAYERS, detail=labels.migration, has_file=is_prepared)
 RECONSTRUCT = Stage("reconstruct", reconstructed_weights, tables.WEIGHTS, detail=labels.reconstruction)
 ROUND = Stage("round", rounded_weights, tables.WEIGHTS, detail=labels.rounding)
 LATENCY = Stage("latency", layer_times, tables.TIMES, detail=labels.layer_latency)
@@ -63,6 +66,7 @@ STAGES: Mapping[str, Stage] = {
         PREPARE,
         CALIBRATE,
         ROUND,
+        MIGRATE,
         RECONSTRUCT,
         LATENCY,
         DEVICE_LATENCY,

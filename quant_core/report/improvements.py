@@ -19,7 +19,11 @@ def improvement_sentence(found: Improvement) -> str:
     if found.kept and found.before:
         change += f", {percent(1 - found.after / found.before)} less"
     outcome = "" if found.kept else "; it is not used"
-    return (
-        f"Weights reconstructed in {found.layers} of {found.of} layers, all at {found.precision}: {change}, on "
-        f"{found.samples:,} calibration samples held out{outcome}."
-    )
+    what = _DONE[found.method].format(layers=f"{found.layers} of {found.of} layers")
+    return f"{what}, all at {found.precision}: {change}, on {found.samples:,} calibration samples held out{outcome}."
+
+
+_DONE = {
+    "migration": "Spread of activations moved into the weights of {layers}",
+    "reconstruction": "Weights reconstructed in {layers}",
+}

@@ -26,6 +26,7 @@ __all__ = [
     "LAYERS",
     "LAYER_LATENCY",
     "MODEL_TIMES",
+    "OWN_SCORES",
     "PROBES",
     "SAMPLES",
     "SCHEMA_VERSION",

@@ -138,9 +138,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(model, folder / "model.onnx")
     data, held_out = samples(model, 12), samples(model, 5, seed=1)
     target = {"metric": "l2", "limit": 0.05}
-    usual = {"cost": "latency", "time_models": True, "frontier": True, "improve": "auto"}
-    config = config_from(target=target, narrow=["a8w8", "a8w4"], **usual)
-    on_a_board = config_from(target=target, cost="latency", timer=f"{__name__}:milliseconds")
+    config = config_from(target=target, narrow=["a8w8", "a8w4"], cost="latency", time_models=True, frontier=True)
+    on_a_board = config_from(target=target, cost="latency", timer=f"{__name__}:milliseconds", improve="auto")
     on = StoringRunner(Workspace.at(str(folder / "workspace")))
     cache = on.machine.cache
     job = QuantizationJob.of(folder / "model.onnx", data, data, held_out, config, folder / "out", cache)

@@ -31,6 +31,7 @@ def probe(*places):
         ("probe", probe(9, 2, 3, 1, 5, 40, 12), (1, 1), "probe layers 1-3, 5, 9 and 2 more at a8w8 · samples 64-128"),
         ("latency", {"precisions": ["float32", "au8w8"]}, (1, 1), "latency of layers at float32, au8w8"),
         ("timing", {"models": {"float": DATA, "mixed": DATA}}, (1, 1), "timing of float, mixed"),
+        ("migrate", {"precision": "a8w8", "data": DATA}, (1, 1), "migrate factors for a8w8 on images.npz"),
         ("reconstruct", {"precision": "a8w4", "data": DATA}, (1, 1), "reconstruct weights of a8w4 on images.npz"),
         (
             "round",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal
 
 import pyarrow as pa
@@ -16,14 +15,15 @@ from quant_core.model.prepare import prepared_graph
 from quant_core.pipeline.candidate_blocks import candidate_blocks
 from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outputs_not_compared
 from quant_core.pipeline.costs import cost_models
-from quant_core.pipeline.improvement import improved_weights
+from quant_core.pipeline.from_calibration import rounded_weights
+from quant_core.pipeline.improvement import improved
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.lifting import lifted, rungs_above
 from quant_core.pipeline.plan_evaluator import PlanEvaluator, own_score_of
-from quant_core.pipeline.stages import BASELINE, ROUND
+from quant_core.pipeline.stages import BASELINE
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.quantization.weights import WeightKind
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.evaluator import Evaluator
 from quant_core.scoring.own_scores import with_float_score
@@ -57,15 +57,18 @@ def baseline(
     warn_of_outputs_not_compared(layers, job.config, on.machine.cache)
     ladder = _ladder(job, plan)
     names = [layer.name for layer in layers_from_table(layers)]
-    rounded = _rounded(job, layers, (*rungs_above(job.config), *ladder), on)
-    weights, improvements = improved_weights(job, layers, calibration, rounded, ladder, on)
+    lifts = rungs_above(job.config)
+    rounded = rounded_weights(job, layers, (*lifts, *ladder), on)
+    recipe = QuantizationRecipe(layers, calibration, job.config.quantization(), rounded, job.config.providers)
+    better = improved(job, recipe, ladder, lifts, on)
+    layers, calibration = better.recipe.layers, better.recipe.calibration
     candidates = candidate_layers(layers, job.config, on.machine.cache)
     study = Study(
         job=job,
         layers=layers,
         calibration=calibration,
-        weights=weights,
-        improvements=improvements,
+        weights=better.recipe.weights,
+        improvements=better.tried,
         baseline=float_outputs(job, layers, job.evaluation, on),
         costs=cost_models(job, layers, calibration, ladder, on),
         candidates=candidates,
@@ -99,26 +102,6 @@ def _check_ranges(plan: PrecisionPlan, graph: FloatGraph, calibration: pa.Table)
     for name, kind in plan.tensors:
         if graph.is_float_activation(name) and name not in observed:
             raise InputError(f"tensor {name!r} cannot be {kind}: in calibration it was empty, or infinite")
-
-
-def _rounded(
-    job: QuantizationJob[RunConfig], layers: pa.Table, precisions: Iterable[Precision], on: Runner
-) -> list[pa.Table]:
-    """Round weights with the calibration data in view, one table a kind (schema WEIGHTS)."""
-    config = job.config
-    return [
-        on.run(
-            ROUND,
-            layers=layers,
-            data=job.calibration,
-            weights=kind.dtype.code,
-            alone=kind.alone,
-            config=config.quantization(),
-            batch_size=config.batch_size,
-        )
-        for kind in dict.fromkeys(map(WeightKind.of, precisions))
-        if config.chooses_weights(kind.dtype)
-    ]
 
 
 def float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, data: Reference, on: Runner) -> pa.Table:

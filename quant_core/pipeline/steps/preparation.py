@@ -11,10 +11,10 @@ from quant_core.model.inputs import BATCH_BYTES
 from quant_core.model.prepare import prepared_graph
 from quant_core.pipeline.candidate_layers import candidate_layers
 from quant_core.pipeline.costs import check_device_costs
+from quant_core.pipeline.from_calibration import histograms
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.preflight import check_data, check_job
-from quant_core.pipeline.stages import CALIBRATE, PREPARE
-from quant_core.scoring.compared import compared_outputs
+from quant_core.pipeline.stages import PREPARE
 from quant_core.storage.data_forms import RandomForm
 from quant_core.storage.tables import facts
 
@@ -56,15 +56,7 @@ def _tell_of_random_data(job: QuantizationJob[RunConfig]) -> None:
 
 def calibrate(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) -> pa.Table:
     """Run the float model on the calibration data; a histogram of each tensor (schema CALIBRATION)."""
-    graph = prepared_graph(facts(layers)["prepared"], on.machine.cache)
-    histograms = on.run(
-        CALIBRATE,
-        layers=layers,
-        data=job.calibration,
-        batch_size=job.config.batch_size,
-        providers=job.config.providers,
-        compared=compared_outputs(graph, job.config.output),
-    )
-    if bad := facts(histograms).get("nan_outputs"):
+    found = histograms(job, layers, on)
+    if bad := facts(found).get("nan_outputs"):
         watcher().warned(f"on the calibration data the float model computes a NaN in {', '.join(bad)}: not compared")
-    return histograms
+    return found
