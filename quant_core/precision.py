@@ -240,6 +240,10 @@ class PrecisionPlan:
             raise InputError(f"the plan has no layer {unknown[0]!r}; `narrowcast inspect` lists the layers")
         return replace(self, layers=tuple((name, moves.get(name, precision)) for name, precision in self.layers))
 
+    def with_float(self, tensors: Iterable[str]) -> PrecisionPlan:
+        """This plan with these tensors in float32."""
+        return replace(self, tensors=(*self.tensors, *((name, DataType.FLOAT32) for name in tensors)))
+
     def changed_from(self, other: PrecisionPlan) -> list[str]:
         """Names of the layers whose precision differs from `other`, in graph order."""
         before = dict(other.layers)

@@ -54,7 +54,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     else:
         print_outcome(screen, manifest, inputs["out"])
     if missed:
-        which = "nearest" if manifest.narrowed.layers or manifest.narrowed.lifted else "wide"
+        which = "nearest" if manifest.narrowed.layers or manifest.narrowed.lifted or manifest.float_tensors else "wide"
         click.echo(f"narrowcast: {missed}; the {which} model is in {inputs['out']}", err=True)
     return 0 if is_met(manifest) else 3
 

@@ -80,6 +80,11 @@ class SearchConfig(ProbeConfig):
         "activations, then 16-bit weights as well, then float32, as far as the runtime has them; none: the run ends "
         "with exit code 3 there.",
     )
+    float_tensors: Annotated[bool, Flag(Heading.PRECISIONS)] = Field(
+        default=True,
+        description="Where wide misses the target, leave tensors in float that lose most by being quantized. They are "
+        "few, and come before layers are lifted; not within a budget.",
+    )
     search: Annotated[StrategyField, Flag(Heading.SEARCH, "STRATEGY")] = Field(
         default="greedy",
         description="How plans are found. linear goes down the ranking one by one until the target breaks; bisect "

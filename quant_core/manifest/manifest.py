@@ -11,6 +11,7 @@ from quant_core.manifest.outcomes import (
     Budget,
     Costs,
     Deployed,
+    FloatTensor,
     Improvement,
     Latency,
     Narrowed,
@@ -62,7 +63,9 @@ class Manifest(Record):
     plan: Mapping[str, str]
     """Precision of each layer, in graph order."""
     tensors: Mapping[str, str] = {}
-    """Types that a user's plan gives to single tensors."""
+    """Types of single tensors: those that a user's plan gives, and of the tensors that stay in float."""
+    float_tensors: tuple[FloatTensor, ...] = ()
+    """Tensors that stay in float since the wide model misses the target otherwise, the most harmful first."""
     narrowed: Narrowed
     """How much of the model is narrower than the wide one."""
     improvements: tuple[Improvement, ...] = ()

@@ -17,6 +17,7 @@ __all__ = [
     "CostSummary",
     "Costs",
     "Deployed",
+    "FloatTensor",
     "HeldOutBound",
     "Improvement",
     "Latency",
@@ -175,6 +176,22 @@ class OtherOperators(Record):
     """Share of all multiply-accumulates that they have; none where they cannot be counted."""
     why: str
     """Why they are no layers."""
+
+
+class FloatTensor(Record):
+    """A tensor that stays in float, where the wide model misses the target without that."""
+
+    name: str
+    """Its name in the prepared model."""
+    alike: tuple[str, ...] = ()
+    """Tensors with the same values, moved: they have one scale, and stay in float with it."""
+    share: float | None = None
+    """Share of what all tensors lose that are quantized each alone; none where it leads to an infinity or a NaN."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its own name and those of the tensors alike."""
+        return (self.name, *self.alike)
 
 
 class Narrowed(Record):

@@ -151,11 +151,11 @@ def retyped(
 ) -> tuple[EdgeTypes, set[int]]:
     """The types of a plan with some layers narrowed, and the nodes that may have to be written anew for it.
 
-    `before` are the types of the plan with all other layers as they are. Neither plan names tensors, and none of the
-    narrowed layers is in float32, so that no tensor loses its type. The work is that of these layers and of the
+    `before` are the types of the plan with all other layers as they are. Both plans name the same tensors, and none of
+    the narrowed layers is in float32, so that no tensor loses its type. The work is that of these layers and of the
     movers in front of them.
     """
-    graph, precisions = topology.graph, dict(plan.layers)
+    graph, precisions, named = topology.graph, dict(plan.layers), dict(plan.tensors)
     base: ChainMap[str, DataType] = ChainMap({}, dict(before.base))
     demand: ChainMap[tuple[int, int], DataType] = ChainMap({}, dict(before.demand))
     waiting = [-index for index, name in topology.layer_of.items() if name in layers]
@@ -167,8 +167,10 @@ def retyped(
             continue
         done.add(index)
         for name in graph.nodes[index].output:
-            _settle(topology, name, topology.roles[index] is not Role.FLOAT, wide.activations, {}, base, demand, dual)
-        for place, wanted in _demands(topology, index, precisions, wide.activations, {}, base).items():
+            _settle(
+                topology, name, topology.roles[index] is not Role.FLOAT, wide.activations, named, base, demand, dual
+            )
+        for place, wanted in _demands(topology, index, precisions, wide.activations, named, base).items():
             if demand.get(place) is not wanted:
                 demand[place] = wanted
                 found.add(index)
@@ -176,7 +178,7 @@ def retyped(
                 if source is not None:
                     heappush(waiting, -source)
     for name in graph.inputs:
-        _settle(topology, name, False, wide.activations, {}, base, demand, dual)
+        _settle(topology, name, False, wide.activations, named, base, demand, dual)
     for name, kind in base.maps[0].items():
         if before.base.get(name) is not kind:
             found |= {index for index, _ in graph.readers.get(name, ())}

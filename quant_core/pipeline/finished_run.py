@@ -133,6 +133,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         samples=Samples(evaluation=shipped.scores.num_rows, holdout=None if held_out is None else held_out.num_rows),
         plan=shipped.plan.as_dict(),
         tensors=shipped.plan.tensor_types(),
+        float_tensors=study.float_tensors if shipped.plan.tensors else (),
         narrowed=_narrowed(findings),
         improvements=study.improvements,
         costs=_costs(findings),

@@ -57,6 +57,7 @@ def _row(study: Study, trial: Trial) -> dict[str, Any]:
         "top1": scores_of(trial.scores).get("top1"),
         "samples": trial.scores.num_rows,
         "precisions": json.dumps(trial.plan.as_dict()),
+        "tensors": json.dumps(trial.plan.tensor_types()),
         **scores,
     }
 

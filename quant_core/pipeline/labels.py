@@ -27,6 +27,7 @@ __all__ = [
     "ranking",
     "reconstruction",
     "rounding",
+    "tensor_probes",
     "written_file",
 ]
 
@@ -97,6 +98,12 @@ def probes(arguments: Arguments) -> str:
     listed = _ranges(sorted(place + 1 for place in places))
     layers = f"{'layer' if len(arguments['shard']) == 1 else 'layers'} {listed}"
     return f"{layers} at {arguments['precision']}{DOT}{_samples(arguments)}"
+
+
+def tensor_probes(arguments: Arguments) -> str:
+    """Return `12 tensors alone quantized · samples 0-64`."""
+    count = len(arguments["shard"])
+    return f"{count} {'tensor' if count == 1 else 'tensors'} alone quantized{DOT}{_samples(arguments)}"
 
 
 def plan(arguments: Arguments) -> str:

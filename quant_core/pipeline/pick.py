@@ -85,7 +85,7 @@ def pick(
         asked = _asked(asked, frontier, metric, limit, budget or {})
     layers = _prepared(run, asked, machine)
     row, file, measured = _written(run, layers, considered, asked, machine)
-    chosen = PrecisionPlan.from_dict(json.loads(row["precisions"]))
+    chosen = _plan_of(row)
     manifest = _manifest(run, place, layers, asked, chosen, row, output_file(file, machine.cache))
     manifest = manifest.model_copy(update={"picked_plan": None if plan is None else row["plan"]})
     if measured is not None:
@@ -115,8 +115,9 @@ def _written(
     recipe = QuantizationRecipe(layers, run.table("calibration"), asked.quantization(), (run.table("weights"),))
     while True:
         row = picked_plan(left, asked, wide)
-        plan = PrecisionPlan.from_dict(json.loads(row["precisions"]))
-        file = exported_reference(export(recipe, plan.as_dict(), machine, form=asked.format), machine.cache)
+        plan = _plan_of(row)
+        exported = export(recipe, plan.as_dict(), machine, plan.tensor_types(), asked.format)
+        file = exported_reference(exported, machine.cache)
         measured = picked_score(run, layers, asked, file, machine)
         if measured is None or asked.target.met_by(measured.bound):
             return row, file, measured
@@ -126,6 +127,11 @@ def _written(
             )
         watcher().noted(f"a plan misses in its runtime what it met in simulation: {measured.bound:.6g}")
         left = left.filter(pc.not_equal(left.column("plan"), row["plan"]))
+
+
+def _plan_of(row: Row) -> PrecisionPlan:
+    """Return the plan of a row; one of an earlier release names no tensors."""
+    return PrecisionPlan.from_dict(json.loads(row["precisions"]), json.loads(row.get("tensors") or "{}"))
 
 
 def _as_deployed(manifest: Manifest, measured: PickedScore, record: Deployed) -> Manifest:
@@ -280,7 +286,8 @@ def _manifest(
         "standard_errors": Scores(float=before.standard_errors.float, wide=before.standard_errors.wide),
         "samples": Samples(evaluation=row["samples"], holdout=None),
         "plan": plan.as_dict(),
-        "tensors": {},
+        "tensors": plan.tensor_types(),
+        "float_tensors": before.float_tensors if plan.tensors else (),
         "narrowed": narrowed(layers, plan, wide, config.wide, bops),
         "costs": _costs(run, layers, config, plan, row),
         "deployed": None,
@@ -330,11 +337,9 @@ def _chosen_among(frontier: pa.Table, layers: pa.Table, asked: MixedPrecisionCon
     known = [row for row in reversed(frontier.to_pylist()) if row[column] is not None]
     rows = [
         {
-            **{name: row[name] for name in ("plan", "layers_narrowed", "cost", "samples", "precisions")},
+            **{name: row.get(name) for name in ("plan", "layers_narrowed", "cost", "samples", "precisions", "tensors")},
             "step": step,
-            "macs_share": macs_share(
-                listed, PrecisionPlan.from_dict(json.loads(row["precisions"])), asked.wide, others
-            ),
+            "macs_share": macs_share(listed, _plan_of(row), asked.wide, others),
             "score": row[target.metric],
             "standard_error": None,
             "bound": row[column],

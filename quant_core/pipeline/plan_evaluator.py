@@ -76,9 +76,9 @@ class PlanEvaluator(Generic[Config_co]):
                     return Trial(plan, scores, projection.score, verdict, bound, alpha, self.simulates_reference)
         return replace(study.trial_of(plan, scores, alpha), simulated=self.simulates_reference)
 
-    def first_scores(self, plan: PrecisionPlan) -> pa.Table:
-        """Simulate a plan that is no trial on the samples of a search's first round (schema SCORES)."""
-        return self._scores(plan, 0, self._rounds("auto")[0], step="verify")
+    def first_scores(self, plan: PrecisionPlan, step: str = "verify") -> pa.Table:
+        """Simulate a plan that is no trial on the samples of a search's first round (schema SCORES), for a step."""
+        return self._scores(plan, 0, self._rounds("auto")[0], step=step)
 
     def _rounds(self, samples: Literal["auto", "all"] | int) -> list[int]:
         """Return the numbers of samples after which each round ends; a user's metric wants all at once."""

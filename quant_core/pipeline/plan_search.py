@@ -21,10 +21,10 @@ FRONTIER_PLANS = 16
 
 def try_ends(evaluator: PlanEvaluator) -> None:
     """Try the plans that may end the search before it begins: with all layers narrow, and the cheapest there is."""
-    study = evaluator.study
+    study, config = evaluator.study, evaluator.study.job.config
     if study.budget is not None:
         _try_cheapest_within_budget(evaluator)
-    elif study.wide.met and study.job.config.search != "linear" and study.job.config.most_layers is None:
+    elif study.start.met and not study.above and config.search != "linear" and config.most_layers is None:
         # The linear rule goes step by step and never looks ahead; and where only so many may be narrow, not all may.
         _try_all_narrow(evaluator)
 

@@ -39,7 +39,7 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
     if config.rank == "l2-float":  # what a layer adds, on the scale on which that adds up
         before = METRICS["l2"](study.start.scores).value
         losses[:, 1:] = np.maximum(losses[:, 1:] ** 2 - before**2, 0.0)
-    # Where no rung above wide was of use, those that were tried are not in the ladder.
+    # Rungs above wide and tensors in float that were tried and not kept are not the study's.
     tried = [trial for trial in study.trials if study.has(trial.plan)]
     choices = [(_candidate_of(study, units, trial.plan), trial) for trial in tried]
     known = {choice: study.measured(trial) for choice, trial in choices if choice is not None}

@@ -55,6 +55,7 @@ def _common_arguments(study: Probed) -> Arguments:
     return {
         "recipe": study.recipe,
         "start_plan": study.start.plan.as_dict(),
+        "tensors": study.start.plan.tensor_types(),
         "loss": config.rank,
         "output": config.output,
         "batch_size": config.batch_size,

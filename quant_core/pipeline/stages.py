@@ -13,6 +13,7 @@ from quant_core.model.prepare import is_prepared, prepare
 from quant_core.pipeline import labels
 from quant_core.probing.probe import layer_sensitivity
 from quant_core.probing.ranking import ranked_losses
+from quant_core.probing.tensor_probe import tensor_sensitivity
 from quant_core.quantization.export import export, is_exported
 from quant_core.quantization.weight_rounding import rounded_weights
 from quant_core.scoring.evaluation import evaluate_plan, float_outputs, score_file
@@ -30,6 +31,7 @@ __all__ = [
     "OWN_SCORE",
     "PREPARE",
     "PROBE",
+    "PROBE_TENSORS",
     "RANK",
     "RECONSTRUCT",
     "ROUND",
@@ -54,6 +56,13 @@ PROBE = Stage(
     sharded_by=("shard", "precision", "samples"),
     detail=labels.probes,
 )
+PROBE_TENSORS = Stage(
+    "probe-tensors",
+    tensor_sensitivity,
+    tables.PROBES,
+    sharded_by=("shard", "samples"),
+    detail=labels.tensor_probes,
+)
 RANK = Stage("rank", ranked_losses, tables.SENSITIVITY, detail=labels.ranking)
 EXPORT = Stage("export", export, tables.EXPORTED, detail=labels.plan, has_file=is_exported)
 VERIFY = Stage("verify", score_file, tables.SCORES, detail=labels.written_file)
@@ -73,6 +82,7 @@ STAGES: Mapping[str, Stage] = {
         BASELINE,
         EVALUATE,
         PROBE,
+        PROBE_TENSORS,
         RANK,
         EXPORT,
         VERIFY,

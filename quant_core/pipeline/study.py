@@ -14,7 +14,7 @@ from typing_extensions import TypeVar
 from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
 from quant_core.config.target import OWN_METRICS
 from quant_core.execution.progress import watcher
-from quant_core.manifest import Improvement
+from quant_core.manifest import FloatTensor, Improvement
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.pipeline.job import QuantizationJob
@@ -69,8 +69,6 @@ class Study(Generic[Config_co]):
     """Outputs of the float model on the evaluation data."""
     costs: Mapping[str, CostModel]
     """Cost models by name."""
-    improvements: tuple[Improvement, ...] = ()
-    """What was tried to make layers better at equal bits."""
     candidates: tuple[str, ...] = ()
     """The layers that a plan may narrow, in graph order."""
     blocks: tuple[tuple[str, ...], ...] = ()
@@ -81,6 +79,10 @@ class Study(Generic[Config_co]):
     """Every plan evaluated so far."""
     above: tuple[Precision, ...] = ()
     """Rungs above wide that were opened since the wide plan misses the target, the nearest to wide first."""
+    float_tensors: tuple[FloatTensor, ...] = ()
+    """Tensors that all plans leave in float since the wide plan misses the target, the most harmful first."""
+    improvements: tuple[Improvement, ...] = ()
+    """What was tried to make layers better at equal bits."""
     in_runtime: bool = False
     """Whether plans are scored in the runtime, from their files, instead of in simulation."""
 
@@ -109,23 +111,28 @@ class Study(Generic[Config_co]):
         return self.trials[0]
 
     @property
+    def base(self) -> PrecisionPlan:
+        """The wide plan with the tensors that all plans leave in float; plans differ from it in their layers."""
+        return self.wide.plan.with_float(name for tensor in self.float_tensors for name in tensor.names)
+
+    @property
     def ladder(self) -> tuple[Precision, ...]:
         """The precisions that a plan is made of, that of the start first and each narrower than the one before."""
         return (*reversed(self.above), *self.job.config.ladder)
 
     @property
     def start(self) -> Trial:
-        """The trial that the search narrows from: the wide one or, with rungs above it, the one on the highest."""
+        """The trial that the search narrows from: the base or, with rungs above wide, the one on the highest."""
         plan = self.lifted_to(self.ladder[0])
         return next(trial for trial in self.trials if trial.plan == plan)
 
     def has(self, plan: PrecisionPlan) -> bool:
-        """Return whether a plan is made of the ladder's precisions."""
-        return all(precision in self.ladder for _, precision in plan.layers)
+        """Return whether a plan is the base with layers at the ladder's precisions."""
+        return plan.tensors == self.base.tensors and all(precision in self.ladder for _, precision in plan.layers)
 
     def lifted_to(self, precision: Precision) -> PrecisionPlan:
-        """Return the wide plan with all candidates at a precision."""
-        return self.wide.plan.narrowed(dict.fromkeys(self.candidates, precision))
+        """Return the base with all candidates at a precision."""
+        return self.base.narrowed(dict.fromkeys(self.candidates, precision))
 
     @property
     def probed(self) -> tuple[str, ...]:
@@ -220,6 +227,7 @@ class Study(Generic[Config_co]):
                 "samples": trial.scores.num_rows,
                 "accepted": trial.met and self.affordable(trial.plan),
                 "precisions": json.dumps(trial.plan.as_dict()),
+                "tensors": json.dumps(trial.plan.tensor_types()),
             }
             for step, trial in enumerate(self.trials)
         ]

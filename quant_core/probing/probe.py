@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter
 from weakref import WeakValueDictionary
@@ -28,7 +29,15 @@ from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples, visit_
 from quant_core.storage.mapped import let_go
 from quant_core.storage.tables import PROBES
 
-__all__ = ["LOSSES", "layer_sensitivity", "probe_samples", "probe_shards", "unrounded_types"]
+__all__ = [
+    "LOSSES",
+    "Measurement",
+    "layer_sensitivity",
+    "probe_samples",
+    "probe_shards",
+    "unrounded_types",
+    "variant_losses",
+]
 
 Outputs = Sequence[NDArray[np.generic]]
 
@@ -123,6 +132,7 @@ def layer_sensitivity(
     batch_size: int | None,
     machine: Machine,
     baseline: pa.Table | None = None,
+    tensors: Mapping[str, str] | None = None,
     blocks: Mapping[str, Sequence[str]] | None = None,
 ) -> pa.Table:
     """Measure the loss of every sample for each layer of a shard at a narrow precision (schema PROBES).
@@ -141,40 +151,81 @@ def layer_sensitivity(
         batch_size: samples a forward pass, or None for the model's default.
         machine: threads, cache and memory.
         baseline: outputs of the float model, for `l2-float`.
+        tensors: types of single tensors in that plan, by name.
         blocks: the layers of each block, by the one that stands for it.
 
     """
-    quantizer, start = quantizer_of(recipe, machine), samples.start
-    dataset = model_data(quantizer.graph, samples.data, machine.cache)
-    start_from, narrow = PrecisionPlan.from_dict(start_plan), Precision.parse(precision)
-    narrowed = tuple(tuple((blocks or {}).get(name, [name])) for name in shard)
-    model = _models.of(quantizer, start_from, narrowed, narrow, recipe.providers)
-    outputs = compared(quantizer.graph, output)
+    quantizer, start = quantizer_of(recipe, machine), PrecisionPlan.from_dict(start_plan, tensors)
+    narrow = Precision.parse(precision)
+    narrowed = [(blocks or {}).get(name, [name]) for name in shard]
+    variants = tuple(start.narrowed(dict.fromkeys(names, narrow)) for names in narrowed)
+    unrounded = unrounded_types(dict(start.layers)[shard[0]], narrow)
+    of = Measurement(samples, loss, output, batch_size, baseline)
+    losses, seconds = variant_losses(quantizer, start, variants, unrounded, recipe.providers, of, machine)
+    columns = {"layer": list(shard), "precision": [precision] * len(shard), "losses": losses, "seconds": seconds}
+    return pa.Table.from_pydict(columns, schema=PROBES)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a loss is measured on, and how."""
+
+    samples: Samples
+    """The samples."""
+    loss: str
+    """A name in LOSSES."""
+    output: int | str
+    """The compared outputs: index, name or `all`."""
+    batch_size: int | None
+    """Samples a forward pass, or None for the model's default."""
+    baseline: pa.Table | None = None
+    """Outputs of the float model, where losses are against those; else they are against the plan that is varied."""
+
+
+def variant_losses(
+    quantizer: Quantizer,
+    start: PrecisionPlan,
+    variants: tuple[PrecisionPlan, ...],
+    unrounded: frozenset[DataType],
+    providers: tuple[str, ...],
+    of: Measurement,
+    machine: Machine,
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return the losses of some variants of a plan, one array [samples] each in data order, and the seconds of each.
+
+    Args:
+        quantizer: where numbers come from.
+        start: the plan.
+        variants: the plans that differ from it in little.
+        unrounded: types that are computed with as if they were float.
+        providers: ONNX Runtime's execution providers.
+        of: what is measured.
+        machine: threads, cache and memory.
+
+    """
+    dataset = model_data(quantizer.graph, of.samples.data, machine.cache)
+    model = _models.of(quantizer, start, variants, unrounded, providers)
+    outputs = compared(quantizer.graph, of.output)
     names = outputs.names
-    floats = None if baseline is None else reference_arrays(baseline)
-    losses: list[list[NDArray[np.float64]]] = [[] for _ in shard]
-    seconds = np.zeros(len(shard))
-    rows = visit_order(dataset.count, start, samples.stop)
+    floats = None if of.baseline is None else reference_arrays(of.baseline)
+    losses: list[list[NDArray[np.float64]]] = [[] for _ in variants]
+    seconds = np.zeros(len(variants))
+    rows = visit_order(dataset.count, of.samples.start, of.samples.stop)
     moved = in_row_order(dataset.in_groups(rows))
     groups = model.groups(machine.memory // 2 // _COPIES)
     for group in groups:
         # Threads that begin at different variants open different sessions, instead of waiting for each other.
-        first = int(len(group) * (start * GOLDEN % 1))
+        first = int(len(group) * (of.samples.start * GOLDEN % 1))
         order = [*group[first:], *group[:first]]
-        for batch in batches(quantizer.graph, dataset, batch_size, rows, machine.memory):
+        for batch in batches(quantizer.graph, dataset, of.batch_size, rows, machine.memory):
             reference = None if floats is None else [floats[name][batch.rows] for name in names]
             for column in (floats or {}).values():
                 let_go(column)
-            _probe_batch(model, batch, outputs, LOSSES[loss], reference, order, losses, seconds)
+            _probe_batch(model, batch, outputs, LOSSES[of.loss], reference, order, losses, seconds)
         if len(groups) > 1:
             model.close(group)
-    columns = {
-        "layer": list(shard),
-        "precision": [precision] * len(shard),
-        "losses": [np.concatenate(parts) if moved is None else np.concatenate(parts)[moved] for parts in losses],
-        "seconds": seconds,
-    }
-    return pa.Table.from_pydict(columns, schema=PROBES)
+    whole = [np.concatenate(parts) if moved is None else np.concatenate(parts)[moved] for parts in losses]
+    return whole, seconds
 
 
 _COPIES = 2
@@ -196,18 +247,16 @@ class _Models:
         self,
         quantizer: Quantizer,
         start: PrecisionPlan,
-        shard: tuple[tuple[str, ...], ...],
-        precision: Precision,
+        variants: tuple[PrecisionPlan, ...],
+        unrounded: frozenset[DataType],
         providers: tuple[str, ...],
     ) -> IncrementalModel:
-        """The model that the search starts from, and for each entry of the shard the one with its layers narrowed."""
-        key = quantizer, start, shard, precision, providers
+        """The model of a plan and its variants."""
+        key = quantizer, start, variants, unrounded, providers
         with self._lock:
             model = self._used.get(key)
             if model is None:
                 self._last = None
-                variants = [start.narrowed(dict.fromkeys(names, precision)) for names in shard]
-                unrounded = unrounded_types(dict(start.layers)[shard[0][0]], precision)
                 model = self._used[key] = IncrementalModel(
                     quantizer, start, variants, Numerics.FAST, unrounded, providers
                 )

@@ -46,6 +46,8 @@ class QuantizedGraph:
     """For each node, the index of the float node it was written for: ascending."""
     types: EdgeTypes
     """Of its edges."""
+    tensors: tuple[tuple[str, DataType], ...]
+    """Of the plan: tensors whose type it says itself."""
     askers: Mapping[str, Sequence[int]]
     """Float nodes that read what is written once, by its name, ascending: it is written for the first."""
 
@@ -89,7 +91,7 @@ class PlanWriter:
         writing = _Writing(self, plan, types)
         for index in range(len(self.quantizer.graph.nodes)):
             writing.write(index)
-        return QuantizedGraph(tuple(writing.nodes), tuple(writing.units), types, writing.askers)
+        return QuantizedGraph(tuple(writing.nodes), tuple(writing.units), types, plan.tensors, writing.askers)
 
     def rewritten(
         self, before: QuantizedGraph, plan: PrecisionPlan, layers: Collection[str]
@@ -97,10 +99,10 @@ class PlanWriter:
         """The nodes of a plan by the float node they are written for, ascending, where they may differ from `before`.
 
         That is the graph of a plan that differs in `layers` alone. The work is that of those layers and what is around
-        them, unless one of the plans names tensors or one of the layers is in float32.
+        them, unless the plans name other tensors or one of the layers is in float32.
         """
         precisions, config = dict(plan.layers), self.quantizer.config
-        if plan.tensors or any(precisions[name].activations is DataType.FLOAT32 for name in layers):
+        if plan.tensors != before.tensors or any(precisions[name].activations is DataType.FLOAT32 for name in layers):
             whole = self.write(plan)
             return _by_unit(whole.nodes, whole.units)
         types, found = retyped(self.quantizer.topology, before.types, plan, config.wide, config.dual_pairs, layers)

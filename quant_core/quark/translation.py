@@ -173,6 +173,7 @@ class QuantizationConfig:
             **self.settings(),
             narrow=(_precision(*self.narrow()),),
             lift="none",  # there, no layer is wider than the wide model's
+            float_tensors=False,
             search="bisect" if auto["NumTarget"] else "linear",
             most_layers=auto["NumTarget"] or None,
             rank="l2-float",

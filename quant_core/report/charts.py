@@ -73,7 +73,7 @@ def _loss_point(manifest: Manifest, row: Json, order: int, layer: int, layers: i
 def search_chart(manifest: Manifest, search: pa.Table) -> Json:
     """A point an evaluated plan: share of MACs narrowed, score with its interval, accepted or not, chosen or not."""
     metric, limit = manifest.target.metric, manifest.target.limit
-    rows = search.drop_columns(["precisions"]).to_pylist()
+    rows = search.select([name for name in search.column_names if name not in ("precisions", "tensors")]).to_pylist()
     chosen = _chosen_step(manifest, search)
     points = [_plan_point(manifest, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])]
     return {

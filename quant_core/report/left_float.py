@@ -1,16 +1,39 @@
-"""What the report says of operators that multiply and are no layers."""
+"""What the report says of what stays in float: operators that multiply and are no layers, and single tensors."""
 
 from __future__ import annotations
 
-from quant_core.manifest import Manifest, OtherOperators
-from quant_core.report.text import percent
+from collections.abc import Iterator
+
+from quant_core.manifest import FloatTensor, Manifest, OtherOperators
+from quant_core.report.text import METRIC_NAMES, metric_text, percent
 
 __all__ = ["left_float"]
 
+_SHOWN = 6
+"""Tensors that are named in a sentence."""
 
-def left_float(manifest: Manifest) -> list[str]:
+
+def left_float(manifest: Manifest) -> Iterator[str]:
     """Sentences on what stays in float or wide in every plan, with its share of the model and the reason."""
-    return [_sentence(manifest, found) for found in manifest.narrowed.others]
+    yield from (_sentence(manifest, found) for found in manifest.narrowed.others)
+    if manifest.float_tensors:
+        yield _tensors(manifest)
+
+
+def _tensors(manifest: Manifest) -> str:
+    found, metric = manifest.float_tensors, manifest.target.metric
+    stay = "1 tensor stays" if len(found) == 1 else f"{len(found)} tensors stay"
+    wide = metric_text(metric, manifest.scores.wide.get(metric))
+    named = [f"{tensor.name} ({_loss(tensor)})" for tensor in found[:_SHOWN]]
+    named += [f"{len(found) - _SHOWN} more, which the manifest names"] if len(found) > _SHOWN else []
+    return (
+        f"{stay} in float, for with all quantized at {manifest.wide} the model's {METRIC_NAMES[metric]} is {wide}. Of "
+        f"what tensors lose that are quantized each alone, they have: {', '.join(named)}."
+    )
+
+
+def _loss(tensor: FloatTensor) -> str:
+    return "an output that is not finite" if tensor.share is None else percent(tensor.share, 1)
 
 
 def _sentence(manifest: Manifest, found: OtherOperators) -> str:

@@ -42,6 +42,7 @@ def missed_budget(config: RunConfig, least: float, unit: str, share: float) -> s
 def _best(config: RunConfig, plan: PrecisionPlan) -> str:
     if config.budget is not None:
         return f"the best plan found within {config.budget_text}"
+    beside = ", with tensors in float," if plan.tensors else ""
     if lifted := plan.lifted_above(config.wide):
-        return f"even the model with its layers at {dict(plan.layers)[lifted[0]]}, above {config.wide},"
-    return f"even the wide model ({config.wide})"
+        return f"even the model with its layers at {dict(plan.layers)[lifted[0]]}, above {config.wide}{beside or ','}"
+    return f"even the wide model ({config.wide}){beside}"

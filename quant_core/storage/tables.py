@@ -209,8 +209,10 @@ SEARCH = _schema(
     pa.field("samples", pa.int64(), nullable=False),
     pa.field("accepted", pa.bool_(), nullable=False),
     pa.field("precisions", pa.string(), nullable=False),
+    pa.field("tensors", pa.string()),
 )
-"""search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON.
+"""search: one row an evaluated plan, in the order they were tried. `plan` is its digest, `precisions` its JSON, and
+`tensors` that of the types of single tensors (null before version 6).
 The cost is the one that the search saves. `bound` is what was held against the limit: the score itself, unless a
 confidence was asked for. The score of a plan that was settled on some of the samples is a projection to all of them."""
 
@@ -234,6 +236,7 @@ FRONTIER = _schema(
     pa.field("score_rise", pa.float64()),
     pa.field("samples", pa.int64(), nullable=False),
     pa.field("precisions", pa.string(), nullable=False),
+    pa.field("tensors", pa.string()),
 )
 """frontier: the plans that no other beats in both cost and score, by ascending cost; each scored on all samples, as its
 file would. `bound` is what the target's metric holds against a limit (see SEARCH)."""

@@ -32,12 +32,12 @@ def here(job, tmp_path, monkeypatch):
 
 @pytest.fixture
 def auto(here, command):
-    """Runs `narrowcast auto` on the job with options added or, where None, left out."""
+    """Runs `narrowcast auto` on the job with options added (flags: an empty value) or, where None, left out."""
 
     def ran(model: str = MODEL, **changed: str | None) -> tuple[int, str, str]:
         options = {"calibration": "calibration.npz", "evaluation": "evaluation.npz", "out": "out", "max_l2": "0.5"}
         given = {name: value for name, value in (options | changed).items() if value is not None}
-        flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+        flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value) if part]
         return command("auto", model, *flags)
 
     return ran
@@ -254,7 +254,7 @@ def test_a_target_met_is_exit_code_0_and_silent_on_standard_error(auto, here):
 
 
 def test_a_target_the_wide_model_misses_is_exit_code_3_and_says_by_how_much(auto, here):
-    code, output, errors = auto(wide="a16w16", max_l2="1e-9")
+    code, output, errors = auto(wide="a16w16", max_l2="1e-9", no_float_tensors="")
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     score = manifest["scores"]["wide"]["l2"]
     assert code == 3
@@ -268,7 +268,7 @@ def test_a_target_the_wide_model_misses_is_exit_code_3_and_says_by_how_much(auto
 
 
 def test_a_target_that_no_rung_meets_gives_out_the_nearest_model_and_calls_it_so(auto, here):
-    code, _, errors = auto(wide="a16w8", max_l2="1e-9")
+    code, _, errors = auto(wide="a16w8", max_l2="1e-9", no_float_tensors="")
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert code == 3
     assert set(manifest["plan"].values()) == {"a16w16"}

@@ -43,7 +43,7 @@ def test_a_ladder_is_read_in_order():
         pytest.param({"target": L2, "narow": []}, "narow: is not an option; did you mean narrow?", id="typing error"),
         pytest.param(
             {"target": L2, "zzz": 1},
-            "zzz: is not an option; there are narrow, keep_wide, samples, lift, search, ",
+            "zzz: is not an option; there are narrow, keep_wide, samples, lift, float_tensors, search, ",
             id="unknown",
         ),
         pytest.param(

@@ -29,6 +29,12 @@ def probe(*places):
         ("probe", probe(*range(24, 32)), (3, 8), "probe shard 3/8 · layers 24-31 at a8w8 · samples 64-128"),
         ("probe", probe(7), (1, 1), "probe layer 7 at a8w8 · samples 64-128"),
         ("probe", probe(9, 2, 3, 1, 5, 40, 12), (1, 1), "probe layers 1-3, 5, 9 and 2 more at a8w8 · samples 64-128"),
+        (
+            "probe-tensors",
+            {"shard": [["e"], ["s", "t"]], "samples": Samples(DATA, 0, 8)},
+            (1, 1),
+            "probe-tensors 2 tensors alone quantized · samples 0-8",
+        ),
         ("latency", {"precisions": ["float32", "au8w8"]}, (1, 1), "latency of layers at float32, au8w8"),
         ("timing", {"models": {"float": DATA, "mixed": DATA}}, (1, 1), "timing of float, mixed"),
         ("migrate", {"precision": "a8w8", "data": DATA}, (1, 1), "migrate factors for a8w8 on images.npz"),

@@ -81,9 +81,9 @@ def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config] | 
 
 
 def _lifted_further(study: Study[MixedPrecisionConfig], on: Runner) -> Decision[MixedPrecisionConfig] | None:
-    """Search once more, from the first rung above wide that meets the target in the runtime; None without one."""
+    """Search once more, with the tensors in float and from the rung that meet the target in the runtime, if any do."""
     highest = lifted(study, on)
-    if highest.above == study.above or not highest.start.met:
+    if highest.start.plan == study.start.plan or not highest.start.met:
         return None
     return search(highest, rank(highest, probe(highest, on), on), on)
 

@@ -79,7 +79,7 @@ def test_a_target_the_wide_model_misses_is_an_error_that_says_by_how_much(chain,
     with pytest.raises(
         TargetError, match=r"even the wide model \(a16w16\) misses l2 <= 0: it scores .*, off by "
     ) as caught:
-        run(chain, tmp_path, config(0.0, lift="none"))
+        run(chain, tmp_path, config(0.0, lift="none", float_tensors=False))
     outcome = caught.value.outcome
     assert not outcome.met
     assert set(outcome.plan.as_dict().values()) == {"a16w16"}

@@ -114,7 +114,7 @@ def test_two_way_ladders_cost_about_the_least_that_brute_force_finds(layers):
         for name, row in zip(names, errors, strict=True)
         for rung, error in zip(RUNGS, row, strict=True)
     }
-    settings = config(math.sqrt(limit), evaluations=12, lift=["a16w16"])
+    settings = config(math.sqrt(limit), evaluations=12, lift=["a16w16"], float_tensors=False)
     job = QuantizationJob(None, None, None, None, settings, None)
     costs, on = {"bops": counted_cost("bops", listed, RUNGS)}, Powers(added)
     baseline = pa.table({"y": np.zeros(8)})
@@ -162,7 +162,7 @@ def test_without_a_lift_the_run_ends_at_the_wide_model(chain, tmp_path):
 
 def test_what_no_rung_meets_is_said_of_the_highest_and_the_best_is_given_out(chain, tmp_path):
     with pytest.raises(TargetError, match="even the model with its layers at float32, above a16w8, misses") as caught:
-        run(chain, tmp_path, 1e-6)
+        run(chain, tmp_path, 1e-6, float_tensors=False)
     outcome = caught.value.outcome
     assert set(outcome.plan.as_dict().values()) == {"float32"}
     assert outcome.table("search").num_rows == 3
