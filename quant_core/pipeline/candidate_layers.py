@@ -18,7 +18,7 @@ from quant_core.pipeline.lifting import rungs_above
 from quant_core.scoring.compared import compared_outputs, layers_compared
 from quant_core.storage.tables import facts
 
-__all__ = ["candidate_layers", "warn_of_outputs_not_compared"]
+__all__ = ["candidate_layers", "note_rules_without_layers", "warn_of_outputs_not_compared"]
 
 
 def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[str, ...]:
@@ -53,6 +53,16 @@ def _rules_of_layers(graph: FloatGraph, operators: Mapping[str, str], config: Pr
     """Return what `keep_wide` says but for operators that are no layers: they are never narrowed."""
     others = {node.op_type for node in graph.nodes} - set(operators.values())
     return [rule for rule in config.keep_wide if rule.removeprefix(OPERATOR) not in others or rule in operators]
+
+
+def note_rules_without_layers(layers: pa.Table, config: RunConfig, cache: Path) -> None:
+    """Tell whoever watches which operators to keep wide are no layers: that they stay wide in any case."""
+    if isinstance(config, ProbeConfig):
+        operators = {layer.name: layer.op for layer in layers_from_table(layers)}
+        kept = _rules_of_layers(prepared_graph(facts(layers)["prepared"], cache), operators, config)
+        for rule in config.keep_wide:
+            if rule not in kept:
+                watcher().noted(f"keep_wide: {rule!r} changes nothing: such operators are no layers and never narrowed")
 
 
 def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Path) -> None:

@@ -13,7 +13,11 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.pipeline.candidate_blocks import candidate_blocks
-from quant_core.pipeline.candidate_layers import candidate_layers, warn_of_outputs_not_compared
+from quant_core.pipeline.candidate_layers import (
+    candidate_layers,
+    note_rules_without_layers,
+    warn_of_outputs_not_compared,
+)
 from quant_core.pipeline.costs import cost_models
 from quant_core.pipeline.from_calibration import rounded_weights
 from quant_core.pipeline.improvement import improved
@@ -55,6 +59,7 @@ def baseline(
     if plan is not None:
         _check_ranges(plan, prepared_graph(facts(layers)["prepared"], on.machine.cache), calibration)
     warn_of_outputs_not_compared(layers, job.config, on.machine.cache)
+    note_rules_without_layers(layers, job.config, on.machine.cache)
     ladder = _ladder(job, plan)
     names = [layer.name for layer in layers_from_table(layers)]
     lifts = rungs_above(job.config)

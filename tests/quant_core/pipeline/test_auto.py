@@ -390,9 +390,12 @@ def test_a_frontier_leaves_layers_wide_that_are_kept_so(chain, tmp_path):
     assert len(plans) > 4
 
 
-def test_with_all_layers_kept_the_wide_model_is_shipped(chain, tmp_path):
-    outcome = run(chain, tmp_path, config(9.0, keep_wide=["*"]))
+def test_with_all_layers_kept_the_wide_model_is_shipped_and_a_rule_without_layers_is_named(chain, tmp_path):
+    listener = Listener()
+    with watched_by(listener):
+        outcome = run(chain, tmp_path, config(9.0, keep_wide=["*", "op:GlobalAveragePool"]))
     assert outcome.manifest.narrowed.layers == 0
+    assert any(note.startswith("keep_wide: 'op:GlobalAveragePool' changes nothing") for note in listener.notes)
 
 
 def test_a_layer_to_keep_that_is_not_there_is_an_error(chain, tmp_path):
