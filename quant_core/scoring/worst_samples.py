@@ -79,6 +79,7 @@ def worst_samples(
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset, names = model_data(graph, data, machine.cache), tuple(baseline.column_names)
     outputs, floats = compared_by(graph, names), reference_arrays(baseline)
+    by_class = dataset.labels is not None or outputs.classes.probabilities or metric in ("top1_drop", "kl")
     session = (profile_of(runtime).opens or open_file)(fetch(exported, machine.cache))
     answers: dict[int, Mapping[str, Any]] = {}
     seen_rows = np.sort(rows)
@@ -86,7 +87,7 @@ def worst_samples(
     for seen, found in batches:
         for place, row in enumerate(seen):
             exact = [_sample(floats[name], row) for name in names]
-            answers[int(row)] = _answers(outputs, exact, [found[name][place] for name in names])
+            answers[int(row)] = _answers(outputs, exact, [found[name][place] for name in names], by_class)
     return pa.Table.from_pylist(
         [
             {
@@ -102,10 +103,13 @@ def worst_samples(
     )
 
 
-def _answers(outputs: Compared, exact: list[Array], found: list[Array]) -> Mapping[str, Any]:
-    """Return what both models say of a sample: the class of each, or the values that differ most."""
+def _answers(outputs: Compared, exact: list[Array], found: list[Array], by_class: bool) -> Mapping[str, Any]:
+    """Return what both models say of a sample: the class of each, or the values that differ most.
+
+    Without labels, probabilities or a metric of classes, an output of one axis may as well be an embedding.
+    """
     classes = outputs.classes
-    if classes.known and exact[classes.output].squeeze().ndim == 1 and exact[classes.output].size > 1:
+    if by_class and classes.known and exact[classes.output].squeeze().ndim == 1 and exact[classes.output].size > 1:
         before, after = exact[classes.output].ravel(), found[classes.output].ravel()
         one, other = int(before.argmax()), int(after.argmax())
         place = {"output": outputs.names[classes.output], "float_class": one, "shipped_class": other}
