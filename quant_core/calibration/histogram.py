@@ -95,6 +95,8 @@ class Histogram:
         return Histogram(min(self.low, other.low), max(self.high, other.high), exponent, first, counts)
 
     def _coarsened(self, exponent: int) -> Histogram:
+        if exponent == self.exponent:
+            return self
         bins = np.arange(self.first_bin, self.first_bin + len(self.counts)) >> min(exponent - self.exponent, 62)
         starts = np.flatnonzero(np.diff(bins, prepend=bins[0] - 1))
         counts = np.add.reduceat(self.counts, starts, dtype=np.int64)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from quant_core.errors import InputError
+from quant_core.storage.large_tables import read_table
 from quant_core.storage.mapped import let_go
 
 __all__ = [
@@ -339,7 +340,7 @@ def from_ipc(data: bytes) -> pa.Table:
     try:
         if not data.startswith(_MAGIC):  # which Arrow looks for at the end alone
             raise ValueError("it begins with something else")
-        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        table = read_table(pa.ipc.open_file(pa.BufferReader(data)))
         table.validate(full=True)
         plain = _without_digest(_in_one_piece(table))
         intact = (table.schema.metadata or {}).get(_DIGEST) == content_digest(plain)
