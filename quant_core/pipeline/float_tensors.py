@@ -82,13 +82,13 @@ def fewest_tensors(
 def harmful_tensors(
     evaluator: PlanEvaluator[MixedPrecisionConfig], groups: Groups, precision: Precision
 ) -> tuple[FloatTensor, ...]:
-    """Return the tensors that have nine tenths of what all lose, where all in float would halve the error.
+    """Return the tensors that have nine tenths of what all lose, where all in float would help a good deal.
 
     They do not meet the target with all candidates at a precision, but come closest. They are evaluated at wide, too,
     where the search begins.
     """
     study = evaluator.study
-    if not groups or not _halve_the_error(evaluator, groups, precision):
+    if not groups or not _help(evaluator, groups, precision):
         return ()
     kept, left = list[FloatTensor](), 1.0
     for tensor in _ranked(study, groups, precision, evaluator.on):
@@ -100,17 +100,24 @@ def harmful_tensors(
     return tuple(kept)
 
 
-def _halve_the_error(evaluator: PlanEvaluator[MixedPrecisionConfig], groups: Groups, precision: Precision) -> bool:
-    study, metric = evaluator.study, evaluator.study.job.config.target.metric
+def _help(evaluator: PlanEvaluator[MixedPrecisionConfig], groups: Groups, precision: Precision) -> bool:
+    """Return whether all tensors in float take away half of what the target is missed by."""
+    study, target = evaluator.study, evaluator.study.job.config.target
     plan = study.lifted_to(precision)
-    quantized = additive(metric, next(trial.score.value for trial in study.trials if trial.plan == plan))
-    error = additive(metric, _score_in_float(evaluator, groups, precision))
-    return error <= quantized / 2 or (math.isnan(quantized) and math.isfinite(error))
+    quantized = additive(target.metric, next(trial.score.value for trial in study.trials if trial.plan == plan))
+    error = additive(target.metric, _score_in_float(evaluator, groups, precision))
+    missing = quantized - additive(target.metric, target.limit or 0.0)
+    return quantized - error >= missing / 2 or (math.isnan(quantized) and math.isfinite(error))
 
 
 def _score_in_float(evaluator: PlanEvaluator[MixedPrecisionConfig], groups: Groups, precision: Precision) -> float:
-    """Return the target's metric with all of the tensors in float, on the samples of a search's first round."""
+    """Return the target's metric with all of the tensors in float.
+
+    It is simulated on the samples of a search's first round; where plans are scored from their files, this one is too.
+    """
     study = evaluator.study
+    if study.in_runtime:
+        return evaluator.evaluate(_in_float(study, groups, precision)).score.value
     scores = evaluator.first_scores(_in_float(study, groups, precision), step="baseline")
     return target_score(study.job.config.target, scores, study.baseline).value
 

@@ -73,6 +73,11 @@ def test_the_same_tensors_are_found_by_any_number_of_workers(spectrum, found, tm
     assert run(spectrum, tmp_path, 30, workers=2).manifest.float_tensors == found.manifest.float_tensors
 
 
+def test_they_are_found_where_plans_are_scored_from_their_files(spectrum, found, tmp_path):
+    outcome = run(spectrum, tmp_path, 30, score_in="runtime")
+    assert outcome.met and {tensor.name for tensor in outcome.manifest.float_tensors} <= {"s", "e"}
+
+
 def test_without_them_lifting_layers_is_of_no_use(spectrum, tmp_path):
     with pytest.raises(TargetError) as caught:
         run(spectrum, tmp_path, 30, float_tensors=False)
