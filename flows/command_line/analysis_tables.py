@@ -17,6 +17,8 @@ def print_analysis(screen: Console, found: Analysis, folder: str) -> None:
     """The largest losses, the widest tensors, and where the rest is."""
     screen.print()
     screen.print(_losses(found))
+    if found.depth:
+        screen.print(_depth(found))
     if found.outliers:
         screen.print(_outliers(found))
     else:
@@ -32,6 +34,15 @@ def _losses(found: Analysis) -> Table:
     for loss in shown:
         sides = ("" if side is None else f"{side:.3g}" for side in (loss.activations, loss.weights))
         table.add_row(escape(loss.layer), loss.precision, f"{loss.loss:.3g}", *sides)
+    return table
+
+
+def _depth(found: Analysis) -> Table:
+    shown = sorted(found.depth, key=lambda error: error.alone)[:_ROWS]
+    title = f"what the {len(shown)} worst of {len(found.depth)} layers put out, all layers at one precision"
+    table = Table("layer", "precision", "SQNR alone (dB)", "accumulated", title=title, title_justify="left")
+    for one in shown:
+        table.add_row(escape(one.layer), one.precision, f"{one.alone:.2f}", f"{one.accumulated:.2f}")
     return table
 
 

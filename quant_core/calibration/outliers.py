@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from quant_core.calibration.histogram import Histogram, histograms_from_table
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import Layer
 
-__all__ = ["BULK", "LEAST_RATIO", "TensorSpread", "tensor_spreads"]
+__all__ = ["BULK", "LEAST_RATIO", "TensorSpread", "tensor_spreads", "weight_spreads"]
 
 BULK = 0.999
 """The share of values that counts as their bulk."""
@@ -45,6 +48,14 @@ class TensorSpread:
 def tensor_spreads(calibration: pa.Table) -> list[TensorSpread]:
     """Return the spread of each tensor of a table of schema CALIBRATION, the widest first."""
     found = [_spread(name, histogram) for name, histogram in histograms_from_table(calibration).items()]
+    return sorted(found, key=lambda spread: -spread.ratio)
+
+
+def weight_spreads(graph: FloatGraph, layers: Sequence[Layer]) -> list[TensorSpread]:
+    """Return the spread of each layer's weight, the widest first."""
+    names = dict.fromkeys(layer.weight for layer in layers if layer.weight is not None)
+    values = {name: np.asarray(graph.constant(name), np.float32) for name in names}
+    found = [_spread(name, Histogram.of(weight)) for name, weight in values.items() if weight.size]
     return sorted(found, key=lambda spread: -spread.ratio)
 
 

@@ -14,25 +14,32 @@ from typing import Any
 import pyarrow as pa
 import yaml
 
-from quant_core.calibration.outliers import TensorSpread, tensor_spreads
+from quant_core.calibration.outliers import TensorSpread, tensor_spreads, weight_spreads
 from quant_core.config import AnalysisConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine, available_cores
-from quant_core.execution.runner import Runner
+from quant_core.execution.runner import Runner, Stage
+from quant_core.model.layers import layers_from_table
+from quant_core.model.prepare import prepared_graph
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plan_summary import calibration_with_types
 from quant_core.pipeline.probe_rounds import probe_rounds
 from quant_core.pipeline.steps import baseline, calibrate, prepare, rank
 from quant_core.pipeline.study import Study
-from quant_core.probing.attribution import LayerLoss, layer_losses
+from quant_core.precision import Precision
+from quant_core.probing.attribution import LayerError, LayerLoss, layer_errors, layer_losses
+from quant_core.probing.depth import errors_along_depth
 from quant_core.report.analysis import analysis_page
 from quant_core.scoring.metrics import scores_of
+from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import DataSource
 from quant_core.storage.references import atomic_write, made_folder
-from quant_core.storage.tables import to_ipc
+from quant_core.storage.tables import DEPTH, facts, to_ipc
 from quant_core.urls import redacted
 
 __all__ = ["Analysis", "analyse", "run_analysis"]
+
+_ALONG_DEPTH = Stage("depth", errors_along_depth, DEPTH)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ class Analysis:
     """Of every layer at every precision, ascending."""
     tensors: tuple[TensorSpread, ...]
     """How far the values of each tensor spread, the widest first."""
+    weights: tuple[TensorSpread, ...]
+    """How far those of each layer's weight spread, the widest first."""
+    depth: tuple[LayerError, ...]
+    """The error of what each layer puts out, with all layers at each precision, in graph order."""
 
     @property
     def outliers(self) -> tuple[TensorSpread, ...]:
@@ -97,14 +108,29 @@ def run_analysis(job: QuantizationJob[AnalysisConfig], on: Runner) -> Analysis:
     layers = prepare(job, on)
     study = baseline(job, layers, calibrate(job, layers, on), on)
     ranking = rank(study, probe_rounds(study, on) if study.candidates else [], on)
-    analysis = analysed(study, ranking)
+    depth = pa.concat_tables([DEPTH.empty_table(), *(_depth(study, precision, on) for precision in job.config.narrow)])
+    analysis = analysed(study, ranking, depth, on.machine.cache)
     write_analysis(analysis, study, ranking, on.machine.cache)
     return analysis
 
 
-def analysed(study: Study[AnalysisConfig], ranking: pa.Table) -> Analysis:
-    """Return what the probes and the histograms say."""
+def _depth(study: Study[AnalysisConfig], precision: Precision, on: Runner) -> pa.Table:
+    """Measure the error along the depth of the model with all layers at a precision (schema DEPTH)."""
+    config = study.job.config
+    count = study.baseline.num_rows if config.samples == "all" else min(config.samples, study.baseline.num_rows)
+    return on.run(
+        _ALONG_DEPTH,
+        recipe=study.recipe,
+        samples=Samples(study.job.evaluation, 0, count),
+        precision=str(precision),
+        batch_size=config.batch_size,
+    )
+
+
+def analysed(study: Study[AnalysisConfig], ranking: pa.Table, depth: pa.Table, cache: Path) -> Analysis:
+    """Return what the probes, the errors along the depth (schema DEPTH) and the histograms say."""
     job, config = study.job, study.job.config
+    graph = prepared_graph(facts(study.layers)["prepared"], cache)
     return Analysis(
         model=redacted(job.model.url),
         sha256=job.model.sha256,
@@ -113,6 +139,8 @@ def analysed(study: Study[AnalysisConfig], ranking: pa.Table) -> Analysis:
         wide_scores=scores_of(study.wide.scores),
         losses=tuple(layer_losses(ranking, config.wide, config.narrow)),
         tensors=tuple(tensor_spreads(study.calibration)),
+        weights=tuple(weight_spreads(graph, layers_from_table(study.layers))),
+        depth=tuple(layer_errors(depth)),
     )
 
 
@@ -128,7 +156,9 @@ def write_analysis(analysis: Analysis, study: Study[AnalysisConfig], ranking: pa
         analysis.wide,
         analysis.rank,
         analysis.losses,
+        analysis.depth,
         analysis.tensors,
+        analysis.weights,
         study.layers,
         typed,
     )

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from quant_core.precision import Precision
 
-__all__ = ["LayerLoss", "layer_losses"]
+__all__ = ["LayerError", "LayerLoss", "layer_errors", "layer_losses"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,39 @@ class LayerLoss:
     """The loss with its weights alone narrow, likewise."""
     activation_share: float | None
     """The part of the two losses that is the activations'; None where there are no two, or both are 0."""
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """The error of what a layer puts out, with all layers at a precision, as SQNR in dB; infinite without an error."""
+
+    layer: str
+    """Its name."""
+    precision: str
+    """The precision of all layers."""
+    alone: float
+    """The layer on the float model's tensors."""
+    accumulated: float
+    """The layer in the quantized model."""
+
+
+def layer_errors(depth: pa.Table) -> list[LayerError]:
+    """Return the errors of a table of schema DEPTH, in graph order."""
+    return [
+        LayerError(
+            row["layer"],
+            row["precision"],
+            _decibels(row["signal"], row["alone"]),
+            _decibels(row["signal"], row["accumulated"]),
+        )
+        for row in depth.to_pylist()
+    ]
+
+
+def _decibels(signal: float, error: float) -> float:
+    if not error:
+        return math.inf
+    return 10 * math.log10(signal / error) if signal else -math.inf
 
 
 def layer_losses(ranking: pa.Table, wide: Precision, narrow: Sequence[Precision]) -> list[LayerLoss]:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.calibration.outliers import TensorSpread
-from quant_core.probing.attribution import LayerLoss
+from quant_core.probing.attribution import LayerError, LayerLoss
 from quant_core.report.charts import tensor_charts
 from quant_core.report.limits import LISTED, POINTS, ROWS, foremost, short
 from quant_core.report.templates import rendered
@@ -23,7 +23,9 @@ def analysis_page(
     wide: str,
     rank: str,
     losses: Sequence[LayerLoss],
+    depth: Sequence[LayerError],
     spreads: Sequence[TensorSpread],
+    weights: Sequence[TensorSpread],
     layers: pa.Table,
     calibration: pa.Table,
 ) -> str:
@@ -34,7 +36,9 @@ def analysis_page(
         wide: the precision of the layers that are not probed.
         rank: the name of the loss.
         losses: of all layers, ascending.
+        depth: errors of what layers put out, in graph order.
         spreads: of all tensors, the widest first.
+        weights: of all weights, the widest first.
         layers: schema LAYERS.
         calibration: schema CALIBRATION, with the ranges of types.
 
@@ -46,17 +50,61 @@ def analysis_page(
         "analysis.html.jinja",
         {
             "loss": _loss_chart(losses, layers.column("layer").to_pylist(), rank),
+            "depth": _depth_chart(depth),
             "tensors": tensor_charts({}, layers, widest_first),
         },
         title=title,
         wide=wide,
         losses=[_row(loss) for loss in reversed(losses[-ROWS:])],
         all_losses=len(losses),
+        errors=[_error_row(error) for error in depth[:ROWS]],
+        all_errors=len(depth),
         outliers=[spread for spread in spreads if spread.has_outliers][:LISTED],
+        wide_weights=[spread for spread in weights if spread.has_outliers][:LISTED],
         first_tensor=short(spreads[0].tensor) if spreads else None,
         number=number,
         short=short,
     )
+
+
+def _depth_chart(depth: Sequence[LayerError]) -> dict[str, Any]:
+    """Return for each precision and layer, in graph order, the two errors that can be drawn: those that are finite."""
+    precisions = list(dict.fromkeys(error.precision for error in depth))
+    places = dict.fromkeys(precisions, 0)
+    points = []
+    for error in depth:
+        places[error.precision] += 1
+        if math.isfinite(error.alone) and math.isfinite(error.accumulated):
+            points.append(_depth_point(error, places[error.precision]))
+    return {
+        "points": points[:POINTS],
+        "layers": max(places.values(), default=0),
+        "precisions": precisions,
+        "of": len(points),
+    }
+
+
+def _depth_point(error: LayerError, layer: int) -> dict[str, Any]:
+    return {
+        "layer": layer,
+        "precision": error.precision,
+        "alone": error.alone,
+        "accumulated": error.accumulated,
+        "text": [
+            short(error.layer),
+            f"All layers at {error.precision}",
+            f"SQNR of what it puts out: {number(error.accumulated)} dB, {number(error.alone)} dB on float tensors",
+        ],
+    }
+
+
+def _error_row(error: LayerError) -> Mapping[str, str]:
+    return {
+        "layer": short(error.layer),
+        "precision": error.precision,
+        "alone": number(error.alone),
+        "accumulated": number(error.accumulated),
+    }
 
 
 def _loss_chart(losses: Sequence[LayerLoss], names: Sequence[str], rank: str) -> dict[str, Any]:

@@ -125,6 +125,22 @@
     });
   }
 
+  function depthChart(width) {
+    const { points, layers, precisions } = data.depth;
+    const colour = (d) => (d.precision === precisions[0] ? "var(--wide)" : "var(--narrow)");
+    const size = Math.max(2, Math.min(4, (width / layers) * 0.3));
+    return Plot.plot({
+      width, height: Math.min(320, Math.max(240, width * 0.4)), marginLeft: 56, marginRight: 16, marginTop: 28, marginBottom: 46, style: look,
+      x: { domain: [0.5, layers + 0.5], label: "layer, in graph order", labelArrow: "none", labelAnchor: "center", labelOffset: 40, ticks: d3.ticks(1, layers, Math.min(layers, width / 60)).filter(Number.isInteger), tickFormat: "d" },
+      y: { label: "SQNR (dB)", labelArrow: "none", grid: true, nice: true },
+      marks: [
+        Plot.line(points, { x: "layer", y: "accumulated", z: "precision", stroke: colour, strokeWidth: 1.5 }),
+        Plot.dot(points, { x: "layer", y: "alone", r: size, stroke: colour, strokeWidth: 1.5, fill: "var(--surface)", className: "points" }),
+        Plot.dot(points, Plot.pointer({ x: "layer", y: "alone", ...lit, r: size + 4 })),
+      ],
+    });
+  }
+
   function bins(tensor) {
     const share = d3.format(".2~%"), near = d3.format(".3~g"), total = d3.sum(tensor.counts);
     return tensor.counts.map((count, index) => {
@@ -218,6 +234,7 @@
 
   /* A page may have some of the charts only. */
   chart("search-chart", () => data.search.points, at((d) => d.share, (d) => d.score * data.search.factor), searchChart);
+  if (data.depth) chart("depth-chart", () => data.depth.points, at((d) => d.layer, (d) => d.alone), depthChart);
   chart("loss-chart", () => data.loss.points, at((d) => d.layer, (d) => d.loss), lossChart);
 
   if (plan && data.frontier.points.length) {

@@ -22,6 +22,7 @@ from quant_core.storage.mapped import let_go
 
 __all__ = [
     "CALIBRATION",
+    "DEPTH",
     "EXPORTED",
     "FRONTIER",
     "LAYERS",
@@ -141,6 +142,17 @@ PROBES = _schema(
     pa.field("seconds", pa.float64(), nullable=False),
 )
 """probe: one row a (layer, precision), the loss of every sample of its round, in data order."""
+
+DEPTH = _schema(
+    "depth",
+    pa.field("layer", pa.string(), nullable=False),
+    pa.field("precision", pa.string(), nullable=False),
+    pa.field("signal", pa.float64(), nullable=False),
+    pa.field("alone", pa.float64(), nullable=False),
+    pa.field("accumulated", pa.float64(), nullable=False),
+)
+"""One row a layer, with all layers at a precision: sums of squares of what it puts out in the float model, of its error
+on the float model's tensors, and of its error in the quantized model."""
 
 SENSITIVITY = _schema(
     "sensitivity",

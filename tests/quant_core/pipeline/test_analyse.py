@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 
@@ -57,6 +58,29 @@ def test_every_layer_has_a_loss_at_every_precision_ascending(analysis, folder):
     assert found == {(name, one) for name in (first, second) for one in ("a16w8", "a8w8")}
     values = [loss.loss for loss in analysis.losses]
     assert values == sorted(values) and all(loss.samples == 32 for loss in analysis.losses)
+
+
+def test_the_error_along_the_depth_is_told(analysis, folder, job):
+    """The values of the pairs, computed by hand: of the first layer its input and weight, of the second as well."""
+    first, second = layers_of(folder)
+    found = {error.layer: error for error in analysis.depth if error.precision == "a8w8"}
+    assert found[first].alone == found[first].accumulated > found[second].accumulated
+    assert [error.precision for error in analysis.depth] == ["a16w8"] * 2 + ["a8w8"] * 2
+    w1, w2 = (onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(job[0]).graph.initializer)
+    read = np.tanh(job[2]["x"] @ w1)
+    steps = np.abs(np.tanh(job[1]["x"] @ w1)).max() / 127, np.abs(w2).max(axis=0) / 127
+    values, weight = (
+        np.rint(np.clip(one / step, -128, 127)) * step for one, step in zip((read, w2), steps, strict=True)
+    )
+    error = np.square(values @ weight - read @ w2).sum()
+    assert found[second].alone == pytest.approx(10 * np.log10(np.square(read @ w2).sum() / error), abs=0.05)
+
+
+def test_the_spread_of_weights_is_told_the_widest_first(analysis, job):
+    values = {one.name: onnx.numpy_helper.to_array(one) for one in onnx.load(job[0]).graph.initializer}
+    largest = sorted(float(np.abs(weight).max()) for weight in values.values())
+    assert sorted(spread.largest for spread in analysis.weights) == pytest.approx(largest)
+    assert analysis.weights[0].ratio >= analysis.weights[1].ratio >= 1
 
 
 def test_the_cause_of_a_loss_is_told(analysis, folder):
