@@ -97,10 +97,11 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
         description="ONNX Runtime's execution providers for calibration, probes and plans. For example "
         "CUDAExecutionProvider; the first one that can is taken. What is shipped is always measured on the CPU.",
     )
-    format: Annotated[Literal["qdq", "qoperator"], Flag(Heading.MODEL, "FORMAT")] = Field(
+    format: Annotated[Literal["qdq", "qoperator", "matmulnbits"], Flag(Heading.MODEL, "FORMAT")] = Field(
         default="qdq",
         description="How the model is written. With Q/DQ pairs, or (8-bit types only) with ONNX Runtime's integer "
-        "operators, as its own conversion makes them.",
+        "operators, as its own conversion makes them; or with its MatMulNBits where floats meet weights in blocks, at "
+        "accuracy level 1, which is float32.",
     )
     cost: Annotated[Literal["bops", "bytes", "activation-bytes", "latency"], Flag(Heading.COST, "COST")] = Field(
         default="bops",
@@ -203,6 +204,18 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
         return "" if amount is None else f"{self.cost} <= {amount}{' of the wide model' if amount.is_share else ''}"
 
     @model_validator(mode="after")
+    def _block_operators_have_blocks(self) -> Self:
+        if self.format != "matmulnbits":
+            return self
+        if self.block_size is None or self.block_size > _LARGEST_BLOCK:
+            raise ValueError(
+                f"format: matmulnbits is for weights in blocks: give a block_size of 16 to {_LARGEST_BLOCK}"
+            )
+        if not self.runtime.startswith("onnxruntime"):
+            raise ValueError(f"format: matmulnbits is ONNX Runtime's own, not for {self.runtime}; use qdq")
+        return self
+
+    @model_validator(mode="after")
     def _integer_operators_have_8_bits(self) -> Self:
         for precision in self.ladder:
             if self.format == "qoperator" and precision.why_not_integer:
@@ -268,6 +281,7 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
 
 
 _ANY_TYPE = 21
+_LARGEST_BLOCK = 256  # that MatMulNBits takes
 
 
 class LayerWiseConfig(RunConfig):

@@ -31,6 +31,7 @@ from quant_core.model.stored_model import (
     write_model,
 )
 from quant_core.precision import PrecisionPlan
+from quant_core.quantization.block_operators import with_block_operators
 from quant_core.quantization.given_types import in_given_types, with_given_ends
 from quant_core.quantization.lineage import lineage
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
@@ -69,7 +70,8 @@ def export(
     """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED).
 
     `plan` and `tensors` are a PrecisionPlan as dictionaries. With the `form` qoperator the model has integer
-    operators; raises UnsupportedError where ONNX Runtime has none.
+    operators; raises UnsupportedError where ONNX Runtime has none. With matmulnbits it has operators for weights in
+    blocks.
     """
     quantizer = quantizer_of(recipe, machine)
     chosen, integer = PrecisionPlan.from_dict(plan, tensors), form == "qoperator"
@@ -79,7 +81,7 @@ def export(
     writer = PlanWriter(quantizer, folded=False, unfused=integer)
     written = writer.write(chosen)
     with scratch_folder(machine.cache) as scratch:
-        files = _write(quantizer, written, writer.constants, scratch, integer, lineage(recipe))
+        files = _write(quantizer, written, writer.constants, scratch, form, lineage(recipe))
         rows = [
             {"file": name, "sha256": file_digest(scratch / name), "bytes": (scratch / name).stat().st_size}
             for name in files
@@ -88,12 +90,16 @@ def export(
     return with_facts(pa.Table.from_pylist(rows, schema=EXPORTED), exported=digest)
 
 
+_CONVERSIONS = {"qoperator": with_integer_operators, "matmulnbits": with_block_operators}
+"""What makes other operators of the pairs of a model, by the form that is asked for."""
+
+
 def _write(
     quantizer: Quantizer,
     written: QuantizedGraph,
     constants: Constants,
     folder: Path,
-    integer: bool,
+    form: str,
     notes: Mapping[str, str],
 ) -> list[str]:
     """Write a model whose constants are in a file beside it where they are large; the names of the files.
@@ -103,16 +109,16 @@ def _write(
         written: the nodes.
         constants: their constants, by name.
         folder: where the files go.
-        integer: whether operators become integer ones.
+        form: qdq, or the operators that the pairs become.
         notes: what goes into the metadata.
 
     """
     size = sum(array.nbytes for _, array in _used_constants(quantizer.graph, written.nodes, constants))
-    if size > LARGEST_FILE and integer:
-        raise UnsupportedError("format: qoperator is for models of up to 1 GiB of quantized weights; use qdq")
+    if size > LARGEST_FILE and form != "qdq":
+        raise UnsupportedError(f"format: {form} is for models of up to 1 GiB of quantized weights; use qdq")
     if size <= LARGEST_FILE:
         model = quantized_model(quantizer, written, constants, notes=notes)
-        model = with_integer_operators(model) if integer else model
+        model = _CONVERSIONS[form](model) if form in _CONVERSIONS else model
         onnx.checker.check_model(model, full_check=True)
         write_model(model, folder)
         return [MODEL_FILE]

@@ -59,6 +59,9 @@ def _rounded_products(model: WrittenModel) -> Iterator[tuple[str, str]]:
                 f"{given} activations beside {layer.weight.kind} weights: fused to MatMulNBits, which rounds them to "
                 "int8 (accuracy level 4)",
             )
+    for node in model.model.graph.node:
+        if node.op_type == "MatMulNBits" and attribute(node, "accuracy_level", 0) == 4:
+            yield node.name, "MatMulNBits at accuracy level 4: rounds what it reads to int8"
 
 
 def _is_fused_to_nbits(layer: WrittenLayer) -> bool:

@@ -77,6 +77,14 @@ def alone() -> WrittenModel:
     return WrittenModel(model)
 
 
+def nbits(level: int) -> WrittenModel:
+    """A MatMulNBits at an accuracy level."""
+    model = layer().model
+    model.graph.node[-1].op_type = "MatMulNBits"
+    model.graph.node[-1].attribute.append(helper.make_attribute("accuracy_level", level))
+    return WrittenModel(model)
+
+
 def pool(kind: int) -> WrittenModel:
     """An average pool of what a pair holds."""
     model = layer(kind).model
@@ -154,6 +162,7 @@ PLANTED = {
         layer(TensorProto.UINT16, op="Gemm"),
         layer(TensorProto.UINT16, op="Gemm", transB=1),
     ),
+    "no-rounded-products, MatMulNBits": ("onnxruntime", nbits(4), nbits(1)),
     "byte-sums-in-range": ("onnxruntime", layer(weight=rows(1, 100, 29)), layer(weight=rows(1, 100, 28))),
     "byte-sums-in-range, uint8": (
         "onnxruntime",
