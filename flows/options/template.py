@@ -30,11 +30,12 @@ def option_template(model: str, places: Mapping[str, str]) -> str:
 
     Raises InputError for what is no float model.
     """
-    lines = [*_preamble(model, inspect_model(model))]
+    found = inspect_model(model)
+    lines, axes = [*_preamble(model, found)], {name: ",".join(said) for name, said in found["axes"].items()}
     for heading, options in groupby(auto_options(), key=lambda option: option.shown.heading):
         lines += ["", "", f"# --- {heading} ---"]
         for option in options:
-            lines += ["", *_entry(option, {**places, "model": model})]
+            lines += ["", *_entry(option, {**places, "model": model}, axes)]
     return "\n".join(lines) + "\n"
 
 
@@ -64,7 +65,7 @@ def _shape(tensor: Mapping[str, Any]) -> str:
     )
 
 
-def _entry(option: Option, places: Mapping[str, str]) -> Iterator[str]:
+def _entry(option: Option, places: Mapping[str, str], axes: Mapping[str, str]) -> Iterator[str]:
     text = option.description
     if option.choices and not all(choice in text for choice in option.choices):
         text += f" One of: {', '.join(option.choices)}."
@@ -79,7 +80,7 @@ def _entry(option: Option, places: Mapping[str, str]) -> Iterator[str]:
         yield f"{option.name}:   # FILL IN: a path or URL"
     else:
         default = "" if option.shown.default else option.default
-        yield f"# {option.name}: {_EXAMPLES.get(option.name, default)}".rstrip()
+        yield f"# {option.name}: {axes.get(option.name) or _EXAMPLES.get(option.name, default)}".rstrip()
 
 
 def option_schema() -> dict[str, Any]:

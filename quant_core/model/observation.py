@@ -22,7 +22,7 @@ from quant_core.model.signature import OutputRole, Signature, behind_samples
 from quant_core.model.sizes import Sizes
 from quant_core.storage.data import Dataset
 
-__all__ = ["observed"]
+__all__ = ["class_source", "observed"]
 
 _TRIED = 3
 """Samples of the batch that is tried: a size that no other axis is likely to have."""
@@ -163,8 +163,8 @@ def _described(
     if known is None and summing:
         known = max(summing, key=lambda at: values.shape[at])
     if known is None:
-        at = _class_axis(graph, role.name)
-        known = None if at is None else behind_samples(at % found[0].ndim, axis)
+        source = class_source(graph, role.name)
+        known = None if source is None else behind_samples(source[0] % found[0].ndim, axis)
     if known is None and values.ndim == 2:
         known = 1  # there is no other axis
     finite = values[np.isfinite(values)]
@@ -216,17 +216,20 @@ def _are_probabilities(values: NDArray[np.float64], axis: int) -> bool:
 _PASSING = frozenset("Identity Cast Relu Clip Add Sub Mul Div Dropout LeakyRelu Sigmoid Tanh".split())
 
 
-def _class_axis(graph: FloatGraph, name: str) -> int | None:
-    """The axis of classes by what computes them: the last of a product of matrices, the second of a convolution."""
+def class_source(graph: FloatGraph, name: str) -> tuple[int, str] | None:
+    """Return the axis of classes and the operator that computes them; None where nothing shows them.
+
+    It is the axis of a Softmax, the last one of a product of matrices, the second one of a convolution.
+    """
     moved: list[list[int]] = []
     while name in graph.producer:
         node = graph.nodes[graph.producer[name]]
         if node.op_type in ("Softmax", "LogSoftmax"):
-            return _through(moved, int(str(attribute(node, "axis", -1))))
+            return _through(moved, int(str(attribute(node, "axis", -1)))), node.op_type
         if node.op_type in ("MatMul", "Gemm"):
-            return _through(moved, -1)
+            return _through(moved, -1), node.op_type
         if node.op_type in ("Conv", "ConvTranspose"):
-            return _through(moved, 1)
+            return _through(moved, 1), node.op_type
         if node.op_type == "Transpose" and (perm := attribute(node, "perm", None)):
             moved.append([int(str(at)) for at in perm])  # type: ignore[attr-defined]
         elif node.op_type not in _PASSING:

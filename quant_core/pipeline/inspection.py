@@ -17,6 +17,7 @@ from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
+from quant_core.model.observation import class_source
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.signature import Signature
@@ -46,6 +47,7 @@ def inspect_model(model: str | os.PathLike[str], layer_ops: Sequence[str] = DEFA
             "total": {key: sum(layer[key] for layer in layers) for key in ("macs", "weight_bytes")},
             "left_alone": _left_alone(topology),
             "signature": _signature(graph),
+            "axes": _axes(graph),
             "open": [layer.name for layer in layers_from_table(table) if _is_open(graph, layer)],
         }
 
@@ -54,7 +56,32 @@ def _signature(graph: FloatGraph) -> dict[str, str]:
     """What each input and output is, in words, as far as declared shapes tell."""
     found = Signature.of(graph)
     inputs = {role.name: _samples_on(role.axis, "a constant") for role in found.inputs}
-    return inputs | {role.name: _samples_on(role.axis, "shows on the calibration data") for role in found.outputs}
+    return inputs | {
+        role.name: _samples_on(role.axis, "shows on the calibration data") + _classes(graph, role.name)
+        for role in found.outputs
+    }
+
+
+def _classes(graph: FloatGraph, name: str) -> str:
+    """Return what an output's classes are, in words; empty where what computes it shows none."""
+    axis, source = _class_axis(graph, name), class_source(graph, name)
+    if axis is None or source is None:
+        return ""
+    kinds = {"Softmax": "probabilities", "LogSoftmax": "logarithms of probabilities"}
+    return f", {kinds.get(source[1], 'logits if these are classes,')} along axis {axis}"
+
+
+def _class_axis(graph: FloatGraph, name: str) -> int | None:
+    source, shape = class_source(graph, name), graph.shape(name)
+    return None if source is None or not shape else source[0] % len(shape)
+
+
+def _axes(graph: FloatGraph) -> dict[str, list[str]]:
+    """Return what is found of axes, as the options that say them have it."""
+    found = Signature.of(graph)
+    samples = [f"{role.name}={role.axis}" for role in (*found.inputs, *found.outputs) if role.axis is not None]
+    classes = [f"{name}={axis}" for name in graph.outputs if (axis := _class_axis(graph, name)) is not None]
+    return {"sample_axis": samples, "classes": classes}
 
 
 def _samples_on(axis: int | None, otherwise: str) -> str:

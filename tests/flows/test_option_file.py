@@ -232,8 +232,8 @@ def test_init_tells_what_to_fill_in(written):
     assert "evaluation: is not filled in" in found[1]
 
 
-def test_init_has_every_option_at_its_default(here, written):
-    """Taking the comment signs away changes nothing."""
+def test_init_has_every_option_at_its_default_and_axes_as_they_were_found(here, written):
+    """Taking the comment signs away changes nothing: axes are said that are found anyway."""
     given = ("model", "calibration", "evaluation", *LIMITS, *BUDGETS, *OF_THE_TARGET, "holdout")
     names = [option.name for option in auto_options()]
     text = WHOLE + "min_sqnr: 20\n"
@@ -244,7 +244,7 @@ def test_init_has_every_option_at_its_default(here, written):
     assert text.count("\n") > 15
     Path("q.yaml").write_text(text)
     assert run_options(options_from_file("q.yaml", MixedPrecisionConfig), {}, MixedPrecisionConfig)[1] == configuration(
-        {"min_sqnr": 20.0}
+        {"min_sqnr": 20.0, "sample_axis": "image=0,vector=0,index=0,y=0,z=0,w=0", "classes": "y=1"}
     )
 
 

@@ -78,6 +78,15 @@ def test_what_inputs_and_outputs_are_is_said_and_open_sizes_are_no_costs(inspect
     assert found["open"] == [found["layers"][0]["layer"]]
     assert found["signature"] == {
         **{"x": "samples on axis 0", "s": "samples on axis 1", "r": "a constant"},
-        **{"y": "samples on axis 0", "z": "shows on the calibration data"},
+        **{"y": "samples on axis 0, logits if these are classes, along axis 1", "z": "shows on the calibration data"},
     }
+    assert found["axes"] == {"sample_axis": ["x=0", "s=1", "y=0"], "classes": ["y=1"]}
+
+
+def test_an_output_behind_a_softmax_is_said_to_be_probabilities(inspected):
+    model = build("(float[t,batch,4] x) => (float[t,batch,6] y) { a = MatMul(x, w)  y = Softmax(a) }", {"w": (4, 6)})
+    assert inspected(model)["signature"]["y"] == "samples on axis 1, probabilities along axis 2"
+
+
+def test_sizes_that_are_fixed_are_no_open_ones(inspected):
     assert inspected(MODELS["chain"]())["open"] == []
