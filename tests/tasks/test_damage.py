@@ -130,16 +130,22 @@ def milliseconds(file: str, feeds: dict[str, np.ndarray]) -> float:
     return Path(file).stat().st_size / 1000
 
 
+def mean_output(open_session, labels):
+    """A score of the user's own: one a sample."""
+    return open_session()(samples(wide_chain(), 12))["y"].mean(axis=1)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The workspace and the output folder of runs that took every stage: timed here, and by a function of the user's."""
+    """The workspace and the output folder of runs that took every stage: timed and scored here, and by functions of the user's."""
     folder = tmp_path_factory.mktemp("run")
     model = wide_chain()
     onnx.save(model, folder / "model.onnx")
     data, held_out = samples(model, 12), samples(model, 5, seed=1)
     target = {"metric": "l2", "limit": 0.05}
     config = config_from(target=target, narrow=["a8w8", "a8w4"], cost="latency", time_models=True, frontier=True)
-    on_a_board = config_from(target=target, cost="latency", timer=f"{__name__}:milliseconds", improve="auto")
+    own = {"timer": f"{__name__}:milliseconds", "evaluator": f"{__name__}:mean_output"}
+    on_a_board = config_from(target={"metric": "score", "limit": -1e9}, cost="latency", improve="auto", **own)
     on = StoringRunner(Workspace.at(str(folder / "workspace")))
     cache = on.machine.cache
     job = QuantizationJob.of(folder / "model.onnx", data, data, held_out, config, folder / "out", cache)
