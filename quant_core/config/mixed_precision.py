@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from quant_core.budget import BUDGETS, Amount
 from quant_core.config.probing import default_narrow
 from quant_core.config.run import RunConfig, validated
+from quant_core.config.runtimes import with_runtime_defaults
 from quant_core.config.search import SearchConfig, default_candidates, default_layer_ops
 from quant_core.config.target import Target
 from quant_core.model.operators import TABLE_OP
@@ -41,6 +42,7 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
     @model_validator(mode="before")
     @classmethod
     def _what_is_narrowed_goes_with_wide(cls, given: Any) -> Any:
+        given = with_runtime_defaults(given, cls.model_fields)
         if isinstance(given, Mapping) and str(given.get("wide")) == "float32":
             wide = Precision.parse("float32")
             return {

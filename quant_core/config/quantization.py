@@ -7,16 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from quant_core.config.frozen import FrozenModel
+from quant_core.config.runtimes import RuntimeName
 from quant_core.flags import Flag, Heading
 from quant_core.precision import DataType, Precision, PrecisionField
 
-__all__ = ["QuantizationConfig", "RuntimeName"]
-
-
-RuntimeName = Literal[
-    "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "qnn", "vitisai", "tensorrt", "tract", "reference"
-]
-"""Runtimes that have a profile (see `runtimes`)."""
+__all__ = ["QuantizationConfig"]
 
 _PERCENTILE = 99.999
 
@@ -27,7 +22,8 @@ class QuantizationConfig(FrozenModel):
     wide: Annotated[PrecisionField, Flag(Heading.PRECISIONS, "PRECISION")] = Field(
         default_factory=lambda: Precision.parse("a16w8"),
         json_schema_extra={"default": "a16w8"},  # pydantic does not write a default of our own type there
-        description="Precision of every layer that is not narrowed.",
+        description="Precision of every layer that is not narrowed. Some runtimes have another default (`narrowcast "
+        "runtimes`).",
     )
     calibrate: Annotated[
         Literal["percentile", "minmax", "entropy", "mse", "pow2-nonoverflow", "pow2-minmse"],

@@ -12,6 +12,7 @@ from quant_core.budget import Amount
 from quant_core.config.data import DataConfig
 from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.config.quantization import QuantizationConfig
+from quant_core.config.runtimes import with_runtime_defaults
 from quant_core.config.target import Criterion
 from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
@@ -106,7 +107,7 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
     cost: Annotated[Literal["bops", "bytes", "activation-bytes", "latency"], Flag(Heading.COST, "COST")] = Field(
         default="bops",
         description="What is to be saved. Bit operations, weight bytes, bytes of what layers read, or the time layers "
-        "take in ONNX Runtime on this machine.",
+        "take in the runtime on this machine.",
     )
     device_costs: Annotated[str | None, Flag(Heading.COST, "CSV", is_path=True)] = Field(
         default=None,
@@ -127,8 +128,14 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
     )
     time_models: Annotated[bool, Flag(Heading.COST)] = Field(
         default=False,
-        description="Time the float, the wide and the finished model in ONNX Runtime. With the cost latency this is "
+        description="Time the float, the wide and the finished model in the runtime. With the cost latency this is "
         "always done.",
+    )
+    time_batch: Annotated[int, Flag(Heading.COST, "N")] = Field(
+        default=1,
+        ge=1,
+        description="Samples of a call when models and layers are timed, as your application has them. Some kernels "
+        "gain by batches more than others. A model with a fixed batch is timed on that.",
     )
     batch_size: Annotated[int | None, Flag(Heading.RUNNING, "N")] = Field(
         default=None,
@@ -140,6 +147,11 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
         description="What plans are scored in while they are searched. A simulation of what the pairs say, or the "
         "runtime itself, where its numbers differ; the finished file is always scored in the runtime.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_runtime_has_defaults(cls, given: Any) -> Any:
+        return with_runtime_defaults(given, cls.model_fields)
 
     @model_validator(mode="after")
     def _device_costs_are_latencies(self) -> Self:

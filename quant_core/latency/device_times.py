@@ -43,14 +43,17 @@ def device_times(
     config: QuantizationConfig,
     timer: DeviceTimer,
     machine: Machine,
+    batch_size: int = 1,
 ) -> pa.Table:
     """Milliseconds of models with all layers at each precision and of random mixes, for one sample (schema TIMES).
+
+    `batch_size` samples are run at once, where the model leaves that open.
 
     Raises InputError where the timer raises, or returns what is no time.
     """
     recipe = QuantizationRecipe(layers, calibration, config)
     quantizer, listed = quantizer_of(recipe, machine), layers_from_table(layers)
-    batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), 1))
+    batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), batch_size))
     names = [layer.name for layer in listed]
     chosen = mixes(names, [Precision.parse(precision) for precision in precisions])
     watcher().expects("latency", len(precisions) + len(chosen))

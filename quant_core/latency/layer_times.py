@@ -1,9 +1,10 @@
 """Stage: times each layer at each precision, and the whole model with all layers at one.
 
-A layer is timed as a model of its own (see `sections`), as its runtime opens it, on one thread, all precisions turn
-about, and with them a model that does nothing: what that takes is the call's, not the layer's. Then whole models are
-timed whose layers have random precisions: what they take beyond their layers is what boundaries cost. What a layer
-takes depends on the processor, and never quite repeats: the results are kept like any other step's, so that a run can.
+A layer is timed as a model of its own (see `sections`), as its runtime opens it, in ONNX Runtime for those that are not
+run here. It is timed on one thread, all precisions turn about, and with them a model that does nothing: what that takes
+is the call's, not the layer's. Then whole models are timed whose layers have random precisions: what they take beyond
+their layers is what boundaries cost. What a layer takes depends on the processor, and never quite repeats: the results
+are kept like any other step's, so that a run can.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 import json
 import math
 import platform
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,13 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
 from quant_core.latency.mixes import mixes
 from quant_core.latency.neighbours import neighbours_of
+from quant_core.latency.section_models import section_model
 from quant_core.latency.sections import Section, WrittenPlan
 from quant_core.latency.timing import NO_TIME, Timing, timed
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import Batch, batches, model_data
 from quant_core.model.layers import Layer, layers_from_table
-from quant_core.model.sessions import Numerics, open_nodes
+from quant_core.model.sessions import Numerics, OpenModel, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
@@ -59,15 +61,16 @@ def layer_times(
     config: QuantizationConfig,
     processor: str,
     machine: Machine,
+    batch_size: int = 1,
 ) -> pa.Table:
     """Milliseconds of each layer at each precision and of random mixes, for one sample (schema TIMES).
 
-    `processor` says where: results of one are not taken for another's. Raises UnsupportedError when ONNX Runtime
-    cannot run the model at a precision.
+    `processor` says where: results of one are not taken for another's. `batch_size` samples are run at once. Raises
+    UnsupportedError when the runtime cannot run the model at a precision.
     """
     quantizer = quantizer_of(QuantizationRecipe(layers, calibration, config), machine)
     listed = layers_from_table(layers)
-    batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), 1))
+    batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), batch_size))
     plans = {precision: _written(quantizer, listed, Precision.parse(precision)) for precision in precisions}
     chosen = mixes([layer.name for layer in listed], [Precision.parse(precision) for precision in precisions])
     watcher().expects("latency", len(listed) + 1 + math.ceil(len(chosen) / _TOGETHER))
@@ -138,7 +141,7 @@ def _mix_rows(
 def _layer_rows(plans: Mapping[str, WrittenPlan], layers: Sequence[Layer], batch: Batch) -> Iterator[dict[str, object]]:
     sections = {precision: {layer.name: plan.section(layer) for layer in layers} for precision, plan in plans.items()}
     values = {precision: _values(plans[precision], found.values(), batch) for precision, found in sections.items()}
-    nothing = _nothing()
+    nothing = _nothing(next(iter(plans.values())).runtime)
     for layer in layers:
         calls = [
             _call(plan, sections[precision][layer.name], values[precision], f"layer {layer.name} at {precision}")
@@ -173,31 +176,55 @@ def _values(plan: WrittenPlan, sections: Iterable[Section], batch: Batch) -> Val
 
 
 def _call(plan: WrittenPlan, section: Section, values: Values, what: str) -> Callable[[], object]:
-    types = {name: plan.element_type(name) for name in (*section.inputs, *section.outputs)}
+    profile = profile_of(plan.runtime)
     try:
-        session = open_nodes(
-            plan.graph,
-            section.nodes,
-            section.outputs,
-            plan.constants,
-            Numerics.DEPLOYED,
-            types=types,
-            entries=profile_of(plan.runtime).session_entries,
-        )
-        feeds = session.values(values)
-        session.run_values(feeds)
-    except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-        raise UnsupportedError(f"{what} cannot be timed: ONNX Runtime cannot run it: {error}") from error
-    return partial(session.run_values, feeds)
+        session = _in_its_runtime(plan, section, values) if profile.package else _in_onnxruntime(plan, section)
+        call = session.call_on(values)
+        call()
+    except Exception as error:  # runtimes raise a class a failure, with no common base of their own
+        program = profile.package or "ONNX Runtime"
+        raise UnsupportedError(f"{what} cannot be timed: {program} cannot run it: {error}") from error
+    return call
 
 
-def _nothing() -> Callable[[], object]:
+def _in_onnxruntime(plan: WrittenPlan, section: Section) -> OpenModel:
+    return open_nodes(
+        plan.graph,
+        section.nodes,
+        section.outputs,
+        plan.constants,
+        Numerics.DEPLOYED,
+        types={name: plan.element_type(name) for name in (*section.inputs, *section.outputs)},
+        entries=profile_of(plan.runtime).session_entries,
+    )
+
+
+def _in_its_runtime(plan: WrittenPlan, section: Section, values: Values) -> OpenModel:
+    """Open a section in a runtime that is no part of ONNX Runtime."""
+    return _opened_there(plan.runtime, section_model(plan, section, values))
+
+
+def _opened_there(runtime: str, model: onnx.ModelProto) -> OpenModel:
+    opens = profile_of(runtime).opens
+    if opens is None:
+        raise UnsupportedError(f"{runtime} is not run here")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "section.onnx")
+        onnx.save(model, path)
+        return opens(path)
+
+
+def _nothing(runtime: str) -> Callable[[], object]:
     """A call of a model that hands one number through."""
     number = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    node, result = onnx.helper.make_node("Identity", ["x"], ["y"]), onnx.helper.make_empty_tensor_value_info("y")
-    model = onnx.helper.make_model(onnx.helper.make_graph([node], "nothing", [number], [result]))
-    session = open_nodes(FloatGraph(model, Path()), [node], ["y"], {}, Numerics.DEPLOYED)
-    return partial(session.run_values, session.values({"x": np.zeros(1, np.float32)}))
+    node, result = onnx.helper.make_node("Identity", ["x"], ["y"]), onnx.helper.make_tensor_value_info("y", 1, [1])
+    graph = onnx.helper.make_graph([node], "nothing", [number], [result])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    if profile_of(runtime).package:
+        opened = _opened_there(runtime, model)
+    else:
+        opened = open_nodes(FloatGraph(model, Path()), [node], ["y"], {}, Numerics.DEPLOYED)
+    return opened.call_on({"x": np.zeros(1, np.float32)})
 
 
 def processor_name() -> str:

@@ -19,6 +19,9 @@ from quant_core.storage.tables import MODEL_TIMES, facts
 __all__ = ["model_times"]
 
 _SECONDS = 2.0
+"""How long each model is timed where that is asked for."""
+_MOMENT = 0.1
+"""How long it is timed where nobody asks: enough to tell whether one is slower than another."""
 
 
 def model_times(
@@ -30,12 +33,13 @@ def model_times(
     session: Mapping[str, str] | None = None,
     timer: DeviceTimer | None = None,
     runtime: str = "reference",
+    brief: bool = False,
+    batch_size: int = 1,
 ) -> pa.Table:
     """Milliseconds of model files, by what they are called, for one sample (schema MODEL_TIMES).
 
-    As their runtime opens them (ONNX Runtime, fully optimised, for one that is not run here), on one thread, a sample
-    at a time if the model allows it, all models turn
-    about; or with the user's own timer, one after the other.
+    As their runtime opens them (ONNX Runtime, fully optimised, for one that is not run here), on one thread, all models
+    turn about; or with the user's own timer, one after the other.
 
     Args:
         layers: layer table of the prepared model.
@@ -46,12 +50,17 @@ def model_times(
         session: session options of the runtime.
         runtime: where they will run.
         timer: the user's own, which is called in place of ONNX Runtime.
+        brief: whether to time them for a moment only.
+        batch_size: samples of a call, where the model leaves that open.
 
     """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    batch = next(batches(graph, model_data(graph, data, machine.cache), 1))
+    batch = next(batches(graph, model_data(graph, data, machine.cache), batch_size))
     if timer is None:
-        found = timed([_call(reference, batch, machine, session, runtime) for reference in models.values()], _SECONDS)
+        found = timed(
+            [_call(reference, batch, machine, session, runtime) for reference in models.values()],
+            _MOMENT if brief else _SECONDS,
+        )
     else:
         files = [fetch(reference, machine.cache) for reference in models.values()]
         found = [Timing(taken, taken, 1) for taken in (timer.milliseconds(file, batch.feeds) for file in files)]

@@ -142,6 +142,30 @@ class Scores(Record):
         return {"float": self.float, "wide": self.wide, "mixed": self.mixed, "holdout": self.holdout}[part]
 
 
+class LayerRun(Record):
+    """What a layer of the shipped file runs as in its runtime."""
+
+    layer: str
+    """Its node in the file; where a runtime leaves other nodes to the processor, one of those."""
+    runs_as: str
+    """Kernel, and its precision where the runtime tells; empty where it does not tell."""
+    is_integer: bool
+    """Whether that adds up codes."""
+    why: str = ""
+    """Why it does not."""
+
+
+class Pace(Record):
+    """How long one sample takes in the runtime, on one thread, where it was scored."""
+
+    float: Milliseconds
+    """In the float model."""
+    mixed: Milliseconds
+    """In the shipped file."""
+    batch: int = 1
+    """Samples of a call, where the model leaves that open."""
+
+
 class Deployed(Record):
     """How the shipped file does in the runtime that it is for; its scores there are those of `mixed`."""
 
@@ -161,6 +185,12 @@ class Deployed(Record):
     """Whether the two differ by more than the samples leave open."""
     reasons: tuple[str, ...] = ()
     """What is computed otherwise than the pairs say, where they differ."""
+    layers: tuple[LayerRun, ...] = ()
+    """What layers run as, where the runtime is run here."""
+    pace: Pace | None = None
+    """How fast it is; None where the runtime is not run here, or its times there mean nothing."""
+    faster: str = ""
+    """What would be faster, where it is slower than the float model: options, and why."""
 
 
 class OtherOperators(Record):
@@ -277,6 +307,8 @@ class Latency(Record):
     """Of the shipped model."""
     speedup: Ratio
     """How many times as fast as the float model the shipped one is."""
+    batch: int = 1
+    """Samples of a call, where the model leaves that open."""
     timer: str | None = None
     """The user's own function that timed them; None: ONNX Runtime did, where the run was."""
     predicted: Milliseconds | None = None

@@ -24,6 +24,7 @@ from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import DEVICE_LATENCY
 from quant_core.pipeline.stages import LATENCY as LATENCY_STAGE
 from quant_core.precision import Precision
+from quant_core.runtimes.registry import profile_of
 from quant_core.search.cost import COUNTED, CostModel, counted_cost
 
 __all__ = ["check_device_costs", "cost_models", "device_costs", "device_timer"]
@@ -62,11 +63,13 @@ def _latency(
         "data": job.calibration,
         "precisions": [str(precision) for precision in precisions],
         "config": job.config.quantization(),
+        "batch_size": job.config.time_batch,
     }
     timer = device_timer(job.config)
     if timer is not None:
         return measured_cost(on.run(DEVICE_LATENCY, step="latency", **what, timer=timer))
-    return measured_cost(on.run(LATENCY_STAGE, **what, processor=processor_name()))
+    place = profile_of(job.config.runtime).place(processor_name()) or processor_name()
+    return measured_cost(on.run(LATENCY_STAGE, **what, processor=place))
 
 
 def device_timer(config: RunConfig) -> DeviceTimer | None:

@@ -55,4 +55,4 @@ class Findings(Generic[Config_co]):
     held_out: HeldOut | None
     """Its scores on held-out data, where the user gave any."""
     times: pa.Table | None = None
-    """How long models take (schema MODEL_TIMES), where that was asked for."""
+    """How long models take (schema MODEL_TIMES), the wide one only where that was asked for; None: not known."""

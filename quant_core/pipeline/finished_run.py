@@ -29,7 +29,7 @@ from quant_core.manifest import (
     Work,
 )
 from quant_core.pipeline.assurance import target_record
-from quant_core.pipeline.deployment import deployment
+from quant_core.pipeline.deployment import deployment, milliseconds_of
 from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.frontier import frontier_table
 from quant_core.pipeline.job import QuantizationJob
@@ -137,7 +137,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         narrowed=_narrowed(findings),
         improvements=study.improvements,
         costs=_costs(findings),
-        latency=None if findings.times is None else _latency(findings, findings.times),
+        latency=_latency(findings, findings.times) if findings.times is not None and config.times_models else None,
         work=_work(findings, on),
         seconds={name: round(seconds, 3) for name, seconds in on.seconds.items()},
         data=_data(job),
@@ -226,12 +226,13 @@ def _costs(findings: Findings[RunConfig]) -> Costs:
 def _latency(findings: Findings[RunConfig], times: pa.Table) -> Latency:
     """Return the times of the models (schema MODEL_TIMES), and how much faster the shipped one is."""
     study, config = findings.study, findings.study.job.config
-    taken = dict(zip(*(times.column(name).to_pylist() for name in ("model", "milliseconds")), strict=True))
+    taken = milliseconds_of(times)
     return Latency(
         unit="ms",
         threads=1,
         **taken,
         speedup=taken["float"] / taken["mixed"] if taken["mixed"] else 1.0,
+        batch=config.time_batch,
         timer=config.timer,
         predicted=study.cost.total(findings.shipped.plan) if config.cost == "latency" else None,
     )

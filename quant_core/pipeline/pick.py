@@ -90,7 +90,8 @@ def pick(
     manifest = manifest.model_copy(update={"picked_plan": None if plan is None else row["plan"]})
     if measured is not None:
         path = fetch(file, machine.cache)
-        manifest = _as_deployed(manifest, measured, deployed_record(asked, path, measured.scores, measured.reference))
+        record = deployed_record(asked, path, measured.scores, measured.reference, measured.times)
+        manifest = _as_deployed(manifest, measured, record)
     tables = {
         "layers": layers,
         "calibration": calibration_with_types(run.table("calibration"), layers, chosen, asked, machine.cache),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
-from quant_core.latency import processor_name
+from quant_core.latency import model_times, processor_name
 from quant_core.model.model_file import refer_model
 from quant_core.pipeline.study import target_score
 from quant_core.results.outcome import Outcome
@@ -43,6 +44,8 @@ class PickedScore:
     """The number held against the limit: the score, or its confidence bound."""
     worst: pa.Table
     """The samples that it does worst on (schema SAMPLES)."""
+    times: pa.Table | None
+    """How long it and the float model take (schema MODEL_TIMES); None where the runtime's times are not to be had."""
 
 
 def picked_score(
@@ -76,7 +79,27 @@ def picked_score(
     own = {"metric_drop": score.value} if target.function else {}
     own |= {name: one.value for name, one in own_values(target, scores).items()}
     worst = worst_samples(file, layers, baseline, scores, data, target.metric, machine, runtime)
-    return PickedScore(scores, reference, scores_of(scores) | own, standard_errors(target, scores), bound, worst)
+    times = _times(config, layers, {"float": model, "mixed": file}, data, machine)
+    return PickedScore(scores, reference, scores_of(scores) | own, standard_errors(target, scores), bound, worst, times)
+
+
+def _times(
+    config: MixedPrecisionConfig, layers: pa.Table, models: Mapping[str, Reference], data: Reference, machine: Machine
+) -> pa.Table | None:
+    profile = profile_of(config.runtime)
+    if not profile.is_timed_here:
+        return None
+    return model_times(
+        layers,
+        models,
+        data,
+        profile.place(processor_name()),
+        machine,
+        profile.session_entries,
+        runtime=profile.name,
+        brief=True,
+        batch_size=config.time_batch,
+    )
 
 
 def _sources(run: Outcome, machine: Machine) -> tuple[Reference, Reference]:

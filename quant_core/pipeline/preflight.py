@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from quant_core.config import RunConfig, SearchConfig
@@ -12,10 +13,13 @@ from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import check_labels, fitted
 from quant_core.model.model_file import read_model
+from quant_core.model.opset import opset_of
 from quant_core.model.sessions import check_providers
 from quant_core.model.signature import Signature, axes_said
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.lifting import rungs_above
+from quant_core.precision import Precision
+from quant_core.runtimes.profile import PrecisionOption
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import check_classes, compared
 from quant_core.scoring.evaluator import Evaluator
@@ -43,6 +47,7 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
         load_timer(job.config.timer)
     path = fetch(job.model, usable_folder(cache, "workspace"))
     graph = FloatGraph(read_model(path, job.model.url), path.parent)
+    _check_opset(graph, job.config.runtime)
     check_data(graph, job, cache)
     job.output.check()
     usable_folder(job.output.folder, "output folder")
@@ -51,16 +56,41 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
 def _check_precisions(config: RunConfig) -> None:
     """Raise InputError for a precision or an option that the runtime has not got, or one that is not installed."""
     profile = profile_of(config.runtime)
-    if config.cost == "latency" and profile.package and config.device_costs is None and config.timer is None:
-        raise InputError(
-            f"cost: layers are timed in ONNX Runtime, which says nothing of {profile.name}; give --device-costs or "
-            "--timer, or save another cost"
-        )
+    _check_timing(config)
     profile.check_package()
     profile.check_options(config.model_dump())
-    for precision in (*config.ladder, *rungs_above(config)):
-        if why := profile.why_not(precision):
-            raise InputError(f"runtime: {why}")
+    chosen: dict[PrecisionOption, Sequence[Precision]] = {
+        "wide": config.ladder[:1],
+        "narrow": config.ladder[1:],
+        "lift": rungs_above(config),
+    }
+    for option, precisions in chosen.items():
+        for precision in precisions:
+            if why := profile.why_not(precision, option):
+                raise InputError(f"runtime: {why}")
+
+
+def _check_timing(config: RunConfig) -> None:
+    """Raise InputError for times that are not to be had here."""
+    profile = profile_of(config.runtime)
+    if profile.is_simulator and config.times_models and config.device_costs is None and config.timer is None:
+        option = "cost" if config.cost == "latency" else "time_models"
+        raise InputError(
+            f"{option}: {profile.name} is run in a simulator here, whose times say nothing of the device: "
+            "give --timer, a function of yours that times a file there"
+        )
+    if config.time_batch > 1 and not config.times_models and not profile.is_timed_here:
+        raise InputError(f"time_batch: nothing is timed for {profile.name}; add --time-models, or leave it out")
+
+
+def _check_opset(graph: FloatGraph, runtime: str) -> None:
+    """Raise InputError for a model that is newer than the runtime's compiler."""
+    profile, found = profile_of(runtime), opset_of(graph.model)
+    if profile.newest_opset is not None and found > profile.newest_opset:
+        raise InputError(
+            f"runtime: {runtime} takes models of an opset up to {profile.newest_opset}, and this one is of {found}: "
+            "export it at that"
+        )
 
 
 def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) -> None:

@@ -7,20 +7,55 @@ from quant_core.runtimes.registry import profile_of
 
 __all__ = ["speed"]
 
+_ALIKE = 1.05
+"""Times of models that are within this factor of each other may be alike."""
 
-def speed(manifest: Manifest) -> str:
-    """A sentence on what a sample takes; empty where nothing was timed."""
+
+def speed(manifest: Manifest) -> list[str]:
+    """Sentences on what a sample takes, and on what would be faster; none where nothing was timed."""
+    found = [_asked(manifest) or _in_passing(manifest)]
+    if manifest.deployed is not None and manifest.deployed.faster:
+        found.append(f"Faster would be {manifest.deployed.faster}.")
+    return list(filter(None, found))
+
+
+def _asked(manifest: Manifest) -> str:
+    """Say what the float, the wide and the shipped model take, where they were to be timed."""
     found = manifest.latency
     if found is None:
         return ""
-    factor = found.speedup
-    verdict = f"{factor:.2f} times as fast as" if factor >= 1 else f"{1 / factor:.2f} times slower than"
     threads = "thread" if found.threads == 1 else "threads"
-    program = profile_of(str(manifest.config.get("runtime", "onnxruntime"))).package or "ONNX Runtime"
-    where = f"In {program} on {found.threads} {threads} where this ran," if found.timer is None else ""
+    where = f"In {_program(manifest)} on {found.threads} {threads} where this ran," if found.timer is None else ""
     where = where or f"As timed by {found.timer},"
     predicted = "" if found.predicted is None else f", and the search took it for {found.predicted:.3g} ms"
+    taken = f"{found.mixed:.3g} ms{_in_batches(found.batch)}"
     return (
-        f"{where} a sample takes {found.mixed:.3g} ms: {verdict} the float model ({found.float:.3g} ms); all "
-        f"{manifest.wide} takes {found.wide:.3g} ms{predicted}."
+        f"{where} a sample takes {taken}: {_compared(found.speedup)} the float model ({found.float:.3g} ms); "
+        f"all {manifest.wide} takes {found.wide:.3g} ms{predicted}."
     )
+
+
+def _in_passing(manifest: Manifest) -> str:
+    """Say what the float and the shipped model take, as measured for a moment."""
+    found = None if manifest.deployed is None else manifest.deployed.pace
+    if found is None or not found.mixed:
+        return ""
+    factor = found.float / found.mixed
+    compared = "about as fast as" if 1 / _ALIKE <= factor <= _ALIKE else _compared(factor)
+    taken = f"{found.mixed:.3g} ms{_in_batches(found.batch)}"
+    return (
+        f"In {_program(manifest)} on 1 thread where this ran, a sample takes {taken}: {compared} the float model "
+        f"({found.float:.3g} ms), as timed for a moment."
+    )
+
+
+def _in_batches(size: int) -> str:
+    return "" if size == 1 else f" in batches of {size}"
+
+
+def _compared(factor: float) -> str:
+    return f"{factor:.2f} times as fast as" if factor >= 1 else f"{1 / factor:.2f} times slower than"
+
+
+def _program(manifest: Manifest) -> str:
+    return profile_of(str(manifest.config.get("runtime", "onnxruntime"))).package or "ONNX Runtime"

@@ -9,6 +9,7 @@ from quant_core.manifest import Manifest
 from quant_core.report.certainty import certainty
 from quant_core.report.deployed import deployed
 from quant_core.report.improvements import improvements
+from quant_core.report.kernels import kernels
 from quant_core.report.left_float import left_float
 from quant_core.report.outputs import outputs
 from quant_core.report.speed import speed
@@ -51,4 +52,5 @@ def _details(manifest: Manifest) -> Iterator[str]:
     yield from outputs(manifest)
     yield from improvements(manifest)
     yield from left_float(manifest)
-    yield speed(manifest)
+    yield from kernels(manifest)
+    yield from speed(manifest)

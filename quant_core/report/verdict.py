@@ -14,6 +14,7 @@ from quant_core.manifest import Manifest, Part
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.precision import Precision, PrecisionPlan
+from quant_core.report.kernels import runs_as
 from quant_core.report.limits import short
 from quant_core.report.text import (
     METRIC_NAMES,
@@ -287,6 +288,8 @@ class LayerRow:
     """In the model that is given out."""
     narrow: bool
     """Whether that is not the wide one."""
+    runs_as: str
+    """What it runs as in its runtime; empty where that is not known."""
     boundary: str
     """The precision of the layer before it in graph order, where it differs."""
     macs: str
@@ -301,7 +304,7 @@ class LayerRow:
 
 def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> list[LayerRow]:
     """Every layer with its precision and what is known of it."""
-    listed, plan = layers_from_table(layers), manifest.plan
+    listed, plan, kernels = layers_from_table(layers), manifest.plan, runs_as(manifest)
     total = sum(layer.macs for layer in listed) + sum(one.macs or 0 for one in other_products(layers)) or 1
     probes: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for place, row in enumerate(sensitivity.to_pylist(), start=1):
@@ -318,6 +321,7 @@ def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> l
                 shape="\N{MULTIPLICATION SIGN}".join(map(str, layer.weight_shape)),
                 precision=precision,
                 narrow=precision != manifest.wide,
+                runs_as=kernels[layer.name].runs_as if layer.name in kernels else "",
                 boundary=before if before not in (None, precision) else "",
                 macs=count_text(layer.macs),
                 share=layer.macs / total,

@@ -16,7 +16,12 @@ from quant_core.model.graph import attribute
 from quant_core.model.sessions import CPU
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
-__all__ = ["LayerKernel", "layer_kernels"]
+__all__ = ["NOT_QUANTIZED", "NO_KERNEL", "LayerKernel", "layer_kernels"]
+
+NOT_QUANTIZED = "what it reads is not quantized"
+"""Why layers are float that a plan leaves so."""
+NO_KERNEL = "there is no integer kernel"
+"""Why layers are computed in float between their pairs."""
 
 _INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "ConvInteger")
 _MOVED = re.compile(r"(_nchwc)?_token_\d+$")  # what the layout transformation adds to names
@@ -74,9 +79,9 @@ def _why(layer: WrittenLayer, node: onnx.NodeProto | None) -> str:
     if node is not None and node.op_type == "MatMulNBits" and attribute(node, "accuracy_level", 0) == 4:
         return "rounds what it reads to int8, block by block (accuracy level 4)"
     if layer.reads is None or layer.weight is None:
-        return "its weight is no constant of codes" if layer.reads else "what it reads is not quantized"
+        return "its weight is no constant of codes" if layer.reads else NOT_QUANTIZED
     if layer.reads.kind.bits != 8 or layer.weight.kind.bits != 8:
-        return f"there is no integer kernel for {layer.reads.kind} and {layer.weight.kind}"
+        return f"{NO_KERNEL} for {layer.reads.kind} and {layer.weight.kind}"
     if layer.writes is None:
         return "no pair behind it that it alone writes"
     if layer.writes.bits != 8:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.precision import DataType
-from quant_core.runtimes.kernels import LayerKernel
+from quant_core.runtimes.kernels import NOT_QUANTIZED, LayerKernel
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.rules import BYTE_SUMS_IN_RANGE
 from quant_core.runtimes.tensor_rules import types_among
-from quant_core.runtimes.written_model import WrittenModel
+from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
 __all__ = ["OPENVINO"]
 
@@ -76,14 +76,18 @@ def _kernels(path: Path) -> list[LayerKernel]:
         precision, names = (str(told[key].astype(str)) for key in ("runtimePrecision", "originalLayersNames"))
         for name in names.split(","):
             runs.setdefault(name, (str(told["layerType"].astype(str)), precision))
-    return [_kernel(layer.node.name, layer.node.op_type, runs) for layer in WrittenModel.of_file(path).layers]
+    return [_kernel(layer, runs) for layer in WrittenModel.of_file(path).layers]
 
 
-def _kernel(name: str, op_type: str, runs: Mapping[str, tuple[str, str]]) -> LayerKernel:
-    kind, precision = runs.get(name, ("", ""))
+def _kernel(layer: WrittenLayer, runs: Mapping[str, tuple[str, str]]) -> LayerKernel:
+    """What a layer runs as; the plugin calls it by its name, or where it is the last by what it writes."""
+    node = layer.node
+    names = (node.name, f"{node.name}/WithoutBiases", node.output[0])
+    kind, precision = next((runs[name] for name in names if name in runs), ("", ""))
     integer = precision in _INTEGER
-    why = "" if integer or not kind else f"its runtime precision is {precision}"
-    return LayerKernel(name, op_type, f"{kind} {precision}".strip(), integer, why)
+    unread = "" if layer.reads else f", for {NOT_QUANTIZED}"
+    why = "" if integer or not kind else f"its runtime precision is {precision}{unread}"
+    return LayerKernel(node.name, node.op_type, f"{kind} {precision}".strip(), integer, why)
 
 
 OPENVINO = replace(
@@ -101,6 +105,5 @@ OPENVINO = replace(
     opens=_OpenVinoModel,
     kernels=_kernels,
     package="openvino",
-    wide="float32",
     keeps_byte_sums_in_range=True,
 )

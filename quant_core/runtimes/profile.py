@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from quant_core.config.runtimes import RUNTIME_DEFAULTS
 from quant_core.errors import InputError
 from quant_core.model.sessions import OpenModel
 from quant_core.precision import DataType, Precision
@@ -15,10 +16,13 @@ from quant_core.runtimes.encoded_tensors import EncodedTensor
 from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.written_model import WrittenModel
 
-__all__ = ["Consequence", "Finding", "Rule", "RuntimeProfile"]
+__all__ = ["Consequence", "Finding", "PrecisionOption", "Rule", "RuntimeProfile"]
 
 Consequence = Literal["refused", "differs", "slow"]
 """What a runtime does with a node that breaks a rule: does not run it, computes something else, or runs it slowly."""
+
+PrecisionOption = Literal["wide", "narrow", "lift"]
+"""Options that name precisions."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,14 @@ class RuntimeProfile:
     """Opens a file as an application does there; None: it is not run here, but scored as its pairs say."""
     kernels: Callable[[Path], list[LayerKernel]] | None = None
     """Says what the layers of a file run as there; None: nobody knows."""
+    is_simulator: bool = False
+    """Whether what runs it here only computes what a device does, in times of its own."""
     package: str = ""
     """The distribution that runs it here, where narrowcast does not need that anyway."""
     options: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     """Values that an option of a run may have for it, by the option's name; the first is what to say."""
-    wide: str = "a16w8"
-    """A wide precision that does well there."""
+    newest_opset: int | None = None
+    """The last opset that its compiler takes of a model whose pairs are ONNX Runtime's own; None: it takes all."""
     rules_elsewhere: tuple[Rule, ...] = ()
     """What a file must keep to where `assumes` does not hold."""
     has_value_info: bool = True
@@ -98,8 +104,24 @@ class RuntimeProfile:
     keeps_matmuls_apart: bool = False
     """Whether products are written so that a float or 16-bit operand is not rounded to 8 bits by a fusion."""
 
-    def why_not(self, precision: Precision) -> str:
-        """Return why layers cannot have a precision in this runtime; empty if they can."""
+    @property
+    def defaults(self) -> Mapping[str, object]:
+        """Options of a run that it has for itself where nobody says."""
+        return RUNTIME_DEFAULTS.get(self.name, {})
+
+    @property
+    def wide(self) -> str:
+        """The wide precision that it has where nobody says."""
+        return str(self.defaults.get("wide", "a16w8"))
+
+    @property
+    def narrow(self) -> str:
+        """The narrow precisions likewise."""
+        found = self.defaults.get("narrow")
+        return ",".join(map(str, found)) if isinstance(found, tuple) else "a8w8"
+
+    def why_not(self, precision: Precision, option: PrecisionOption = "wide") -> str:
+        """Return why layers cannot have a precision that an option says, and what can; empty if they can."""
         if precision.is_float:
             return ""
         if precision.is_weight_only:
@@ -109,9 +131,10 @@ class RuntimeProfile:
             ("weights", precision.weights, self.weights),
         ):
             if kind not in legal:
+                said = {"wide": self.wide, "narrow": self.narrow, "lift": "none"}[option]
                 return (
-                    f"{self.name} has no {kind} {part} ({precision}); it has {_names(legal)}: say --wide {self.wide} "
-                    "for one"
+                    f"{self.name} has no {kind} {part} ({precision}); it has {_names(legal)}: "
+                    f"say --{option} {said} for one"
                 )
         return ""
 
@@ -138,6 +161,11 @@ class RuntimeProfile:
                     f"runtime: {self.name} takes {name} {values}, not {given[name]}: "
                     f"say {flag or f'--{shown} {legal[0]}'}"
                 )
+
+    @property
+    def is_timed_here(self) -> bool:
+        """Whether times of this machine are those of the runtime."""
+        return self.opens is not None and not self.is_simulator
 
     def check_package(self) -> None:
         """Raise InputError where what runs it is not installed."""

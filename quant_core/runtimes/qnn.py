@@ -230,9 +230,9 @@ QNN = replace(
     "computed in float. Times are those of the library on this machine, not of an NPU.",
     opens=_QnnModel,
     kernels=_kernels,
+    is_simulator=True,
     package="onnxruntime-qnn",
     options={"block_size": (None,), "format": ("qdq",)},
     session_entries=_OPTIONS,
     beside={"encodings.json": aimet_encodings, "tensor_overrides.json": tensor_overrides},
-    wide="au16w8",
 )

@@ -30,5 +30,4 @@ TENSORRT = replace(
     numbers="Layers between pairs become int8 kernels, which add the float bias before they round once; layers "
     "without pairs are float. Scored as the pairs say.",
     options={"symmetric": (True,), "biases": ("float32",), "pairs": ("standard",), "format": ("qdq",)},
-    wide="float16",
 )

@@ -23,6 +23,5 @@ TRACT = replace(
     rules=(*REFERENCE.rules, types_among(_BYTES, _BYTES), NO_VALUE_INFO),
     numbers="It has no types of 16 and 4 bits, for activations and weights alike. Scored as the pairs say, from which "
     "it differs by single codes.",
-    wide="float32",
     has_value_info=False,
 )

@@ -18,6 +18,7 @@ __all__ = ["VITISAI"]
 
 _ACTIVATIONS = frozenset({DataType.INT8, DataType.INT16})
 _WEIGHTS = frozenset({DataType.INT8})
+_OPSET = 17
 
 VITISAI = replace(
     REFERENCE,
@@ -29,12 +30,13 @@ VITISAI = replace(
     weights_alone=frozenset(),
     rules=(
         *REFERENCE.rules,
-        opset_up_to(17),
+        opset_up_to(_OPSET),
         types_among(_ACTIVATIONS, _WEIGHTS),
         weights_alone_among(frozenset(), "slow"),
         ZERO_POINTS_ARE_0,
         POWER_OF_TWO_SCALES,
     ),
+    newest_opset=_OPSET,
     numbers="Its compiler takes models of opset 17, so 16 bits are written with pairs of com.microsoft. Scored as the "
     "pairs say.",
     options={

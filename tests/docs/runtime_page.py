@@ -42,6 +42,8 @@ def _section(profile: RuntimeProfile) -> Iterator[str]:
     yield f"* Activations: {_names(profile.activations)}; weights: {_names(profile.weights)}; floats beside them."
     alone = _names(profile.weights_alone)
     yield f"* Weight-only layers (`float32w8`): {f'weights of {alone}' if alone else 'none'}."
+    if profile.defaults:
+        yield f"* Where nobody says: {', '.join(f'`{_as_flag(*one)}`' for one in profile.defaults.items())}."
     if profile.assumes:
         yield f"* The score assumes that {profile.assumes}."
     for name, legal in profile.options.items():
@@ -53,6 +55,11 @@ def _section(profile: RuntimeProfile) -> Iterator[str]:
         yield f"* Beside the model is `{name}`: {_first_sentence(content)}"
     yield from ("", "| rule | what breaks it | text |", "| --- | --- | --- |")
     yield from (f"| `{rule.name}` | {rule.consequence} | {rule.text} |" for rule in profile.rules)
+
+
+def _as_flag(name: str, value: object) -> str:
+    """An option as the command line has it."""
+    return f"--{name} {','.join(map(str, value)) if isinstance(value, tuple) else value}"
 
 
 def _first_sentence(content: object) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from quant_core.errors import InputError, TargetError
 
-STEPS = ("prepare", "calibrate", "baseline", "evaluate", "probe", "rank", "export", "verify")
+STEPS = ("prepare", "calibrate", "baseline", "evaluate", "probe", "rank", "export", "verify", "timing")
 
 
 def stored(tmp_path, step="", workspace="workspace"):

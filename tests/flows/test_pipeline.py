@@ -67,7 +67,7 @@ def test_both_call_the_same_stages_in_the_same_order(job, tmp_path, monkeypatch)
     run_auto(made, Runner(Machine(tmp_path, 1)))
     assert alone == in_flow
     names = list(dict.fromkeys(name for name, *_ in alone))
-    assert names == ["prepare", "calibrate", "baseline", "evaluate", "probe", "rank", "export", "verify"]
+    assert names == ["prepare", "calibrate", "baseline", "evaluate", "probe", "rank", "export", "verify", "timing"]
     titles = list(dict.fromkeys(title for _, step, title, _ in alone if step == "search"))
     assert titles == [f"search round {number}" for number in range(1, len(titles) + 1)]
 

@@ -129,17 +129,29 @@ def _held_out(study: Study[RunConfig], shipped: Shipped, on: Runner) -> HeldOut 
 
 
 def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Table | None:
-    """Time the float, the wide and the shipped model, where that is asked for (schema MODEL_TIMES)."""
-    if not study.job.config.times_models:
+    """Time the float and the shipped model, and the wide one where that is asked for (schema MODEL_TIMES).
+
+    Where nobody asks, a moment tells whether the shipped one is slower than the float one; None where the runtime's
+    times are not to be had here.
+    """
+    config = study.job.config
+    if profile_of(config.runtime).is_simulator and config.timer is None:
         return None
-    wide = PlanEvaluator(study, on).export(study.wide.plan)
+    profile, models = profile_of(config.runtime), {"float": study.job.model, "mixed": shipped.file}
+    if config.times_models:
+        wide = PlanEvaluator(study, on).export(study.wide.plan)
+        models = {"float": study.job.model, "wide": wide, "mixed": shipped.file}
+    elif not profile.is_timed_here:
+        return None
     return on.run(
         TIMING,
         layers=study.layers,
-        models={"float": study.job.model, "wide": wide, "mixed": shipped.file},
+        models=models,
         data=study.job.calibration,
-        processor=profile_of(study.job.config.runtime).place(processor_name()) or processor_name(),
-        session=dict(profile_of(study.job.config.runtime).session_entries),
-        timer=device_timer(study.job.config),
-        runtime=study.job.config.runtime,
+        processor=profile.place(processor_name()) or processor_name(),
+        session=dict(profile.session_entries),
+        timer=device_timer(config),
+        runtime=config.runtime,
+        brief=not config.times_models,
+        batch_size=config.time_batch,
     )

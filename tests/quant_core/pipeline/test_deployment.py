@@ -60,6 +60,16 @@ def test_the_told_score_is_that_of_a_default_session(network, tmp_path, options)
     assert made.manifest.deployed.runtime == "onnxruntime" and not made.manifest.deployed.differs
 
 
+def test_what_layers_run_as_and_their_pace_is_told_without_being_asked(network, tmp_path):
+    made, _ = shipped(network, tmp_path)
+    found = made.manifest.deployed
+    assert found.pace.float > 0 and found.pace.mixed > 0 and made.manifest.latency is None
+    assert bool(found.faster) == (found.pace.mixed > 1.05 * found.pace.float)
+    assert [one.layer for one in found.layers] == list(made.manifest.plan)
+    page = (made.folder / "report.html").read_text()
+    assert "In onnxruntime layers run so: " in page and "where this ran, a sample takes" in page
+
+
 def test_a_fusion_that_changes_the_score_is_told_with_the_nodes(network, tmp_path, fused):
     made, measured = shipped(network, tmp_path)
     found = made.manifest.deployed

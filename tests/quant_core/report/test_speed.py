@@ -17,4 +17,28 @@ TIMES = {"unit": "ms", "threads": 1, "float": 2.0, "wide": 4.0, "mixed": 1.0, "s
 )
 def test_the_report_says_where_models_were_timed(runtime, timer, begins):
     manifest = changed(mixed()[0], {"latency": TIMES | {"timer": timer}, "config.runtime": runtime})
-    assert speed(manifest).startswith(begins + "a sample takes 1 ms: 2.00 times as fast as the float model (2 ms)")
+    [said] = speed(manifest)
+    assert said.startswith(begins + "a sample takes 1 ms: 2.00 times as fast as the float model (2 ms)")
+
+
+PACE = {"runtime": "onnxruntime", "pace": {"float": 1.0, "mixed": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("deployed", "told"),
+    [
+        pytest.param(
+            PACE | {"faster": "--wide float32"},
+            ["2.00 times slower than the float", "Faster would be --wide float32."],
+            id="slower",
+        ),
+        pytest.param(
+            PACE | {"pace": {"float": 2.0, "mixed": 1.0}}, ["2.00 times as fast as the float model (2 ms)"], id="faster"
+        ),
+        pytest.param(PACE | {"pace": {"float": 1.0, "mixed": 1.04}}, ["about as fast as the float model"], id="alike"),
+        pytest.param(PACE | {"pace": None}, [], id="not timed"),
+    ],
+)
+def test_the_report_says_in_passing_how_fast_the_file_is(deployed, told):
+    said = speed(changed(mixed()[0], {"deployed": deployed, "latency": None}))
+    assert len(said) == len(told) and all(part in one for part, one in zip(told, said, strict=True))

@@ -8,11 +8,15 @@ import numpy as np
 import onnx
 import pytest
 
-from quant_core.config import LayerWiseConfig
+from quant_core import auto_mixed_precision
+from quant_core.config import LayerWiseConfig, config_from
 from quant_core.errors import InputError
 from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.precision import Precision
-from quant_core.runtimes.registry import profile_of
+from quant_core.report.reproduce import command
+from quant_core.runtimes.profile import RuntimeProfile
+from quant_core.runtimes.registry import PROFILES, profile_of
+from quant_core.runtimes.written_model import WrittenModel
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
 
@@ -48,6 +52,49 @@ def test_an_option_it_cannot_have_is_refused_with_what_to_say(runtime, given, to
     with pytest.raises(InputError) as error:
         profile_of(runtime).check_options(given)
     assert told in str(error.value)
+
+
+@pytest.mark.parametrize("runtime", PROFILES)
+def test_each_runtime_runs_with_no_other_option(tmp_path, runtime):
+    if profile_of(runtime).package and not profile_of(runtime).package_version:
+        pytest.skip("not installed")
+    model = MODELS["chain"]()
+    model.opset_import[0].version = 17
+    made = auto_mixed_precision(
+        saved(model, tmp_path),
+        calibration=samples(model, 16),
+        evaluation=samples(model, 16),
+        config=config_from(runtime=runtime, target={"metric": "l2", "limit": 100.0}),
+        output=tmp_path / "out",
+        workers=1,
+    )
+    assert made.manifest.narrowed.layers and made.manifest.wide == profile_of(runtime).wide
+    assert ",".join(made.manifest.narrow) == (
+        "au8w8" if made.manifest.wide == "float32" else profile_of(runtime).narrow
+    )
+    assert not profile_of(runtime).findings(WrittenModel.of_file(made.folder / "model.onnx"))
+    assert f"--runtime {runtime}" in command(made.manifest) or runtime == "onnxruntime"
+    assert not any(f"--{name}" in command(made.manifest) for name in ("wide", "narrow", "pairs", "biases"))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"runtime": "tract", "narrow": ["a8w4"]}, "tract has no int4 weights.*say --narrow au8w8"),
+        ({"runtime": "qnn", "lift": ["au16w16"]}, "qnn has no uint16|qnn has no int16 weights.*say --lift none"),
+        ({"runtime": "vitisai"}, "vitisai takes models of an opset up to 17, and this one is of 2"),
+    ],
+)
+def test_what_a_runtime_cannot_have_is_refused_with_the_option_that_is_right(tmp_path, given, told, monkeypatch):
+    monkeypatch.setattr(RuntimeProfile, "check_package", lambda _: None)
+    model = MODELS["chain"]()
+    model.opset_import[0].version = 21
+    config = config_from(target={"metric": "l2", "limit": 1.0}, **given)
+    data = samples(model, 4)
+    with pytest.raises(InputError, match=told):
+        auto_mixed_precision(
+            saved(model, tmp_path), calibration=data, evaluation=data, config=config, output=tmp_path / "out"
+        )
 
 
 def test_what_is_not_installed_is_refused_with_the_extra():

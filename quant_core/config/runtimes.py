@@ -1,0 +1,37 @@
+"""The runtimes that a run can be for, and what its options are there where nobody says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+from quant_core.precision import Precision
+
+__all__ = ["RUNTIME_DEFAULTS", "RuntimeName", "with_runtime_defaults"]
+
+RuntimeName = Literal[
+    "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "qnn", "vitisai", "tensorrt", "tract", "reference"
+]
+"""Runtimes that have a profile (see `runtimes`)."""
+
+_UNSIGNED, _SIGNED = (Precision.parse("au8w8"),), (Precision.parse("a8w8"),)
+
+RUNTIME_DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "openvino": {"wide": Precision.parse("float32"), "narrow": _UNSIGNED},
+    "qnn": {"wide": Precision.parse("au16w8"), "narrow": _UNSIGNED},
+    "vitisai": {"pairs": "com.microsoft", "calibrate": "pow2-nonoverflow"},
+    "tensorrt": {"wide": Precision.parse("float16"), "narrow": _SIGNED, "biases": "float32"},
+    "tract": {"wide": Precision.parse("float32"), "narrow": _UNSIGNED},
+}
+"""Options by runtime, where it cannot have those of others."""
+
+
+def with_runtime_defaults(given: Any, names: Collection[str]) -> Any:
+    """Return loose options with those of their runtime, as far as there are such `names` and they do not say them.
+
+    What is no mapping is returned as it is.
+    """
+    if not isinstance(given, Mapping):
+        return given
+    defaults = RUNTIME_DEFAULTS.get(str(given.get("runtime")), {})
+    return {**{name: value for name, value in defaults.items() if name in names}, **given}
