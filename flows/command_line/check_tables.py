@@ -10,6 +10,7 @@ from rich.table import Table
 
 from quant_core.pipeline.check import Check
 from quant_core.report.text import METRIC_NAMES, metric_text
+from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.profile import RuntimeProfile
 
 __all__ = ["print_check", "print_runtimes"]
@@ -19,6 +20,8 @@ def print_check(screen: Console, found: Check) -> None:
     """Layers, scores and what breaks a rule, then the verdict."""
     if found.kernels:
         screen.print(_layers(found))
+    if found.others:
+        screen.print(_others(found))
     screen.print(_scores(found))
     for one in found.findings:
         text = f"{one.consequence}: {one.node}: {one.message} ({one.rule})"
@@ -35,7 +38,19 @@ def _layers(found: Check) -> Table:
     table = Table(*columns, title="layers", title_justify="left")
     for kernel in found.kernels:
         off, without = (_share(errors.get(kernel.layer)) for errors in (found.errors, found.saturation))
-        table.add_row(escape(kernel.layer), kernel.op_type, kernel.runs_as or "?", off, without, escape(kernel.why))
+        table.add_row(escape(kernel.layer), kernel.op_type, kernel.runs_as or "?", off, without, escape(_why(kernel)))
+    return table
+
+
+def _why(kernel: LayerKernel) -> str:
+    """Return why a layer is not computed in integers, with the nodes that are the reason."""
+    return f"{kernel.why} ({', '.join(kernel.because_of)})" if kernel.because_of else kernel.why
+
+
+def _others(found: Check) -> Table:
+    table = Table("node", "is", "runs as", title="other nodes", title_justify="left")
+    for kernel in found.others:
+        table.add_row(escape(kernel.layer), kernel.op_type, kernel.runs_as or kernel.why)
     return table
 
 

@@ -19,7 +19,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import batches, check_inputs
 from quant_core.model.model_file import refer_model
 from quant_core.model.sessions import Numerics, OpenModel, open_file
-from quant_core.runtimes.kernels import LayerKernel, layer_kernels
+from quant_core.runtimes.kernels import LayerKernel, kernels_of, layer_kernels
 from quant_core.runtimes.layer_errors import layer_errors
 from quant_core.runtimes.processor import adds_bytes_in_32_bits
 from quant_core.runtimes.profile import Finding, RuntimeProfile
@@ -60,6 +60,8 @@ class Check:
     """Whether it does not run, or scores otherwise than the pairs say by more than the samples leave open."""
     kernels: tuple[LayerKernel, ...]
     """What each layer runs as; empty for a runtime that is not run here."""
+    others: tuple[LayerKernel, ...]
+    """What each other node runs as, pairs and constants left out; empty for a runtime other than ONNX Runtime."""
     errors: dict[str, float]
     """By layer: how far its result is off when it is run alone there, as a share of its magnitude."""
     saturation: dict[str, float]
@@ -110,6 +112,7 @@ def check_file(
             refusal=refusal,
             differs=bool(refusal) or _differs(deployed, reference, float_model is not None),
             kernels=tuple(profile.kernels(path)) if profile.kernels and not refusal else (),
+            others=tuple(kernels_of(path)[1]) if layers else (),
             errors=layer_errors(graph, first.feeds) if layers else {},
             saturation=layer_saturation(graph, first.feeds) if layers else {},
             saturates_here=layers and not adds_bytes_in_32_bits(),

@@ -1,4 +1,8 @@
-"""AIMET's file of encodings, version 1.0.0, which Qualcomm's converters take beside a float model."""
+"""AIMET's file of encodings, version 1.0.0, which Qualcomm's converters take beside a float model.
+
+AIMET itself (2.42) gives input and output of an AveragePool or a Concat one quantizer as it loads the file, and so one
+range: empty `aimet_onnx.quantsim.op_types_to_tie_qtzrs` first.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from quant_core.model.graph import attribute
 from quant_core.model.sessions import CPU
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
-__all__ = ["NOT_QUANTIZED", "NO_KERNEL", "LayerKernel", "layer_kernels"]
+__all__ = ["NOT_QUANTIZED", "NO_KERNEL", "LayerKernel", "kernels_of", "layer_kernels"]
 
 NOT_QUANTIZED = "what it reads is not quantized"
 """Why layers are float that a plan leaves so."""
@@ -41,12 +41,23 @@ class LayerKernel:
     """Whether that adds up codes."""
     why: str
     """Why it is not fused with its pairs, or what is wrong with how it is; empty otherwise."""
+    because_of: tuple[str, ...] = ()
+    """The nodes before or behind it that are the reason, where there are such."""
 
 
 def layer_kernels(path: Path) -> list[LayerKernel]:
     """Return what the layers of a file run as here, in graph order; raises InputError for a file that does not open."""
-    optimised = _by_name(_optimised(path))
-    return [_kernel(layer, optimised.get(layer.node.name)) for layer in WrittenModel.of_file(path).layers]
+    return kernels_of(path)[0]
+
+
+def kernels_of(path: Path) -> tuple[list[LayerKernel], list[LayerKernel]]:
+    """Return what the layers of a file run as here, and what its other nodes do, in graph order.
+
+    Raises InputError for a file that does not open.
+    """
+    optimised, model = _by_name(_optimised(path)), WrittenModel.of_file(path)
+    layers = [_kernel(layer, optimised.get(layer.node.name)) for layer in model.layers]
+    return layers, [_other_kernel(node, optimised.get(node.name)) for node in model.other_nodes()]
 
 
 def _optimised(path: Path) -> onnx.GraphProto:
@@ -70,20 +81,38 @@ def _by_name(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
 
 def _kernel(layer: WrittenLayer, node: onnx.NodeProto | None) -> LayerKernel:
     runs_as = "" if node is None else node.op_type
-    integer = runs_as in _INTEGER
-    return LayerKernel(layer.node.name, layer.node.op_type, runs_as, integer, "" if integer else _why(layer, node))
+    if runs_as in _INTEGER:
+        return LayerKernel(layer.node.name, layer.node.op_type, runs_as, True, "")
+    why, because_of = _why(layer, node)
+    return LayerKernel(layer.node.name, layer.node.op_type, runs_as, False, why, tuple(filter(None, because_of)))
 
 
-def _why(layer: WrittenLayer, node: onnx.NodeProto | None) -> str:
-    """Return why a layer is not computed in integers."""
+def _why(layer: WrittenLayer, node: onnx.NodeProto | None) -> tuple[str, tuple[str, ...]]:
+    """Return why a layer is not computed in integers, and because of which nodes."""
     if node is not None and node.op_type == "MatMulNBits" and attribute(node, "accuracy_level", 0) == 4:
-        return "rounds what it reads to int8, block by block (accuracy level 4)"
-    if layer.reads is None or layer.weight is None:
-        return "its weight is no constant of codes" if layer.reads else NOT_QUANTIZED
+        return "rounds what it reads to int8, block by block (accuracy level 4)", ()
+    if layer.reads is None:
+        return NOT_QUANTIZED, (layer.source,)
+    if layer.weight is None:
+        return "its weight is no constant of codes", ()
     if layer.reads.kind.bits != 8 or layer.weight.kind.bits != 8:
-        return f"{NO_KERNEL} for {layer.reads.kind} and {layer.weight.kind}"
+        return f"{NO_KERNEL} for {layer.reads.kind} and {layer.weight.kind}", (layer.source,)
+    return _why_not_behind(layer), layer.readers
+
+
+def _why_not_behind(layer: WrittenLayer) -> str:
+    """Return what keeps a layer with all that it reads in 8 bits from being fused with the pair behind it."""
     if layer.writes is None:
-        return "no pair behind it that it alone writes"
+        return "there is no pair behind it that alone reads it"
     if layer.writes.bits != 8:
         return f"the pair behind it is {layer.writes}"
+    if layer.activation and layer.writes.signed:
+        return f"its {layer.activation} stays, for 0 is not the lowest code of the {layer.writes} pair behind it"
     return "ONNX Runtime does not fuse it with its pairs"
+
+
+def _other_kernel(node: onnx.NodeProto, found: onnx.NodeProto | None) -> LayerKernel:
+    """What a node runs as that is no layer; one that is not found was made part of another, or of no use."""
+    runs_as = "" if found is None else found.op_type
+    integer = runs_as.startswith("QLinear")
+    return LayerKernel(node.name, node.op_type, runs_as, integer, "" if runs_as else "part of another node, or removed")

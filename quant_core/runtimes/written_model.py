@@ -18,6 +18,7 @@ from quant_core.precision import DataType
 __all__ = ["StoredTensor", "WrittenLayer", "WrittenModel"]
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_ACTIVATIONS = ("Relu", "Clip")
 _INTEGER = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "ConvInteger": 1, "MatMulInteger": 1}
 """Integer operators, and which input of each has the weight."""
 _KINDS = {kind.onnx_type: kind for kind in DataType}
@@ -56,7 +57,13 @@ class WrittenLayer:
     bias: StoredTensor | None
     """Its third input where that is held as codes."""
     writes: DataType | None
-    """Type of the pair behind it, if one alone reads it."""
+    """Type of the pair behind it, or behind its activation, if that alone reads it."""
+    activation: str
+    """The operator between it and what reads it: Relu, Clip, or empty."""
+    source: str
+    """The node that computes its first input; empty for an input of the model."""
+    readers: tuple[str, ...]
+    """The nodes that read what it, or its activation, writes."""
 
     @property
     def inputs_axis(self) -> int | None:
@@ -131,9 +138,25 @@ class WrittenModel:
     def _layer(self, node: onnx.NodeProto) -> WrittenLayer:
         read, weight, bias = (self._stored(name) for name in [*node.input, "", ""][:3])
         behind = self._readers.get(node.output[0], [])
-        writes = self._kind(behind[0]) if len(behind) == 1 and behind[0].op_type == "QuantizeLinear" else None
-        held = weight if weight is not None and weight.codes is not None else None
-        return WrittenLayer(node, read, held, bias, writes)
+        activation = behind[0].op_type if len(behind) == 1 and behind[0].op_type in _ACTIVATIONS else ""
+        if activation:
+            behind = self._readers.get(behind[0].output[0], [])
+        return WrittenLayer(
+            node,
+            read,
+            weight if weight is not None and weight.codes is not None else None,
+            bias,
+            self._kind(behind[0]) if len(behind) == 1 and behind[0].op_type == "QuantizeLinear" else None,
+            activation,
+            self._producer[node.input[0]].name if node.input[0] in self._producer else "",
+            tuple(reader.name for reader in behind),
+        )
+
+    def other_nodes(self) -> Iterator[onnx.NodeProto]:
+        """Every node that is neither a layer nor half a pair nor a constant, in graph order."""
+        for node in self.model.graph.node:
+            if node.op_type not in (*_LAYERS, "QuantizeLinear", "DequantizeLinear", "Constant"):
+                yield node
 
     def _stored(self, name: str) -> StoredTensor | None:
         node = self._producer.get(name)

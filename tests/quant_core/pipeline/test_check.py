@@ -12,7 +12,7 @@ from quant_core.errors import InputError
 from quant_core.pipeline.check import check_file
 from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.runtimes.processor import adds_bytes_in_32_bits
-from tests.models import MODELS, samples
+from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import saved
 
 COUNT = 64
@@ -35,11 +35,16 @@ def written(network, folder, **config):
 @pytest.mark.parametrize("options", [{}, {"wide": "au8w8"}, {"wide": "a8w4", "per_channel": True}], ids=str)
 def test_what_the_default_profile_wrote_is_what_its_pairs_say(network, tmp_path, options):
     model, data = network
-    found = check_file(written(network, tmp_path, **options), "onnxruntime", data, model)
+    file = written(network, tmp_path, **options)
+    found = check_file(file, "onnxruntime", data, model)
     assert not found.differs and not found.findings and not found.refusal and found.compared_with == "float"
     assert max(found.errors.values()) < 1e-2
     assert [kernel.layer for kernel in found.kernels] == list(found.errors)
     assert not any(found.saturation.values())
+    nodes = {node.name: node.op_type for node in onnx.load(file).graph.node}
+    others = {name for name, op in nodes.items() if op not in ("QuantizeLinear", "DequantizeLinear", "Constant")}
+    assert {one.layer for one in (*found.kernels, *found.others)} == others
+    assert all(nodes.keys() >= set(kernel.because_of) for kernel in found.kernels)
 
 
 def test_a_fused_product_is_named_with_its_own_error(network, tmp_path):
@@ -50,6 +55,22 @@ def test_a_fused_product_is_named_with_its_own_error(network, tmp_path):
     fused = {kernel.layer for kernel in found.kernels if kernel.runs_as == "MatMulNBits"}
     assert fused == named and all(found.errors[name] > 1e-3 for name in fused)
     assert not check_file(written(network, tmp_path, runtime="reference"), "reference", data, model).differs
+
+
+@pytest.mark.parametrize(
+    ("wide", "why"),
+    [
+        ("a8w8", "its Relu stays, for 0 is not the lowest code of the int8 pair behind it"),
+        ("a16w8", "there is no integer kernel for int16 and int8"),
+        ("a8w4", "there is no integer kernel for int8 and int4"),
+    ],
+)
+def test_why_a_layer_is_computed_in_float_is_said_with_the_nodes(tmp_path, wide, why):
+    body = "(float[N,3,8,8] x) => (float[N,4,6,6] y) { [c] h = Conv(x, w) [r] r = Relu(h) [d] y = Conv(r, v) }"
+    model = build(body.replace("6,6", "4,4"), {"w": (4, 3, 3, 3), "v": (4, 4, 3, 3)})
+    source, data = saved(model, tmp_path), samples(model, 8)
+    first = check_file(written((source, data), tmp_path, wide=wide), "onnxruntime", data).kernels[0]
+    assert (first.layer, first.why) == ("c", why) and first.because_of
 
 
 class Reader(CalibrationDataReader):
