@@ -35,6 +35,7 @@ def record_lineage(outcome: Outcome) -> None:
         by="narrowcast",
         asset_deps=_inputs(manifest),
         name="lineage",
+        task_run_name="record what was made from what",
         cache_policy=NO_CACHE,
         persist_result=False,
     )

@@ -54,7 +54,7 @@ class _Module:
 @cache
 def _read(module: str) -> _Module:
     source = _source(module)
-    return _Module(frozenset(_imports(ast.parse(source))), code_without_prose(source))
+    return _Module(frozenset(_imports(_parsed(source))), code_without_prose(source))
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
@@ -98,9 +98,20 @@ def _source(module: str) -> bytes:
     return b"" if file is None else file.read_bytes()
 
 
+def _parsed(source: bytes) -> ast.Module:
+    """Return the syntax tree; parse again where another thread parsed meanwhile.
+
+    CPython up to 3.11 counts how deep the recursion is for all threads together, and raises SystemError then.
+    """
+    try:
+        return ast.parse(source)
+    except SystemError:
+        return ast.parse(source)
+
+
 def code_without_prose(source: bytes) -> bytes:
     """Return the lines of a source that run: no docstring, no line of comment, no help text, no empty line."""
-    tree, starts = ast.parse(source), [0]
+    tree, starts = _parsed(source), [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     prose: list[ast.expr | ast.stmt] = [node for node in _statements(tree) if _is_text(node)]

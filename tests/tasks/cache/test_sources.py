@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from quant_core.pipeline.stages import STAGES
@@ -109,3 +111,16 @@ def test_no_stage_can_import_what_is_above_it():
     for stage in STAGES.values():
         above = ("quant_core.report", "quant_core.results", "quant_core.pipeline", "quant_core.quark")
         assert not [name for name in import_closure(stage.function.__module__) if name.startswith(above)]
+
+
+def test_a_source_is_parsed_again_where_another_thread_parsed_meanwhile(monkeypatch):
+    parse, calls = ast.parse, []
+
+    def interrupted_once(source):
+        calls.append(source)
+        if len(calls) == 1:
+            raise SystemError("AST constructor recursion depth mismatch (before=75, after=74)")
+        return parse(source)
+
+    monkeypatch.setattr(ast, "parse", interrupted_once)
+    assert code_without_prose(b"x = 1  # one\n") and len(calls) == 2
