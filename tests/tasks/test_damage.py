@@ -146,10 +146,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = config_from(target=target, narrow=["a8w8", "a8w4"], cost="latency", time_models=True, frontier=True)
     own = {"timer": f"{__name__}:milliseconds", "evaluator": f"{__name__}:mean_output"}
     on_a_board = config_from(target={"metric": "score", "limit": -1e9}, cost="latency", improve="auto", **own)
+    in_float = config_from(target={"metric": "l2", "limit": 1e-5})
     on = StoringRunner(Workspace.at(str(folder / "workspace")))
     cache = on.machine.cache
     job = QuantizationJob.of(folder / "model.onnx", data, data, held_out, config, folder / "out", cache)
     timed = QuantizationJob.of(folder / "model.onnx", data, data, None, on_a_board, folder / "timed", cache)
+    near = QuantizationJob.of(folder / "model.onnx", data, data, None, in_float, folder / "near", cache)
     with pytest.MonkeyPatch.context() as patch:
         for module, seconds in (
             ("layer_times", "_LAYER_SECONDS"),
@@ -159,6 +161,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             patch.setattr(import_module(f"quant_core.latency.{module}"), seconds, 0.001)
         run_auto(job, on)
         run_auto(timed, on)
+        run_auto(near, on)
     return folder
 
 
