@@ -248,7 +248,7 @@ def test_a_target_met_is_exit_code_0_and_silent_on_standard_error(auto, here):
     assert (code, errors) == (0, "")
     assert "within the target of at most 0.005" in output
     assert {path.name for path in (here / "out").iterdir()} == {
-        *(f"{table}.arrow" for table in ("layers", "calibration", "sensitivity", "search")),
+        *(f"{table}.arrow" for table in ("layers", "calibration", "sensitivity", "search", "samples")),
         *("model.onnx", "manifest.json", "report.html"),
     }
 
