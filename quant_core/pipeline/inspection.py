@@ -79,7 +79,8 @@ def _class_axis(graph: FloatGraph, name: str) -> int | None:
 def _axes(graph: FloatGraph) -> dict[str, list[str]]:
     """Return what is found of axes, as the options that say them have it."""
     found = Signature.of(graph)
-    samples = [f"{role.name}={role.axis}" for role in (*found.inputs, *found.outputs) if role.axis is not None]
+    axes = [(role.name, role.axis) for role in found.inputs] + [(role.name, role.axis) for role in found.outputs]
+    samples = [f"{name}={axis}" for name, axis in axes if axis is not None]
     classes = [f"{name}={axis}" for name in graph.outputs if (axis := _class_axis(graph, name)) is not None]
     return {"sample_axis": samples, "classes": classes}
 
