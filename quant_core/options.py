@@ -166,6 +166,8 @@ def flags_of(config: RunConfig) -> Iterator[tuple[str, str | None]]:
     What is at its default, or follows from another flag, is left out.
     """
     yield from target_flags(config.target)
+    for target in config.also:
+        yield from target_flags(target.model_copy(update={"confidence": None}))
     written = config.model_dump(mode="json")
     for row in options_of(type(config)):
         if getattr(config, row.name) != _default(row, config):

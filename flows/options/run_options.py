@@ -54,7 +54,7 @@ def joined(file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a file with those of the command line over them. A target or a budget there replaces the one here."""
     kept = dict(file)
     if given.keys() & LIMITS.keys():
-        kept = {name: value for name, value in kept.items() if name not in (*LIMITS, "target")}
+        kept = {name: value for name, value in kept.items() if name not in (*LIMITS, "target", "also")}
         if "max_metric_drop" not in given:
             kept.pop("metric", None)
         if not any(LIMITS[name] in OWN_METRICS for name in given.keys() & LIMITS.keys()):
@@ -145,6 +145,15 @@ def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config 
             "function": function,
             "confidence": options.get("confidence"),
         }
+        nested["also"] = [
+            {
+                "metric": LIMITS[name],
+                "limit": options[name],
+                "function": options.get("metric") if name == "max_metric_drop" else None,
+                "confidence": options.get("confidence"),
+            }
+            for name in chosen[1:]
+        ] or nested.get("also", [])
         if chosen[0] == "max_metric_drop" and any(mistake.place != () for mistake in found):
             nested["target"]["function"] = "a:b"  # what is wrong with it has been said
     elif best is not None:
@@ -161,6 +170,8 @@ def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config 
 
 def _flat(place: tuple[str | int, ...], chosen: list[str]) -> tuple[str | int, ...]:
     """Return the place of a mistake in the flat options: a target's limit is that of --max-l2, say."""
+    if chosen and place[:1] == ("also",) and len(place) > 1:
+        return (chosen[1 + int(place[1])],)
     if not chosen or place[:1] != ("target",):
         return place
     return {"function": ("metric",), "confidence": ("confidence",)}.get(str(place[-1]), (chosen[0],))
@@ -186,8 +197,8 @@ def _target_mistakes(options: Mapping[str, Any], chosen: list[str], limited: boo
     """Return what is wrong with how a target is asked for; `limited` says that it needs a limit."""
     found, written_out = [], "target" in options
     flags = _flags(LIMITS)
-    if len(chosen) > 1 or (chosen and written_out):
-        found.append(Mistake((chosen[-1],), f"give one target: {flags} (not {len(chosen)} of them)"))
+    if chosen and written_out:
+        found.append(Mistake((chosen[-1],), f"the target is written out: give it there, or as flags ({flags})"))
     elif limited and not chosen and not written_out:
         found.append(Mistake((), f"give one target: {flags}; or a budget: {_flags(BUDGETS)}"))
     if written_out and options.get("confidence") is not None:

@@ -87,14 +87,15 @@ def option_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a file of options."""
     config = MixedPrecisionConfig.model_json_schema()
     properties = {option.name: _as_written(option.schema) for option in auto_options()}
-    targets, without_limit = [*LIMITS, "target"], [*BUDGETS, "most_layers"]
+    without_limit = [*BUDGETS, "most_layers"]
+    apart = [*(("target", name) for name in LIMITS), *combinations(BUDGETS, 2)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Options of narrowcast auto",
         "type": "object",
         "additionalProperties": False,
-        "properties": {**properties, "target": config["properties"]["target"]},
-        "not": {"anyOf": [{"required": list(pair)} for some in (targets, BUDGETS) for pair in combinations(some, 2)]},
+        "properties": {**properties, **{name: config["properties"][name] for name in ("target", "also")}},
+        "not": {"anyOf": [{"required": list(pair)} for pair in apart]},
         "dependentRequired": {"max_metric_drop": ["metric"]},
         "dependentSchemas": {
             "metric": {"anyOf": [{"required": [name]} for name in ("max_metric_drop", *without_limit)]}

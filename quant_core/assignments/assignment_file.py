@@ -30,7 +30,7 @@ class WrittenPlan:
     assignment: Assignment
     """Which names get which type."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """Options of LayerWiseConfig that the plan was made with: those of a manifest, without its target."""
+    """Options of LayerWiseConfig that the plan was made with: those of a manifest, without its targets."""
 
 
 def read_plan(url: str | os.PathLike[str]) -> WrittenPlan:
@@ -94,7 +94,7 @@ def _of_manifest(content: Mapping[str, Any]) -> WrittenPlan:
     if not isinstance(tensors, Mapping) or not isinstance(config, Mapping):
         raise InputError("is not a manifest of narrowcast: its tensors and its config must be names with values")
     plan = PrecisionPlan.from_dict(content["plan"], tensors)
-    kept = [name for name in LayerWiseConfig.model_fields if name in config and name != "target"]
+    kept = [name for name in LayerWiseConfig.model_fields if name in config and name not in ("target", "also")]
     return WrittenPlan(Assignment.of_plan(plan), {name: config[name] for name in kept})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -13,7 +13,7 @@ from quant_core.config.data import DataConfig
 from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.config.runtimes import with_runtime_defaults
-from quant_core.config.target import Criterion
+from quant_core.config.target import Criterion, MetricName
 from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
@@ -32,6 +32,9 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
     """What every run is told, whatever it is that chooses the plan."""
 
     target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
+    also: tuple[Criterion, ...] = Field(
+        default=(), description="Further targets, each with a limit and the confidence of the first: all must be met."
+    )
     layer_ops: Annotated[tuple[LayerOp, ...], Flag(Heading.PRECISIONS, "OPERATORS")] = Field(
         default=DEFAULT_LAYER_OPS,
         min_length=1,
@@ -173,24 +176,56 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
             raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
         return self
 
+    @property
+    def targets(self) -> tuple[Criterion, ...]:
+        """All that the model must meet, the first of which is what it is measured by."""
+        return (self.target, *self.also)
+
+    @property
+    def own_target(self) -> Criterion:
+        """The target that the user's evaluator measures; the first one where none is."""
+        return next((target for target in self.targets if target.is_own), self.target)
+
+    @property
+    def metric_function(self) -> str | None:
+        """The user's own metric among the targets, as `pkg.mod:fn`."""
+        return next((target.function for target in self.targets if target.function), None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _targets_have_an_order(cls, given: Any) -> Any:
+        """Sort several targets as their flags are: whatever order they are asked for in, it is one configuration."""
+        if not isinstance(given, Mapping) or not given.get("also") or given.get("target") is None:
+            return given
+        targets = [one.model_dump() if isinstance(one, Criterion) else one for one in (given["target"], *given["also"])]
+        if not all(isinstance(one, Mapping) and one.get("metric") in get_args(MetricName) for one in targets):
+            return given  # what is wrong with them is said as they are
+        first, *others = sorted(targets, key=lambda one: get_args(MetricName).index(one["metric"]))
+        return {**given, "target": first, "also": others}
+
+    @model_validator(mode="after")
+    def _targets_go_together(self) -> Self:
+        if self.also and any(target.limit is None for target in self.targets):
+            raise ValueError("also: every one of several targets needs a limit")
+        if len({target.metric for target in self.targets}) < len(self.targets):
+            raise ValueError("also: each metric can have one target")
+        if any(target.confidence != self.target.confidence for target in self.also):
+            raise ValueError("also: several targets have one confidence, by which each has its own bound")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _an_evaluator_measures(cls, given: Any) -> Any:
+        searches = cls.model_fields["target"].is_required()  # so that the target says what is better
         asked = isinstance(given, Mapping) and (given.get("evaluator") or given.get("evaluate_command"))
-        return {"target": {"metric": "score"}, **given} if asked and not cls._searches() else given
-
-    @classmethod
-    def _searches(cls) -> bool:
-        """Whether a plan is searched for, so that the target says what is better."""
-        return cls.model_fields["target"].is_required()
+        return {"target": {"metric": "score"}, **given} if asked and not searches else given
 
     @model_validator(mode="after")
     def _evaluator_goes_with_its_score(self) -> Self:
-        if self.target.is_own and not self.has_evaluator:
-            raise ValueError(
-                f"target: {self.target.metric} is that of an evaluator; give evaluator or evaluate_command"
-            )
-        if self.has_evaluator and not self.target.is_own:
+        own = [target.metric for target in self.targets if target.is_own]
+        if own and not self.has_evaluator:
+            raise ValueError(f"target: {own[0]} is that of an evaluator; give evaluator or evaluate_command")
+        if self.has_evaluator and not own:
             name = "evaluator" if self.evaluator else "evaluate_command"
             raise ValueError(
                 f"{name}: nothing says which scores are good; give min_score or max_score_drop where higher is better, "

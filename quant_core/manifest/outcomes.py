@@ -18,6 +18,7 @@ __all__ = [
     "Costs",
     "Deployed",
     "FloatTensor",
+    "FurtherTarget",
     "HeldOutBound",
     "Improvement",
     "Latency",
@@ -78,6 +79,26 @@ class Undecided(Record):
     """About how many evaluation samples would settle it; None where its score is right at the limit."""
 
 
+class FurtherTarget(Record):
+    """One of several targets behind the first."""
+
+    metric: MetricName
+    """Name of the metric."""
+    limit: float
+    """The largest score allowed (for sqnr_db and score: the smallest)."""
+    function: str | None = None
+    """The user's own metric as `pkg.mod:fn`."""
+    met: bool
+    """Whether the shipped file is within the limit, on the evaluation data."""
+    bound: Score
+    """What is held against the limit: the shipped file's score or, with a confidence, its bound."""
+
+    @property
+    def criterion(self) -> Criterion:
+        """The target, without its confidence, which is that of the first."""
+        return Criterion(metric=self.metric, limit=self.limit, function=self.function)
+
+
 class Target(Record):
     """What the model is measured by, and whether it meets the limit."""
 
@@ -88,7 +109,11 @@ class Target(Record):
     function: str | None = None
     """The user's own metric as `pkg.mod:fn`."""
     met: bool
-    """Whether the shipped file is within the limit, on the evaluation data."""
+    """Whether the shipped file is within the limit, on the evaluation data; of several targets, within all."""
+    also: tuple[FurtherTarget, ...] = ()
+    """Further targets."""
+    binds: MetricName | None = None
+    """Of several targets, the one of whose limit the shipped file uses most; None where there is one target."""
     confidence: float | None = None
     """How sure it must be; None where no confidence was asked for. What follows is given only with a confidence."""
     bound: Score = None

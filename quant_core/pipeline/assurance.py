@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pyarrow as pa
 
-from quant_core.config import Criterion, RunConfig
-from quant_core.manifest import HeldOutBound, Target, Undecided
+from quant_core.config import Criterion, MetricName, RunConfig
+from quant_core.manifest import FurtherTarget, HeldOutBound, Target, Undecided
 from quant_core.pipeline.findings import Shipped
 from quant_core.pipeline.study import Study, Trial
 from quant_core.scoring.confidence import bounds
@@ -26,6 +28,8 @@ def target_record(study: Study[RunConfig], shipped: Shipped, held_out: pa.Table 
         function=target.function,
         met=shipped.met,
         confidence=target.confidence,
+        also=_further(study, shipped),
+        binds=_binding(study, shipped),
     )
     if target.confidence is None:
         return plain
@@ -37,6 +41,28 @@ def target_record(study: Study[RunConfig], shipped: Shipped, held_out: pa.Table 
             "undecided": _undecided(study, shipped),
         }
     )
+
+
+def _further(study: Study[RunConfig], shipped: Shipped) -> tuple[FurtherTarget, ...]:
+    """Return how the shipped file does by the targets behind the first."""
+    return tuple(
+        FurtherTarget(
+            metric=one.metric, limit=cast("float", one.limit), function=one.function, met=found.met, bound=found.bound
+        )
+        for one, found in zip(study.job.config.also, _trial(study, shipped).others, strict=True)
+    )
+
+
+def _binding(study: Study[RunConfig], shipped: Shipped) -> MetricName | None:
+    """Return the metric of the target of which the shipped file uses most; None for a single target."""
+    if not study.job.config.also:
+        return None
+    uses = study.uses(_trial(study, shipped))
+    return study.job.config.targets[uses.index(max(uses))].metric
+
+
+def _trial(study: Study[RunConfig], shipped: Shipped) -> Trial:
+    return next(trial for trial in reversed(study.trials) if trial.plan == shipped.plan)
 
 
 def _held_out_bound(target: Criterion, confidence: float, scores: pa.Table) -> HeldOutBound:

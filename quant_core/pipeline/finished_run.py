@@ -41,11 +41,11 @@ from quant_core.pipeline.plan_summary import (
     narrow_precisions,
     narrowed,
 )
-from quant_core.pipeline.study import Study, target_score
+from quant_core.pipeline.study import Study, target_values
 from quant_core.results.outcome import Outcome
 from quant_core.results.output_folder import output_file, write_folder
 from quant_core.scoring.metrics import METRICS, scores_of
-from quant_core.scoring.own_scores import own_values, standard_errors
+from quant_core.scoring.own_scores import standard_errors
 from quant_core.scoring.worst_samples import worst_samples
 from quant_core.storage.tables import LAYER_LATENCY, WEIGHTS, facts
 from quant_core.urls import redacted
@@ -165,17 +165,14 @@ def _scores(findings: Findings[RunConfig]) -> Scores:
 
 def _listed(study: Study[RunConfig], scores: pa.Table, baseline: pa.Table) -> dict[str, float]:
     """Return a model's scores by metric, the user's own among them."""
-    target = study.job.config.target
-    drop = {"metric_drop": target_score(target, scores, baseline).value} if target.function else {}
-    own = {name: score.value for name, score in own_values(target, scores).items()}
-    return scores_of(scores) | drop | own
+    return scores_of(scores) | target_values(study.job.config, scores, baseline)
 
 
 def _float_scores(study: Study[RunConfig]) -> dict[str, float]:
     wide = study.wide.scores
     found = {"top1": _float_top1(wide)} if wide.column("top1").null_count == 0 else {}
-    target = study.job.config.target
-    if target.function:
+    target = study.job.config.own_target
+    if study.job.config.metric_function:
         found["metric"] = facts(study.baseline)["metric"]
     if target.is_own:
         found[_own_name(target)] = _mean(facts(study.baseline)["float_score"])
@@ -198,7 +195,7 @@ def _float_top1(scores: pa.Table) -> float:
 
 def _standard_errors(findings: Findings[RunConfig]) -> Scores:
     """Return the standard errors of the scores, over samples; a user's own metric has none."""
-    wide, mixed, target = findings.study.wide.scores, findings.shipped.scores, findings.study.job.config.target
+    wide, mixed, target = findings.study.wide.scores, findings.shipped.scores, findings.study.job.config.own_target
     known = Scores(float=_float_errors(wide), wide=standard_errors(target, wide), mixed=standard_errors(target, mixed))
     if findings.held_out is None:
         return known

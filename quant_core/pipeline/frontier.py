@@ -11,9 +11,8 @@ import pyarrow.compute as pc
 
 from quant_core.config.target import OWN_METRICS
 from quant_core.errors import InputError
-from quant_core.pipeline.study import Study, Trial, target_score
+from quant_core.pipeline.study import Study, Trial, target_values
 from quant_core.scoring.metrics import scores_of
-from quant_core.scoring.own_scores import own_values
 from quant_core.search import non_dominated
 from quant_core.storage.tables import FRONTIER, with_facts
 
@@ -38,16 +37,14 @@ def frontier_table(study: Study) -> pa.Table:
     ordered = sorted(kept, key=lambda place: (costs[place], place))
     table = pa.Table.from_pylist([rows[place] for place in ordered], schema=FRONTIER)
     config = study.job.config
-    return with_facts(table, cost=config.cost, metric=config.target.metric, function=config.target.function)
+    return with_facts(table, cost=config.cost, metric=config.target.metric, function=config.metric_function)
 
 
 def _row(study: Study, trial: Trial) -> dict[str, Any]:
-    target, wide = study.job.config.target, study.wide.plan
+    wide = study.wide.plan
     scores: dict[str, float | None] = dict.fromkeys(METRIC_COLUMNS)
     scores |= {name: value for name, value in scores_of(trial.scores).items() if name in scores}
-    if target.function is not None:
-        scores["metric_drop"] = target_score(target, trial.scores, study.baseline).value
-    scores |= {name: score.value for name, score in own_values(target, trial.scores).items()}
+    scores |= target_values(study.job.config, trial.scores, study.baseline)
     return {
         "plan": trial.plan.digest,
         "layers_narrowed": len(trial.plan.changed_from(wide)),

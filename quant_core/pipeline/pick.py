@@ -230,6 +230,7 @@ def _asked(
     own = function if metric == "metric_drop" else None
     target = {"metric": metric, "limit": limit, "function": own, "confidence": sure}
     kept = {name: value for name, value in config.model_dump(mode="json").items() if name not in BUDGETS}
+    kept.pop("also", None)  # a plan is picked by one target
     if metric not in OWN_METRICS:  # what was measured by it is not asked for
         kept = {name: value for name, value in kept.items() if name not in EvaluatorConfig.model_fields}
     if budget:  # within which nothing is lifted

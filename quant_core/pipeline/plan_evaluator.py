@@ -13,7 +13,7 @@ from quant_core.execution.runner import Runner
 from quant_core.latency import processor_name
 from quant_core.model.sessions import CPU
 from quant_core.pipeline.stages import EVALUATE, EXPORT, OWN_SCORE, VERIFY
-from quant_core.pipeline.study import Config_co, Study, Trial
+from quant_core.pipeline.study import Config_co, Judgement, Study, Trial
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantization.export import exported_reference
 from quant_core.runtimes.profile import RuntimeProfile
@@ -54,14 +54,14 @@ class PlanEvaluator(Generic[Config_co]):
 
     def _trial(self, plan: PrecisionPlan) -> Trial:
         study, alpha = self.study, self.study.next_alpha()
-        target, count = study.job.config.target, study.baseline.num_rows
+        targets, count = study.job.config.targets, study.baseline.num_rows
         if study.in_runtime:
             title = f"search round {len(study.trials)}" if study.trials else "baseline"
             scores = self.score_file(self.export(plan), study.baseline, study.job.evaluation, title=title)
             return study.trial_of(plan, scores, alpha)
-        if not study.trials and _is_fine(plan) and target.metric in _SMOOTH:
+        if not study.trials and _is_fine(plan) and all(target.metric in _SMOOTH for target in targets):
             trial = study.trial_of(plan, self._scores(plan, 0, count, fast=True), alpha)
-            if _is_clear(target, trial.bound):
+            if all(map(_is_clear, targets, trial.bounds)):
                 return trial
         stops = self._rounds(study.samples) if study.trials else [count]
         rounds: list[pa.Table] = []
@@ -69,11 +69,15 @@ class PlanEvaluator(Generic[Config_co]):
             rounds.append(self._scores(plan, start, stop))
             scores = in_data_order(rounds, stops[: len(rounds)], count)
             if stop < count:
-                projection = project(target.metric, scores, study.nearest_trial(plan).scores)
-                verdict = projection.verdict(target, alpha)
-                if verdict is not None:
-                    bound = projection.bound(target, alpha)
-                    return Trial(plan, scores, projection.score, verdict, bound, alpha, self.simulates_reference)
+                whole = study.nearest_trial(plan).scores
+                found = [project(target.metric, scores, whole) for target in targets]
+                verdicts = [one.verdict(target, alpha) for one, target in zip(found, targets, strict=True)]
+                if False in verdicts or None not in verdicts:
+                    judged = [
+                        Judgement(one.score, one.bound(target, alpha), bool(verdict))
+                        for one, target, verdict in zip(found, targets, verdicts, strict=True)
+                    ]
+                    return Trial.of(plan, scores, judged, alpha, self.simulates_reference)
         return replace(study.trial_of(plan, scores, alpha), simulated=self.simulates_reference)
 
     def first_scores(self, plan: PrecisionPlan, step: str = "verify") -> pa.Table:
@@ -83,7 +87,7 @@ class PlanEvaluator(Generic[Config_co]):
     def _rounds(self, samples: Literal["auto", "all"] | int) -> list[int]:
         """Return the numbers of samples after which each round ends; a user's metric wants all at once."""
         count = self.study.baseline.num_rows
-        return [count] if self.study.job.config.target.function is not None else evaluation_rounds(count, samples)
+        return [count] if self.study.job.config.metric_function is not None else evaluation_rounds(count, samples)
 
     @property
     def simulates_reference(self) -> bool:
@@ -95,7 +99,7 @@ class PlanEvaluator(Generic[Config_co]):
         """Return the terms of samples [start, stop) in the order of visits, in the order of the data."""
         study, config = self.study, self.study.job.config
         # A user's metric wants the outputs of all samples at once.
-        shards = sample_shards(start, stop) if config.target.function is None else [(start, stop)]
+        shards = sample_shards(start, stop) if config.metric_function is None else [(start, stop)]
         scores = self.on.fan_out(
             EVALUATE,
             [{"samples": Samples(study.job.evaluation, first, last)} for first, last in shards],
@@ -105,7 +109,7 @@ class PlanEvaluator(Generic[Config_co]):
             baseline=study.baseline,
             plan=plan.as_dict(),
             tensors=plan.tensor_types(),
-            function=config.target.function,
+            function=config.metric_function,
             batch_size=config.batch_size,
             fast=fast,
         )
@@ -138,7 +142,7 @@ class PlanEvaluator(Generic[Config_co]):
             layers=self.study.layers,
             baseline=baseline,
             data=data,
-            function=config.target.function,
+            function=config.metric_function,
             batch_size=config.batch_size,
             # What is not optimised is scored alike in all runtimes, and on all processors.
             runtime=profile.name if profile.opens else "reference",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import METRICS, additive
-from quant_core.search import Candidate, Space
+from quant_core.search import Candidate, Measured, Space
 from quant_core.search.boundaries import BoundaryCosts, cheapest_plan
 from quant_core.search.space import JointLoss
 from quant_core.search.units import Units
@@ -43,20 +43,28 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
     tried = [trial for trial in study.trials if study.has(trial.plan)]
     choices = [(_candidate_of(study, units, trial.plan), trial) for trial in tried]
     known = {choice: study.measured(trial) for choice, trial in choices if choice is not None}
-    limit = config.target.limit
     return Space(
         losses=losses,
         costs=_costs(study, units),
         boundaries=_boundaries(study, units),
         ranking=tuple(_of_first_layers(_in_order(moves, places, config.order), config.most_layers)),
-        # Without one, what was measured so far says which errors matter.
-        limit=max(found.error for found in known.values()) if limit is None else additive(config.target.metric, limit),
+        limit=_limit(study, known),
         known=known,
         evaluations=config.evaluations,
         budget=None if study.budget is None else study.budget - study.cost.fixed,
         joint=_joint_losses(ranking, places, study.ladder),
         fixed=frozenset(at for at, name in enumerate(places) if name not in study.candidates),
     )
+
+
+def _limit(study: Study, known: Mapping[Candidate, Measured]) -> float:
+    """Return the largest error that meets the target; without one, what was measured says which errors matter."""
+    target = study.job.config.target
+    if study.job.config.also:
+        return 1.0
+    if target.limit is None:
+        return max(found.error for found in known.values())
+    return additive(target.metric, target.limit)
 
 
 def _names(study: Study) -> list[str]:

@@ -39,8 +39,8 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     memory_budget()
     check_providers(job.config.providers)
     _check_precisions(job.config)
-    if job.config.target.function:
-        load_function(job.config.target.function)
+    if job.config.metric_function:
+        load_function(job.config.metric_function)
     if evaluator := Evaluator.of(job.config):
         evaluator.check()
     if job.config.timer:
@@ -105,14 +105,15 @@ def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) 
     fitted(graph, open_columns(job.calibration, cache), signature, fixed)
     for reference in filter(None, [job.evaluation, job.holdout]):
         dataset = fitted(graph, open_columns(reference, cache), signature, fixed)
-        if config.target.metric == "top1_drop" and (seen or (outputs.classes.known and not config.classes)):
+        known = seen or (outputs.classes.known and not config.classes)
+        if known and any(target.metric == "top1_drop" for target in config.targets):
             check_labels(graph, dataset, outputs.names[outputs.classes.output])
 
 
 def _that_need_classes(config: RunConfig) -> list[str]:
     """Return what is asked for that is over classes, in words."""
     metrics = {"kl": "a KL target", "top1_drop": "a top-1 target"}
-    found = [metrics[config.target.metric]] if config.target.metric in metrics else []
+    found = [metrics[target.metric] for target in config.targets if target.metric in metrics]
     return [*found, "--rank kl"] if isinstance(config, SearchConfig) and config.rank == "kl" else found
 
 

@@ -23,14 +23,26 @@ from quant_core.probing.ranking import macs_share
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.scoring.confidence import alpha_of_look, bounds, samples_to_settle
 from quant_core.scoring.metrics import METRICS, Score, additive
-from quant_core.scoring.own_scores import own_score
+from quant_core.scoring.own_scores import own_score, own_values
 from quant_core.search import Measured, within
 from quant_core.search.cost import CostModel
 from quant_core.storage.tables import SEARCH, facts
 
-__all__ = ["Study", "Trial", "target_score"]
+__all__ = ["Judgement", "Study", "Trial", "judged", "target_score", "target_values"]
 
 Config_co = TypeVar("Config_co", bound=RunConfig, default=MixedPrecisionConfig, covariant=True)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a plan does by one target."""
+
+    score: Score
+    """Its value of the target's metric."""
+    bound: float
+    """The number held against the limit."""
+    met: bool
+    """Whether that is within the limit."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,27 @@ class Trial:
     """The error probability of the bound; None without a confidence."""
     simulated: bool = False
     """Whether `scores` are, bit for bit, what the pairs of its file say, computed on the CPU."""
+    others: tuple[Judgement, ...] = ()
+    """How it does by the targets behind the first; `met` is by all of them."""
+
+    @classmethod
+    def of(
+        cls,
+        plan: PrecisionPlan,
+        scores: pa.Table,
+        judged: Sequence[Judgement],
+        alpha: float | None,
+        simulated: bool = False,
+    ) -> Trial:
+        """Return the trial of a plan that was judged by each target."""
+        first, *others = judged
+        met = all(one.met for one in judged)
+        return cls(plan, scores, first.score, met, first.bound, alpha, simulated, tuple(others))
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """What is held against the limit of each target."""
+        return (self.bound, *(one.bound for one in self.others))
 
 
 @dataclass(frozen=True)
@@ -173,7 +206,7 @@ class Study(Generic[Config_co]):
         return min(whole, key=self._by_score)
 
     def _by_score(self, trial: Trial) -> tuple[bool, bool, float, float]:
-        error = additive(self.job.config.target.metric, trial.score.value)
+        error = self.error_of(trial) if self.job.config.also else self._additive(trial.score.value)
         return not trial.met, math.isnan(error), error, self.cost.total(trial.plan)
 
     def next_alpha(self) -> float | None:
@@ -193,16 +226,42 @@ class Study(Generic[Config_co]):
 
     def trial_of(self, plan: PrecisionPlan, scores: pa.Table, alpha: float | None) -> Trial:
         """Judge a plan by its scores on all samples, with a bound of error probability `alpha` if that is given."""
-        target = self.job.config.target
-        score = target_score(target, scores, self.baseline)
-        bound = score.value if alpha is None else bounds(target.metric, scores, alpha).worst(target)
-        return Trial(plan, scores, score, target.met_by(bound), bound, alpha)
+        return Trial.of(
+            plan, scores, [judged(one, scores, self.baseline, alpha) for one in self.job.config.targets], alpha
+        )
 
     def measured(self, trial: Trial) -> Measured:
         """Return how a plan did on the scale that search strategies work on."""
-        metric = self.job.config.target.metric
+        metric, config = self.job.config.target.metric, self.job.config
         counted = trial.score.standard_error or 0.0 if metric in ("top1_drop", *OWN_METRICS) else 0.0
-        return Measured(trial.met, additive(metric, trial.bound), counted)
+        scale = self._scale(config.target, self.wide.bound) if config.also else 1.0
+        return Measured(trial.met, self.error_of(trial), counted / scale)
+
+    def error_of(self, trial: Trial) -> float:
+        """Return a plan's error on the scale of the search: of several targets it is that of which it uses most.
+
+        What it uses of one is what it adds to the wide model's error, as a share of what the limit leaves.
+        """
+        if not self.job.config.also:
+            return self._additive(trial.bound)
+        return max(self.uses(trial), key=lambda use: math.inf if math.isnan(use) else use)
+
+    def uses(self, trial: Trial) -> list[float]:
+        """Return what a plan uses of each of several targets; 1 is right at the limit."""
+        wide, found = self.wide.bounds, []
+        for target, bound, before in zip(self.job.config.targets, trial.bounds, wide, strict=True):
+            limit = additive(target.metric, target.limit or 0.0)
+            found.append(1 + (additive(target.metric, bound) - limit) / self._scale(target, before))
+        return found
+
+    def _scale(self, target: Criterion, wide: float) -> float:
+        """Return what the limit leaves beside the error of the wide model; where that misses it, the limit itself."""
+        limit = additive(target.metric, target.limit or 0.0)
+        room = limit - additive(target.metric, wide)
+        return room if room > 0 else abs(limit) or 1.0
+
+    def _additive(self, score: float) -> float:
+        return additive(self.job.config.target.metric, score)
 
     def samples_to_settle(self, trial: Trial) -> int | None:
         """Return about how many samples it takes to be sure of a plan with this score; None without a confidence."""
@@ -235,6 +294,20 @@ class Study(Generic[Config_co]):
 
     def _narrowed(self, plan: PrecisionPlan) -> int:
         return len(plan.narrowed_from(self.job.config.wide))
+
+
+def judged(target: Criterion, scores: pa.Table, baseline: pa.Table, alpha: float | None) -> Judgement:
+    """Judge scores by a target, with a bound of error probability `alpha` if that is given."""
+    score = target_score(target, scores, baseline)
+    bound = score.value if alpha is None else bounds(target.metric, scores, alpha).worst(target)
+    return Judgement(score, bound, target.met_by(bound))
+
+
+def target_values(config: RunConfig, scores: pa.Table, baseline: pa.Table) -> dict[str, float]:
+    """Return what the user's own metric and evaluator say of a model, by metric; empty without any."""
+    own = {name: score.value for name, score in own_values(config.own_target, scores).items()}
+    drops = [target for target in config.targets if target.function]
+    return own | {target.metric: target_score(target, scores, baseline).value for target in drops}
 
 
 def target_score(target: Criterion, scores: pa.Table, baseline: pa.Table) -> Score:

@@ -159,7 +159,8 @@ def _flags(manifest: Manifest, limit: float | None) -> list[str]:
     if manifest.job == "auto":
         flags = flags_of(MixedPrecisionConfig.model_validate({**manifest.config, "target": target}))
     else:
-        flags = target_flags(Criterion.model_validate(target))
+        targets = [Criterion.model_validate(target), *(one.criterion for one in manifest.target.also)]
+        flags = (flag for one in targets for flag in target_flags(one))
     return [flag if value is None else f"{flag} {shlex.quote(value)}" for flag, value in flags]
 
 

@@ -81,7 +81,11 @@ def verdict(manifest: Manifest) -> str:
     target, narrowed, scores = manifest.target.criterion, manifest.narrowed, manifest.scores
     value = metric_text(target.metric, scores.mixed.get(target.metric))
     name = (target.function and f"drop of {target.function}") or METRIC_NAMES[target.metric]
-    scored = f"{name} is {value}{_against_limit(target, manifest.target.met)}"
+    met = manifest.target.met and not manifest.target.also
+    if manifest.target.also:
+        bound = manifest.target.bound if target.confidence is not None else scores.mixed.get(target.metric)
+        met = bound is not None and target.met_by(bound)
+    scored = f"{name} is {value}{_against_limit(target, met)}{_further(manifest)}"
     held_out = scores.holdout.get(target.metric)
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
     proof += _against_budget(manifest)
@@ -99,6 +103,18 @@ def verdict(manifest: Manifest) -> str:
         f"{f'takes {percent(saved)} off' if saved >= 0 else f'adds {percent(-saved)} to'} "
         f"the bit operations: {scored}{proof}."
     )
+
+
+def _further(manifest: Manifest) -> str:
+    """Say how the model does by the targets behind the first, and which of them binds."""
+    if not manifest.target.also:
+        return ""
+    said = [
+        f", {METRIC_NAMES[one.metric]} {metric_text(one.metric, manifest.scores.mixed.get(one.metric))}"
+        + _against_limit(one.criterion, one.met)
+        for one in manifest.target.also
+    ]
+    return f"{''.join(said)}; the one that binds is {METRIC_NAMES[manifest.target.binds or manifest.target.metric]}"
 
 
 def _above(manifest: Manifest) -> list[str]:
@@ -129,6 +145,7 @@ def claims(manifest: Manifest) -> str:
     """Write what was asked for as a claim: `l2 <= 0.5`, `bops <= 0.4 of the wide model`, or both."""
     target, budget = manifest.target.criterion, manifest.budget
     asked = [] if target.limit is None and budget is not None else [str(target)]
+    asked += [str(one.criterion) for one in manifest.target.also]
     if budget is not None:
         share = Amount.parse(budget.cost, budget.asked).is_share
         asked.append(f"{budget.cost} <= {budget.asked}{' of the wide model' if share else ''}")

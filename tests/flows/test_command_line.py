@@ -137,7 +137,7 @@ BAD_INPUT = {
     "an unknown output": (None, {"output": "z"}, "output 'z': the model has 0: y"),
     "a limit that is no number": (None, {"max_l2": "nan"}, "max_l2: Input should be a finite number"),
     "no threads": (None, {"workers": "0"}, "Invalid value for '--workers'"),
-    "two targets": (None, {"max_kl": "1"}, "give one target: "),
+    "a further limit that is no number": (None, {"max_kl": "nan"}, "max_kl: Input should be a finite number"),
     "no target": (None, {"max_l2": None}, "give one target: "),
     "a metric without its limit": (None, {"metric": "m:f"}, "--max-metric-drop and --metric pkg.mod:fn go together"),
     "a metric that is no function": (

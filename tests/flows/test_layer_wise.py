@@ -88,7 +88,7 @@ BAD_INPUT = {
     "a plan that is not there": (["--tensors", "no.yaml"], "no.yaml: cannot be read"),
     "a name that is not there": (["--tensors", "nose.yaml"], "'nose' is no layer and no tensor of the prepared model"),
     "a type that is none": (["--tensors", "int7.yaml"], "int7.yaml: 'int7' is neither a type"),
-    "two targets": (["--tensors", "good.yaml", "--max-l2", "1", "--max-kl", "1"], "give one target"),
+    "a confidence alone": (["--tensors", "good.yaml", "--confidence", "0.9"], "is that of meeting a target"),
     "a name that is not there, dry": (["--tensors", "nose.yaml", "--dry-run"], "'nose' is no layer and no tensor"),
     "a search": (["--tensors", "good.yaml", "--config", "search.yaml"], "search.yaml:1: search: is not an option"),
     "no such precision": (["--tensors", "good.yaml", "--wide", "a7w7"], "wide: precision 'a7w7' is not known"),

@@ -33,7 +33,7 @@ serach: linear
 wide: a9w8
 narrow: [a8w8, a8w7]
 max_l2: some
-max_kl: 0.1
+max_kl: little
 metric: accuracy
 percentile: 20
 batch-size: 0
@@ -48,7 +48,7 @@ SAID = [
     "q.yaml:6: wide: precision 'a9w8' is not known: write a16w8, a8w8, ",
     "q.yaml:7: narrow.1: precision 'a8w7' is not known: ",
     "q.yaml:8: max_l2: Input should be a valid number, unable to parse string as a number",
-    "q.yaml:9: max_kl: give one target: --max-top1-drop, ",
+    "q.yaml:9: max_kl: Input should be a valid number, unable to parse string as a number",
     "q.yaml:10: metric: --max-metric-drop and --metric pkg.mod:fn go together",
     "q.yaml:11: percentile: Input should be greater than 50",
     "q.yaml:12: batch_size: Input should be greater than or equal to 1",
@@ -174,7 +174,8 @@ def test_the_schema_has_every_option_there_is():
     [
         (WHOLE + "max_l2: 1\nnarrow: a8w8,a8w4\nsamples: 64", True),
         (WHOLE + "target: {metric: cosine, limit: 0.01}\nnarrow: [a8w8, a8w4]", True),
-        (WHOLE + "max_l2: 1\nmax_kl: 1", False),
+        (WHOLE + "max_l2: 1\nmax_kl: 1", True),
+        (WHOLE + "max_l2: 1\ntarget: {metric: kl, limit: 1}", False),
         (WHOLE + "max_l2: some", False),
         (WHOLE + "serach: linear", False),
         (WHOLE + "search: guess", False),

@@ -120,11 +120,11 @@ def float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, data: Refer
         layers=layers,
         data=data,
         output=job.config.output,
-        function=job.config.target.function,
+        function=job.config.metric_function,
         batch_size=job.config.batch_size,
     )
     evaluator = Evaluator.of(job.config)
     if evaluator is None or (data != job.evaluation and not evaluator.knows_data):
         return outputs
     own = own_score_of(evaluator, None, layers, data, profile_of(job.config.runtime), on)
-    return with_float_score(outputs, own, job.config.target)
+    return with_float_score(outputs, own, job.config.own_target)

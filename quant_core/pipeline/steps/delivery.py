@@ -7,7 +7,7 @@ from quant_core.errors import TargetError
 from quant_core.execution.runner import Runner
 from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.finished_run import write_output
-from quant_core.pipeline.study import Study
+from quant_core.pipeline.study import Judgement, Study
 from quant_core.report.shortfall import missed_budget, missed_target, unsure_of_target
 from quant_core.report.verdict import on_random_data
 from quant_core.results.outcome import Outcome
@@ -31,7 +31,12 @@ def _shortfall(study: Study[RunConfig]) -> str:
     if not study.affordable(best.plan):
         cost = study.cost
         return missed_budget(config, cost.total(best.plan), cost.unit, cost.ratio(best.plan, study.wide.plan))
-    score = best.score.value
-    if best.alpha is None or not config.target.met_by(score):
-        return missed_target(config, score, best.plan)
-    return unsure_of_target(config, score, best.bound, study.samples_to_settle(best), best.plan)
+    judged = (Judgement(best.score, best.bound, config.target.met_by(best.bound)), *best.others)
+    target, found = next(
+        (pair for pair in zip(config.targets, judged, strict=True) if not pair[1].met), (config.target, judged[0])
+    )
+    score = found.score.value
+    if best.alpha is None or not target.met_by(score):
+        return missed_target(config, score, best.plan, target)
+    settled = study.samples_to_settle(best) if target == config.target else None
+    return unsure_of_target(config, score, found.bound, settled, best.plan, target)

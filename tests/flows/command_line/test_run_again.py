@@ -39,7 +39,7 @@ LADDERS = [
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 SHARES = st.floats(0, 1, exclude_min=True)
 OWN = {"narrow", "wide", "percentile", "power_of_two_rounding", "calibrate_weights", "target", *BUDGETS}
-OWN |= {"device_costs", "timer", "timer_limit", "lift", *EvaluatorConfig.model_fields}
+OWN |= {"also", "device_costs", "timer", "timer_limit", "lift", *EvaluatorConfig.model_fields}
 """Fields that are drawn together, since they depend on each other."""
 
 
@@ -88,7 +88,11 @@ def measured(draw, with_limit):
         options |= {"evaluate_command": draw(PATHS), "evaluate_timeout": draw(st.floats(1, 1e6))}
     elif target["metric"] in OWN_METRICS:
         options |= {"evaluator": "pkg.mod:fn", "evaluator_path": draw(st.none() | PATHS)}
-    return {"target": target, **options}
+    further = draw(st.none() | targets(True)) if target["limit"] is not None else None
+    apart = further and not {further["metric"], target["metric"]} & {"metric_drop", *OWN_METRICS}
+    if not apart or further["metric"] == target["metric"]:
+        return {"target": target, "also": (), **options}
+    return {"target": target, "also": [further | {"confidence": target["confidence"]}], **options}
 
 
 @st.composite
@@ -100,6 +104,8 @@ def runs(draw, kind):
     options["percentile"] = draw(st.floats(50, 100, exclude_min=True)) if calibrate == "percentile" else 99.999
     options["power_of_two_rounding"] = draw(st.sampled_from(["up", "nearest"])) if pow2 else "up"
     options["calibrate_weights"] = "minmax" if pow2 else draw(st.sampled_from(["minmax", "mse"]))
+    if pow2 and options["round_weights"] == "hqq":  # which fits scales
+        options["round_weights"] = "auto"
     options["device_costs"] = draw(st.none() | PATHS) if options["cost"] == "latency" else None
     timed = options["time_models"] or options["cost"] == "latency"
     options["timer"] = draw(st.none() | st.just("pkg.mod:fn")) if timed else None
@@ -166,7 +172,11 @@ def manifest_of(config: RunConfig, job: str, sources: dict[str, str]) -> Manifes
     written = config.model_dump(mode="json")
     manifest, _ = mixed()
     changes = {"job": job, "config": written, "sources": sources, "data": data}
-    changes["target"] = {**written["target"], "met": True}
+    also = [
+        {**{name: one[name] for name in ("metric", "limit", "function")}, "met": True, "bound": 0.0}
+        for one in written["also"]
+    ]
+    changes["target"] = {**written["target"], "met": True, "also": also}
     return Manifest.model_validate({**manifest.model_dump(mode="json"), **changes})
 
 
