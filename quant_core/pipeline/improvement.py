@@ -184,7 +184,7 @@ class _Candidate:
     recipe: QuantizationRecipe
     scores: dict[Precision, float]
     change: float
-    """The mean logarithm, over precisions, of what L2 is multiplied by."""
+    """The mean logarithm, over precisions, of what L2 is multiplied by; infinite where one of them is spoilt."""
     told: Improvement
 
     @classmethod
@@ -210,7 +210,9 @@ class _Candidate:
         weights = rounded_weights(job, layers, precisions, on)
         made = replace(recipe, layers=layers, calibration=histograms(job, layers, on), weights=weights)
         scores = {one: trial.l2(made, one) for one in before}
-        change = sum(_logarithm(scores[one]) - _logarithm(before[one]) for one in before) / len(before)
+        changes = [_logarithm(scores[one]) - _logarithm(before[one]) for one in before]
+        # What is good for one precision may spoil another, and the model is the same for all of them.
+        change = sum(changes) / len(changes) if max(changes) <= math.log(_WORST) else math.inf
         touched = len(facts(layers)["migrated_layers"]), layers.num_rows
         told = trial.told("migration", precision, touched, (before[precision], scores[precision]), change < 0)
         return cls(made, scores, change, told)
@@ -221,3 +223,5 @@ def _logarithm(l2: float) -> float:
 
 
 _TINY = 1e-30
+_WORST = 1.05
+"""By how much the L2 of one precision may grow where factors lower that of others."""
