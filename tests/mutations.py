@@ -122,19 +122,19 @@ MUTATIONS = [
     ),
     Mutation(
         "boundary pair missing",
-        "quantization/qdq.py",
+        "quantization/plan_pass.py",
         "return carried if wanted in (None, base, DataType.FLOAT32) else self.pair(carried, name, wanted)",
         "return carried",
     ),
     Mutation(
         "boundary pair reads the float value",
-        "quantization/qdq.py",
+        "quantization/plan_pass.py",
         "else self.pair(carried, name, wanted)",
         "else self.pair(self.raw(name), name, wanted)",
     ),
     Mutation(
         "bounds of a Clip taken for values on the grid",
-        "quantization/qdq.py",
+        "quantization/plan_pass.py",
         'if node.op_type in ("Clip", "Pad"):',
         "if False:",
     ),
@@ -183,7 +183,19 @@ def broken(mutation: Mutation, folder: Path) -> None:
 
 def failing(folder: Path) -> list[str]:
     """The first tests that fail in a copy of the source."""
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "--tb=no", "-rfE", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "--no-header",
+        "--tb=no",
+        "-rfE",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         [*command, f"--maxfail={_SHOWN}", *_TESTS],
         check=False,

@@ -202,8 +202,12 @@ class Study(Generic[Config_co]):
     @property
     def closest(self) -> Trial:
         """The trial of least error, of those on all samples: what is given out where none met the target."""
+        return self.closest_first()[0]
+
+    def closest_first(self) -> list[Trial]:
+        """Sort the trials on all samples by their error."""
         whole = [trial for trial in self.trials if trial.scores.num_rows == self.baseline.num_rows]
-        return min(whole, key=self._by_score)
+        return sorted(whole, key=self._by_score)
 
     def _by_score(self, trial: Trial) -> tuple[bool, bool, float, float]:
         error = self.error_of(trial) if self.job.config.also else self._additive(trial.score.value)

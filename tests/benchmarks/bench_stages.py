@@ -1,7 +1,7 @@
 """How long each stage takes on a small residual network, one benchmark a stage.
 
-pytest tests/benchmarks/bench_stages.py            # needs pytest-benchmark; no part of the suite
-pytest tests/benchmarks/bench_stages.py --benchmark-compare
+pytest -n 0 tests/benchmarks/bench_stages.py       # needs pytest-benchmark; no part of the suite
+pytest -n 0 tests/benchmarks/bench_stages.py --benchmark-compare
 """
 
 from __future__ import annotations

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Generic, cast
 
+import onnx
 import pyarrow as pa
 
 from quant_core.config import Config, MixedPrecisionConfig, RunConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.latency import processor_name
+from quant_core.model.half_precision import types_kept
+from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import CPU
 from quant_core.pipeline.costs import device_timer
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
@@ -24,6 +27,7 @@ from quant_core.pipeline.study import Config_co, Study
 from quant_core.precision import PrecisionPlan
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference
+from quant_core.storage.tables import facts
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
     """Measure the model file as it is shipped, on evaluation and held-out data.
 
     While a file misses what its plan met, the next finalist is written and measured. What misses in the runtime what it
-    met in simulation shows that the two differ: from then on the search goes on in the runtime.
+    met in simulation shows that the two differ: from then on the search goes on in the runtime. Where no file meets the
+    target, the one of least error is shipped.
     """
     decision = exported.decision
     shipped = _shipped(exported, on)
@@ -55,6 +60,8 @@ def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
             break
         decision = following
         shipped = _shipped(export(decision, on), on)
+    if not shipped.met and decision.study.budget is None:
+        shipped = _closest(decision, shipped, on)
     held_out, times = _held_out(decision.study, shipped, on), _model_times(decision.study, shipped, on)
     return Findings(decision.study, decision.ranking, shipped, held_out, times)
 
@@ -78,6 +85,17 @@ def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config] | 
     search_plans(PlanEvaluator(searching, on), decision.ranking)
     found = tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in searching.best_first())
     return replace(later, study=cast("Study[Config]", searching), finalists=found or later.finalists)
+
+
+def _closest(decision: Decision[Config], shipped: Shipped, on: Runner) -> Shipped:
+    """Return the file of least error: this one, or that of a plan which did better as far as it was measured."""
+    measured = next(trial for trial in decision.study.closest_first() if not trial.simulated)
+    if measured.plan == shipped.plan:
+        return shipped
+    other = replace(decision, finalists=(Finalist(measured.plan, measured.alpha, measured.met),))
+    found = _shipped(export(other, on), on)
+    files = {file.plan: file for file in (shipped, found)}
+    return next(files[trial.plan] for trial in decision.study.closest_first() if trial.plan in files)
 
 
 def _lifted_further(study: Study[MixedPrecisionConfig], on: Runner) -> Decision[MixedPrecisionConfig] | None:
@@ -128,6 +146,12 @@ def _held_out(study: Study[RunConfig], shipped: Shipped, on: Runner) -> HeldOut 
     return HeldOut(outputs, PlanEvaluator(study, on).score_file(shipped.file, outputs, data))
 
 
+def _has_bfloat16(study: Study[RunConfig], on: Runner) -> bool:
+    """Return whether the model is in bfloat16, which ONNX Runtime has no kernels for here."""
+    graph = prepared_graph(facts(study.layers)["prepared"], on.machine.cache)
+    return onnx.TensorProto.BFLOAT16 in types_kept(graph).values()
+
+
 def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Table | None:
     """Time the float and the shipped model, and the wide one where that is asked for (schema MODEL_TIMES).
 
@@ -141,7 +165,7 @@ def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Ta
     if config.times_models:
         wide = PlanEvaluator(study, on).export(study.wide.plan)
         models = {"float": study.job.model, "wide": wide, "mixed": shipped.file}
-    elif not profile.is_timed_here:
+    elif not profile.is_timed_here or _has_bfloat16(study, on):
         return None
     return on.run(
         TIMING,

@@ -9,6 +9,7 @@ import onnxruntime as ort
 import pytest
 
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig
+from quant_core.errors import TargetError
 from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner
 from quant_core.pipeline.auto import auto_mixed_precision, run_auto
@@ -115,6 +116,29 @@ def test_where_every_plan_misses_in_the_runtime_layers_are_lifted(network, tmp_p
     )
     assert found.met and found.manifest.narrowed.lifted
     assert default_session_l2(str(model), str(found.folder / "model.onnx"), data) <= target["limit"]
+
+
+def test_where_no_file_meets_the_target_the_one_of_least_error_is_shipped(tmp_path, fused):
+    model = MODELS["transformer"]()
+    network = saved(model, tmp_path), samples(model, COUNT)
+    _, wide = shipped(network, tmp_path)
+    # The wide model meets it in simulation; in its runtime it misses, and a plan that narrows layers comes nearer.
+    config = MixedPrecisionConfig(
+        wide="a16w8",
+        narrow=("a8w8",),
+        target={"metric": "l2", "limit": 0.052},
+        samples="all",
+        lift="none",
+        float_tensors=False,
+    )
+    model, data = network
+    with pytest.raises(TargetError) as missed:
+        auto_mixed_precision(
+            model, calibration=data, evaluation=data, config=config, output=tmp_path / "auto", workers=1
+        )
+    made = missed.value.outcome
+    assert 0.052 < made.manifest.scores.mixed["l2"] < 0.99 * wide
+    assert made.manifest.narrowed.layers > 0
 
 
 def test_kernels_are_those_of_the_default_session(network, tmp_path, fused):

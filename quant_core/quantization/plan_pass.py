@@ -1,0 +1,304 @@
+"""One pass over the float graph for one plan: its nodes, with a pair on every edge that carries a type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from quant_core.errors import UnsupportedError
+from quant_core.model.operators import TABLE_OP, Role, moving_inputs
+from quant_core.model.opset import opset_of
+from quant_core.model.topology import EdgeTypes
+from quant_core.numerics import QParams, dequantize
+from quant_core.precision import DataType, Precision, PrecisionPlan
+from quant_core.quantization.layer_forms import LayerForm, in_form, layer_form, unsigned
+from quant_core.quantization.table_rows import rows_of_codes, takes_rows_of_codes
+
+__all__ = ["PlanPass", "RewritingPass"]
+
+if TYPE_CHECKING:
+    from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
+
+
+class PlanPass:
+    """One pass over the graph for one plan."""
+
+    def __init__(self, writer: PlanWriter, plan: PrecisionPlan, types: EdgeTypes) -> None:
+        self.writer = writer
+        self.quantizer = writer.quantizer
+        self.graph = writer.quantizer.graph
+        self.topology = writer.quantizer.topology
+        self.precisions = dict(plan.layers)
+        self.named = dict(plan.tensors)
+        self.types = types
+        self.nodes: list[onnx.NodeProto] = []
+        self.units: list[int] = []
+        self.askers: dict[str, list[int]] = {}
+        self.unit = 0
+
+    def write(self, index: int) -> None:
+        """Write a float node and what it reads that is not written yet."""
+        self.unit = index
+        node = self.graph.nodes[index]
+        if self.is_table() and not self.writer.folded and takes_rows_of_codes(self.graph, self.precision().weights):
+            for row in self.rows():
+                self.append(row)
+        else:
+            inputs = [self.input(position, name) for position, name in enumerate(node.input)]
+            outputs = [self.raw(name) for name in node.output]
+            self.append(self.writer.rewired(self.unit, inputs, outputs, self.form()))
+        for name in node.output:
+            if name in self.graph.named_outside and name in self.types.base:
+                self.carried(name)
+
+    def is_written(self, result: str) -> bool:
+        """Return whether what is written once has been; if not, it is now."""
+        units = self.askers.setdefault(result, [])
+        units.append(self.unit)
+        return len(units) > 1
+
+    def append(self, node: onnx.NodeProto) -> None:
+        """Put a node at the end, as one of the float node being written."""
+        self.nodes.append(node)
+        self.units.append(self.unit)
+
+    def raw(self, name: str) -> str:
+        """The name a producer writes a tensor under: its own, unless that is kept for what the tensor carries."""
+        return (
+            self.writer.made(f"{name}/float") if name in self.graph.named_outside and name in self.types.base else name
+        )
+
+    def input(self, position: int, name: str) -> str:
+        """The name a node reads at a position, once everything it needs is written."""
+        is_layer = self.topology.roles[self.unit] is Role.LAYER or self.is_table()
+        if is_layer and position < 3 and name in self.graph.initializers:
+            return self.layer_constant(position, name)
+        if self.graph.is_float_constant(name) and self.topology.takes_constants(self.unit):
+            return self.operand(name)
+        if self.writer.unfused and position == 0 and name in self.topology.fused:
+            return self.before_activation(name)
+        base = self.types.base.get(name)
+        carried = name if base is None else self.carried(name)
+        wanted = self.types.demand.get((self.unit, position))
+        return carried if wanted in (None, base, DataType.FLOAT32) else self.pair(carried, name, wanted)
+
+    def before_activation(self, name: str) -> str:
+        """A tensor in front of a fused activation, through the pair of what comes out behind."""
+        result = name
+        while result in self.topology.fused:
+            result = self.graph.nodes[self.graph.readers[result][0][0]].output[0]
+        dtype = self.types.base.get(result)
+        if dtype is None or dtype.is_float:
+            return name
+        return self.pair(name, result, dtype, self.writer.made(f"{name}/{_edge(dtype)}"))
+
+    def carried(self, name: str) -> str:
+        """The tensor with the type it carries."""
+        if self.writer.folded and self.repeats(name):
+            return self.raw(name)
+        final = name if name in self.graph.named_outside else None
+        return self.pair(self.raw(name), name, self.types.base[name], final)
+
+    def repeats(self, name: str) -> bool:
+        """Return whether a pair would find every value already on its grid: a mover wrote it from the same type."""
+        source = self.graph.producer.get(name)
+        if source is None or self.topology.roles[source] is not Role.MOVER or name in self.graph.named_outside:
+            return False
+        node = self.graph.nodes[source]
+        if node.op_type in ("Clip", "Pad"):
+            return False  # bounds and pad values need not lie on the grid
+        moved = [node.input[position] for position in moving_inputs(node.op_type, len(node.input))]
+        return all(self.types.base.get(tensor) is not None for tensor in moved) and all(
+            self.types.demand.get((source, position)) is self.types.base[name] for position in range(len(moved))
+        )
+
+    def pair(self, source: str, tensor: str, dtype: DataType, final: str | None = None) -> str:
+        """Write `source` through a pair with the tensor's range in a type, once; the name of the result."""
+        if dtype in self.writer.unrounded and final is None:
+            return source
+        result = final or self.writer.made(f"{tensor}/{_edge(dtype)}")
+        if self.is_written(result):
+            return result
+        if dtype in self.writer.unrounded:
+            self.append(self.writer.node("Identity", [source], [result]))
+        elif dtype.is_float:
+            self.quantizer.check_tensor_fits(tensor, dtype)
+            self.append(self.writer.node("Cast", [source], [f"{result}/rounded"], to=self.castable(dtype).onnx_type))
+            self.cast_back(f"{result}/rounded", result)
+        else:
+            prefix = self.writer.made(f"{self.quantizer.range_key(tensor)}/{_edge(dtype)}")
+            scale, zero = self.qparams(prefix, self.quantizer.activation(tensor, dtype))
+            codes = self.writer.made(f"{result}/codes") if final else f"{result}/codes"
+            self.append(self.writer.node("QuantizeLinear", [source, scale, zero], [codes]))
+            self.append(self.writer.node("DequantizeLinear", [codes, scale, zero], [result]))
+        return result
+
+    def cast_back(self, source: str, result: str) -> None:
+        """Write a Cast to float32."""
+        self.append(self.writer.node("Cast", [source], [result], to=DataType.FLOAT32.onnx_type))
+
+    def castable(self, dtype: DataType) -> DataType:
+        """The type, if the model's Cast knows it."""
+        if dtype is DataType.BFLOAT16 and opset_of(self.graph.model) < _BFLOAT16_OPSET:
+            raise UnsupportedError(
+                f"bfloat16 needs opset {_BFLOAT16_OPSET}, and the model stays at {opset_of(self.graph.model)}: "
+                "use float16"
+            )
+        return dtype
+
+    def operand(self, name: str) -> str:
+        """A constant operand of a computation, in its activation type; a mask of what no type holds as it is."""
+        layer = self.topology.layer_of.get(self.unit, "")
+        own = self.precisions.get(layer, self.quantizer.config.wide).activations
+        dtype = self.named.get(name, own)
+        largest = (dtype if dtype.is_float else DataType.FLOAT32).largest_float
+        if not (np.abs(np.asarray(self.graph.constant(name))) <= largest).all():
+            return name
+        if dtype.is_float:
+            return self.rounded(name, dtype)
+        codes, qparams = self.quantizer.constant(name, dtype)
+        with np.errstate(over="ignore"):
+            decoded = dequantize(codes, qparams)
+        if not np.isfinite(decoded).all():  # a mask of the lowest float32: its code times its scale is -inf
+            return name
+        return self.stored(self.writer.made(f"{name}/{_edge(dtype)}"), codes, qparams, None)
+
+    def layer_constant(self, position: int, name: str) -> str:
+        """A layer's weight or bias in the precision of the layer."""
+        layer = self.topology.layer_of[self.unit]
+        precision = self.precision()
+        if position < 2:
+            if not self.graph.is_float_constant(name):
+                return name
+            if precision.is_float:
+                return self.rounded(name, precision.weights)
+            if precision.is_weight_only and (read := self.reads()) is not None and not read.is_float:
+                precision = Precision(read, precision.weights)  # another's pair, with which the layer may be fused
+            form = self.form() if position == 1 else LayerForm.PLAIN
+            weight = in_form(self.quantizer.weight(layer, precision), form)
+            if self.is_stored_unsigned(layer, precision):
+                weight = unsigned(weight)
+            return self.stored(
+                self.writer.made(f"{name}/{precision}{form.value}"), weight.codes, weight.qparams, weight.axis
+            )
+        if not self.quantizer.quantizes_bias(self.unit, layer, precision):
+            return self.float_bias(name, layer, precision)
+        bias = self.quantizer.bias(self.unit, layer, precision)
+        result = self.writer.made(f"{self.graph.nodes[self.unit].name}/bias/{precision}")
+        return self.stored(result, bias.codes, bias.qparams, 0 if bias.qparams.scale.ndim else None)
+
+    def float_bias(self, name: str, layer: str, precision: Precision) -> str:
+        """A bias that stays float, with what is to make up for rounded weights."""
+        corrected = self.quantizer.corrected_bias(self.unit, layer, precision)
+        if corrected is None:
+            return name
+        result = self.writer.made(f"{self.graph.nodes[self.unit].name}/bias/{precision}")
+        self.writer.constants[result] = corrected
+        return result
+
+    def form(self) -> LayerForm:
+        """Return how the node being written has its weight."""
+        if self.topology.roles[self.unit] is not Role.LAYER or not self.quantizer.runtime.keeps_matmuls_apart:
+            return LayerForm.PLAIN
+        return layer_form(self.graph, self.unit, self.precision().weights, self.reads())
+
+    def is_table(self) -> bool:
+        """Return whether the node being written looks rows up in a layer's table."""
+        return self.graph.nodes[self.unit].op_type == TABLE_OP and self.unit in self.topology.layer_of
+
+    def rows(self) -> list[onnx.NodeProto]:
+        """The nodes that look rows up in the codes of a table."""
+        node, layer, precision = self.graph.nodes[self.unit], self.topology.layer_of[self.unit], self.precision()
+        weight = self.quantizer.weight(layer, precision)
+        if self.is_stored_unsigned(layer, precision):  # for a product with the same weight
+            weight = unsigned(weight)
+        table = self.writer.made(f"{node.input[0]}/{precision}")
+        return rows_of_codes(self.writer, self.unit, weight, table, self.raw(node.output[0]))
+
+    def precision(self) -> Precision:
+        """Return the precision of the layer being written."""
+        return self.precisions.get(self.topology.layer_of[self.unit], self.quantizer.config.wide)
+
+    def reads(self) -> DataType | None:
+        """Return the type that the first input of the node being written comes in; None for float32.
+
+        It may have one where the tensor itself stays float: the node then has a pair of its own in front.
+        """
+        base = self.types.base.get(self.graph.nodes[self.unit].input[0])
+        wanted = self.types.demand.get((self.unit, 0))
+        return base if wanted in (None, DataType.FLOAT32) else wanted
+
+    def is_stored_unsigned(self, layer: str, precision: Precision) -> bool:
+        """Return whether the layer's int8 weight is written as uint8, for the sake of its sums.
+
+        The integer operators of int8 activations take no other weights than int8.
+        """
+        integer_only = self.writer.unfused and precision.activations.signed
+        return not self.writer.folded and not integer_only and self.quantizer.is_stored_unsigned(layer, precision)
+
+    def rounded(self, name: str, dtype: DataType) -> str:
+        """Write a constant held in a floating-point type, once: folded into float32, or behind a Cast."""
+        if dtype is DataType.FLOAT32:
+            return name
+        result = self.writer.made(f"{name}/{dtype.code}")
+        if self.writer.folded:
+            if result not in self.writer.constants:
+                self.writer.constants[result] = self.quantizer.rounded(name, dtype).astype(np.float32)
+        elif not self.is_written(result):
+            self.writer.constants[f"{result}/rounded"] = self.quantizer.rounded(name, self.castable(dtype))
+            self.cast_back(f"{result}/rounded", result)
+        return result
+
+    def stored(self, result: str, codes: NDArray[np.generic], qparams: QParams, axis: int | None) -> str:
+        """Write a constant held as codes, once: folded into its values, or behind a DequantizeLinear."""
+        if self.writer.folded:
+            if result not in self.writer.constants:
+                self.writer.constants[result] = dequantize(codes, qparams, axis)
+        elif not self.is_written(result):
+            self.writer.constants[f"{result}/codes"] = codes
+            scale, zero = self.qparams(result, qparams)
+            attributes = {} if axis is None else {"axis": axis}
+            if qparams.block is not None:
+                attributes["block_size"] = qparams.block
+            self.append(self.writer.node("DequantizeLinear", [f"{result}/codes", scale, zero], [result], **attributes))
+        return result
+
+    def qparams(self, prefix: str, qparams: QParams) -> tuple[str, str]:
+        """Names of the constants that hold a scale and a zero point."""
+        scale, zero = f"{prefix}/scale", f"{prefix}/zero_point"
+        if scale not in self.writer.constants:
+            self.writer.constants[scale] = qparams.scale
+            self.writer.constants[zero] = qparams.zero_point.astype(qparams.dtype.numpy_type)
+        return scale, zero
+
+
+class RewritingPass(PlanPass):
+    """Writes some nodes of a graph, with all others as they were written before."""
+
+    def __init__(
+        self, writer: PlanWriter, plan: PrecisionPlan, types: EdgeTypes, before: QuantizedGraph, units: set[int]
+    ) -> None:
+        super().__init__(writer, plan, types)
+        self.before = before
+        self.rewritten = units
+        self.missed: set[int] = set()
+        """Nodes that would write a second time what one of these now writes before them."""
+
+    def is_written(self, result: str) -> bool:
+        """Return whether what is written once has been, now or in the graph from before; if not, it is now."""
+        first = self.before.askers.get(result, (self.unit,))[0]
+        if first not in self.rewritten and first > self.unit:
+            self.missed.add(first)
+        return super().is_written(result) or (first not in self.rewritten and first < self.unit)
+
+
+_BFLOAT16_OPSET = 13
+"""The first opset whose Cast takes bfloat16."""
+
+
+def _edge(dtype: DataType) -> str:
+    """Return how a type is written in the name of what it holds."""
+    return dtype.code if dtype.is_float else f"a{dtype.code}"
