@@ -28,9 +28,9 @@ def target_record(study: Study[RunConfig], shipped: Shipped, held_out: pa.Table 
         function=target.function,
         met=shipped.met,
         confidence=target.confidence,
-        also=_further(study, shipped),
-        binds=_binding(study, shipped),
     )
+    if study.job.config.also:
+        plain = plain.model_copy(update={"also": _further(study, shipped), "binds": _binding(study, shipped)})
     if target.confidence is None:
         return plain
     return plain.model_copy(
@@ -53,10 +53,8 @@ def _further(study: Study[RunConfig], shipped: Shipped) -> tuple[FurtherTarget, 
     )
 
 
-def _binding(study: Study[RunConfig], shipped: Shipped) -> MetricName | None:
-    """Return the metric of the target of which the shipped file uses most; None for a single target."""
-    if not study.job.config.also:
-        return None
+def _binding(study: Study[RunConfig], shipped: Shipped) -> MetricName:
+    """Return the metric of the target of which the shipped file uses most."""
     uses = study.uses(_trial(study, shipped))
     return study.job.config.targets[uses.index(max(uses))].metric
 

@@ -119,9 +119,15 @@ def runs(draw, kind):
     return options
 
 
+def without_blocks(options):
+    """The options with no operator that takes blocks, where there are none for it."""
+    takes = options["block_size"] in (16, 32) and options["runtime"].startswith("onnxruntime")
+    return options if takes or options["format"] != "matmulnbits" else options | {"format": "qdq"}
+
+
 @st.composite
 def layer_wise_configs(draw):
-    options = draw(runs(LayerWiseConfig)) | draw(measured(draw(st.booleans())))
+    options = without_blocks(draw(runs(LayerWiseConfig))) | draw(measured(draw(st.booleans())))
     assert options.keys() == LayerWiseConfig.model_fields.keys()
     return LayerWiseConfig.model_validate(options)
 
@@ -161,7 +167,7 @@ def mixed_precision_configs(draw):
     if not any(options[name] for name in BUDGETS) and not options["most_layers"]:
         above = [ladder[::-1] for ladder in LADDERS if ladder[-1] == chosen[0]]
         options["lift"] = draw(st.none() | st.sampled_from([(), *(ladder[1:] for ladder in above)]))
-    options |= draw(measured(limited))
+    options = without_blocks(options) | draw(measured(limited))
     assert options.keys() == MixedPrecisionConfig.model_fields.keys()
     return MixedPrecisionConfig.model_validate(options)
 
