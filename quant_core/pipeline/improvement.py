@@ -55,7 +55,10 @@ def improved(
     `lifts` are precisions beside it, above wide, whose weights are only rounded again.
     """
     wanted = [one for one in dict.fromkeys(ladder) if _has_free_codes(one, job.config)]
-    if job.config.improve == "none" or not wanted:
+    if job.config.improve == "none":
+        return Improved(recipe)
+    _tell_of_what_is_left(set(ladder) - set(wanted), job.config)
+    if not wanted:
         return Improved(recipe)
     trial = _Trial(job, _float_outputs(job, recipe.layers, on), on)
     scores = {precision: trial.l2(recipe, precision) for precision in wanted}
@@ -86,6 +89,16 @@ def _may_migrate(job: QuantizationJob[RunConfig]) -> bool:
     config = job.config
     keeps_frontier = isinstance(config, SearchConfig) and config.frontier
     return config.candidates == "layers" and not keeps_frontier and job.assignment is None
+
+
+def _tell_of_what_is_left(precisions: Iterable[Precision], config: RunConfig) -> None:
+    """Tell whoever watches which precisions are not improved, and why."""
+    names = ", ".join(sorted(str(one) for one in precisions if not one.is_float))
+    if names:
+        watcher().noted(
+            f"improve leaves {names} alone: weights have more than 8 bits, or codes that {config.runtime} keeps small "
+            "for the sake of its sums (--byte-sums)"
+        )
 
 
 def _has_free_codes(precision: Precision, config: RunConfig) -> bool:

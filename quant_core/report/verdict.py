@@ -93,7 +93,7 @@ def verdict(manifest: Manifest) -> str:
         proof += f"; random data ({', '.join(manifest.data.random)}) say nothing about accuracy"
     proof += _lifted(manifest)
     if not narrowed.layers:
-        kept = "All" if not narrowed.lifted else f"{len(manifest.plan) - narrowed.lifted} of"
+        kept = "All" if not narrowed.lifted else f"{len(manifest.plan) - narrowed.lifted or 'None'} of"
         return f"{kept} {len(manifest.plan)} layers stay at {manifest.wide}: {scored}{proof}."
     layers = "All" if narrowed.layers == narrowed.of else f"{narrowed.layers} of"
     saved = 1 - narrowed.bops_ratio

@@ -16,6 +16,7 @@ from quant_core.scoring import sampling
 from quant_core.storage.tables import from_ipc
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import distance, saved
+from tests.watching import Said
 
 
 def config(limit: float | None = 0.05, metric: str = "l2", **options: object) -> MixedPrecisionConfig:
@@ -421,6 +422,13 @@ def test_so_many_layers_are_narrowed_the_first_of_the_ranking(chain, tmp_path, s
 def test_a_number_of_layers_goes_with_the_ranking_alone(options, said):
     with pytest.raises(InputError, match=said):
         config(**options)
+
+
+def test_precisions_that_are_not_improved_are_told(chain, tmp_path):
+    with watched_by(log := Said()):
+        made = run(chain, tmp_path, config(1.0, wide="float32", narrow=["au8w8"], improve="auto"))
+    assert made.manifest.improvements == ()
+    assert any(note.startswith("improve leaves au8w8 alone") for note in log.notes)
 
 
 def test_what_makes_layers_better_is_kept_and_told(chain, tmp_path):
