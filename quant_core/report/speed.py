@@ -54,7 +54,7 @@ def _in_batches(size: int) -> str:
 
 
 def _compared(factor: float) -> str:
-    return f"{factor:.2f} times as fast as" if factor >= 1 else f"{1 / factor:.2f} times slower than"
+    return f"{factor:.2f} times as fast as" if factor >= 1 else f"{1 / factor:.2f} times as long as"
 
 
 def _program(manifest: Manifest) -> str:

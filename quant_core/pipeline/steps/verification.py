@@ -50,7 +50,7 @@ def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
 
     While a file misses what its plan met, the next finalist is written and measured. What misses in the runtime what it
     met in simulation shows that the two differ: from then on the search goes on in the runtime. Where no file meets the
-    target, the one of least error is shipped.
+    target, the one of least error is shipped; a plan that the user has chosen is shipped whatever it scores.
     """
     decision = exported.decision
     shipped = _shipped(exported, on)
@@ -60,7 +60,11 @@ def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
             break
         decision = following
         shipped = _shipped(export(decision, on), on)
-    if not shipped.met and decision.study.budget is None:
+    if (
+        not shipped.met
+        and isinstance(decision.study.job.config, MixedPrecisionConfig)
+        and decision.study.budget is None
+    ):
         shipped = _closest(decision, shipped, on)
     held_out, times = _held_out(decision.study, shipped, on), _model_times(decision.study, shipped, on)
     return Findings(decision.study, decision.ranking, shipped, held_out, times)

@@ -91,7 +91,8 @@ def test_without_evaluation_data_the_calibration_data_measure(run, job):
 
 def test_a_target_is_checked(run):
     loose = run({"a8w8": ["*"]}, config=LayerWiseConfig(target=Target(metric="l2", limit=10.0)))
-    tight = run({"a8w8": ["*"]}, config=LayerWiseConfig(target=Target(metric="l2", limit=1e-6)))
+    tight = run({"a8w8": ["*"]}, "tight", config=LayerWiseConfig(target=Target(metric="l2", limit=1e-6)))
+    assert tight.plan == loose.plan and tight.manifest.scores.mixed == loose.manifest.scores.mixed
     assert (loose.met, tight.met) == (True, False)
     assert tight.model.exists()
     assert not tight.manifest.target.met

@@ -29,7 +29,7 @@ PACE = {"runtime": "onnxruntime", "pace": {"float": 1.0, "mixed": 2.0}}
     [
         pytest.param(
             PACE | {"faster": "--wide float32"},
-            ["2.00 times slower than the float", "Faster would be --wide float32."],
+            ["2.00 times as long as the float", "Faster would be --wide float32."],
             id="slower",
         ),
         pytest.param(
