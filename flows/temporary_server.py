@@ -13,73 +13,81 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
 from threading import Event, Thread
-from typing import IO
+from typing import IO, cast
 from urllib.error import URLError
 from urllib.request import urlopen
 
-__all__ = ["Serving", "prefect_server"]
+__all__ = ["RunServer", "prefect_server"]
 
 _START_SECONDS = 180  # the first start of a version of Prefect also runs its migrations
 _END_SECONDS = 5
 _HEARTBEAT_SECONDS = 30
 
 
-Serving = Callable[[], AbstractContextManager[None]]
-"""Makes a block in which Prefect has a server; entering it waits until the server answers."""
-
-
 @contextmanager
-def prefect_server() -> Iterator[Serving]:
-    """Start a server, without importing Prefect here: its seconds pass while the block looks at its input.
+def prefect_server() -> Iterator[RunServer]:
+    """Start the process of a server, which waits until a run is certain; no Prefect is imported here or there.
 
     Whether the user's profile names a server only Prefect knows. If it does, the one that was started is dropped
     as soon as Prefect is needed.
     """
     if os.environ.get("PREFECT_API_URL"):
-        yield _with_heartbeats
+        yield RunServer()
         return
     with TemporaryFile() as errors:
         port = _free_port()
         process = _started(port, errors)
-        with _dropped_unused(process) as used:
-            yield partial(_serving, process, f"http://127.0.0.1:{port}/api", errors, used)
-        # It is left to run until this process has ended: Prefect still sends events then.
-
-
-@contextmanager
-def _with_heartbeats() -> Iterator[None]:
-    """Send heartbeats as often as a server with deployments/automations.yaml expects them of a run that is alive."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: _HEARTBEAT_SECONDS}):
-        yield
-
-
-@contextmanager
-def _serving(process: subprocess.Popen[bytes], url: str, errors: IO[bytes], used: Event) -> Iterator[None]:
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-    if PREFECT_API_URL.value():
-        process.kill()
-        with _with_heartbeats():
-            yield
-        return
-    used.set()
-    # Nobody looks for this run's heartbeats, and the flow would wait half a second for the last one.
-    settings = {PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(updates=settings):
-        _wait(process, url, errors)
-        over = Event()
-        Thread(target=_end_with_the_server, args=(process, over), daemon=True).start()
+        server = RunServer(process, f"http://127.0.0.1:{port}/api", errors)
         try:
-            yield
+            yield server
         finally:
-            over.set()
+            # One that was used is left to run until this process has ended: Prefect still sends events then.
+            if not server.is_used:
+                process.kill()
+
+
+class RunServer:
+    """The server that a run will have: one of its own, or the one that is configured."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes] | None = None, url: str = "", errors: IO[bytes] | None = None
+    ) -> None:
+        self._process, self._url, self._errors = process, url, errors
+        self._begun = False
+        self.is_used = False
+
+    def begin(self) -> None:
+        """Let the server start, for the run will not be refused: its seconds pass while this process gets ready."""
+        if self._process and not self._begun:
+            self._begun = True
+            with suppress(BrokenPipeError):  # it has ended: `serving` says why
+                os.write(cast("IO[bytes]", self._process.stdin).fileno(), b"\n")
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Give Prefect the server while the block runs; entering it waits until the server answers."""
+        from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        if self._process is None or self._errors is None or PREFECT_API_URL.value():
+            # A server with deployments/automations.yaml expects them so often of a run that is alive.
+            with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: _HEARTBEAT_SECONDS}):
+                yield
+            return
+        self.begin()
+        self.is_used = True
+        # Nobody looks for this run's heartbeats, and the flow would wait half a second for the last one.
+        with temporary_settings(updates={PREFECT_API_URL: self._url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            _wait(self._process, self._url, self._errors)
+            over = Event()
+            Thread(target=_end_with_the_server, args=(self._process, over), daemon=True).start()
+            try:
+                yield
+            finally:
+                over.set()
 
 
 def _end_with_the_server(process: subprocess.Popen[bytes], over: Event) -> None:
@@ -89,17 +97,6 @@ def _end_with_the_server(process: subprocess.Popen[bytes], over: Event) -> None:
         sys.stderr.write("narrowcast: Prefect's server died; run the same command again to go on from here\n")
         sys.stderr.flush()
         os._exit(1)
-
-
-@contextmanager
-def _dropped_unused(process: subprocess.Popen[bytes]) -> Iterator[Event]:
-    """End at once a server that nobody waited for: its run was refused."""
-    used = Event()
-    try:
-        yield used
-    finally:
-        if not used.is_set():
-            process.kill()
 
 
 def _free_port() -> int:
@@ -127,6 +124,8 @@ _SERVER_SETTINGS = {
     # No run uses a block; a server that the user starts on the same database registers them.
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
+    # Prefect would count each run as an installation of a server.
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
 }
 
 
@@ -146,17 +145,24 @@ def _wait(process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None
 
 
 def main() -> None:
-    """Serve on the port given, until standard input is closed."""
-    Thread(target=_end_with_the_pipe, daemon=True).start()
+    """Serve on the port given from the first line of standard input on, until that is closed."""
     # A run waits for the imports, a fifth of which would be looks at objects that are all there to stay.
     gc.disable()
+    # What Prefect builds on, while the run's input is looked at; Prefect itself only for a run that is not refused.
+    import fastapi  # noqa: F401
+    import sqlalchemy.ext.asyncio  # noqa: F401
     import uvicorn
+
+    if not sys.stdin.buffer.readline():
+        return
+    Thread(target=_end_with_the_pipe, daemon=True).start()
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_API_DATABASE_MIGRATE_ON_START, temporary_settings
 
     from flows.server_database import make_database
 
     migrated = make_database()
+    gc.freeze()  # Prefect collects once when it makes the app, and would look at all of it
     app = create_app()
     gc.freeze()
     gc.enable()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 if TYPE_CHECKING:
+    from flows.temporary_server import RunServer
     from quant_core.config import RunConfig
     from quant_core.pipeline.job import QuantizationJob
     from quant_core.results.outcome import Outcome
@@ -19,34 +20,30 @@ __all__ = ["quantize"]
 
 def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     """Run the flow and show what comes of it; the exit code."""
-    from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from flows.temporary_server import prefect_server
+
+    with prefect_server() as server:
+        return _quantize(inputs, config, as_json, server)
+
+
+def _quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, server: RunServer) -> int:
+    from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
     from quant_core.errors import TargetError
     from quant_core.execution.progress import watched_by
     from quant_core.manifest import Manifest
-    from quant_core.pipeline.job import QuantizationJob
-    from quant_core.pipeline.layer_wise import written_plan
     from quant_core.report.verdict import is_met
     from quant_core.results.manifest_file import manifest_json
-    from tasks.cache.workspace import Workspace
 
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = None
     with watcher.shown(), watched_by(watcher):
-        # Bad input is refused here, before Prefect is started or imported.
-        asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
-        asked["evaluation"] = asked["evaluation"] or asked["calibration"]
-        workspace = Workspace.at(inputs["workspace"])
-        workspace.check()
-        assignment = written_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
-        places = {"output": inputs["out"], "cache": workspace.cache}
-        _check(QuantizationJob.of(**asked, config=config, assignment=assignment, **places), workspace.cache)
+        _refuse_bad_input(inputs, config)
+        server.begin()
+        call = _flow_call(inputs, config)
         try:
-            with prefect_server() as serving:
-                call = _flow_call(inputs, config)
-                with serving():
-                    manifest = Manifest.model_validate(call())
+            with server.serving():
+                manifest = Manifest.model_validate(call())
         except TargetError as error:
             missed, manifest = str(error), cast("Outcome", error.outcome).manifest
     if as_json:
@@ -57,6 +54,21 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
         which = "nearest" if manifest.narrowed.layers or manifest.narrowed.lifted or manifest.float_tensors else "wide"
         click.echo(f"narrowcast: {missed}; the {which} model is in {inputs['out']}", err=True)
     return 0 if is_met(manifest) else 3
+
+
+def _refuse_bad_input(inputs: dict[str, Any], config: RunConfig) -> None:
+    """Raise InputError for what the run would refuse, before Prefect is started or imported."""
+    from quant_core.pipeline.job import QuantizationJob
+    from quant_core.pipeline.layer_wise import written_plan
+    from tasks.cache.workspace import Workspace
+
+    asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
+    asked["evaluation"] = asked["evaluation"] or asked["calibration"]
+    workspace = Workspace.at(inputs["workspace"])
+    workspace.check()
+    assignment = written_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
+    places = {"output": inputs["out"], "cache": workspace.cache}
+    _check(QuantizationJob.of(**asked, config=config, assignment=assignment, **places), workspace.cache)
 
 
 _MOST_PREPARED = 64 << 20
@@ -83,8 +95,12 @@ def _check(job: QuantizationJob[Any], cache: Path) -> None:
 
 def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[str, Any]]:
     """Return the call of the flow that the configuration is of, with its parameters."""
-    # What takes long to import or read comes while the server starts; Prefect needs the encoders for every run.
+    # What takes long to import or read comes while the server starts; the engines and encoders every run needs.
+    import anyio._backends._asyncio  # noqa: F401
     import fastapi.encoders  # noqa: F401
+    import prefect.flow_engine
+    import prefect.task_engine
+    import prefect.utilities.visualization  # noqa: F401
 
     from flows.auto_mixed_precision import auto_mixed_precision
     from flows.layer_wise import layer_wise

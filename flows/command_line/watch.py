@@ -61,11 +61,12 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
     given["metrics"] = list(given["metrics"])
     check_kinds({name: given[name] for name in ("workers", "runner", "runner_address")})
     watcher = WarningWatcher() if as_json else NoteWatcher()
-    with watched_by(watcher), prefect_server() as serving:
+    with watched_by(watcher), prefect_server() as server:
+        server.begin()
         from flows.watch_models import check_places
 
         check_places(given["folder"], given["output"])  # while the server starts
-        with serving():
+        with server.serving():
             code = _scan(given, as_json)
             while every is not None:
                 time.sleep(every)

@@ -55,7 +55,7 @@ def main() -> int:
     from flows.temporary_server import prefect_server
     from flows.watch_models import watch_models
 
-    with tempfile.TemporaryDirectory() as name, prefect_server() as serving, serving():
+    with tempfile.TemporaryDirectory() as name, prefect_server() as server, server.serving():
         folder = Path(name)
         write_folder(folder / "models", options.models)
         places = {"output": str(folder / "out"), "workspace": str(folder / "workspace")}

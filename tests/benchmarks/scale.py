@@ -202,7 +202,7 @@ def _as_flow(folder: Path, config: MixedPrecisionConfig) -> Mapping[str, object]
 
     data = str(folder / "data.npz")
     places = {"output": str(folder / "out"), "workspace": str(folder / "workspace")}
-    with prefect_server() as serving, serving():
+    with prefect_server() as server, server.serving():
         return auto_mixed_precision(str(folder / "model.onnx"), data, data, config, workers=1, **places)
 
 
@@ -232,7 +232,7 @@ def shards(options: argparse.Namespace) -> int:
                 took.append(time.perf_counter() - began)
 
     empty = Clock().computed_by(PROBE, _nothing)
-    with tempfile.TemporaryDirectory() as folder, empty, prefect_server() as serving, serving():
+    with tempfile.TemporaryDirectory() as folder, empty, prefect_server() as server, server.serving():
         mapped(folder)
     print(f"{options.shards} shards: {took[0]:.2f} s computed, {took[1]:.2f} s found in the store")
     return int(took[0] >= _MOST_PREFECT)

@@ -50,7 +50,7 @@ def main() -> int:
         os.environ["PREFECT_HOME"] = home
         from flows.temporary_server import prefect_server
 
-        with prefect_server() as serving, serving():
+        with prefect_server() as server, server.serving():
             poll, beat, run, task = _costs(count)
     print(f"a worker looks for work: {1000 * poll:.1f} ms; says that it lives: {1000 * beat:.1f} ms")
     print(

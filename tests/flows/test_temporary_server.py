@@ -20,7 +20,7 @@ SERVED = """
 import time
 from prefect.settings import PREFECT_API_URL
 from flows.temporary_server import prefect_server
-with prefect_server() as serving, serving():
+with prefect_server() as server, server.serving():
     print(PREFECT_API_URL.value(), flush=True)
     time.sleep(600)
 """
@@ -33,7 +33,7 @@ def answers(port: int) -> bool:
 
 def test_a_server_that_the_environment_names_is_used(monkeypatch):
     monkeypatch.setattr(temporary_server, "_started", lambda port, errors: pytest.fail("started another"))
-    with prefect_server() as serving, serving():
+    with prefect_server() as server, server.serving():
         pass
 
 
@@ -41,15 +41,24 @@ def test_a_server_that_the_profile_names_is_used_and_the_one_started_dropped(mon
     started = []
 
     def noted(port, errors):
-        started.append(subprocess.Popen(["sleep", "600"], stderr=errors))
+        started.append(subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE, stderr=errors))
         return started[0]
 
     configured = PREFECT_API_URL.value()  # which the tests' own server has set in Prefect's settings
     monkeypatch.delenv("PREFECT_API_URL")
     monkeypatch.setattr(temporary_server, "_started", noted)
-    with prefect_server() as serving, serving():
+    with prefect_server() as server, server.serving():
         assert PREFECT_API_URL.value() == configured
     assert started[0].wait(timeout=10) == -signal.SIGKILL
+
+
+def test_no_prefect_is_imported_for_a_run_that_is_refused():
+    command = [sys.executable, "-X", "importtime", "-m", "flows.temporary_server", "9"]
+    ended = subprocess.run(command, input="", capture_output=True, text=True, timeout=60)
+    imported = {line.rsplit("|", 1)[-1].strip() for line in ended.stderr.splitlines()}
+    assert ended.returncode == 0
+    assert "fastapi" in imported
+    assert "prefect" not in imported
 
 
 def test_the_server_does_not_outlive_a_kill_of_its_run(tmp_path):
