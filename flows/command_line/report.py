@@ -22,8 +22,8 @@ def report(folder: str, out: str | None, shown: bool, markdown: bool) -> None:
     """
     from pathlib import Path
 
-    from quant_core.report import report_page
     from quant_core.report.markdown import report_markdown
+    from quant_core.report.page import report_page
     from quant_core.results.outcome import open_outcome
     from quant_core.storage.references import atomic_write
 

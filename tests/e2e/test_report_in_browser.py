@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quant_core.report import report_page
+from quant_core.report.page import report_page
 from tests.e2e.browser import chromium
 from tests.reports import everything_narrow, frontier, ladder, missed, mixed, own_metric
 

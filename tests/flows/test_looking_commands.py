@@ -14,7 +14,7 @@ from flows.command_line.terminal import console
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.precision import PrecisionPlan
-from quant_core.report import report_page
+from quant_core.report.page import report_page
 from tests.reports import changed, mixed, write_run
 
 

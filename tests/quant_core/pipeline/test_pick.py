@@ -16,7 +16,7 @@ from quant_core.config import config_from
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import Watcher, watched_by
 from quant_core.pipeline.pick import pick
-from quant_core.report import report_page
+from quant_core.report.page import report_page
 from quant_core.results.outcome import open_outcome
 from quant_core.storage.tables import facts
 from tests.models import MODELS, samples

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from quant_core.errors import InputError
-from quant_core.report import report_page
+from quant_core.report.page import report_page
 from quant_core.results.outcome import TABLES, open_outcome
 from quant_core.storage.tables import to_ipc
 from tests.reports import HOSTILE, changed, frontier, missed, mixed, write_run
