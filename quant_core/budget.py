@@ -42,6 +42,10 @@ class Amount:
         """The amount, where the wide model costs so much; in the cost's unit."""
         return self.value * (self.size if self.unit else wide)
 
+    def claim(self, cost: str) -> str:
+        """Return the budget of a cost as a claim: `bops <= 0.4 of the wide model`."""
+        return f"{cost} <= {self}{' of the wide model' if self.is_share else ''}"
+
     @property
     def is_share(self) -> bool:
         """Whether it depends on what the wide model costs."""

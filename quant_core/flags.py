@@ -12,7 +12,7 @@ class Heading(StrEnum):
     """What options are about, in the order they are shown."""
 
     DATA = "Data and output"
-    TARGET = "Target, or budget, or one of each"
+    TARGET = "Target, or budget, or both"
     PRECISIONS = "Precisions"
     RANGES = "Ranges and rounding"
     MODEL = "The model that is written"

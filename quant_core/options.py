@@ -184,8 +184,8 @@ def _default(row: Option, config: RunConfig) -> object:
         return default_candidates(config.wide, config.device_costs, config.narrow)
     if row.name == "layer_ops" and isinstance(config, SearchConfig):
         return default_layer_ops(config.narrow)
-    if row.name == "cost" and config.budget is not None:
-        return config.cost
+    if row.name == "cost" and config.budgets:
+        return next(iter(config.budgets))
     return row.field.get_default(call_default_factory=True)
 
 

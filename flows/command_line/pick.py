@@ -55,7 +55,7 @@ def pick(
     budget = {name: given[name] for name in BUDGETS if given[name] is not None}
     if len(chosen) > 1 or not (chosen or budget or plan):
         flags = ", ".join("--" + name.replace("_", "-") for name in (*LIMITS, *BUDGETS))
-        raise click.UsageError(f"give one target or budget, or one of each: {flags}; or a --plan")
+        raise click.UsageError(f"give one target, or budgets, or both: {flags}; or a --plan")
     if metric is not None and (chosen or not budget):
         raise click.UsageError("--metric says what is best within a budget alone; a target names its own")
     place = Workspace.at(workspace)

@@ -59,12 +59,13 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
 
     @model_validator(mode="after")
     def _something_says_how_narrow(self) -> Self:
-        for name in self.budgets:
-            if self.cost != BUDGETS[name]:
-                raise ValueError(f"cost: within {name} it is {BUDGETS[name]!r}, not {self.cost!r}; leave it out")
-        if self.target.limit is None and self.budget is None and self.most_layers is None:
+        if self.budgets and self.cost not in self.budgets:
+            given = " and ".join(f"max_{name}" for name in self.budgets)
+            costs = " or ".join(map(repr, self.budgets))
+            raise ValueError(f"cost: within {given} it is {costs}, not {self.cost!r}; leave it out")
+        if self.target.limit is None and not self.budgets and self.most_layers is None:
             raise ValueError(f"target: give it a limit, or give a budget: {', '.join(BUDGETS)}")
-        if self.most_layers is not None and self.budget is not None:
+        if self.most_layers is not None and self.budgets:
             raise ValueError("most_layers: a budget says how many layers are narrowed; leave one of them out")
         return self
 
@@ -76,7 +77,7 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         for below, above in pairwise((self.wide, *(self.lift or ()))):
             if not below.narrower_than(above):
                 raise ValueError(f"lift: {above} is not wider than {below}")
-        if self.lift and (self.budget is not None or self.most_layers is not None):
+        if self.lift and (self.budgets or self.most_layers is not None):
             raise ValueError("lift: goes with a target alone; a budget or most_layers narrows from wide; leave it out")
         if self.block_size is not None and not any(precision.takes_blocks for precision in self.ladder):
             raise ValueError(
@@ -86,9 +87,10 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         return self
 
     @property
-    def budget(self) -> Amount | None:
-        """The most that a plan may cost, by the cost that counts; None where there is no such limit."""
-        return next(iter(self.budgets.values()), None)
+    def budgets(self) -> Mapping[str, Amount]:
+        """The most that a plan may cost, by cost; empty where there is no such limit."""
+        amounts = {"bops": self.max_bops, "bytes": self.max_bytes, "latency": self.max_latency}
+        return {name: amount for name, amount in amounts.items() if amount is not None}
 
     @property
     def ladder(self) -> tuple[Precision, ...]:

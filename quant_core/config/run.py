@@ -158,7 +158,7 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
 
     @model_validator(mode="after")
     def _device_costs_are_latencies(self) -> Self:
-        if self.device_costs is not None and self.cost != "latency":
+        if self.device_costs is not None and not self.counts_latency:
             raise ValueError(f"device_costs are of the cost 'latency', not of {self.cost!r}; leave them out")
         return self
 
@@ -235,9 +235,14 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
         return self
 
     @property
-    def budget(self) -> Amount | None:
-        """The most that a plan may cost, by the cost that counts; None where there is no such limit."""
-        return None
+    def budgets(self) -> Mapping[str, Amount]:
+        """The most that a plan may cost, by cost; empty where there is no such limit."""
+        return {}
+
+    @property
+    def counts_latency(self) -> bool:
+        """Whether what plans take is saved, or has a budget."""
+        return "latency" in (self.cost, *self.budgets)
 
     @property
     def ladder(self) -> tuple[Precision, ...]:
@@ -246,9 +251,8 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
 
     @property
     def budget_text(self) -> str:
-        """The budget as a claim: `bops <= 0.4 of the wide model`, `bytes <= 300kB`; empty without one."""
-        amount = self.budget
-        return "" if amount is None else f"{self.cost} <= {amount}{' of the wide model' if amount.is_share else ''}"
+        """The budgets as a claim: `bops <= 0.4 of the wide model and bytes <= 300kB`; empty without one."""
+        return " and ".join(amount.claim(name) for name, amount in self.budgets.items())
 
     @model_validator(mode="after")
     def _block_operators_have_blocks(self) -> Self:
@@ -272,7 +276,7 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
     @property
     def times_models(self) -> bool:
         """Whether whole models are timed."""
-        return self.time_models or self.cost == "latency"
+        return self.time_models or self.counts_latency
 
     @property
     def candidate_ops(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from quant_core.budget import Amount, BytesField, LatencyField, OperationsField
+from quant_core.budget import BytesField, LatencyField, OperationsField
 from quant_core.config.probing import ProbeConfig
 from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
@@ -96,8 +96,8 @@ class SearchConfig(ProbeConfig):
     )
     max_bops: Annotated[OperationsField | None, Flag(Heading.TARGET, "SHARE")] = Field(
         default=None,
-        description="Budget: the most bit operations, as a share (0.4) of the wide model's. Within a budget the best "
-        "score is looked for, and a target, if there is one, decides whether that is good enough.",
+        description="Budget: the most bit operations, as a share (0.4) of the wide model's. Within a budget, or "
+        "several, the best score is looked for, and a target, if there is one, decides whether that is good enough.",
     )
     max_bytes: Annotated[BytesField | None, Flag(Heading.TARGET, "BYTES")] = Field(
         default=None,
@@ -136,19 +136,6 @@ class SearchConfig(ProbeConfig):
         description="The loss layers are ranked by. Squared error or KL divergence against the wide model's output, "
         "or the L2 distance to the float model's, where the wide model's own error hides what a layer adds.",
     )
-
-    @property
-    def budgets(self) -> dict[str, Amount]:
-        """The budgets that are given, by option."""
-        amounts = {"max_bops": self.max_bops, "max_bytes": self.max_bytes, "max_latency": self.max_latency}
-        return {name: amount for name, amount in amounts.items() if amount is not None}
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> Self:
-        first, *others = self.budgets or [""]
-        if others:
-            raise ValueError(f"{others[0]}: give one budget, not {first} as well")
-        return self
 
     @model_validator(mode="after")
     def _blocks_are_no_single_layers(self) -> Self:

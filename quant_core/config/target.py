@@ -71,7 +71,7 @@ class Criterion(FrozenModel):
 
 
 class Target(Criterion):
-    """What the quantized model must meet; within a budget, what is to be best."""
+    """What the quantized model must meet; within budgets, what is to be best."""
 
     metric: MetricName = Field(description="What is measured; `metric_drop` is the user's own function.")
     limit: float | None = Field(

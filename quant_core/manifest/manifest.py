@@ -50,6 +50,8 @@ class Manifest(Record):
     """What the model is measured by, and whether it meets the limit."""
     budget: Budget | None = None
     """What it may cost at most; None where no budget was asked for."""
+    further_budgets: tuple[Budget, ...] = ()
+    """Of several budgets, the others."""
     scores: Scores
     """Scores by metric."""
     outputs: tuple[OutputScores, ...] = ()
@@ -94,3 +96,13 @@ class Manifest(Record):
     """Digest of the model that the run shipped, where this one was picked from its plans."""
     picked_plan: str | None = None
     """Digest of this plan, where it was picked by name and not by a target or a budget."""
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """All budgets; empty where none was asked for."""
+        return () if self.budget is None else (self.budget, *self.further_budgets)
+
+    @property
+    def is_affordable(self) -> bool:
+        """Whether the model is within all budgets."""
+        return all(budget.met for budget in self.budgets)

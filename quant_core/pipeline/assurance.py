@@ -90,5 +90,5 @@ def _refused_for_their_bound(study: Study[RunConfig], shipped: Shipped) -> list[
         for trial in study.trials
         if not trial.met
         and target.met_by(trial.score.value)
-        and (trial.plan == shipped.plan or (study.budget is None and study.cost.total(trial.plan) < most))
+        and (trial.plan == shipped.plan or (not study.budgets and study.cost.total(trial.plan) < most))
     ]

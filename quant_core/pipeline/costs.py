@@ -37,11 +37,14 @@ def cost_models(
     precisions: tuple[Precision, ...],
     on: Runner,
 ) -> Mapping[str, CostModel]:
-    """Return cost models of plans made of some precisions, by name: all that are counted, and latency if it counts."""
+    """Return cost models of plans made of some precisions, by name.
+
+    They are all that are counted, and latency if it is saved or has a budget.
+    """
     listed = layers_from_table(layers)
     others, block_size = other_products(layers), job.config.block_size
     costs = {name: counted_cost(name, listed, precisions, others, block_size) for name in COUNTED}
-    if job.config.cost == LATENCY:
+    if job.config.counts_latency:
         costs[LATENCY] = _latency(job, layers, calibration, precisions, on)
     return costs
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
-from quant_core.latency import LATENCY, processor_name
+from quant_core.latency import processor_name
 from quant_core.manifest import Deployed, LayerRun, Pace
 from quant_core.pipeline.findings import Findings
 from quant_core.runtimes.faster import faster_options, is_slower
@@ -76,7 +76,7 @@ def _layer_run(kernel: LayerKernel) -> LayerRun:
 def _faster(config: RunConfig, kernels: Sequence[LayerKernel], pace: Pace | None) -> str:
     if pace is None or not is_slower(pace.mixed, pace.float):
         return ""
-    return faster_options(config.wide, kernels, saves_latency=config.cost == LATENCY)
+    return faster_options(config.wide, kernels, saves_latency=config.counts_latency)
 
 
 def _pace(times: pa.Table, batch: int) -> Pace:

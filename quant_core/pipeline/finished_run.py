@@ -16,7 +16,6 @@ from quant_core.execution.engine_version import engine_version
 from quant_core.execution.runner import Runner
 from quant_core.latency import LATENCY
 from quant_core.manifest import (
-    Budget,
     Costs,
     Data,
     Input,
@@ -35,7 +34,7 @@ from quant_core.pipeline.frontier import frontier_table
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.output_scores import output_scores
 from quant_core.pipeline.plan_summary import (
-    budget_summary,
+    budgets_kept,
     calibration_with_types,
     cost_summaries,
     narrow_precisions,
@@ -117,6 +116,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
     study, shipped = findings.study, findings.shipped
     job, config = study.job, study.job.config
     held_out = None if findings.held_out is None else findings.held_out.scores
+    costs = _costs(findings)
     return Manifest(
         narrowcast=engine_version(),
         job="auto" if isinstance(config, SearchConfig) else "layer-wise",
@@ -125,7 +125,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         wide=str(config.wide),
         narrow=tuple(str(precision) for precision in narrow_precisions(config, shipped.plan)),
         target=target_record(study, shipped, held_out),
-        budget=_budget(findings),
+        **budgets_kept(config, costs),
         scores=_scores(findings),
         outputs=output_scores(study.layers, study.baseline, study.wide.scores, shipped.scores, on.machine.cache),
         deployed=deployment(findings, on),
@@ -136,7 +136,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         float_tensors=study.float_tensors if shipped.plan.tensors else (),
         narrowed=_narrowed(findings),
         improvements=study.improvements,
-        costs=_costs(findings),
+        costs=costs,
         latency=_latency(findings, findings.times) if findings.times is not None and config.times_models else None,
         work=_work(findings, on),
         seconds={name: round(seconds, 3) for name, seconds in on.seconds.items()},
@@ -145,12 +145,6 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         config=config.model_dump(mode="json"),
         environment=_environment(),
     )
-
-
-def _budget(findings: Findings[RunConfig]) -> Budget | None:
-    study = findings.study
-    spent, wide = (study.cost.total(plan) for plan in (findings.shipped.plan, study.wide.plan))
-    return budget_summary(study.job.config, study.cost.unit, spent, wide)
 
 
 def _scores(findings: Findings[RunConfig]) -> Scores:
@@ -231,7 +225,7 @@ def _latency(findings: Findings[RunConfig], times: pa.Table) -> Latency:
         speedup=taken["float"] / taken["mixed"] if taken["mixed"] else 1.0,
         batch=config.time_batch,
         timer=config.timer,
-        predicted=study.cost.total(findings.shipped.plan) if config.cost == "latency" else None,
+        predicted=study.costs[LATENCY].total(findings.shipped.plan) if config.counts_latency else None,
     )
 
 

@@ -72,7 +72,7 @@ def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Ite
     """The stages that find a plan; what they take where wide meets the target, and the work where it does not."""
     rungs, probed = len(config.narrow), sample_rounds(evaluation, config.samples)
     probes, plans = pace.layers * rungs, _most_plans(config, pace.layers * rungs)
-    above = 0 if config.budget is not None or config.most_layers is not None else len(rungs_above(config))
+    above = 0 if config.budgets or config.most_layers is not None else len(rungs_above(config))
     lifted = pace.layers * (rungs + above)
     most, counts = "at most " if config.blocks else "", " to ".join(map(str, dict.fromkeys((probed[0], probed[-1]))))
     yield Forecast(
@@ -94,7 +94,7 @@ def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tu
     if config.improve == "auto":
         yield "migrate", "spread of activations into weights"
         yield "reconstruct", "weights, for what layers put out, and the scores before and after"
-    if config.cost == "latency" and config.device_costs is None:
+    if config.counts_latency and config.device_costs is None:
         yield "latency", "layers, timed in ONNX Runtime"
 
 
@@ -104,7 +104,7 @@ def _most_plans(config: MixedPrecisionConfig, moves: int) -> int:
 
 
 def _most_searched(config: MixedPrecisionConfig, moves: int) -> int:
-    if config.budget is not None:  # where the cut is, the costs say
+    if config.budgets:  # where the cut is, the costs say
         return {"linear": 1, "bisect": 1, "knapsack": config.evaluations}.get(config.search, 1 + config.evaluations)
     if config.search == "linear":
         return moves

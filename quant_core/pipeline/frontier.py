@@ -25,16 +25,19 @@ METRIC_COLUMNS = ("l2", "sqnr_db", "kl", "cosine", "top1_drop", "metric_drop", *
 def frontier_table(study: Study) -> pa.Table:
     """Return the plans, of those scored on all samples, that are on the frontier by some metric (schema FRONTIER).
 
-    By ascending cost. The facts hold which `cost` that is and the target's `metric`.
+    By ascending cost; with several budgets they are on the frontier by any of those costs. The facts hold which `cost`
+    that is and the target's `metric`.
     """
-    rows = [_row(study, trial) for trial in study.trials if trial.scores.num_rows == study.baseline.num_rows]
-    costs = [row["cost"] for row in rows]
+    trials = [trial for trial in study.trials if trial.scores.num_rows == study.baseline.num_rows]
+    rows = [_row(study, trial) for trial in trials]
     kept: set[int] = set()
-    for metric in METRIC_COLUMNS:
-        sign = -1.0 if metric in ("sqnr_db", "score") else 1.0
-        if all(row[metric] is not None for row in rows):
-            kept |= set(non_dominated(costs, [sign * row[metric] for row in rows]))
-    ordered = sorted(kept, key=lambda place: (costs[place], place))
+    for name in dict.fromkeys([study.cost.name, *study.budgets]):
+        costs = [study.costs[name].total(trial.plan) for trial in trials]
+        for metric in METRIC_COLUMNS:
+            sign = -1.0 if metric in ("sqnr_db", "score") else 1.0
+            if all(row[metric] is not None for row in rows):
+                kept |= set(non_dominated(costs, [sign * row[metric] for row in rows]))
+    ordered = sorted(kept, key=lambda place: (rows[place]["cost"], place))
     table = pa.Table.from_pylist([rows[place] for place in ordered], schema=FRONTIER)
     config = study.job.config
     return with_facts(table, cost=config.cost, metric=config.target.metric, function=config.metric_function)
@@ -55,6 +58,7 @@ def _row(study: Study, trial: Trial) -> dict[str, Any]:
         "samples": trial.scores.num_rows,
         "precisions": json.dumps(trial.plan.as_dict()),
         "tensors": json.dumps(trial.plan.tensor_types()),
+        "costs": json.dumps({name: cost.total(trial.plan) for name, cost in study.costs.items()}),
         **scores,
     }
 

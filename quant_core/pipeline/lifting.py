@@ -33,7 +33,7 @@ def lifted(study: Study[Config], on: Runner) -> Study[Config]:
     narrow to go; it has no rungs where none is high enough.
     """
     config = study.job.config
-    if study.wide.met or study.budget is not None or not isinstance(config, MixedPrecisionConfig):
+    if study.wide.met or study.budgets or not isinstance(config, MixedPrecisionConfig):
         return study
     study = replace(study, above=(), float_tensors=())
     searched = cast("Study[MixedPrecisionConfig]", study)

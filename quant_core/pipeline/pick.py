@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,8 +23,9 @@ from quant_core.model.other_products import other_products
 from quant_core.model.prepare import is_prepared, prepare
 from quant_core.pipeline.deployment import deployed_record
 from quant_core.pipeline.frontier import METRIC_COLUMNS, one_plan
+from quant_core.pipeline.frontier_choice import frontier_of, picked_plan, score_column, wide_costs
 from quant_core.pipeline.picked_score import PickedScore, picked_score
-from quant_core.pipeline.plan_summary import budget_summary, calibration_with_types, cost_summaries, narrowed
+from quant_core.pipeline.plan_summary import budgets_kept, calibration_with_types, cost_summaries, narrowed
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.quantization.export import export, exported_reference
@@ -36,14 +35,12 @@ from quant_core.results.output_folder import output_file, write_folder
 from quant_core.results.output_place import OutputPlace
 from quant_core.search import within
 from quant_core.search.cost import COUNTED, counted_cost
+from quant_core.storage.frontier_rows import Row, costs_of_plan, plan_of_row
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import SEARCH, facts
 from quant_core.urls import is_remote
 
-__all__ = ["choices_of", "pick", "picked_plan"]
-
-Row = Mapping[str, Any]
-"""A plan of the frontier (schema FRONTIER)."""
+__all__ = ["pick"]
 
 
 def pick(
@@ -78,14 +75,14 @@ def pick(
     place = OutputPlace.at(output)
     if place.folder.resolve() == run.folder.resolve():
         raise InputError(f"{place}: holds the run that is picked from; give another folder")
-    frontier = _frontier(run)
+    frontier = frontier_of(run)
     considered = frontier if plan is None else one_plan(frontier, plan)
     asked = MixedPrecisionConfig.model_validate(run.manifest.config)
     if plan is None or limit is not None or budget:
         asked = _asked(asked, frontier, metric, limit, budget or {})
     layers = _prepared(run, asked, machine)
     row, file, measured = _written(run, layers, considered, asked, machine)
-    chosen = _plan_of(row)
+    chosen = plan_of_row(row)
     manifest = _manifest(run, place, layers, asked, chosen, row, output_file(file, machine.cache))
     manifest = manifest.model_copy(update={"picked_plan": None if plan is None else row["plan"]})
     if measured is not None:
@@ -96,7 +93,7 @@ def pick(
         "layers": layers,
         "calibration": calibration_with_types(run.table("calibration"), layers, chosen, asked, machine.cache),
         "sensitivity": run.table("sensitivity"),
-        "search": _chosen_among(frontier, layers, asked, manifest.budget),
+        "search": _chosen_among(frontier, layers, asked, manifest.budgets),
         "frontier": frontier,
         "weights": run.table("weights"),
         **({} if measured is None else {"samples": measured.worst}),
@@ -112,11 +109,11 @@ def _written(
 
     Raises TargetError where none does.
     """
-    left, wide = frontier, run.manifest.costs.of(asked.cost).wide
+    left, wide = frontier, wide_costs(run, asked)
     recipe = QuantizationRecipe(layers, run.table("calibration"), asked.quantization(), (run.table("weights"),))
     while True:
         row = picked_plan(left, asked, wide)
-        plan = _plan_of(row)
+        plan = plan_of_row(row)
         exported = export(recipe, plan.as_dict(), machine, plan.tensor_types(), asked.format)
         file = exported_reference(exported, machine.cache)
         measured = picked_score(run, layers, asked, file, machine)
@@ -130,11 +127,6 @@ def _written(
         left = left.filter(pc.not_equal(left.column("plan"), row["plan"]))
 
 
-def _plan_of(row: Row) -> PrecisionPlan:
-    """Return the plan of a row; one of an earlier release names no tensors."""
-    return PrecisionPlan.from_dict(json.loads(row["precisions"]), json.loads(row.get("tensors") or "{}"))
-
-
 def _as_deployed(manifest: Manifest, measured: PickedScore, record: Deployed) -> Manifest:
     """Return a manifest with scores that were measured of the file in place of those of a simulation."""
     target = manifest.target
@@ -145,56 +137,6 @@ def _as_deployed(manifest: Manifest, measured: PickedScore, record: Deployed) ->
     samples = Samples(evaluation=measured.scores.num_rows, holdout=None)
     changed = {"target": target, "scores": scores, "standard_errors": errors, "samples": samples, "deployed": record}
     return manifest.model_copy(update=changed)
-
-
-def picked_plan(frontier: pa.Table, asked: MixedPrecisionConfig, wide: float) -> Row:
-    """The cheapest row of the frontier that meets the target or, within a budget, the best; `wide` is all-wide's cost.
-
-    With a confidence the bounds of the run are held against the limit; they hold for all its plans together, so that
-    it does not matter that one is chosen among them.
-    """
-    met = _plans_within(frontier, asked, wide)
-    sign = -1.0 if asked.target.higher_is_better else 1.0
-    return met[0] if asked.budget is None else min(met, key=lambda row: float(sign * row[asked.target.metric]))
-
-
-def choices_of(run: Outcome) -> list[Row]:
-    """Return the plans on a run's frontier that are within its target and its budget, the cheapest first.
-
-    Raises InputError where the run kept no frontier, and TargetError where none is within both.
-    """
-    asked = MixedPrecisionConfig.model_validate(run.manifest.config)
-    return _plans_within(_frontier(run), asked, run.manifest.costs.of(asked.cost).wide)
-
-
-def _plans_within(frontier: pa.Table, asked: MixedPrecisionConfig, wide: float) -> list[Row]:
-    target, column = asked.target, _column(asked)
-    known: list[Row] = [row for row in frontier.to_pylist() if row[column] is not None]
-    if not known:
-        measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in frontier.to_pylist())]
-        raise InputError(f"the run did not measure {target.metric}, but {', '.join(measured)}")
-    rows = known if asked.budget is None else [row for row in known if within(row["cost"], asked.budget.of(wide))]
-    inside = "" if asked.budget is None else f" within {asked.budget_text}"
-    if not rows:
-        least = f"{known[0]['cost']:.6g}, {known[0]['cost_ratio']:.6g} of the wide model's"
-        raise TargetError(f"no plan on the frontier is{inside}: the cheapest is at {least}")
-    sign = -1.0 if target.higher_is_better else 1.0
-    met = [row for row in rows if target.met_by(row[column])]
-    if not met:
-        nearest = sign * min(sign * row[column] for row in rows)
-        raise TargetError(f"no plan on the frontier{inside} meets {target}: the best is at {nearest:.6g}")
-    return met
-
-
-def _column(asked: MixedPrecisionConfig) -> str:
-    """Return the name of the column that is held against the limit."""
-    return asked.target.metric if asked.target.confidence is None else "bound"
-
-
-def _frontier(run: Outcome) -> pa.Table:
-    if not (run.folder / "frontier.arrow").exists():
-        raise InputError(f"{run.folder}: kept no frontier to pick from; run `narrowcast auto` with --frontier")
-    return run.table("frontier")
 
 
 def _name(run: Outcome) -> str:
@@ -223,8 +165,8 @@ def _asked(
         raise InputError("the run measured no metric of yours; give the limit of another")
     if metric in OWN_METRICS and not config.has_evaluator:
         raise InputError("the run had no evaluator of yours; give the limit of another metric")
-    wrong = [name for name in budget if BUDGETS[name] != config.cost]
-    if wrong:
+    wrong = [name for name in budget if BUDGETS[name] not in (config.cost, *config.budgets)]
+    if wrong and len(wrong) == len(budget):
         raise InputError(f"{wrong[0]}: the run's frontier is of the cost {config.cost!r}, not of {BUDGETS[wrong[0]]!r}")
     sure = config.target.confidence if config.target.metric == metric and limit is not None else None
     own = function if metric == "metric_drop" else None
@@ -277,12 +219,12 @@ def _manifest(
     before, listed = run.manifest, layers_from_table(layers)
     others = other_products(layers)
     wide, bops = _wide(listed, config), counted_cost("bops", listed, (config.wide, *plan.precisions), others)
-    cost = before.costs.of(config.cost)
+    costs = _costs(run, layers, config, plan, row)
     changed = {
         "job": "pick",
         "output": output,
         "target": _target(run, config, row),
-        "budget": budget_summary(config, cost.unit, row["cost"], cost.wide),
+        **budgets_kept(config, costs),
         "scores": before.scores.model_copy(update={"mixed": _mixed_scores(row), "holdout": {}}),
         "outputs": (),
         "standard_errors": Scores(float=before.standard_errors.float, wide=before.standard_errors.wide),
@@ -291,7 +233,7 @@ def _manifest(
         "tensors": plan.tensor_types(),
         "float_tensors": before.float_tensors if plan.tensors else (),
         "narrowed": narrowed(layers, plan, wide, config.wide, bops),
-        "costs": _costs(run, layers, config, plan, row),
+        "costs": costs,
         "deployed": None,
         "latency": None,
         "sources": before.sources.model_copy(update={"run": _name(run), "output": str(place)}),
@@ -322,31 +264,41 @@ def _mixed_scores(row: Row) -> dict[str, float]:
 
 
 def _costs(run: Outcome, layers: pa.Table, config: MixedPrecisionConfig, plan: PrecisionPlan, row: Row) -> Costs:
-    """Return what the plan costs; the cost that the run saved may have been measured: as the frontier has it."""
+    """Return what the plan costs, as the frontier has it: some costs are measured."""
     listed, others = layers_from_table(layers), other_products(layers)
     precisions = (config.wide, *plan.precisions)
     counted = [counted_cost(name, listed, precisions, others, config.block_size) for name in COUNTED]
     found = cost_summaries(counted, plan, _wide(listed, config))
-    saved = run.manifest.costs.of(config.cost)
-    found[config.cost] = saved.model_copy(update={"mixed": row["cost"], "saved": 1 - row["cost_ratio"]})
+    for name, cost in costs_of_plan(row, config.cost).items():
+        before = run.manifest.costs.of(name)
+        saved = 1 - cost / before.wide if before.wide else 0.0
+        found[name] = before.model_copy(update={"mixed": cost, "saved": saved})
     return Costs(objective=config.cost, **found)
 
 
-def _chosen_among(frontier: pa.Table, layers: pa.Table, asked: MixedPrecisionConfig, budget: Budget | None) -> pa.Table:
+def _chosen_among(
+    frontier: pa.Table, layers: pa.Table, asked: MixedPrecisionConfig, budgets: Sequence[Budget]
+) -> pa.Table:
     """The plans of the frontier as a search would have tried them, the dearest first (schema SEARCH)."""
-    listed, column, target = layers_from_table(layers), _column(asked), asked.target
+    listed, column, target = layers_from_table(layers), score_column(asked), asked.target
     others = other_products(layers)
     known = [row for row in reversed(frontier.to_pylist()) if row[column] is not None]
     rows = [
         {
             **{name: row.get(name) for name in ("plan", "layers_narrowed", "cost", "samples", "precisions", "tensors")},
             "step": step,
-            "macs_share": macs_share(listed, _plan_of(row), asked.wide, others),
+            "macs_share": macs_share(listed, plan_of_row(row), asked.wide, others),
             "score": row[target.metric],
             "standard_error": None,
             "bound": row[column],
-            "accepted": target.met_by(row[column]) and (budget is None or within(row["cost"], budget.limit)),
+            "accepted": target.met_by(row[column]) and _is_kept(row, asked.cost, budgets),
         }
         for step, row in enumerate(known)
     ]
     return pa.Table.from_pylist(rows, schema=SEARCH)
+
+
+def _is_kept(row: Row, cost: str, budgets: Sequence[Budget]) -> bool:
+    """Return whether a plan of the frontier is within all budgets."""
+    costs = costs_of_plan(row, cost)
+    return all(within(costs[budget.cost], budget.limit) for budget in budgets)

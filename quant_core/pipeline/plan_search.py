@@ -22,7 +22,7 @@ FRONTIER_PLANS = 16
 def try_ends(evaluator: PlanEvaluator) -> None:
     """Try the plans that may end the search before it begins: with all layers narrow, and the cheapest there is."""
     study, config = evaluator.study, evaluator.study.job.config
-    if study.budget is not None:
+    if study.budgets:
         _try_cheapest_within_budget(evaluator)
     elif study.start.met and not study.above and config.search != "linear" and config.most_layers is None:
         # The linear rule goes step by step and never looks ahead; and where only so many may be narrow, not all may.
@@ -32,7 +32,8 @@ def try_ends(evaluator: PlanEvaluator) -> None:
 def _try_cheapest_within_budget(evaluator: PlanEvaluator) -> None:
     study = evaluator.study
     if study.affordable(study.wide.plan):
-        watcher().noted("the wide model is within the budget: no layer needs to be narrowed")
+        budgets = "budgets" if len(study.budgets) > 1 else "budget"
+        watcher().noted(f"the wide model is within the {budgets}: no layer needs to be narrowed")
     elif not study.affordable(cheapest_of(study)):
         evaluator.evaluate(cheapest_of(study))
 
@@ -53,7 +54,7 @@ def _try_all_narrow(evaluator: PlanEvaluator) -> None:
 def is_open(study: Study) -> bool:
     """Return whether a search has something to find out, once the ends were tried."""
     cheapest = cheapest_of(study)
-    if study.budget is not None:
+    if study.budgets:
         return not study.affordable(study.wide.plan) and study.affordable(cheapest)
     return study.start.met and not any(trial.met and trial.plan == cheapest for trial in study.trials)
 

@@ -13,7 +13,9 @@ from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import METRICS, additive
 from quant_core.search import Candidate, Measured, Space
-from quant_core.search.boundaries import BoundaryCosts, cheapest_plan
+from quant_core.search.boundaries import BoundaryCosts
+from quant_core.search.budgets import Budget, even, mixed, plan_within
+from quant_core.search.cost import CostModel
 from quant_core.search.space import JointLoss
 from quant_core.search.units import Units
 from quant_core.storage.tables import facts
@@ -22,9 +24,13 @@ __all__ = ["cheapest_of", "plan_of", "search_space"]
 
 
 def cheapest_of(study: Study) -> PrecisionPlan:
-    """Return the plan that costs least; of precisions that cost the same, a layer has the narrowest."""
+    """Return the plan that costs least, or is farthest within its budgets.
+
+    Of precisions that cost the same, a layer has the narrowest.
+    """
     units = _units(study)
-    choice = cheapest_plan(_costs(study, units), _boundaries(study, units), narrowest=True)
+    budgets = _budgets(study, units) or (_budget(study, units, study.cost, 0.0),)
+    choice = plan_within(budgets, narrowest=True)
     rungs = dict(zip(_names(study), units.rungs(choice), strict=True))
     return study.wide.plan.narrowed({name: study.ladder[rungs[name]] for name in study.candidates})
 
@@ -33,6 +39,8 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
     """Return what the strategies know of a model: its layers' losses and costs, and the plans tried so far."""
     config = study.job.config
     units, names = _units(study), _names(study)
+    budgets = _budgets(study, units)
+    costs, boundaries = mixed(budgets or (_budget(study, units, study.cost, 0.0),), even(len(budgets) or 1))
     # A block is probed under the name of its first layer.
     places = [names[layers[0]] for layers in units.members]
     losses, moves = _losses(ranking, places, study.ladder)
@@ -45,13 +53,13 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
     known = {choice: study.measured(trial) for choice, trial in choices if choice is not None}
     return Space(
         losses=losses,
-        costs=_costs(study, units),
-        boundaries=_boundaries(study, units),
+        costs=costs,
+        boundaries=boundaries,
         ranking=tuple(_of_first_layers(_in_order(moves, places, config.order), config.most_layers)),
         limit=_limit(study, known),
         known=known,
         evaluations=config.evaluations,
-        budget=None if study.budget is None else study.budget - study.cost.fixed,
+        budgets=budgets,
         joint=_joint_losses(ranking, places, study.ladder),
         fixed=frozenset(at for at, name in enumerate(places) if name not in study.candidates),
     )
@@ -79,19 +87,18 @@ def _units(study: Study) -> Units:
     return Units(tuple(tuple(number[name] for name in group) for group in groups))
 
 
-def _costs(study: Study, units: Units) -> NDArray[np.float64]:
+def _budgets(study: Study, units: Units) -> tuple[Budget, ...]:
+    return tuple(_budget(study, units, study.costs[name], most) for name, most in study.budgets.items())
+
+
+def _budget(study: Study, units: Units, cost: CostModel, most: float) -> Budget:
     """Costs by unit and rung; those of a layer that no plan narrows are everywhere what it costs wide."""
     ladder, names = study.ladder, _names(study)
-    costs = np.array([[study.cost.prices[name, precision] for precision in ladder] for name in names])
+    costs = np.array([[cost.prices[name, precision] for precision in ladder] for name in names])
     fixed, wide = _fixed(study), ladder.index(study.job.config.wide)
     costs[fixed] = costs[fixed, wide : wide + 1]
-    return units.sums(costs)
-
-
-def _boundaries(study: Study, units: Units) -> BoundaryCosts:
-    wide = study.ladder.index(study.job.config.wide)
-    between = BoundaryCosts.of(study.cost, _names(study), study.ladder).with_fixed(_fixed(study), wide)
-    return units.boundaries(between)
+    between = BoundaryCosts.of(cost, names, ladder).with_fixed(fixed, wide)
+    return Budget(most - cost.fixed, units.sums(costs), units.boundaries(between))
 
 
 def _fixed(study: Study) -> list[int]:

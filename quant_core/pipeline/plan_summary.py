@@ -1,14 +1,16 @@
-"""What the manifest and the tables say of one plan: its costs, its budget, what it narrows, its types and ranges."""
+"""What the manifest and the tables say of one plan: its costs, its budgets, what it narrows, its types and ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import pyarrow as pa
 
+from quant_core.budget import Amount
 from quant_core.config import ProbeConfig, RunConfig
-from quant_core.manifest import Budget, CostSummary, Narrowed, OtherOperators
+from quant_core.manifest import Budget, Costs, CostSummary, Narrowed, OtherOperators
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.other_products import OtherProduct, other_products
 from quant_core.model.prepare import prepared_graph
@@ -19,25 +21,34 @@ from quant_core.search import within
 from quant_core.search.cost import CostModel
 from quant_core.storage.tables import facts
 
-__all__ = ["budget_summary", "calibration_with_types", "cost_summaries", "narrow_precisions", "narrowed"]
+__all__ = ["BudgetsKept", "budgets_kept", "calibration_with_types", "cost_summaries", "narrow_precisions", "narrowed"]
 
 
-def budget_summary(config: RunConfig, unit: str, spent: float, wide: float) -> Budget | None:
-    """Return what the model may cost at most beside what it costs, both in `unit`; None where nobody asked.
+class BudgetsKept(TypedDict):
+    """What a manifest says of budgets."""
 
-    `spent` and `wide` are the costs of the shipped and of the wide model.
-    """
-    if config.budget is None:
-        return None
-    limit = config.budget.of(wide)
+    budget: Budget | None
+    """The first; None where nobody asked."""
+    further_budgets: tuple[Budget, ...]
+    """The others."""
+
+
+def budgets_kept(config: RunConfig, costs: Costs) -> BudgetsKept:
+    """Return what the model may cost at most beside what it costs."""
+    found = [_budget(name, amount, costs.of(name)) for name, amount in config.budgets.items()]
+    return {"budget": found[0] if found else None, "further_budgets": tuple(found[1:])}
+
+
+def _budget(name: str, asked: Amount, cost: CostSummary) -> Budget:
+    limit = asked.of(cost.wide)
     return Budget(
-        cost=config.cost,
-        asked=str(config.budget),
-        unit=unit,
+        cost=name,
+        asked=str(asked),
+        unit=cost.unit,
         limit=limit,
-        spent=spent,
-        share=spent / wide if wide else 1.0,
-        met=within(spent, limit),
+        spent=cost.mixed,
+        share=cost.mixed / cost.wide if cost.wide else 1.0,
+        met=within(cost.mixed, limit),
     )
 
 

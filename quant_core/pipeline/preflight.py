@@ -74,7 +74,7 @@ def _check_timing(config: RunConfig) -> None:
     """Raise InputError for times that are not to be had here."""
     profile = profile_of(config.runtime)
     if profile.is_simulator and config.times_models and config.device_costs is None and config.timer is None:
-        option = "cost" if config.cost == "latency" else "time_models"
+        option = "cost" if config.counts_latency else "time_models"
         raise InputError(
             f"{option}: {profile.name} is run in a simulator here, whose times say nothing of the device: "
             "give --timer, a function of yours that times a file there"

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Generic, Literal
 
 import pyarrow as pa
@@ -178,26 +179,30 @@ class Study(Generic[Config_co]):
         """The cost that is to be saved."""
         return self.costs[self.job.config.cost]
 
-    @property
-    def budget(self) -> float | None:
-        """The most that a plan may cost; None without a budget."""
-        amount = self.job.config.budget
-        return None if amount is None else amount.of(self.cost.total(self.wide.plan))
+    @cached_property
+    def budgets(self) -> Mapping[str, float]:
+        """The most that a plan may cost, by cost; empty without a budget."""
+        wide = self.wide.plan
+        return {name: amount.of(self.costs[name].total(wide)) for name, amount in self.job.config.budgets.items()}
 
     def affordable(self, plan: PrecisionPlan) -> bool:
-        """Return whether a plan is within the budget."""
-        return self.budget is None or within(self.cost.total(plan), self.budget)
+        """Return whether a plan is within all budgets."""
+        return all(within(self.costs[name].total(plan), most) for name, most in self.budgets.items())
+
+    def most_used(self, plan: PrecisionPlan) -> float:
+        """Return the share that a plan uses of its budgets, of that of which it uses most; above 1 it is above one."""
+        return float(max(self.costs[name].total(plan) / most for name, most in self.budgets.items()))
 
     def best_first(self) -> list[Trial]:
         """Sort the trials that may be shipped, the best first.
 
-        Without a budget these are the ones that met the target, by cost. With a budget they are those within it: first
-        the ones that met the target, each group by score. If none is within it, it is the cheapest of all.
+        Without a budget these are the ones that met the target, by cost. With budgets they are those within them: first
+        the ones that met the target, each group by score. If none is within them, it is the nearest.
         """
-        if self.budget is None:
+        if not self.budgets:
             return sorted((trial for trial in self.trials if trial.met), key=lambda trial: self.cost.total(trial.plan))
-        within_it = [trial for trial in self.trials if self.affordable(trial.plan)]
-        return sorted(within_it, key=self._by_score) or [min(self.trials, key=lambda one: self.cost.total(one.plan))]
+        within_them = [trial for trial in self.trials if self.affordable(trial.plan)]
+        return sorted(within_them, key=self._by_score) or [min(self.trials, key=lambda one: self.most_used(one.plan))]
 
     @property
     def closest(self) -> Trial:

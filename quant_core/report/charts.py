@@ -116,20 +116,27 @@ def _plan_point(manifest: Manifest, row: Json, chosen: bool) -> Json:
 
 def verdicts(manifest: Manifest) -> tuple[str, str] | None:
     """Return the words for accepted plans and for the others; None where nothing was asked of them."""
-    budget, aimed = manifest.budget, manifest.target.limit is not None
-    if budget is None:
+    aimed = manifest.target.limit is not None
+    if not manifest.budgets:
         return ("meets the target", "misses it") if aimed else None
     return ("meets the target within budget", "does not") if aimed else ("within budget", "over budget")
 
 
 def fate(manifest: Manifest, row: Json) -> str:
-    """Return the words for one plan, by its `cost` and whether it was `accepted`."""
-    budget, aimed = manifest.budget, manifest.target.limit is not None
-    if budget is not None and not within(row["cost"], budget.limit):
+    """Return the words for one plan, by its `cost`, its `bound` and whether it was `accepted`."""
+    aimed = manifest.target.limit is not None
+    if manifest.budgets and not row["accepted"] and _is_over_budget(manifest, row):
         return "over budget"
     if aimed:
         return "meets the target" if row["accepted"] else "misses the target"
-    return "measured" if budget is None else "within budget"
+    return "within budget" if manifest.budgets else "measured"
+
+
+def _is_over_budget(manifest: Manifest, row: Json) -> bool:
+    """Return whether a plan that was not accepted is above a budget: of others than the first the bound tells."""
+    limits = {budget.cost: budget.limit for budget in manifest.budgets}
+    most = limits.get(manifest.costs.objective)
+    return (most is not None and not within(row["cost"], most)) or manifest.target.criterion.met_by(row["bound"])
 
 
 def tensor_charts(plan: Mapping[str, str], layers: pa.Table, calibration: pa.Table) -> list[Json]:

@@ -15,6 +15,7 @@ from quant_core.report.choice import add_changes
 from quant_core.report.reproduce import pick_line
 from quant_core.report.text import METRIC_NAMES, UNITS, limit_text, metric_text, percent
 from quant_core.search import non_dominated, within
+from quant_core.storage.frontier_rows import costs_of_plan
 from quant_core.storage.tables import facts
 
 __all__ = ["COST_NAMES", "frontier_chart"]
@@ -63,10 +64,11 @@ def _is_finite(score: float | None) -> bool:
 
 
 def _point(manifest: Manifest, row: Mapping[str, Any], cost: str, unbeaten: bool, chosen: bool) -> dict[str, Any]:
-    target, budget, score = manifest.target.criterion, manifest.budget, row[manifest.target.metric]
+    target, score = manifest.target.criterion, row[manifest.target.metric]
     bound = score if row["bound"] is None else row["bound"]
-    accepted = target.met_by(bound) and (budget is None or within(row["cost"], budget.limit))
-    verdict = fate(manifest, {"cost": row["cost"], "accepted": accepted})
+    costs = costs_of_plan(row, manifest.costs.objective)
+    accepted = target.met_by(bound) and all(within(costs[one.cost], one.limit) for one in manifest.budgets)
+    verdict = fate(manifest, {"cost": row["cost"], "bound": bound, "accepted": accepted})
     return {
         "share": row["cost_ratio"],
         "score": score,

@@ -39,7 +39,7 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     rows = [row for row in search.to_pylist() if math.isfinite(row["score"])]
     if not rows or target.limit is None or manifest.job != "auto":
         return None
-    if manifest.budget is not None:
+    if manifest.budgets:
         return None  # the search looked for the best score there is
     wanted = target.limit
     name = METRIC_NAMES[target.metric]
@@ -165,15 +165,15 @@ def _flags(manifest: Manifest, limit: float | None) -> list[str]:
 
 
 def _pick_command(manifest: Manifest, output: str) -> str:
-    target, budget = manifest.target, manifest.budget
+    target = manifest.target
     parts = [f"narrowcast pick {shlex.quote(manifest.sources.run or _UNKNOWN['output'])}"]
     if manifest.picked_plan is not None:
         parts.append(f"--plan {manifest.picked_plan[:16]}")
     if target.limit is not None:
         parts.append(f"{_LIMIT_FLAGS[target.metric]} {number_text(target.limit)}")
-    if budget is not None:
-        parts.append(f"--max-{budget.cost} {budget.asked}")
-        parts += [] if target.limit is not None else [f"--metric {target.metric}"]
+    parts += [f"--max-{budget.cost} {budget.asked}" for budget in manifest.budgets]
+    if manifest.budgets and target.limit is None:
+        parts.append(f"--metric {target.metric}")
     return " \\\n    ".join([*parts, f"--out {shlex.quote(output)}"])
 
 

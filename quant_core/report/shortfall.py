@@ -1,13 +1,15 @@
-"""Says by how much the best plan that was found misses the target, or the cheapest one the budget."""
+"""Says by how much the best plan that was found misses the target, or the nearest one the budgets."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from quant_core.config import Criterion, RunConfig
+from quant_core.manifest import CostSummary
 from quant_core.precision import PrecisionPlan
 
-__all__ = ["missed_budget", "missed_target", "unsure_of_target"]
+__all__ = ["missed_budgets", "missed_target", "unsure_of_target"]
 
 
 def missed_target(config: RunConfig, score: float, plan: PrecisionPlan, target: Criterion | None = None) -> str:
@@ -38,16 +40,18 @@ def unsure_of_target(
     )
 
 
-def missed_budget(config: RunConfig, least: float, unit: str, share: float) -> str:
-    """Return one line on the cheapest plan: it costs `least`, a `share` of what the wide model costs."""
-    return (
-        f"no plan is within {config.budget_text}: the least that the model can cost at these precisions is "
-        f"{least:.6g} {unit}, {share:.6g} of the wide model's"
-    )
+def missed_budgets(config: RunConfig, costs: Mapping[str, CostSummary]) -> str:
+    """Return one line on the cheapest plan, or of several budgets on the one nearest to all, and what it costs."""
+    taken = [f"{one.mixed:.6g} {one.unit}, {1 - one.saved:.6g} of the wide model's" for one in costs.values()]
+    if len(taken) == 1:
+        least = f"the least that the model can cost at these precisions is {taken[0]}"
+    else:
+        least = f"the plan nearest to that costs {', and '.join(taken)}"
+    return f"no plan is within {config.budget_text}: {least}"
 
 
 def _best(config: RunConfig, plan: PrecisionPlan) -> str:
-    if config.budget is not None:
+    if config.budgets:
         return f"the best plan found within {config.budget_text}"
     beside = ", with tensors in float," if plan.tensors else ""
     if lifted := plan.lifted_above(config.wide):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from quant_core.budget import Amount
 from quant_core.config import Criterion
-from quant_core.manifest import Manifest, Part
+from quant_core.manifest import Budget, Manifest, Part
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.precision import Precision, PrecisionPlan
@@ -52,9 +52,8 @@ _PARTS: tuple[Part, ...] = ("float", "wide", "mixed", "holdout")
 
 
 def is_met(manifest: Manifest) -> bool:
-    """Return whether the model meets the target and is within the budget, as far as there is one."""
-    budget = manifest.budget
-    return bool(manifest.target.met and (budget is None or budget.met))
+    """Return whether the model meets the target and is within its budgets, as far as there are any."""
+    return bool(manifest.target.met and manifest.is_affordable)
 
 
 def headline(manifest: Manifest) -> str:
@@ -68,9 +67,8 @@ def on_random_data(roles: Sequence[str]) -> str:
 
 
 def _outcome(manifest: Manifest) -> str:
-    budget = manifest.budget
-    if budget is not None and (manifest.target.limit is None or not budget.met):
-        return "Within budget" if budget.met else "Over budget"
+    if manifest.budgets and (manifest.target.limit is None or not manifest.is_affordable):
+        return "Within budget" if manifest.is_affordable else "Over budget"
     if manifest.target.limit is None:
         return "Quantized"
     return "Target met" if manifest.target.met else "Target missed"
@@ -88,7 +86,7 @@ def verdict(manifest: Manifest) -> str:
     scored = f"{name} is {value}{_against_limit(target, met)}{_further(manifest)}"
     held_out = scores.holdout.get(target.metric)
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
-    proof += _against_budget(manifest)
+    proof += "".join(map(_against_budget, manifest.budgets))
     if manifest.data.random:
         proof += f"; random data ({', '.join(manifest.data.random)}) say nothing about accuracy"
     proof += _lifted(manifest)
@@ -143,22 +141,17 @@ def _against_limit(target: Criterion, met: bool) -> str:
 
 def claims(manifest: Manifest) -> str:
     """Write what was asked for as a claim: `l2 <= 0.5`, `bops <= 0.4 of the wide model`, or both."""
-    target, budget = manifest.target.criterion, manifest.budget
-    asked = [] if target.limit is None and budget is not None else [str(target)]
+    target = manifest.target.criterion
+    asked = [] if target.limit is None and manifest.budgets else [str(target)]
     asked += [str(one.criterion) for one in manifest.target.also]
-    if budget is not None:
-        share = Amount.parse(budget.cost, budget.asked).is_share
-        asked.append(f"{budget.cost} <= {budget.asked}{' of the wide model' if share else ''}")
+    asked += [Amount.parse(one.cost, one.asked).claim(one.cost) for one in manifest.budgets]
     return ", ".join(asked)
 
 
 _SPENT = {"bops": "the bit operations are", "bytes": "the weights take", "latency": "a sample takes"}
 
 
-def _against_budget(manifest: Manifest) -> str:
-    budget = manifest.budget
-    if budget is None:
-        return ""
+def _against_budget(budget: Budget) -> str:
     cost, asked = budget.cost, Amount.parse(budget.cost, budget.asked)
     if asked.is_share:
         spent, limit = f"{percent(budget.share, 1)} of the wide model's", percent(asked.value, 1)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from quant_core.search.bisection import bisect
+from quant_core.search.budgets import Budget, within
 from quant_core.search.greedy import greedy
 from quant_core.search.improvement import knapsack
 from quant_core.search.linear import linear
 from quant_core.search.pareto import non_dominated, pareto_curve
-from quant_core.search.space import Candidate, Measured, Move, Space, Strategy, within
+from quant_core.search.space import Candidate, Measured, Move, Space, Strategy
 
 __all__ = [
     "STRATEGIES",
+    "Budget",
     "Candidate",
     "Measured",
     "Move",

@@ -25,9 +25,9 @@ def cut(space: Space, plans: Prefixes) -> Generator[Candidate, Measured, None]:
     whenever two steps in a row have not halved what is left: at most 3 log2 N of them. Both sides of the cut
     have been evaluated. Where error does not grow with every move, this may be another such cut than the first one.
 
-    With a budget the cut is known: the first plan within it is measured, and no other.
+    Within budgets the cut is known: the first plan within them is measured, and no other.
     """
-    if space.budget is not None:
+    if space.budgets:
         affordable = next((plan for plan in plans if space.affordable(plan)), space.cheapest)
         if affordable not in space.known:
             yield affordable

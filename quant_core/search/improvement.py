@@ -37,7 +37,7 @@ def knapsack(space: Space) -> Strategy:
 def improve(space: Space, found: Mapping[Candidate, Measured]) -> Generator[Candidate, Measured, None]:
     """Go on from what is known and what was found, until the evaluations are used up or the next is not worth it."""
     measured = {**space.known, **found}
-    promising = _most_promising if space.budget is None else best_within_budget
+    promising = best_within_budget if space.budgets else _most_promising
     for _ in range(space.evaluations):
         plan = promising(space, measured)
         if plan is None:

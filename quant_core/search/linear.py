@@ -13,9 +13,9 @@ __all__ = ["linear"]
 def linear(space: Space) -> Strategy:
     """Go down the ranking and stop at the first plan that misses; as many evaluations as it takes.
 
-    With a budget: down the ranking until a plan is within it.
+    Within budgets: down the ranking until a plan is within them.
     """
-    if space.budget is not None:
+    if space.budgets:
         yield from cut(space, space.prefixes(space.ranking))
         return
     for plan in islice(space.prefixes(space.ranking), 1, None):

@@ -2,7 +2,7 @@
 
 Strategies know nothing of models: a plan is a tuple of rungs, one a layer. A strategy is a generator that yields
 the plans it wants measured and is sent how each did. It never yields one that was measured before. What comes out
-of a search is the cheapest plan that met the target, whichever strategy tried it. With a budget it is the other way
+of a search is the cheapest plan that met the target, whichever strategy tried it. With budgets it is the other way
 around: what comes out is the plan of least error that costs no more, and no other is yielded.
 """
 
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.search.boundaries import NO_BOUNDARIES, BoundaryCosts, cheapest_plan
+from quant_core.search.budgets import Budget, plan_within
 from quant_core.search.candidates import Candidates, candidates_of, sums
 
-__all__ = ["Candidate", "JointLoss", "Measured", "Move", "Prefixes", "Space", "Strategy", "within"]
+__all__ = ["Candidate", "JointLoss", "Measured", "Move", "Prefixes", "Space", "Strategy"]
 
 Candidate = tuple[int, ...]
 """The rung of each layer, in graph order; rung 0 is wide."""
@@ -38,15 +39,6 @@ class Measured:
     """Its score on a scale on which the losses of layers about add up (see `metrics.additive`)."""
     noise: float = 0.0
     """By how much the errors of plans as good as this one differ from each other, on the same scale."""
-
-
-_ROUNDING = 1e-9
-"""Sums of prices in another order differ by less than that."""
-
-
-def within(cost: float, budget: float) -> bool:
-    """Return whether a cost is no more than a budget, but for the rounding of sums."""
-    return cost <= budget * (1 + _ROUNDING)
 
 
 Strategy = Generator[Candidate, Measured, None]
@@ -71,7 +63,7 @@ class Space:
     losses: NDArray[np.float64]
     """Loss of each layer at each rung, shape [layers, rungs]; 0 at rung 0, infinite where it is not known."""
     costs: NDArray[np.float64]
-    """Cost of each layer at each rung, same shape."""
+    """Cost of each layer at each rung, same shape; with several budgets a mix of their costs."""
     ranking: tuple[Move, ...]
     """Moves in the order of the ranking."""
     limit: float
@@ -80,8 +72,8 @@ class Space:
     """Plans measured before, the wide one among them."""
     evaluations: int
     """How many plans may be tried."""
-    budget: float | None = None
-    """The most a plan may cost, at least what the cheapest one does; None where the limit alone says what is good."""
+    budgets: tuple[Budget, ...] = ()
+    """The most that a plan may cost; empty where the limit alone says what is good. A plan is within all of them."""
     fixed: frozenset[int] = frozenset()
     """Numbers of the layers that stay on rung 0."""
     joint: tuple[JointLoss, ...] = ()
@@ -102,8 +94,8 @@ class Space:
 
     @cached_property
     def cheapest(self) -> Candidate:
-        """The plan that costs least; of rungs that cost the same, the wider."""
-        plan = cheapest_plan(self.costs, self.boundaries)
+        """The plan that costs least, or is farthest within its budgets; of rungs that cost the same, the wider."""
+        plan = plan_within(self.budgets) if self.budgets else cheapest_plan(self.costs, self.boundaries)
         return tuple(0 if layer in self.fixed else rung for layer, rung in enumerate(plan))
 
     def cost(self, choice: Candidate) -> float:
@@ -120,8 +112,15 @@ class Space:
         return self.costs + self.boundaries.around(plan) if len(self.boundaries.ends) else self.costs
 
     def affordable(self, choice: Candidate) -> bool:
-        """Return whether a plan is within the budget."""
-        return self.budget is None or within(self.cost(choice), self.budget)
+        """Return whether a plan is within its budgets."""
+        return bool(self.are_affordable(candidates_of([choice], len(choice)))[0])
+
+    def are_affordable(self, plans: Candidates) -> NDArray[np.bool_]:
+        """Return whether each plan is within its budgets."""
+        found = np.ones(len(plans), bool)
+        for budget in self.budgets:
+            found &= budget.allows(plans)
+        return found
 
     def prefixes(self, moves: Sequence[Move]) -> Prefixes:
         """The plans after none, one, two, ... of the moves, without those that change nothing.

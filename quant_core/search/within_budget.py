@@ -1,4 +1,4 @@
-"""The best score within a budget: the search for the least cost within a limit, with the two exchanged.
+"""The best score within budgets: the search for the least cost within a limit, with the two exchanged.
 
 The beliefs about plans that were not measured are the same, and so are the plans that are looked at: the knapsack's,
 and those around the best one known. What is expected of a plan is by how much its error falls below the best one's
@@ -15,10 +15,11 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from quant_core.search.beam import least_losing_plans
 from quant_core.search.candidates import Candidates, candidates_of, sums, unmeasured
 from quant_core.search.knapsack import cheapest_plans
 from quant_core.search.neighbourhood import neighbours
-from quant_core.search.space import Candidate, Measured, Space, within
+from quant_core.search.space import Candidate, Measured, Space
 from quant_core.search.surrogate import Surrogate
 
 __all__ = ["best_within_budget", "least_losses"]
@@ -54,18 +55,19 @@ def best_within_budget(space: Space, measured: Mapping[Candidate, Measured]) -> 
 
 
 def _best(space: Space, measured: Mapping[Candidate, Measured]) -> Candidate | None:
-    """The plan of least error within the budget, of equal ones the cheapest."""
+    """The plan of least error within the budgets, of equal ones the cheapest."""
     known = [plan for plan, found in measured.items() if space.affordable(plan) and math.isfinite(found.error)]
     return min(known, key=lambda plan: (measured[plan].error, space.cost(plan)), default=None)
 
 
 def _are_open(space: Space, plans: Candidates) -> NDArray[np.bool_]:
-    affordable = [space.budget is None or within(cost, space.budget) for cost in space.costs_of(plans)]
-    return np.array(affordable, bool) & np.isfinite(sums(space.losses, plans))
+    return space.are_affordable(plans) & np.isfinite(sums(space.losses, plans))
 
 
 def least_losses(space: Space, losses: NDArray[np.float64]) -> list[Candidate]:
-    """Plans within the budget, that of the least sum of losses first; none where every one has a loss without bound."""
+    """Plans within the budgets, that of the least sum of losses first; none where each has a loss without bound."""
+    if len(space.budgets) > 1:
+        return _least_by_several_costs(space, losses)
     found: dict[Candidate, float] = {}
     capacity = float(np.where(np.isfinite(losses), losses, 0.0).max(axis=1).sum())
     while True:
@@ -77,6 +79,12 @@ def least_losses(space: Space, losses: NDArray[np.float64]) -> list[Candidate]:
         if not plans or not least or _SHARPER * least > capacity / 2:
             return sorted(found, key=lambda plan: (found[plan], space.cost(plan)))[:_LOOKED_AT]
         capacity = _SHARPER * least
+
+
+def _least_by_several_costs(space: Space, losses: NDArray[np.float64]) -> list[Candidate]:
+    costs = np.array([budget.around(space.cheapest) for budget in space.budgets])
+    plans = least_losing_plans(losses, costs, np.array([budget.most for budget in space.budgets]))
+    return [tuple(plan.tolist()) for plan in plans[space.are_affordable(plans)][:_LOOKED_AT]]
 
 
 def _loss(losses: NDArray[np.float64], plan: Candidate) -> float:

@@ -250,9 +250,10 @@ FRONTIER = _schema(
     pa.field("samples", pa.int64(), nullable=False),
     pa.field("precisions", pa.string(), nullable=False),
     pa.field("tensors", pa.string()),
+    pa.field("costs", pa.string()),
 )
 """frontier: the plans that no other beats in both cost and score, by ascending cost; each scored on all samples, as its
-file would. `bound` is what the target's metric holds against a limit (see SEARCH)."""
+file would. `bound` is what the target's metric holds against a limit (see SEARCH), `costs` all costs (JSON)."""
 
 EXPORTED = _schema(
     "exported",

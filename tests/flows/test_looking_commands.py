@@ -56,8 +56,8 @@ def test_every_command_has_an_example_in_its_help(command, name):
 def test_help_of_auto_is_in_groups(command):
     _, output, _ = command("auto", "--help")
     headings = re.findall(r"^(\w.*):$", output, re.M)
-    assert headings[:3] == ["Data and output", "Target, or budget, or one of each", "Precisions"]
-    assert output.index("Target, or budget, or one of each") < output.index("--max-l2") < output.index("Precisions:")
+    assert headings[:3] == ["Data and output", "Target, or budget, or both", "Precisions"]
+    assert output.index("Target, or budget, or both") < output.index("--max-l2") < output.index("Precisions:")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -163,4 +163,4 @@ def test_pick_says_in_one_line_what_is_missing(command, tmp_path):
         f"narrowcast: {folder}: kept no frontier to pick from; run `narrowcast auto` with --frontier\n",
     )
     code, _, errors = command("pick", str(folder), "--max-l2", "0.1", "--min-sqnr", "20")
-    assert code == 2 and errors.startswith("narrowcast: give one target or budget, or one of each: --max-top1-drop")
+    assert code == 2 and errors.startswith("narrowcast: give one target, or budgets, or both: --max-top1-drop")

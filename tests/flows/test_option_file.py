@@ -113,7 +113,10 @@ WHOLE = "model: m\ncalibration: c\nevaluation: e\nout: o\n"
         ("target: {metric: l2, limti: 1}", ["q.yaml:5: target.limti: is not an option; did you mean limit?"]),
         ("max_metric_drop: 1", ["q.yaml:5: max_metric_drop: --max-metric-drop and --metric pkg.mod:fn go together"]),
         ("", ["q.yaml: give one target: --max-top1-drop"]),
-        ("max_bops: 0.4\nmax_bytes: 0.4", ["q.yaml:6: max_bytes: give one budget, not max_bops as well"]),
+        (
+            "max_bops: 0.4\nmax_bytes: 0.4\ncost: latency",
+            ["q.yaml:7: cost: within max_bops and max_bytes it is 'bops' or 'bytes', not 'latency'; leave it out"],
+        ),
         (
             "max_bytes: 4000",
             ["q.yaml:5: max_bytes: 4000 is not a share of the wide model's up to 1 (0.4) or an amount"],

@@ -50,7 +50,10 @@ def test_an_amount_is_a_share_or_has_a_unit_and_reads_back(cost, text, amount, w
         ({"max_latency": "nan"}, "max_latency: 'nan' is not a share"),
         ({"max_bops": -0.5}, "max_bops: -0.5 is not a share"),
         ({"max_bops": True}, "max_bops: True is not a share"),
-        ({"max_bops": 0.4, "max_bytes": 0.5}, "max_bytes: give one budget, not max_bops as well"),
+        (
+            {"max_bops": 0.4, "max_bytes": 0.5, "cost": "latency"},
+            "cost: within max_bops and max_bytes it is 'bops' or 'bytes', not 'latency'; leave it out",
+        ),
         ({"max_bytes": 0.4, "cost": "bops"}, "cost: within max_bytes it is 'bytes', not 'bops'; leave it out"),
         ({"target": {"metric": "kl"}}, "target: give it a limit, or give a budget: max_bops, max_bytes, max_latency"),
         ({"max_bops": 0.4, "target": {"metric": "l2", "confidence": 0.9}}, "target: a confidence is that of meeting"),

@@ -96,7 +96,7 @@ def _plan_samples(config: RunConfig) -> Literal["auto", "all"] | int:
 
     A plan of the frontier is given out as it was scored, and which plan is the best shows on the same samples only.
     """
-    if isinstance(config, MixedPrecisionConfig) and not config.frontier and config.budget is None:
+    if isinstance(config, MixedPrecisionConfig) and not config.frontier and not config.budgets:
         return config.samples
     return "all"
 

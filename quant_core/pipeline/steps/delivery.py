@@ -7,8 +7,9 @@ from quant_core.errors import TargetError
 from quant_core.execution.runner import Runner
 from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.finished_run import write_output
+from quant_core.pipeline.plan_summary import cost_summaries
 from quant_core.pipeline.study import Judgement, Study
-from quant_core.report.shortfall import missed_budget, missed_target, unsure_of_target
+from quant_core.report.shortfall import missed_budgets, missed_target, unsure_of_target
 from quant_core.report.verdict import on_random_data
 from quant_core.results.outcome import Outcome
 
@@ -16,7 +17,7 @@ from quant_core.results.outcome import Outcome
 def report(findings: Findings[RunConfig], on: Runner) -> Outcome:
     """Write the output folder: model, manifest, tables and report.
 
-    Raises TargetError where a plan was searched for and none is within the target and the budget.
+    Raises TargetError where a plan was searched for and none is within the target and the budgets.
     """
     outcome = write_output(findings, on)
     if not outcome.met and findings.study.job.assignment is None:
@@ -29,8 +30,9 @@ def _shortfall(study: Study[RunConfig]) -> str:
     """Say in one line what is missed, and by how much."""
     config, best = study.job.config, (study.best_first() or [study.closest])[0]
     if not study.affordable(best.plan):
-        cost = study.cost
-        return missed_budget(config, cost.total(best.plan), cost.unit, cost.ratio(best.plan, study.wide.plan))
+        return missed_budgets(
+            config, cost_summaries((study.costs[name] for name in study.budgets), best.plan, study.wide.plan)
+        )
     judged = (Judgement(best.score, best.bound, config.target.met_by(best.bound)), *best.others)
     target, found = next(
         (pair for pair in zip(config.targets, judged, strict=True) if not pair[1].met), (config.target, judged[0])

@@ -60,11 +60,7 @@ def verify(exported: Exported[Config], on: Runner) -> Findings[Config]:
             break
         decision = following
         shipped = _shipped(export(decision, on), on)
-    if (
-        not shipped.met
-        and isinstance(decision.study.job.config, MixedPrecisionConfig)
-        and decision.study.budget is None
-    ):
+    if not shipped.met and isinstance(decision.study.job.config, MixedPrecisionConfig) and not decision.study.budgets:
         shipped = _closest(decision, shipped, on)
     held_out, times = _held_out(decision.study, shipped, on), _model_times(decision.study, shipped, on)
     return Findings(decision.study, decision.ranking, shipped, held_out, times)

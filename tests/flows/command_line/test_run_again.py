@@ -158,10 +158,11 @@ def mixed_precision_configs(draw):
     if options["order"] or options["most_layers"]:
         options["blocks"] = ()
     if by_budget or not (limited or options["most_layers"]):
-        budget = draw(st.sampled_from([*BUDGETS]))
-        options |= {budget: draw(amounts[budget]), "cost": BUDGETS[budget], "most_layers": None}
-        options["device_costs"] = draw(st.none() | PATHS) if budget == "max_latency" else None
-    if not options["time_models"] and options["cost"] != "latency":
+        budgets = sorted(draw(st.sets(st.sampled_from([*BUDGETS]), min_size=1)))
+        cost = draw(st.sampled_from([BUDGETS[name] for name in budgets]))
+        options |= {name: draw(amounts[name]) for name in budgets} | {"cost": cost, "most_layers": None}
+        options["device_costs"] = draw(st.none() | PATHS) if "max_latency" in budgets else None
+    if not options["time_models"] and options["cost"] != "latency" and options["max_latency"] is None:
         options["timer"] = options["timer_limit"] = None
     options["lift"] = None
     if not any(options[name] for name in BUDGETS) and not options["most_layers"]:

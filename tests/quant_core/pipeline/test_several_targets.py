@@ -7,6 +7,9 @@ import pytest
 
 from quant_core import InputError, TargetError, auto_mixed_precision
 from quant_core.config import config_from
+from quant_core.execution.machine import Machine
+from quant_core.pipeline.pick import pick
+from quant_core.report.verdict import verdict
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
 
@@ -47,6 +50,30 @@ def test_each_target_has_a_bound_of_its_own(chain, tmp_path):
 def test_a_miss_says_which_target_it_is(chain, tmp_path):
     with pytest.raises(TargetError, match="misses kl <= 1e-15: it scores"):
         run(chain, tmp_path, ("l2", LOOSE), ("kl", 1e-15), lift="none")
+
+
+def test_a_plan_is_within_all_budgets_and_each_is_told(chain, tmp_path):
+    outcome = run(chain, tmp_path, ("l2", None), max_bops=0.6, max_bytes=0.6, narrow=("a8w8", "a8w4"), frontier=True)
+    bops, size = outcome.manifest.budgets
+    assert outcome.met and (bops.cost, size.cost) == ("bops", "bytes") and max(bops.share, size.share) <= 0.6
+    assert size.spent == outcome.manifest.costs.of("bytes").mixed <= size.limit
+    said = verdict(outcome.manifest)
+    assert "the bit operations are" in said and "; the weights take" in said and said.count("within the budget of") == 2
+    page = outcome.report.read_text()
+    assert "Within budget" in page and "--max-bops 0.6" in page and "--max-bytes 0.6" in page
+    machine = Machine(tmp_path / "cache")
+    picked = pick(outcome, None, None, tmp_path / "picked", machine, {"max_bops": 0.6, "max_bytes": 0.6})
+    assert picked.plan == outcome.plan and picked.manifest.budgets == outcome.manifest.budgets
+    with pytest.raises(TargetError, match=r"no plan on the frontier is within bops <= 0.6 .* and bytes <= 1B"):
+        pick(outcome, None, None, tmp_path / "none", machine, {"max_bops": 0.6, "max_bytes": "1B"})
+
+
+def test_budgets_that_no_plan_keeps_together_are_told_with_what_the_nearest_costs(chain, tmp_path):
+    with pytest.raises(
+        TargetError, match=r"no plan is within bops <= 1 .* and bytes <= 1B: the plan nearest to that"
+    ) as e:
+        run(chain, tmp_path, ("l2", None), max_bops=1, max_bytes="1B")
+    assert not e.value.outcome.met and [one.met for one in e.value.outcome.manifest.budgets] == [True, False]
 
 
 @pytest.mark.parametrize(

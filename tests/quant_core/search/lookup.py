@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.search import Candidate, Measured, Move, Space, Strategy
+from quant_core.search import Budget, Candidate, Measured, Move, Space, Strategy
 
 __all__ = [
     "LAYERS",
@@ -50,13 +50,13 @@ def space(
     costs: NDArray[np.float64],
     evaluations: int = 8,
     ranking: tuple[Move, ...] | None = None,
-    budget: float | None = None,
+    budgets: tuple[Budget, ...] = (),
 ) -> Space:
     """A space over [layers, rungs] tables that knows nothing but the wide plan, of error 0."""
     moves = [(layer, rung) for layer in range(len(losses)) for rung in range(1, losses.shape[1])]
     ordered = tuple(sorted(moves, key=lambda move: (losses[move], move)))
     known = {(0,) * len(losses): Measured(True, 0.0)}
-    return Space(losses, costs, ordered if ranking is None else ranking, LIMIT, known, evaluations, budget)
+    return Space(losses, costs, ordered if ranking is None else ranking, LIMIT, known, evaluations, budgets)
 
 
 def tables(seed: int, layers: int | None = None, rungs: int = 2) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -83,7 +83,7 @@ def jumbled(seed: int, rungs: int, missing: float = 0.0) -> tuple[NDArray[np.flo
 def search(strategy: Callable[[Space], Strategy], given: Space, errors: Errors) -> Found:
     """Let a strategy search a table; it must not ask for the same plan twice, or for one that it knows.
 
-    With a budget it is the plan of least error that comes out, of those it has tried; it must try no plan above it.
+    With budgets it is the plan of least error that comes out, of those it has tried; it must try no plan above them.
     """
     steps, tried = strategy(given), []
     try:
@@ -94,7 +94,7 @@ def search(strategy: Callable[[Space], Strategy], given: Space, errors: Errors) 
             error = errors(plan)
             plan = steps.send(Measured(error <= LIMIT, error))
     except StopIteration:
-        if given.budget is None:
+        if not given.budgets:
             best = min([given.wide, *(plan for plan in tried if errors(plan) <= LIMIT)], key=given.cost)
         else:
             best = min(tried, key=lambda plan: (math.isnan(errors(plan)), errors(plan)))
@@ -137,6 +137,6 @@ def cheapest(given: Space, errors: Errors) -> float:
 
 
 def least_error(given: Space, errors: Errors) -> float:
-    """The error of the best plan within the budget, by looking at every one."""
+    """The error of the best plan within the budgets, by looking at every one."""
     layers, rungs = given.losses.shape
     return min(errors(plan) for plan in product(range(rungs), repeat=layers) if given.affordable(plan))

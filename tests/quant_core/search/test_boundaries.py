@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.search import STRATEGIES, Space
+from quant_core.search import STRATEGIES, Budget, Space
 from quant_core.search.boundaries import NO_BOUNDARIES, BoundaryCosts, cheapest_plan
 from quant_core.search.cost import Boundary, CostModel
 from tests.quant_core.search.lookup import additive, search, space, tables
@@ -92,5 +92,9 @@ def test_no_plan_beyond_a_budget_is_tried(strategy):
     for seed in range(10):
         given = chain(seed)
         budget = 0.5 * (given.cost(given.wide) + given.cost(given.cheapest))
-        found = search(STRATEGIES[strategy], replace(given, budget=budget), additive(given.losses))
+        found = search(
+            STRATEGIES[strategy],
+            replace(given, budgets=(Budget(budget, given.costs, given.boundaries),)),
+            additive(given.losses),
+        )
         assert found.cost <= budget * (1 + 1e-9)

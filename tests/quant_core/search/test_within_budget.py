@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quant_core.search import STRATEGIES, greedy, knapsack
+from quant_core.search import STRATEGIES, Budget, greedy, knapsack
 from quant_core.search.within_budget import least_losses
 from tests.quant_core.search.lookup import (
     LAYERS,
@@ -28,7 +28,7 @@ BOUNDS = {"linear": 1, "bisect": 1, "knapsack": 5, "greedy": 1 + 5}
 def within(share, losses, costs, evaluations=5):
     """A space whose budget is that far from what all-narrow costs to what all-wide costs."""
     narrow, wide = costs.min(axis=1).sum(), costs[:, 0].sum()
-    return space(losses, costs, evaluations, budget=narrow + share * (wide - narrow))
+    return space(losses, costs, evaluations, budgets=(Budget(narrow + share * (wide - narrow), costs),))
 
 
 @pytest.mark.parametrize("rungs", [2, 3])
@@ -76,7 +76,7 @@ def test_no_strategy_tries_a_plan_above_the_budget_and_all_keep_within_their_eva
 def test_linear_and_bisect_go_down_the_ranking_until_the_budget_is_kept(seed, share):
     losses, costs = tables(seed)
     asked = within(share, losses, costs)
-    rule = next(plan for plan in asked.prefixes(asked.ranking) if asked.cost(plan) <= asked.budget)
+    rule = next(plan for plan in asked.prefixes(asked.ranking) if asked.cost(plan) <= asked.budgets[0].most)
     for name in ("linear", "bisect"):
         assert search(STRATEGIES[name], asked, additive(losses)).tried == [rule]
 
