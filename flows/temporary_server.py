@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from tempfile import TemporaryFile
 from threading import Event, Thread
-from typing import IO, cast
+from typing import IO, Protocol, cast
 from urllib.error import URLError
 from urllib.request import urlopen
 
-__all__ = ["RunServer", "prefect_server"]
+__all__ = ["ConfiguredServer", "OwnServer", "RunServer", "prefect_server"]
 
 _START_SECONDS = 180  # the first start of a version of Prefect also runs its migrations
 _END_SECONDS = 5
@@ -36,49 +36,68 @@ def prefect_server() -> Iterator[RunServer]:
     as soon as Prefect is needed.
     """
     if os.environ.get("PREFECT_API_URL"):
-        yield RunServer()
+        yield ConfiguredServer()
         return
     with TemporaryFile() as errors:
         port = _free_port()
-        process = _started(port, errors)
-        server = RunServer(process, f"http://127.0.0.1:{port}/api", errors)
+        server = OwnServer(_started(port, errors), f"http://127.0.0.1:{port}/api", errors)
         try:
             yield server
         finally:
-            # One that was used is left to run until this process has ended: Prefect still sends events then.
-            if not server.is_used:
-                process.kill()
+            server.drop_unless_used()
 
 
-class RunServer:
-    """The server that a run will have: one of its own, or the one that is configured."""
-
-    def __init__(
-        self, process: subprocess.Popen[bytes] | None = None, url: str = "", errors: IO[bytes] | None = None
-    ) -> None:
-        self._process, self._url, self._errors = process, url, errors
-        self._begun = False
-        self.is_used = False
+class RunServer(Protocol):
+    """The server that a run will have."""
 
     def begin(self) -> None:
         """Let the server start, for the run will not be refused: its seconds pass while this process gets ready."""
-        if self._process and not self._begun:
+
+    def serving(self) -> AbstractContextManager[None]:
+        """Return a block in which Prefect has the server; entering it waits until the server answers."""
+
+
+class ConfiguredServer:
+    """A server that the user has configured."""
+
+    def begin(self) -> None:
+        """Do nothing: it is there."""
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Send heartbeats as often as a server with deployments/automations.yaml expects them of a run that is alive."""
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: _HEARTBEAT_SECONDS}):
+            yield
+
+
+class OwnServer:
+    """A server for one run, in a process that is there already."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None:
+        self._process, self._url, self._errors = process, url, errors
+        self._begun = self._used = False
+
+    def begin(self) -> None:
+        """Let the server start."""
+        if not self._begun:
             self._begun = True
             with suppress(BrokenPipeError):  # it has ended: `serving` says why
                 os.write(cast("IO[bytes]", self._process.stdin).fileno(), b"\n")
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Give Prefect the server while the block runs; entering it waits until the server answers."""
+        """Give Prefect the server while the block runs, unless the user's profile names another."""
         from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-        if self._process is None or self._errors is None or PREFECT_API_URL.value():
-            # A server with deployments/automations.yaml expects them so often of a run that is alive.
-            with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: _HEARTBEAT_SECONDS}):
+        if PREFECT_API_URL.value():
+            self._process.kill()
+            with ConfiguredServer().serving():
                 yield
             return
         self.begin()
-        self.is_used = True
+        self._used = True
         # Nobody looks for this run's heartbeats, and the flow would wait half a second for the last one.
         with temporary_settings(updates={PREFECT_API_URL: self._url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             _wait(self._process, self._url, self._errors)
@@ -88,6 +107,11 @@ class RunServer:
                 yield
             finally:
                 over.set()
+
+    def drop_unless_used(self) -> None:
+        """End it if its run was refused. Else it goes on until this process has ended: Prefect still sends events."""
+        if not self._used:
+            self._process.kill()
 
 
 def _end_with_the_server(process: subprocess.Popen[bytes], over: Event) -> None:

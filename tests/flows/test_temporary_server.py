@@ -49,7 +49,7 @@ def test_a_server_that_the_profile_names_is_used_and_the_one_started_dropped(mon
     monkeypatch.setattr(temporary_server, "_started", noted)
     with prefect_server() as server, server.serving():
         assert PREFECT_API_URL.value() == configured
-    assert started[0].wait(timeout=10) == -signal.SIGKILL
+        assert started[0].wait(timeout=10) == -signal.SIGKILL
 
 
 def test_no_prefect_is_imported_for_a_run_that_is_refused():
