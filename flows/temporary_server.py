@@ -65,7 +65,7 @@ class ConfiguredServer:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Send heartbeats as often as a server with deployments/automations.yaml expects them of a run that is alive."""
+        """Send heartbeats as often as deployments/automations.yaml expects them of a run that is alive."""
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         with temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: _HEARTBEAT_SECONDS}):
