@@ -28,6 +28,7 @@ __all__ = [
     "check_providers",
     "fast_numerics",
     "open_file",
+    "open_inside",
     "open_nodes",
     "session_options",
 ]
@@ -180,6 +181,18 @@ def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED, entries: Mappin
             return Session(session)
         data = with_float32_ends(onnx.load(path, load_external_data=False)).SerializeToString()
         return Session(ort.InferenceSession(data, session_options(numerics, path.parent, entries), providers=CPU))
+    except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
+        raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
+
+
+def open_inside(path: Path, tensors: Iterable[str]) -> Session:
+    """Open a model file that also gives tensors inside it, all optimisations off; raises InputError as `open_file`."""
+    model = with_float32_ends(onnx.load(path, load_external_data=False))
+    given = {value.name for value in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in given)
+    try:
+        options = session_options(folder=path.parent)
+        return Session(ort.InferenceSession(model.SerializeToString(), options, providers=CPU))
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
         raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
 

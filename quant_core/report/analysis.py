@@ -81,6 +81,7 @@ def _depth_chart(depth: Sequence[LayerError]) -> dict[str, Any]:
         "layers": max(places.values(), default=0),
         "precisions": precisions,
         "of": len(points),
+        "axis": "layer",
     }
 
 

@@ -18,7 +18,7 @@ from quant_core.report.page import most_telling
 from quant_core.report.templates import rendered
 from quant_core.storage.references import atomic_write
 
-__all__ = ["Chart", "charts_of"]
+__all__ = ["Chart", "charts_of", "framed"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,22 @@ class Chart:
         return file
 
     def _repr_html_(self) -> str:
-        # In a frame of its own: its style and scripts cannot meet those of the notebook.
-        source = html.escape(self.page(), quote=True)
-        return (
-            f'<iframe title="{html.escape(self.title)}" srcdoc="{source}" sandbox="allow-scripts" '
-            f'style="width:100%;height:{_HEIGHT[self.name]}px;border:0"></iframe>'
-        )
+        return framed(self.page(), self.title, _HEIGHT[self.name])
+
+
+def framed(page: str, title: str, height: int) -> str:
+    """Return a page in a frame of its own: its style and scripts cannot meet those of a notebook.
+
+    Args:
+        page: the page, with everything it needs inside.
+        title: what a screen reader calls the frame.
+        height: of the frame, in pixels.
+
+    """
+    return (
+        f'<iframe title="{html.escape(title)}" srcdoc="{html.escape(page, quote=True)}" sandbox="allow-scripts" '
+        f'allow="clipboard-write" style="width:100%;height:{height}px;border:0"></iframe>'
+    )
 
 
 _HEIGHT = {"search": 480, "frontier": 680, "loss": 470, "tensors": 640}

@@ -126,12 +126,12 @@
   }
 
   function depthChart(width) {
-    const { points, layers, precisions } = data.depth;
+    const { points, layers, precisions, axis } = data.depth;
     const colour = (d) => (d.precision === precisions[0] ? "var(--wide)" : "var(--narrow)");
     const size = Math.max(2, Math.min(4, (width / layers) * 0.3));
     return Plot.plot({
       width, height: Math.min(320, Math.max(240, width * 0.4)), marginLeft: 56, marginRight: 16, marginTop: 28, marginBottom: 46, style: look,
-      x: { domain: [0.5, layers + 0.5], label: "layer, in graph order", labelArrow: "none", labelAnchor: "center", labelOffset: 40, ticks: d3.ticks(1, layers, Math.min(layers, width / 60)).filter(Number.isInteger), tickFormat: "d" },
+      x: { domain: [0.5, layers + 0.5], label: `${axis}, in graph order`, labelArrow: "none", labelAnchor: "center", labelOffset: 40, ticks: d3.ticks(1, layers, Math.min(layers, width / 60)).filter(Number.isInteger), tickFormat: "d" },
       y: { label: "SQNR (dB)", labelArrow: "none", grid: true, nice: true },
       marks: [
         Plot.line(points, { x: "layer", y: "accumulated", z: "precision", stroke: colour, strokeWidth: 1.5 }),

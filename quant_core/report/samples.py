@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from quant_core.report.limits import short
 from quant_core.report.text import number
+from quant_core.scoring.worst_samples import Answer
 
-__all__ = ["SampleRow", "sample_rows"]
+__all__ = ["SampleRow", "answer_text", "label_text", "picture_url", "sample_rows"]
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,32 @@ def sample_rows(samples: pa.Table) -> list[SampleRow]:
 
 
 def _row(row: Mapping[str, Any]) -> SampleRow:
-    before, after = _answers(row)
-    picture = row["picture"]
+    before, after = (
+        answer_text(Answer(row["output"], row[f"{who}_class"], row["place"], row[who])) for who in ("float", "shipped")
+    )
     return SampleRow(
         sample=row["sample"],
         distance=number(row["l2"]),
-        label="" if row["label"] is None else f"class {row['label']}",
+        label=label_text(row["label"]),
         before=before,
         after=after,
         differs=row["float_class"] != row["shipped_class"],
-        picture="" if picture is None else f"data:image/png;base64,{base64.b64encode(picture).decode()}",
+        picture=picture_url(row["picture"]),
     )
 
 
-def _answers(row: Mapping[str, Any]) -> tuple[str, str]:
-    if row["float_class"] is not None:
-        before, after = (f"class {row[f'{who}_class']} ({number(row[who])})" for who in ("float", "shipped"))
-        return before, after
-    place = f"{short(row['output'])}[{', '.join(map(str, row['place']))}]"
-    return f"{place} = {number(row['float'])}", f"{place} = {number(row['shipped'])}"
+def answer_text(answer: Answer) -> str:
+    """Write an answer: `class 3 (0.92)`, or `logits[3] = 0.92`."""
+    if answer.number is not None:
+        return f"class {answer.number} ({number(answer.value)})"
+    return f"{short(answer.output)}[{', '.join(map(str, answer.place or ()))}] = {number(answer.value)}"
+
+
+def label_text(label: int | None) -> str:
+    """Write the right class of a sample; empty where none is known."""
+    return "" if label is None else f"class {label}"
+
+
+def picture_url(picture: bytes | None) -> str:
+    """Return a PNG file as a URL that holds it; empty for none."""
+    return "" if picture is None else f"data:image/png;base64,{base64.b64encode(picture).decode()}"

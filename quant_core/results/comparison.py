@@ -1,9 +1,10 @@
-"""Two runs side by side: what they were asked, what they cost and score, and where their plans differ."""
+"""Two results side by side, runs or model files: what they cost and score, and where they differ."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import JsonValue
 
@@ -12,7 +13,7 @@ from quant_core.report.text import bare_text, bytes_text, number, percent
 from quant_core.report.verdict import Cost, claims, costs, is_met, on_random_data, spread_of, with_unit
 from quant_core.results.outcome import Outcome
 
-__all__ = ["Comparison", "Difference", "LayerDifference", "compare"]
+__all__ = ["Comparison", "Difference", "LayerDifference", "SampleDifference", "compare"]
 
 _PARTS: Mapping[Part, str] = {"wide": "all wide", "mixed": "as shipped", "holdout": "held-out"}
 
@@ -24,46 +25,68 @@ class Difference:
     name: str
     """What is compared."""
     first: str
-    """In the first run."""
+    """In the first one."""
     second: str
-    """In the second run."""
+    """In the second one."""
 
     @property
     def same(self) -> bool:
-        """Whether both runs have the same."""
+        """Whether both have the same."""
         return self.first == self.second
 
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """A layer that the runs gave different precisions, or that one of them does not have."""
+    """A layer that has different precisions, or that one of both does not have."""
 
     layer: str
     """Its name."""
     first: str
-    """Precision in the first run; empty if it has no such layer."""
+    """Precision in the first one; empty if it has no such layer."""
     second: str
-    """Precision in the second run; empty if it has no such layer."""
-    loss: str
+    """Precision in the second one; empty if it has no such layer."""
+    loss: str = ""
     """What narrowing it alone costs, as the first run that probed it saw it; empty if none did."""
 
 
 @dataclass(frozen=True)
+class SampleDifference:
+    """A sample on which two model files are furthest apart."""
+
+    sample: int
+    """Its place in the data, counted from 0."""
+    distance: str
+    """L2 distance of the outputs of one file from those of the other."""
+    label: str
+    """The right class; empty where none is known."""
+    answers: tuple[str, str, str]
+    """Of the float model, the first file and the second one."""
+    picture: str
+    """The sample as a URL that holds it; empty where it is no image."""
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Two runs side by side."""
+    """Two runs or two model files side by side."""
 
     first: str
-    """Folder of the first run."""
+    """Folder of the first run, or the first file."""
     second: str
-    """Folder of the second run."""
+    """Folder of the second run, or the second file."""
     caveats: tuple[str, ...]
     """Why the numbers may not be comparable; empty if they are."""
     lines: tuple[Difference, ...]
-    """Target, cost and scores."""
+    """Cost, scores, times, and of runs what was asked."""
     layers: tuple[LayerDifference, ...]
     """Layers whose precision differs, in graph order."""
     of: int
-    """Layers in either plan."""
+    """Layers in either."""
+    kind: Literal["runs", "models"] = "runs"
+    """What they are."""
+    tensors: tuple[Difference, ...] = ()
+    """Of model files: the error of each tensor that one of them has by the name of the float model's, as SQNR in dB."""
+    samples: tuple[SampleDifference, ...] = ()
+    """Of model files: the samples on which they are furthest apart, the furthest first."""
 
 
 def compare(first: Outcome, second: Outcome) -> Comparison:

@@ -1,33 +1,61 @@
-"""Two runs side by side as a page, with the charts of the report holding both, and in Markdown."""
+"""Two runs or files side by side as a page, with charts that hold both, and in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from quant_core.probing.shared_tensors import TensorErrors
 from quant_core.report.charts import loss_chart, search_chart
-from quant_core.report.limits import ROWS, short
+from quant_core.report.limits import POINTS, ROWS, short
 from quant_core.report.markdown import bold, plain, table
 from quant_core.report.templates import rendered
+from quant_core.report.text import number
 from quant_core.results.comparison import Comparison
 from quant_core.results.outcome import Outcome
 
-__all__ = ["comparison_markdown", "comparison_page"]
+__all__ = ["comparison_markdown", "comparison_page", "file_charts", "run_charts"]
 
 _NAMES = ("A", "B")
 _LISTED = 50
 
 
-def comparison_page(found: Comparison, first: Outcome, second: Outcome) -> str:
-    """Return the comparison as one self-contained file; raises InputError where a table of a run cannot be read."""
+def comparison_page(found: Comparison, charts: Mapping[str, Any]) -> str:
+    """Return the comparison as one self-contained file with the charts of both runs or files."""
     return rendered(
         "comparison.html.jinja",
-        {**_search(first, second), **_losses(first, second)},
+        charts,
         found=found,
         names=_titles(found),
         layers=found.layers[:ROWS],
+        tensors=found.tensors[:ROWS],
         short=short,
     )
+
+
+def run_charts(first: Outcome, second: Outcome) -> Mapping[str, Any]:
+    """Return the charts of two runs; raises InputError where a table of a run cannot be read."""
+    return {**_search(first, second), **_losses(first, second)}
+
+
+def file_charts(errors: Sequence[TensorErrors]) -> Mapping[str, Any]:
+    """Return the chart of two files: the errors of tensors along the depth, as far as they are known and finite."""
+    points = [
+        {
+            "layer": place,
+            "precision": name,
+            "alone": value,
+            "accumulated": value,
+            "text": [short(error.tensor), f"{name}: {number(value)} dB"],
+        }
+        for place, error in enumerate(errors, start=1)
+        for name, value in zip(_NAMES, error.decibels, strict=True)
+        if value is not None and math.isfinite(value)
+    ]
+    shown = points[:POINTS]
+    chart = {"points": shown, "layers": len(errors), "precisions": list(_NAMES), "of": len(points), "axis": "tensor"}
+    return {"depth": chart} if points else {}
 
 
 def comparison_markdown(found: Comparison) -> str:
@@ -36,13 +64,19 @@ def comparison_markdown(found: Comparison) -> str:
     lines = [
         [one.name, *(bold(plain(text or "-"), not one.same) for text in (one.first, one.second))] for one in found.lines
     ]
-    rows = [[plain(short(one.layer)), one.first or "-", one.second or "-", one.loss or "-"] for one in found.layers]
+    loss = ["loss when narrow"] if found.kind == "runs" else []
+    rows = [
+        [plain(short(one.layer)), one.first or "-", one.second or "-", *([one.loss or "-"] if loss else [])]
+        for one in found.layers
+    ]
     more = f", {_LISTED} of them here" if len(rows) > _LISTED else ""
+    tensors = [[plain(short(one.name)), one.first, one.second] for one in found.tensors]
     parts = [
         *(f"> Take care: {plain(caveat)}." for caveat in found.caveats),
         table(head, lines),
         f"{len(rows)} of {found.of} layers have another precision{more}.",
-        *([table(["layer", *_NAMES, "loss when narrow"], rows[:_LISTED])] if rows else []),
+        *([table(["layer", *_NAMES, *loss], rows[:_LISTED])] if rows else []),
+        *([table(["SQNR (dB) of tensor", *_NAMES], tensors[:_LISTED])] if tensors else []),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -102,7 +102,11 @@ class Outcome:
     def _repr_html_(self) -> str:
         from quant_core.report.notebook import outcome_html
 
-        return outcome_html(self.manifest, str(self.folder))
+        try:
+            tables = self.tables()
+        except InputError:  # they are gone, or another run's by now: the verdict stands in the manifest
+            tables = {}
+        return outcome_html(self.manifest, str(self.folder), tables)
 
     def __str__(self) -> str:
         return f"{verdict(self.manifest)} ({self.folder})"

@@ -21,6 +21,7 @@ _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ACTIVATIONS = ("Relu", "Clip")
 _INTEGER = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "ConvInteger": 1, "MatMulInteger": 1}
 """Integer operators, and which input of each has the weight."""
+_MIDDLE = 128
 _KINDS = {kind.onnx_type: kind for kind in DataType}
 
 
@@ -134,6 +135,23 @@ class WrittenModel:
                 if source not in seen:
                     seen.add(source)
                     yield source, layer.weight
+
+    def kind_of(self, name: str) -> DataType | None:
+        """Return the type that a tensor is held in: a constant, codes, or what a DequantizeLinear gives.
+
+        Codes of uint8 around 128 stand for what those of int8 around 0 do, and count as such. None for what is computed
+        in float, and where the file does not tell.
+        """
+        if name in self._initializers:
+            return _KINDS.get(self._initializers[name].data_type)
+        node = self._producer.get(name)
+        if node is None or node.op_type == "DynamicQuantizeLinear":
+            return None if node is None else DataType.UINT8
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            return None
+        kind, zero = self._kind(node), self._constant(node.input[2]) if len(node.input) > 2 else None
+        is_shifted = kind is DataType.UINT8 and zero is not None and bool((zero == _MIDDLE).all())
+        return DataType.INT8 if is_shifted else kind
 
     def _layer(self, node: onnx.NodeProto) -> WrittenLayer:
         read, weight, bias = (self._stored(name) for name in [*node.input, "", ""][:3])

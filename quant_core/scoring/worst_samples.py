@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,26 @@ from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.tables import SAMPLES, facts
 
-__all__ = ["SHOWN", "worst_rows", "worst_samples"]
+__all__ = ["SHOWN", "Answer", "answers", "label_of", "picture_of", "worst_rows", "worst_samples"]
 
 SHOWN = 8
 """Samples, at most."""
 
 Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a sample: a class, or a value."""
+
+    output: str
+    """Name of the output that says it."""
+    number: int | None
+    """The class; None where the answer is a value."""
+    place: tuple[int, ...] | None
+    """Where the value is in the output of one sample; None where the answer is a class."""
+    value: float
+    """The value, or that of the class."""
 
 
 def worst_rows(scores: pa.Table, metric: MetricName) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -81,21 +96,21 @@ def worst_samples(
     outputs, floats = compared_by(graph, names), reference_arrays(baseline)
     by_class = dataset.labels is not None or outputs.classes.probabilities or metric in ("top1_drop", "kl")
     session = (profile_of(runtime).opens or open_file)(fetch(exported, machine.cache))
-    answers: dict[int, Mapping[str, Any]] = {}
+    told: dict[int, dict[str, Any]] = {}
     seen_rows = np.sort(rows)
     batches = outputs_by_batch(session, graph, dataset, seen_rows, names, 1, machine, "verify", lambda _, made: made)
     for seen, found in batches:
         for place, row in enumerate(seen):
             exact = [_sample(floats[name], row) for name in names]
-            answers[int(row)] = _answers(outputs, exact, [found[name][place] for name in names], by_class)
+            told[int(row)] = _columns(*answers(outputs, exact, [found[name][place] for name in names], by_class))
     return pa.Table.from_pylist(
         [
             {
                 "sample": int(row),
                 "l2": float(l2),
-                "label": _label(dataset, row),
-                "picture": _picture(dataset, row),
-                **answers[int(row)],
+                "label": label_of(dataset, row),
+                "picture": picture_of(dataset, row),
+                **told[int(row)],
             }
             for row, l2 in zip(rows, distances, strict=True)
         ],
@@ -103,37 +118,49 @@ def worst_samples(
     )
 
 
-def _answers(outputs: Compared, exact: list[Array], found: list[Array], by_class: bool) -> Mapping[str, Any]:
-    """Return what both models say of a sample: the class of each, or the values that differ most.
+def answers(
+    outputs: Compared, first: Sequence[Array], second: Sequence[Array], by_class: bool
+) -> tuple[Answer, Answer]:
+    """Return what two models say of a sample: the class of each, or the values that differ most.
 
     Without labels, probabilities or a metric of classes, an output of one axis may as well be an embedding.
     """
     classes = outputs.classes
-    if by_class and classes.known and exact[classes.output].squeeze().ndim == 1 and exact[classes.output].size > 1:
-        before, after = exact[classes.output].ravel(), found[classes.output].ravel()
-        one, other = int(before.argmax()), int(after.argmax())
-        place = {"output": outputs.names[classes.output], "float_class": one, "shipped_class": other}
-        return {**place, "place": None, "float": float(before[one]), "shipped": float(after[other])}
-    differences = [np.abs(np.subtract(b, a, dtype=np.float64)) for b, a in zip(exact, found, strict=True)]
+    if by_class and classes.known and first[classes.output].squeeze().ndim == 1 and first[classes.output].size > 1:
+        one, other = (_class_of(outputs, arrays[classes.output].ravel()) for arrays in (first, second))
+        return one, other
+    differences = [np.abs(np.subtract(b, a, dtype=np.float64)) for b, a in zip(first, second, strict=True)]
     output = int(np.argmax([one.max(initial=0) for one in differences]))
-    place_of = np.unravel_index(int(np.nanargmax(differences[output])), differences[output].shape)
+    index = np.unravel_index(int(np.nanargmax(differences[output])), differences[output].shape)
+    name, place = outputs.names[output], tuple(map(int, index))
+    one, other = (Answer(name, None, place, float(arrays[output][place])) for arrays in (first, second))
+    return one, other
+
+
+def _class_of(outputs: Compared, values: Array) -> Answer:
+    best = int(values.argmax())
+    return Answer(outputs.names[outputs.classes.output], best, None, float(values[best]))
+
+
+def _columns(before: Answer, after: Answer) -> dict[str, Any]:
+    """Return the answers of the float and of the shipped model as columns of the schema SAMPLES."""
     return {
-        "output": outputs.names[output],
-        "float_class": None,
-        "shipped_class": None,
-        "place": [int(index) for index in place_of],
-        "float": float(exact[output][place_of]),
-        "shipped": float(found[output][place_of]),
+        "output": before.output,
+        "float_class": before.number,
+        "shipped_class": after.number,
+        "place": before.place,
+        "float": before.value,
+        "shipped": after.value,
     }
 
 
-def _label(data: Dataset, row: int) -> int | None:
+def label_of(data: Dataset, row: int) -> int | None:
     """Return the label of a sample, where it has one."""
     label = None if data.labels is None else np.asarray(data.labels[row])
     return int(label) if label is not None and label.size == 1 and label.dtype.kind in "iu" else None
 
 
-def _picture(data: Dataset, row: int) -> bytes | None:
+def picture_of(data: Dataset, row: int) -> bytes | None:
     """Return a picture of the first input that is one."""
     pictures = (thumbnail(_sample(column, row)) for column in data.columns.values())
     return next((picture for picture in pictures if picture is not None), None)

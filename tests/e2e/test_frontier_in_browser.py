@@ -124,6 +124,31 @@ def test_arrow_keys_go_on_from_the_chosen_plan_and_back_to_the_shipped_one(run, 
     assert not page.locator("#plan-line").is_visible() and not page.locator("#plan-changes").is_visible()
 
 
+def test_a_notebook_shows_a_frontier_that_can_be_held_without_any_request(run, tmp_path):
+    """A notebook puts what `_repr_html_` gives into its page; JupyterLab and VS Code leave frames alone."""
+    (tmp_path / "cell.html").write_text(f"<!doctype html><title>cell</title>{open_outcome(run.folder)._repr_html_()}")
+    points = frontier_chart(run.manifest, run.table("frontier"))["points"]
+    place = next(place for place, point in enumerate(points) if not point["chosen"])
+    complaints, requests = [], []
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 900, "height": 1200})
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((tmp_path / "cell.html").as_uri())
+        frame = page.frame_locator("iframe")
+        frame.locator("#loss-chart .points > *").first.wait_for()
+        for key in ["ArrowRight"] * (place + 1) + ["Enter"]:
+            frame.locator("#frontier-chart").press(key)
+        assert frame.locator("#plan-line pre").text_content().startswith("narrowcast pick ")
+        frame.get_by_role("button", name="Copy").click()
+        frame.get_by_text("Copied", exact=True).wait_for()
+        inside = frame.locator("html").evaluate("page => [page.scrollWidth, page.clientWidth]")
+        assert inside[0] <= inside[1]
+        if pictures := os.environ.get("PICTURES"):
+            page.screenshot(path=f"{pictures}/notebook.png", full_page=True)
+    assert not complaints and requests == [(tmp_path / "cell.html").as_uri()]
+
+
 def test_every_plan_of_the_frontier_has_a_line_that_writes_just_it(run):
     frontier = run.table("frontier")
     plans = {row["l2"]: json.loads(row["precisions"]) for row in frontier.to_pylist()}

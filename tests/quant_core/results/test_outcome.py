@@ -1,5 +1,6 @@
 """A finished run read back from its folder, and shown in a notebook."""
 
+import html
 import math
 
 import pytest
@@ -110,6 +111,14 @@ def test_a_notebook_shows_verdict_and_scores_without_scripts(tmp_path):
     assert "Target met" in page and "2 of 3 layers" in page and "L2 distance (target)" in page
     assert "<script" not in page and "<img" not in page
     assert "Target missed" in open_outcome(write_run(tmp_path / "missed", missed()))._repr_html_()
+
+
+def test_a_notebook_shows_frontier_and_ranking_in_a_frame_and_without_tables_none(tmp_path):
+    run = open_outcome(write_run(tmp_path / "run", frontier()))
+    shown = html.unescape(run._repr_html_())
+    assert all(part in shown for part in ("<iframe", 'id="frontier-chart"', 'id="plan-line"', 'id="loss-chart"'))
+    (run.folder / "search.arrow").unlink()
+    assert "<iframe" not in run._repr_html_() and "Target met" in run._repr_html_()
 
 
 def test_charts_are_objects_that_save_themselves(folder, tmp_path):
