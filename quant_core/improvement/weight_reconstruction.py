@@ -37,7 +37,7 @@ from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.quantization.unfolding import Unfolding
 from quant_core.quantization.weight_rounding import COLUMNS, FEWEST, ONE_AT_A_TIME, WIDEST
-from quant_core.quantization.weights import Weight, WeightKind, weights_table
+from quant_core.quantization.weights import Rounding, Weight, WeightKind, weights_table
 from quant_core.scoring.sampling import visit_order
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
@@ -164,7 +164,7 @@ def _improved(
     if not errors[1] < errors[0]:
         return None, errors
     shift = np.concatenate([rows.bias for rows in new]) - biases.ravel() if free_bias else np.zeros(())
-    chosen = _folded(new, weight, unfolding, shift)
+    chosen = replace(_folded(new, weight, unfolding, shift), rounding=Rounding("reconstruction", errors[1] / errors[0]))
     quantizer.choose_weight(stop.name, precision, chosen)
     return (chosen if quantizer.weight(stop.name, precision) is chosen else None), errors
 

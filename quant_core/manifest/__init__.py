@@ -1,5 +1,6 @@
 """The manifest: everything a finished run says of itself, as records."""
 
+from quant_core.manifest.layer_weight import LayerWeight
 from quant_core.manifest.manifest import Config, Manifest
 from quant_core.manifest.outcomes import (
     Budget,
@@ -39,6 +40,7 @@ __all__ = [
     "Input",
     "Latency",
     "LayerRun",
+    "LayerWeight",
     "Manifest",
     "Narrowed",
     "OtherOperators",

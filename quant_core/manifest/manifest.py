@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from quant_core.manifest.layer_weight import LayerWeight
 from quant_core.manifest.outcomes import (
     Budget,
     Costs,
@@ -72,6 +73,8 @@ class Manifest(Record):
     """How much of the model is narrower than the wide one."""
     improvements: tuple[Improvement, ...] = ()
     """What was tried to make layers better at equal bits, and what it gave."""
+    weights: tuple[LayerWeight, ...] = ()
+    """Layers whose weights were not simply rounded to nearest, in graph order."""
     costs: Costs = Costs()
     """What the wide and the shipped model cost."""
     latency: Latency | None = None

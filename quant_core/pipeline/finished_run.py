@@ -28,6 +28,7 @@ from quant_core.manifest import (
     Work,
 )
 from quant_core.pipeline.assurance import target_record
+from quant_core.pipeline.chosen_weights import chosen_weights
 from quant_core.pipeline.deployment import deployment, milliseconds_of
 from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.frontier import frontier_table
@@ -136,6 +137,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         float_tensors=study.float_tensors if shipped.plan.tensors else (),
         narrowed=_narrowed(findings),
         improvements=study.improvements,
+        weights=chosen_weights(shipped.plan, study.weights),
         costs=costs,
         latency=_latency(findings, findings.times) if findings.times is not None and config.times_models else None,
         work=_work(findings, on),

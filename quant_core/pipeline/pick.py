@@ -21,6 +21,7 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.other_products import other_products
 from quant_core.model.prepare import is_prepared, prepare
+from quant_core.pipeline.chosen_weights import chosen_weights
 from quant_core.pipeline.deployment import deployed_record
 from quant_core.pipeline.frontier import METRIC_COLUMNS, one_plan
 from quant_core.pipeline.frontier_choice import frontier_of, picked_plan, score_column, wide_costs
@@ -232,6 +233,7 @@ def _manifest(
         "plan": plan.as_dict(),
         "tensors": plan.tensor_types(),
         "float_tensors": before.float_tensors if plan.tensors else (),
+        "weights": chosen_weights(plan, [run.table("weights")]),
         "narrowed": narrowed(layers, plan, wide, config.wide, bops),
         "costs": costs,
         "deployed": None,

@@ -16,12 +16,14 @@ from quant_core.numerics import QParams, dequantize, quantize, spread_along
 from quant_core.quantization.gptq import second_order_codes
 from quant_core.quantization.hqq import half_quadratic_qparams
 from quant_core.quantization.unfolding import Unfolding
-from quant_core.quantization.weights import Weight, WeightKind, weight_qparams
+from quant_core.quantization.weights import Rounding, Weight, WeightKind, weight_qparams
 
 __all__ = ["nearest_weights", "rounding_error", "second_order_weight"]
 
 _ROWS = 1 << 15
 """Groups of values that a grid is fitted to at once."""
+_FITTED = " on a fitted grid"
+"""What the rounding of such a weight is called."""
 
 
 def nearest_weights(
@@ -34,7 +36,7 @@ def nearest_weights(
         yield Weight(quantize(values, qparams, axis), qparams, axis)
     if fits:
         fitted = _fitted(values, qparams, axis, not kind.has_zero_points(config))
-        yield Weight(quantize(values, fitted, axis), fitted, axis)
+        yield Weight(quantize(values, fitted, axis), fitted, axis, rounding=Rounding(f"nearest{_FITTED}"))
 
 
 def _fitted(values: NDArray[np.float32], start: QParams, axis: int | None, symmetric: bool) -> QParams:
@@ -66,7 +68,9 @@ def second_order_weight(
         second_order_codes(rows, moment, QParams(dtype, scale, zero_point))
         for rows, moment, scale, zero_point in zip(unfolding.rows(values), moments, *each, strict=True)
     ]
-    return replace(weight, codes=unfolding.folded(np.stack(codes)).astype(dtype.numpy_type))
+    method = weight.rounding.method.replace("nearest", "second order")
+    folded = unfolding.folded(np.stack(codes)).astype(dtype.numpy_type)
+    return replace(weight, codes=folded, rounding=Rounding(method))
 
 
 def rounding_error(values: NDArray[np.float32], weight: Weight) -> NDArray[np.float64]:

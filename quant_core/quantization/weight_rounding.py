@@ -184,8 +184,9 @@ def _chosen(
     candidates = list(nearest_weights(graph, unfolding.layer, values, kind, config))
     if config.rounds_by_output(kind.dtype) and np.isfinite(inputs.moments).all():
         candidates += [second_order_weight(unfolding, values, one, inputs.moments) for one in candidates]
-        candidates.sort(key=lambda one: _output_error(unfolding, values, one, inputs.moments))
-    weight = candidates[0]
+        weight = _best(candidates, [_output_error(unfolding, values, one, inputs.moments) for one in candidates])
+    else:
+        weight = candidates[0]
     if config.correct_bias:
         weight = replace(weight, bias_shift=_lost(unfolding, values, weight, inputs))
     return unfolding.layer.name, weight
@@ -194,8 +195,15 @@ def _chosen(
 def _chosen_alone(graph: FloatGraph, kind: WeightKind, config: QuantizationConfig, layer: Layer) -> Weight:
     """The weight of a layer that is no product of matrices, by the error of the weight itself."""
     values = _values(graph, layer)
-    candidates = nearest_weights(graph, layer, values, kind, config)
-    return min(candidates, key=lambda one: float(np.square(rounding_error(values, one)).sum()))
+    candidates = list(nearest_weights(graph, layer, values, kind, config))
+    return _best(candidates, [float(np.square(rounding_error(values, one)).sum()) for one in candidates])
+
+
+def _best(candidates: Sequence[Weight], errors: Sequence[float]) -> Weight:
+    """Return the weight of least error, with what that is of the first one's."""
+    best = int(np.argmin(errors))
+    share = errors[best] / errors[0] if errors[0] > 0 else None
+    return replace(candidates[best], rounding=replace(candidates[best].rounding, error=share))
 
 
 def _values(graph: FloatGraph, layer: Layer) -> NDArray[np.float32]:

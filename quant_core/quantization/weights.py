@@ -22,6 +22,7 @@ from quant_core.runtimes.registry import profile_of
 from quant_core.storage.tables import WEIGHTS
 
 __all__ = [
+    "Rounding",
     "Weight",
     "WeightKind",
     "has_blocks",
@@ -61,6 +62,18 @@ class WeightKind:
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """How the codes of a weight were chosen."""
+
+    method: str = "nearest"
+    """`nearest`, `second order`, either with ` on a fitted grid` behind it, or `reconstruction`."""
+    error: float | None = None
+    """What that leaves of the squared error: of what the layer puts out or, for a layer that is no product of matrices,
+    of the weight. For a reconstruction, of that with the weight it had, on samples held out; else of that with codes
+    rounded to nearest. None where that was not measured, or was 0."""
+
+
+@dataclass(frozen=True)
 class Weight:
     """A quantized weight."""
 
@@ -72,6 +85,8 @@ class Weight:
     """The axis of channels or blocks; None per tensor."""
     bias_shift: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
     """What is added to biases, to make up for the rounding on average: one an output channel, or one for all."""
+    rounding: Rounding = Rounding()
+    """How the codes were chosen."""
 
 
 def weight_qparams(
@@ -192,6 +207,8 @@ def weights_table(chosen: Mapping[str, Weight], kind: WeightKind, precision: Pre
             "scale_shape": list(weight.qparams.scale.shape),
             "bias_shift": weight.bias_shift if weight.bias_shift.ndim else None,
             "precision": None if precision is None else str(precision),
+            "rounding": weight.rounding.method,
+            "error": weight.rounding.error,
         }
         for name, weight in chosen.items()
     ]

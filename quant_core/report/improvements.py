@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from quant_core.manifest import Improvement, Manifest
+from collections.abc import Collection
+
+from quant_core.manifest import Improvement, LayerWeight, Manifest
 from quant_core.report.text import number, percent
 
-__all__ = ["improvement_sentence", "improvements"]
+__all__ = ["improvement_sentence", "improvements", "layer_notes"]
 
 
 def improvements(manifest: Manifest) -> list[str]:
@@ -26,4 +28,36 @@ def improvement_sentence(found: Improvement) -> str:
 _DONE = {
     "migration": "Spread of activations moved into the weights of {layers}",
     "reconstruction": "Weights reconstructed in {layers}",
+}
+
+
+def layer_notes(manifest: Manifest, migrated: Collection[str]) -> dict[str, str]:
+    """Return by layer what was done to its weight beyond rounding to nearest, and what that gave.
+
+    `migrated` are the layers that the spread of activations was moved into.
+    """
+    weights = {one.layer: one for one in manifest.weights}
+    kept = any(one.method == "migration" and one.kept for one in manifest.improvements)
+    notes = {}
+    for name in manifest.plan:
+        told = [_weight_text(weights[name])] if name in weights else []
+        if kept and name in migrated:
+            told.append("spread of activations moved in")
+        if told:
+            notes[name] = "weight: " + ", ".join(told)
+    return notes
+
+
+def _weight_text(weight: LayerWeight) -> str:
+    method = _ROUNDED.get(weight.rounding, weight.rounding)
+    if weight.error is None:
+        return method
+    saved = 1 - weight.error
+    return f"{method}, error {percent(saved)} less" if saved > 0 else method
+
+
+_ROUNDED = {
+    "reconstruction": "reconstructed",
+    "second order": "second-order rounding",
+    "second order on a fitted grid": "second-order rounding on a fitted grid",
 }

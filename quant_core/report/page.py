@@ -12,12 +12,13 @@ from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.frontier import frontier_chart
 from quant_core.report.half_decibel import half_decibel
 from quant_core.report.layer_latency import latency_rows, latency_totals
+from quant_core.report.layer_table import LayerRow, layer_rows
 from quant_core.report.limits import LISTED, ROWS, foremost, short
 from quant_core.report.reproduce import command, next_step, picking
 from quant_core.report.samples import sample_rows
 from quant_core.report.summary import summary
 from quant_core.report.templates import rendered
-from quant_core.report.verdict import LayerRow, costs, layer_rows, score_rows
+from quant_core.report.verdict import costs, score_rows
 
 __all__ = ["report_page"]
 

@@ -1,10 +1,9 @@
-"""What the report says in words: the verdict, the scores, the cost, and why each layer got its precision."""
+"""What the report says in words: the verdict, the scores and the cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -14,8 +13,6 @@ from quant_core.manifest import Budget, Manifest, Part
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.report.kernels import runs_as
-from quant_core.report.limits import short
 from quant_core.report.text import (
     METRIC_NAMES,
     UNITS,
@@ -26,21 +23,18 @@ from quant_core.report.text import (
     interval,
     limit_text,
     metric_text,
-    number,
     percent,
 )
 from quant_core.search.cost import counted_cost
 
 __all__ = [
     "Cost",
-    "LayerRow",
     "ScoreRow",
     "claims",
     "costs",
     "doubt",
     "headline",
     "is_met",
-    "layer_rows",
     "on_random_data",
     "score_rows",
     "spread_of",
@@ -280,70 +274,3 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
         bops, size = operations.total(plan), weights.total(plan)
         rows.append(Cost(name, "shipped" in name, count_text(bops), bops / before, bytes_text(size), size / floats))
     return rows
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One layer, in graph order."""
-
-    number: int
-    """Its place, counted from one."""
-    name: str
-    """Of its first node."""
-    op: str
-    """Operator type."""
-    shape: str
-    """Of its weight."""
-    precision: str
-    """In the model that is given out."""
-    narrow: bool
-    """Whether that is not the wide one."""
-    runs_as: str
-    """What it runs as in its runtime; empty where that is not known."""
-    boundary: str
-    """The precision of the layer before it in graph order, where it differs."""
-    macs: str
-    """For one sample."""
-    share: float
-    """Of all MACs."""
-    losses: tuple[str, ...]
-    """What narrowing it alone costs, one text for each precision that was probed."""
-    places: tuple[str, ...]
-    """Its place in the ranking, one for each precision that was probed."""
-
-
-def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> list[LayerRow]:
-    """Every layer with its precision and what is known of it."""
-    listed, plan, kernels = layers_from_table(layers), manifest.plan, runs_as(manifest)
-    total = sum(layer.macs for layer in listed) + sum(one.macs or 0 for one in other_products(layers)) or 1
-    probes: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
-    for place, row in enumerate(sensitivity.to_pylist(), start=1):
-        probes.setdefault(row["layer"], []).append((place, row))
-    rows, before = [], None
-    for place, layer in enumerate(listed, start=1):
-        precision = plan.get(layer.name, manifest.wide)
-        found = probes.get(layer.name, [])
-        rows.append(
-            LayerRow(
-                number=place,
-                name=short(layer.name),
-                op=layer.op,
-                shape="\N{MULTIPLICATION SIGN}".join(map(str, layer.weight_shape)),
-                precision=precision,
-                narrow=precision != manifest.wide,
-                runs_as=kernels[layer.name].runs_as if layer.name in kernels else "",
-                boundary=before if before not in (None, precision) else "",
-                macs=count_text(layer.macs),
-                share=layer.macs / total,
-                losses=tuple(_loss(row, len(manifest.narrow) > 1) for _, row in found),
-                places=tuple(str(order) for order, _ in found),
-            )
-        )
-        before = precision
-    return rows
-
-
-def _loss(row: Mapping[str, Any], several: bool) -> str:
-    spread = interval(row["loss"], row["standard_error"])
-    text = number(row["loss"]) + (f" ± {number((spread[1] - spread[0]) / 2, 2)}" if spread else "")
-    return f"{row['precision']}: {text}" if several else text

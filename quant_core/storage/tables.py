@@ -96,11 +96,14 @@ WEIGHTS = _schema(
     pa.field("scale_shape", pa.list_(pa.int64()), nullable=False),
     pa.field("bias_shift", pa.list_(pa.float64())),
     pa.field("precision", pa.string()),
+    pa.field("rounding", pa.string(), nullable=False),
+    pa.field("error", pa.float64()),
 )
 """round, reconstruct: one row a layer whose weight was rounded with the calibration data in view, `alone` beside
 floats. Codes are in the weight's order, scale and zero point in that of `scale_shape`; the shift is what is added to
 biases, one value an output channel. A row with a precision is of layers at that precision; one without is of all that
-have weights of its kind."""
+have weights of its kind. `rounding` says how codes were chosen, and `error` what that leaves of the squared error of
+what the layer puts out (see `quantization.weights.Rounding`)."""
 
 TIMES = _schema(
     "times",

@@ -16,10 +16,11 @@ import pytest
 import quant_core.report
 from quant_core.report.charts import loss_chart, search_chart, tensor_charts
 from quant_core.report.frontier import frontier_chart
+from quant_core.report.layer_table import layer_rows
 from quant_core.report.page import report_page
 from quant_core.report.reproduce import command, next_step, picking
 from quant_core.report.text import count_text, interval, limit_text, metric_text, number, percent
-from quant_core.report.verdict import costs, doubt, layer_rows, verdict
+from quant_core.report.verdict import costs, doubt, verdict
 from tests.reports import HOSTILE, changed, everything_narrow, frontier, ladder, missed, mixed, own_metric
 
 RUNS = [mixed, missed, everything_narrow, own_metric, ladder, frontier]

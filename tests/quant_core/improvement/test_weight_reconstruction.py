@@ -53,6 +53,9 @@ def test_the_model_is_nearer_to_the_float_one_and_the_same_for_any_number_of_wor
     kept = sorted(table.column("layer").to_pylist())
     assert kept == sorted(layer for layer, (before, after) in tried.items() if after < before)
     assert set(table.column("precision").to_pylist()) == {"a8w4"}
+    for row in table.select(["layer", "rounding", "error"]).to_pylist():
+        before, after = tried[row["layer"]]
+        assert row["rounding"] == "reconstruction" and row["error"] == pytest.approx(after / before)
     assert content_digest(rebuilt(made, workers=3)[1]) == content_digest(table)
 
 

@@ -1,0 +1,33 @@
+"""How the weights of a plan's layers became codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from quant_core.manifest import LayerWeight
+from quant_core.precision import PrecisionPlan
+
+__all__ = ["chosen_weights"]
+
+_COLUMNS = ["layer", "type", "alone", "precision", "rounding", "error"]
+
+
+def chosen_weights(plan: PrecisionPlan, tables: Iterable[pa.Table]) -> tuple[LayerWeight, ...]:
+    """Return the layers of a plan whose weights were not simply rounded to nearest.
+
+    Of tables of schema WEIGHTS, as in the quantizer, a row for a precision comes before one for a type, and a later one
+    before an earlier.
+    """
+    known = {}
+    for table in tables:
+        for row in table.select(_COLUMNS).to_pylist():
+            known[row["layer"], row["precision"] or (row["type"], row["alone"])] = row
+    found = []
+    for name, precision in plan.layers:
+        kind = precision.weights.code, precision.is_weight_only
+        row = known.get((name, str(precision))) or known.get((name, kind))
+        if row is not None and row["rounding"] != "nearest":
+            found.append(LayerWeight(layer=name, rounding=row["rounding"], error=row["error"]))
+    return tuple(found)
