@@ -451,9 +451,10 @@ def test_what_makes_layers_better_is_kept_and_told(chain, tmp_path):
     page = (tmp_path / "auto" / "report.html").read_text()
     assert f"Weights reconstructed in {found.layers} of {found.of} layers, all at a8w4: L2 " in page
     rounded = {one.layer: one.rounding for one in plain.manifest.weights}
-    assert set(rounded.values()) == {"second order"} and "weight: second-order rounding, error " in (
-        tmp_path / "none" / "report.html"
-    ).read_text(), "of layers that are better for it"
+    assert (
+        set(rounded.values()) == {"second order"}
+        and "weight: second-order rounding, error " in (tmp_path / "none" / "report.html").read_text()
+    ), "of layers that are better for it"
     rebuilt = [one for one in better.manifest.weights if one.rounding == "reconstruction"]
     assert len(rebuilt) == found.layers and all(0 <= one.error < 1 for one in rebuilt)
     assert page.count("weight: reconstructed, error ") == found.layers
