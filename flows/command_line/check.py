@@ -16,6 +16,7 @@ __all__ = ["check"]
 @click.option("--float", "float_model", metavar="FLOAT", type=click.Path(), help="The float model, to score against.")
 @click.option("--evaluator", metavar="PKG.MOD:FN", help="Your own evaluator, as for narrowcast auto.")
 @click.option("--evaluate-command", metavar="CMD", help="Your own command that evaluates a file, likewise.")
+@click.option("--state", "states", multiple=True, metavar="INPUT=OUTPUT", help="An input that is a state, likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def check(
     model: str,
@@ -24,6 +25,7 @@ def check(
     float_model: str | None,
     evaluator: str | None,
     evaluate_command: str | None,
+    states: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Say what the layers of a quantized MODEL run as in a runtime, and what that does to its outputs.
@@ -42,7 +44,7 @@ def check(
     from quant_core.scoring.evaluator import Evaluator
 
     given = validated(LayerWiseConfig, {"evaluator": evaluator, "evaluate_command": evaluate_command})
-    found = check_file(model, runtime, evaluation, float_model, Evaluator.of(given))
+    found = check_file(model, runtime, evaluation, float_model, Evaluator.of(given), states)
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:

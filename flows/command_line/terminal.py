@@ -226,5 +226,9 @@ def print_inspection(screen: Console, found: Mapping[str, Any]) -> None:
     screen.print(f"{len(found['layers'])} layers, {macs}, {total['weight_bytes']:,} weight bytes", highlight=False)
     for name, role in found["signature"].items():
         screen.print(f"{name}: {role}", highlight=False, markup=False)
+    for state in found["states"]:
+        name, _, output = state.partition("=")
+        told = f"{name}: looks like a state that {output} gives for the next step; if it is one, say --state {state}"
+        screen.print(told, highlight=False, markup=False)
     for entry in found["left_alone"]:
         screen.print(f"left alone: {entry['nodes']} {entry['op']}: {entry['why']}", highlight=False)

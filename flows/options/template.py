@@ -31,7 +31,8 @@ def option_template(model: str, places: Mapping[str, str]) -> str:
     Raises InputError for what is no float model.
     """
     found = inspect_model(model)
-    lines, axes = [*_preamble(model, found)], {name: ",".join(said) for name, said in found["axes"].items()}
+    said = {**found["axes"], "states": found["states"]}
+    lines, axes = [*_preamble(model, found)], {name: ",".join(texts) for name, texts in said.items()}
     for heading, options in groupby(auto_options(), key=lambda option: option.shown.heading):
         lines += ["", "", f"# --- {heading} ---"]
         for option in options:

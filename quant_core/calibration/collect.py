@@ -19,8 +19,9 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
+from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import layers_from_table
 from quant_core.model.operators import Role
 from quant_core.model.prepare import prepared_graph
@@ -57,7 +58,7 @@ def calibrate(
     """
     check_providers(providers)
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    dataset = model_data(graph, data, machine.cache)
+    dataset = step_data(graph, data, machine.cache)
     tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
     others = () if compared is None else tuple(name for name in graph.outputs if name not in compared)
     found, bad = _collect(graph, dataset, tensors, others, batch_size, machine, providers)

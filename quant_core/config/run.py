@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from quant_core.budget import Amount
 from quant_core.config.data import DataConfig
 from quant_core.config.evaluator import EvaluatorConfig
+from quant_core.config.inputs import InputsConfig
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.config.runtimes import with_runtime_defaults
 from quant_core.config.target import Criterion, MetricName
@@ -28,7 +29,7 @@ def _index_or_name(output: object) -> object:
     return int(output) if isinstance(output, str) and re.fullmatch(r"-?\d+", output) else output
 
 
-class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
+class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
     """What every run is told, whatever it is that chooses the plan."""
 
     target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
@@ -59,18 +60,6 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
         default=True,
         description="Tell boxes from scores, or other channels of an output of unlike scale. SQNR is then that of the "
         "worse part, and layers are ranked by both alike.",
-    )
-    sample_axis: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=AXIS")] = Field(
-        default=(),
-        description="Axis of the samples of an input or output (`h0=1`), where it is not the one that is found.",
-    )
-    classes: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=AXIS")] = Field(
-        default=(), description="Axis of the classes of an output (`logits=2`), where it is not the one that is found."
-    )
-    fix_inputs: Annotated[tuple[str, ...], Flag(Heading.DATA, "NAME=VALUE", name="set")] = Field(
-        default=(),
-        description="Inputs that are fixed for good, with their values (`sr=16000`). What depends on them alone is "
-        "folded, branches of an If too.",
     )
     exclude: Annotated[tuple[str, ...], Flag(Heading.PRECISIONS, "NODES")] = Field(
         default=(), description="Nodes that stay in float, by name, pattern (`/head/*`) or operator (`op:Softmax`)."
@@ -283,10 +272,6 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
         """Operators whose precision a plan chooses."""
         return self.layer_ops if self.candidates == "layers" else (*self.layer_ops, *COMPUTE_OPS)
 
-    def fix_inputs_of(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return what is said of some inputs: those of a model in which others are fixed already."""
-        return tuple(text for text in self.fix_inputs if text.partition("=")[0] in names)
-
     def preparation(self) -> dict[str, Any]:
         """The part that decides what the prepared model and its layers are, as arguments of `prepare`."""
         return {
@@ -299,6 +284,7 @@ class RunConfig(DataConfig, EvaluatorConfig, QuantizationConfig):
             "classes": self.classes,
             "split_outputs": self.split_outputs,
             "fix_inputs": self.fix_inputs,
+            "states": self.states,
             "opset": self.opset,
         }
 

@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
+from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph, attribute
-from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import Layer, layer_table, layers_from_table
 from quant_core.model.prepare import prepared_graph, publish_prepared
 from quant_core.model.sessions import Session, open_nodes
@@ -129,7 +130,7 @@ def _seen(
     """Run the float model on all samples."""
     names = [site.tensor for site in sites]
     session = open_nodes(graph, graph.nodes, [name for name in names if name not in graph.inputs], {})
-    dataset = model_data(graph, data, machine.cache)
+    dataset = step_data(graph, data, machine.cache)
     watcher().expects("migrate", dataset.count)
     every = batches(graph, dataset, batch_size, memory=machine.memory)
     found = ordered_map(partial(_channels, session, names), every, machine.workers)

@@ -26,8 +26,9 @@ from quant_core.execution.progress import watcher
 from quant_core.improvement.calibrated_walk import Arrays, CalibratedWalk, Stop, live_elements
 from quant_core.improvement.layer_stops import LayerStop, layer_stops
 from quant_core.improvement.reconstruction import Moments, Rows, reconstructed
+from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.numerics import QParams, spread_along
@@ -72,7 +73,7 @@ def reconstructed_weights(
     quantizer = Quantizer(graph, layers, recipe.calibration, config, recipe.weights)
     writer = PlanWriter(quantizer, folded=True)
     stops, nodes = layer_stops(writer, layers, wanted, WIDEST)
-    data_set = model_data(graph, data, machine.cache)
+    data_set = step_data(graph, data, machine.cache)
     held_out, parts = _batches(graph, data_set, [stop.stop for stop in stops], batch_size, machine)
     watcher().expects("reconstruct", len(stops))
     chosen: dict[str, Weight] = {}

@@ -21,7 +21,8 @@ from quant_core.execution.progress import watcher
 from quant_core.latency.device_timer import DeviceTimer
 from quant_core.latency.mixes import mixes
 from quant_core.latency.neighbours import neighbours_of
-from quant_core.model.inputs import batches, model_data
+from quant_core.model.carried_states import step_data
+from quant_core.model.inputs import batches
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.export import export, exported_reference
@@ -53,7 +54,7 @@ def device_times(
     """
     recipe = QuantizationRecipe(layers, calibration, config)
     quantizer, listed = quantizer_of(recipe, machine), layers_from_table(layers)
-    batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), batch_size))
+    batch = next(batches(quantizer.graph, step_data(quantizer.graph, data, machine.cache), batch_size))
     names = [layer.name for layer in listed]
     chosen = mixes(names, [Precision.parse(precision) for precision in precisions])
     watcher().expects("latency", len(precisions) + len(chosen))

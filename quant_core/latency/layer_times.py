@@ -30,8 +30,9 @@ from quant_core.latency.neighbours import neighbours_of
 from quant_core.latency.section_models import section_model
 from quant_core.latency.sections import Section, WrittenPlan
 from quant_core.latency.timing import NO_TIME, Timing, timed
+from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.sessions import Numerics, OpenModel, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
@@ -70,7 +71,7 @@ def layer_times(
     """
     quantizer = quantizer_of(QuantizationRecipe(layers, calibration, config), machine)
     listed = layers_from_table(layers)
-    batch = next(batches(quantizer.graph, model_data(quantizer.graph, data, machine.cache), batch_size))
+    batch = next(batches(quantizer.graph, step_data(quantizer.graph, data, machine.cache), batch_size))
     plans = {precision: _written(quantizer, listed, Precision.parse(precision)) for precision in precisions}
     chosen = mixes([layer.name for layer in listed], [Precision.parse(precision) for precision in precisions])
     watcher().expects("latency", len(listed) + 1 + math.ceil(len(chosen) / _TOGETHER))

@@ -9,7 +9,8 @@ import pyarrow as pa
 from quant_core.execution.machine import Machine
 from quant_core.latency.device_timer import DeviceTimer
 from quant_core.latency.timing import Timing, timed
-from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.carried_states import step_data
+from quant_core.model.inputs import Batch, batches
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, open_file
 from quant_core.runtimes.registry import profile_of
@@ -55,7 +56,7 @@ def model_times(
 
     """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    batch = next(batches(graph, model_data(graph, data, machine.cache), batch_size))
+    batch = next(batches(graph, step_data(graph, data, machine.cache), batch_size))
     if timer is None:
         found = timed(
             [_call(reference, batch, machine, session, runtime) for reference in models.values()],

@@ -1,39 +1,34 @@
-"""How data is fed to a model: what the model expects, and batches that fit it."""
+"""How data are fed to a model, in batches that fit it; and labels that fit its outputs."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
+from quant_core.model.fitted_data import fits, spelled, without_axis
 from quant_core.model.graph import FloatGraph
-from quant_core.model.half_precision import HALVES, types_kept
-from quant_core.model.signature import FIXED, InputRole, OutputRole, Signature
-from quant_core.storage.data import Column, Dataset, check_lengths, open_columns
-from quant_core.storage.ragged import RaggedColumn
-from quant_core.storage.references import Reference
+from quant_core.model.half_precision import types_kept
+from quant_core.model.sequences import initial_states
+from quant_core.model.signature import FIXED, OutputRole, Signature
+from quant_core.storage.data import Dataset
 
 __all__ = [
     "BATCH_BYTES",
     "LARGEST_BATCH",
     "Batch",
     "batches",
-    "check_inputs",
     "check_labels",
     "class_axis",
-    "fitted",
     "fitting_labels",
     "fixed_inputs",
     "in_row_order",
-    "model_data",
 ]
 
 BATCH_BYTES = 128 << 20
@@ -48,13 +43,23 @@ class Batch:
     """Some consecutive samples, ready for the model."""
 
     feeds: Mapping[str, NDArray[np.generic]]
-    """Arrays by input name; the last sample repeated where the model insists on a full batch."""
+    """Arrays by input name; the last sample repeated where the model insists on a full batch. Of sequences, the first
+    step."""
     rows: NDArray[np.intp]
     """Numbers of the samples in the data, without repetitions."""
     size: int = 0
     """Number of samples that are fed, with repetitions."""
     signature: Signature = field(default_factory=lambda: Signature((), ()))
     """What inputs and outputs are."""
+    sequences: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """Where samples are sequences: all steps, [size, steps, ...], of the inputs that are no states."""
+    halves: Mapping[str, int] = field(default_factory=dict)
+    """Inputs whose values are rounded to a narrower type of float, by element type."""
+
+    def at_step(self, step: int, states: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Return what is fed at a step of the sequences, given the states in the model's own axes."""
+        found = {name: _placed(array[:, step], name, self.signature) for name, array in self.sequences.items()}
+        return {**self.feeds, **_rounded({**found, **states}, self.halves)}
 
     @property
     def count(self) -> int:
@@ -62,178 +67,26 @@ class Batch:
         return len(self.rows)
 
 
-def check_inputs(graph: FloatGraph, data: Dataset) -> None:
-    """Raise InputError unless every model input is in the data with the right type and shape."""
-    fitted(graph, data)
+def check_labels(graph: FloatGraph, data: Dataset, output: str, signature: Signature | None = None) -> None:
+    """Raise InputError unless the data has one integer label for each thing the output classifies.
 
-
-def model_data(graph: FloatGraph, reference: Reference, cache: Path) -> Dataset:
-    """Open referenced data as a model wants them; raises InputError where they do not fit."""
-    return fitted(graph, open_columns(reference, cache))
-
-
-def fitted(
-    graph: FloatGraph, data: Dataset, signature: Signature | None = None, without: Sequence[str] = ()
-) -> Dataset:
-    """The data with the samples of every input along the first axis, and what has one value for all as a constant.
-
-    Raises InputError unless every input but those in `without` is there with the right type and shape. Samples of an
-    input whose axis is another in the model may lie along that one, or along the first.
+    Where the model has states, that is at each step.
     """
-    signature = signature or Signature.of(graph)
-    wanted = [role for role in signature.inputs if role.name in graph.inputs and role.name not in without]
-    for role in wanted:
-        _check_type(graph, data, role.name)
-    count = _sample_count(graph, data, wanted)
-    columns: dict[str, Column] = {}
-    constants = dict(data.constants)
-    others = {name: column for name, column in data.columns.items() if name not in {role.name for role in wanted}}
-    for role in wanted:
-        column = data.columns.get(role.name)
-        if column is None:
-            _check_constant(graph, data, role.name, constants[role.name])
-        elif role.axis is None or _is_constant(graph, role, column, count, wanted):
-            constants[role.name] = _constant(graph, data, role, column)
-        else:
-            columns[role.name] = _samples(graph, data, role, column, count)
-    if not columns:
-        raise InputError(f"{data.source}: has one value of each input only, no samples")
-    found = Dataset({name: columns[name] for name in data.columns if name in columns} | others, data.labels,
-                    data.source, constants)  # fmt: skip
-    check_lengths(replace(found, columns=columns))
-    return replace(found, columns=columns)
-
-
-def _check_type(graph: FloatGraph, data: Dataset, name: str) -> None:
-    given = data.columns.get(name, data.constants.get(name))
-    if given is None:
-        listed = ", ".join([*data.columns, *data.constants])
-        raise InputError(f"{data.source}: has no array {name!r} for that model input; it has {listed}")
-    kind = types_kept(graph).get(name, graph.element_type(name))
-    expected = onnx.helper.tensor_dtype_to_np_dtype(kind)
-    if given.dtype != expected and not (kind in HALVES and given.dtype == np.float32):
-        raise InputError(f"{data.source}: {name} is {given.dtype}, the model wants {expected}")
-
-
-def _sample_count(graph: FloatGraph, data: Dataset, roles: Sequence[InputRole]) -> int | None:
-    """The number of samples, by the labels or the first input whose samples lie along the first axis."""
-    if data.labels is not None:
-        return len(data.labels)
-    given = [role for role in roles if role.name in data.columns]
-    known = [role for role in given if role.axis == 0 and role.said] or [role for role in given if role.axis == 0]
-    return len(data.columns[known[0].name]) if known else None
-
-
-def _is_constant(
-    graph: FloatGraph, role: InputRole, column: Column, count: int | None, roles: Sequence[InputRole]
-) -> bool:
-    """Return whether an array is the one value of an input that says nothing of samples, beside others that do."""
-    if (
-        role.said
-        or isinstance(column, RaggedColumn)
-        or not any(other.said and other.axis is not None for other in roles)
-    ):
-        return False
-    return column.shape == graph.shape(role.name) and len(column) != count
-
-
-def _constant(graph: FloatGraph, data: Dataset, role: InputRole, column: Column) -> NDArray[np.generic]:
-    """The one value of an input, which may be given once for each sample."""
-    declared = graph.shape(role.name)
-    if not isinstance(column, RaggedColumn):
-        if declared is None or _matches(column.shape, declared):
-            return np.asarray(column)
-        if _matches(column.shape[1:], declared) and (np.asarray(column) == np.asarray(column[:1])).all():
-            return np.asarray(column[0])
-    raise InputError(
-        f"{data.source}: {role.name} has different values for samples, and the model wants one of shape "
-        f"{list(declared or ())} for all: give one, or fix it with --set {role.name}=VALUE"
-    )
-
-
-def _check_constant(graph: FloatGraph, data: Dataset, name: str, value: NDArray[np.generic]) -> None:
-    shape = graph.shape(name)
-    if shape is not None and not _matches(value.shape, shape):
-        raise InputError(f"{data.source}: {name} is a single number, the model wants {_spelled(shape, 0)}")
-
-
-def _samples(graph: FloatGraph, data: Dataset, role: InputRole, column: Column, count: int | None) -> Column:
-    """A column with its samples along the first axis."""
-    declared, axis = graph.shape(role.name), role.axis or 0
-    if isinstance(column, RaggedColumn):
-        shapes = [(len(column), *shape) for _, shape in column.runs]
-        bad = next((shape for shape in shapes if declared is not None and not _fits(shape, declared, axis)), None)
-        if bad is None:
-            return column
-        raise _misfit(data, role, bad, declared or ())
-    if declared is None or axis == 0:
-        if declared is None or _fits(column.shape, declared):
-            return column
-        raise _misfit(data, role, column.shape, declared)
-    first = _fits(column.shape, declared, axis) and count in (None, len(column))
-    theirs = _matches(_without(column.shape, axis), _without(declared, axis)) and count in (None, column.shape[axis])
-    if first and theirs and count is not None and column.shape[0] == column.shape[axis]:
-        raise InputError(
-            f"{data.source}: {role.name} has shape {list(column.shape)}, where axis 0 and axis {axis} may both be "
-            f"the samples: give each an axis of 1 for the batch, {_spelled(_single(declared, axis), 0)}"
-        )
-    if first:
-        return column
-    if theirs and len(column.shape) == len(declared):
-        return np.moveaxis(column, axis, 0)
-    if column.ndim == len(declared) + 1 and column.shape[axis + 1] == 1:
-        single = np.squeeze(column, axis + 1)  # an entry has an axis of 1 for the batch
-        if _fits(single.shape, declared, axis):
-            return single
-    raise _misfit(data, role, column.shape, declared)
-
-
-def _single(declared: Sequence[int | None], axis: int) -> tuple[int | None, ...]:
-    return (None, *declared[:axis], 1, *declared[axis + 1 :])
-
-
-def _without(shape: Sequence[Any], axis: int) -> tuple[Any, ...]:
-    return (*shape[:axis], *shape[axis + 1 :])
-
-
-def _misfit(data: Dataset, role: InputRole, shape: Sequence[int], declared: Sequence[int | None]) -> InputError:
-    axis = role.axis or 0
-    wanted = f"{data.source}: {role.name} has shape {list(shape)}, the model wants {_spelled(declared, axis)}"
-    if axis == 0:
-        whole = not role.said and len(shape) == len(declared) + 1 and 1 in shape[2:]
-        way_out = f"; if each entry is a batch of one along another axis, say which: --sample-axis {role.name}=AXIS"
-        return InputError(wanted + way_out * whole)
-    return InputError(f"{wanted}: samples are along axis {axis}; give them there, or one entry a sample along axis 0")
-
-
-def _spelled(shape: Sequence[int | None], axis: int) -> str:
-    return "[" + ", ".join("N" if at == axis else str(dim or "any") for at, dim in enumerate(shape)) + "]"
-
-
-def _matches(shape: Sequence[int], declared: Sequence[int | None]) -> bool:
-    return len(shape) == len(declared) and all(want in (None, have) for have, want in zip(shape, declared, strict=True))
-
-
-def _fits(shape: Sequence[int], declared: Sequence[int | None], axis: int = 0) -> bool:
-    """Return whether an array with its samples along the first axis fits, where the model has them along `axis`."""
-    return len(shape) == len(declared) > 0 and _matches(tuple(shape[1:]), _without(declared, axis))
-
-
-def check_labels(graph: FloatGraph, data: Dataset, output: str) -> None:
-    """Raise InputError unless the data has one integer label for each thing the output classifies."""
     if data.labels is None:
         raise InputError(f"{data.source}: has no array 'labels', which a top-1 target needs")
     if data.labels.dtype.kind not in "iu":
         raise InputError(f"{data.source}: labels are {data.labels.dtype}, they must be integer class numbers")
-    declared = graph.shape(output)
-    if declared is None:
+    signature = signature or Signature.of(graph)
+    shape, role = signature.sample_shape(graph, output), signature.output(output)
+    if shape is None:
         return
-    role = Signature.of(graph).output(output)
-    shape = (None, *_without(declared, role.axis or 0))
-    axis = class_axis(role, shape, data.labels)
-    if len(shape) < 2 or not _fits(data.labels.shape, _without(shape, axis)):
-        wanted = _spelled(_without(shape, min(axis, len(shape) - 1)) or (None,), 0)
-        raise InputError(f"{data.source}: labels have shape {list(data.labels.shape)}, output {output} wants {wanted}")
+    axis = class_axis(role, shape, data.labels, signature.leading)
+    if len(shape) < 2 or not fits(data.labels.shape, without_axis(shape, axis)):
+        wanted = spelled(without_axis(shape, min(axis, len(shape) - 1)) or (None,), 0)
+        each = ", one a step" if signature.states else ""
+        raise InputError(
+            f"{data.source}: labels have shape {list(data.labels.shape)}, output {output} wants {wanted}{each}"
+        )
     classes = shape[axis]
     if classes and not 0 <= data.labels.min() <= data.labels.max() < classes:
         raise InputError(
@@ -242,16 +95,21 @@ def check_labels(graph: FloatGraph, data: Dataset, output: str) -> None:
         )
 
 
-def class_axis(role: OutputRole, shape: Sequence[int | None], labels: NDArray[np.generic] | None = None) -> int:
-    """The axis of classes of an output whose samples are along the first: known, or what labels fit; else 1."""
+def class_axis(
+    role: OutputRole, shape: Sequence[int | None], labels: NDArray[np.generic] | None = None, leading: int = 1
+) -> int:
+    """The axis of classes of an output whose samples are along the first: known, or what labels fit; else the next.
+
+    That is the one behind the `leading` ones: those of samples, and maybe of steps.
+    """
     if role.classes is not None:
         return role.classes
     fitting = [
         axis
-        for axis in range(1, len(shape))
-        if labels is not None and _fits(labels.shape, (None, *_without(shape, axis)[1:]))
+        for axis in range(leading, len(shape))
+        if labels is not None and fits(labels.shape, (None, *without_axis(shape, axis)[1:]))
     ]
-    return 1 if not fitting or 1 in fitting else fitting[-1]
+    return leading if not fitting or leading in fitting else fitting[-1]
 
 
 def fitting_labels(labels: NDArray[np.generic] | None, shape: Sequence[int], axis: int) -> NDArray[np.generic] | None:
@@ -260,7 +118,7 @@ def fitting_labels(labels: NDArray[np.generic] | None, shape: Sequence[int], axi
         labels is None
         or len(shape) < 2
         or labels.dtype.kind not in "iu"
-        or labels.shape[1:] != _without(shape, axis)[1:]
+        or labels.shape[1:] != without_axis(shape, axis)[1:]
     ):
         return None
     return labels
@@ -299,43 +157,53 @@ def batches(
     `in_row_order`). `memory` is what a thread may fill (see `default_batch`).
     """
     signature = Signature.of(graph)
-    fixed = signature.batch
-    step, rows = fixed or size or default_batch(graph, memory), np.arange(data.count) if rows is None else rows
-    constants, halves = {**fixed_inputs(graph), **data.constants}, types_kept(graph)
-    for group in data.in_groups(rows):
+    step = signature.batch or size or default_batch(graph, memory)
+    constants = {**fixed_inputs(graph), **data.constants}
+    for group in data.in_groups(np.arange(data.count) if rows is None else rows):
         for first in range(0, len(group), step):
-            part = group[first : first + step]
-            feeds = _feeds(graph, signature, data, part, fixed, constants)
-            feeds |= {name: _as_given(feeds[name], halves[name]) for name in feeds.keys() & halves.keys()}
-            yield Batch(feeds, part, fixed or len(part), signature)
+            yield _batch(graph, signature, data, group[first : first + step], constants)
+
+
+def _batch(
+    graph: FloatGraph,
+    signature: Signature,
+    data: Dataset,
+    rows: NDArray[np.intp],
+    constants: Mapping[str, NDArray[np.generic]],
+) -> Batch:
+    """Some samples as a batch: along the axis that the model has them on, the last one repeated to fill it."""
+    found = _filled(data.batch(rows), (signature.batch or 0) - len(rows))
+    sequences: dict[str, NDArray[np.generic]] = {}
+    if signature.states and data.starts is None:
+        sequences = {name: array for name, array in found.items() if name not in signature.states}
+        found |= {name: array[:, 0] for name, array in sequences.items()}
+        found |= initial_states(graph, signature, found, signature.batch or len(rows))
+    placed = {name: _placed(array, name, signature) for name, array in found.items()}
+    feeds = {name: placed[name] if name in placed else constants[name] for name in graph.inputs}
+    halves = {name: kind for name, kind in types_kept(graph).items() if name in graph.inputs}
+    feeds = _rounded({**feeds, **fixed_inputs(graph)}, halves)
+    return Batch(feeds, rows, signature.batch or len(rows), signature, sequences, halves)
+
+
+def _filled(found: Mapping[str, NDArray[np.generic]], missing: int) -> dict[str, NDArray[np.generic]]:
+    if missing <= 0:
+        return dict(found)
+    return {name: np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) for name, array in found.items()}
+
+
+def _placed(array: NDArray[np.generic], name: str, signature: Signature) -> NDArray[np.generic]:
+    """Return an input's values with the samples along the axis that the model has them on."""
+    return np.ascontiguousarray(np.moveaxis(array, 0, signature.input(name).axis or 0))
+
+
+def _rounded(feeds: Mapping[str, NDArray[np.generic]], halves: Mapping[str, int]) -> dict[str, NDArray[np.generic]]:
+    return {name: _as_given(array, halves[name]) if name in halves else array for name, array in feeds.items()}
 
 
 def _as_given(array: NDArray[np.generic], kind: int) -> NDArray[np.float32]:
     """Values as an application feeds them to a model of a narrower type, in float32."""
     with np.errstate(over="ignore"):  # beyond the largest float16
         return array.astype(onnx.helper.tensor_dtype_to_np_dtype(kind)).astype(np.float32)
-
-
-def _feeds(
-    graph: FloatGraph,
-    signature: Signature,
-    data: Dataset,
-    rows: NDArray[np.intp],
-    fixed: int | None,
-    constants: Mapping[str, NDArray[np.generic]],
-) -> dict[str, NDArray[np.generic]]:
-    """What a batch feeds: samples along the axis that the model has them on, the last one repeated to fill it."""
-    found, missing = data.batch(rows), (fixed or 0) - len(rows)
-    feeds = {}
-    for name in graph.inputs:
-        if name not in found:
-            feeds[name] = constants[name]
-            continue
-        array, axis = found[name], signature.input(name).axis or 0
-        if missing > 0:
-            array = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
-        feeds[name] = np.ascontiguousarray(np.moveaxis(array, 0, axis)) if axis else array
-    return {**feeds, **fixed_inputs(graph)}
 
 
 def fixed_inputs(graph: FloatGraph) -> dict[str, NDArray[np.generic]]:

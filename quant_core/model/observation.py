@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,8 @@ def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Sig
     signature = declared
     if declared.batch is None and len(singles) == _TRIED:
         signature = _batched(session, graph, data, largest[:_TRIED], declared, singles)
-    outputs = tuple(_described(graph, role, singles, signature.batch or 1) for role in signature.outputs)
+    of_step = partial(_described, graph, singles, signature.batch or 1, signature.leading)
+    outputs = tuple(of_step(role) for role in signature.outputs)
     written = graph.producer.keys()
     elements = sum(share * sum(math.prod(found[n]) for n in found.keys() & written) / size for share, found in shapes)
     return replace(signature, outputs=outputs, elements=max(int(elements), 1)), Sizes(tuple(shapes), size)
@@ -140,7 +142,7 @@ def _same(singles: list[dict[str, NDArray[np.generic]]], name: str, axis: int, w
 
 
 def _described(
-    graph: FloatGraph, role: OutputRole, singles: list[dict[str, NDArray[np.generic]]], batch: int
+    graph: FloatGraph, singles: list[dict[str, NDArray[np.generic]]], batch: int, leading: int, role: OutputRole
 ) -> OutputRole:
     """An output's axes, and whether it holds probabilities, by the values of first samples."""
     found = [values[role.name] for values in singles if role.name in values]
@@ -158,15 +160,16 @@ def _described(
     if found[0].dtype.kind != "f":
         return replace(role, axis=axis)
     values = np.stack([np.moveaxis(array, axis, 0)[0] for array in found]).astype(np.float64)
+    values = values.reshape(len(values), *(1,) * (leading - 1), *values.shape[1:])  # as one step of sequences
     summing = [at for at in range(1, values.ndim) if values.shape[at] > 1 and _are_probabilities(values, at)]
     known = role.classes
     if known is None and summing:
         known = max(summing, key=lambda at: values.shape[at])
     if known is None:
         source = class_source(graph, role.name)
-        known = None if source is None else behind_samples(source[0] % found[0].ndim, axis)
-    if known is None and values.ndim == 2:
-        known = 1  # there is no other axis
+        known = None if source is None else behind_samples(source[0] % found[0].ndim, axis) + leading - 1
+    if known is None and values.ndim == leading + 1:
+        known = leading  # there is no other axis
     finite = values[np.isfinite(values)]
     power = float(np.mean(finite**2)) if finite.size else 0.0
     split = _unlike_channels(values)

@@ -19,10 +19,10 @@ from quant_core.execution.machine import Machine
 from quant_core.model.branches import without_decided_branches
 from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.equalization import equalized
+from quant_core.model.fitted_data import fitted
 from quant_core.model.fixed_inputs import fix_given_inputs
 from quant_core.model.graph import FloatGraph, nodes_inside, outer_names
 from quant_core.model.half_precision import has_halves, keep_types, types_given, widened
-from quant_core.model.inputs import fitted
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
 from quant_core.model.observation import observed
@@ -31,9 +31,11 @@ from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, 
 from quant_core.model.other_products import find_other_products, with_other_products
 from quant_core.model.runtime_optimizations import OLDEST_IR_VERSION, optimized_by_runtime, restore_order
 from quant_core.model.selection import leave_in_float, note_origins
+from quant_core.model.sequences import with_one_state
 from quant_core.model.sessions import session_options
-from quant_core.model.signature import Signature, axes_said
+from quant_core.model.signature import Signature
 from quant_core.model.sizes import Sizes
+from quant_core.model.states import signature_said
 from quant_core.model.stored_model import (
     DATA_FILE,
     MODEL_FILE,
@@ -66,6 +68,7 @@ def prepare(
     sample_axis: Sequence[str] = (),
     classes: Sequence[str] = (),
     fix_inputs: Sequence[str] = (),
+    states: Sequence[str] = (),
     random_data: Sequence[str] = (),
     opset: int = OPSET,
     split_outputs: bool = True,
@@ -77,8 +80,9 @@ def prepare(
     opset stays what it is, else it is raised to `opset` (see the module of that name).
 
     With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them
-    (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs, and
-    with `split_outputs` outputs are parted whose channels are of unlike scale.
+    (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs,
+    `states` which inputs are fed from which outputs, and with `split_outputs` outputs are parted whose channels are of
+    unlike scale.
     Which of the data are random samples (`random_data`) is noted in the model, and in every model made of it.
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`), and `float`, that of the
@@ -116,7 +120,8 @@ def prepare(
             inferred.metadata_props.add(key="random_data", value=f"{', '.join(random_data)}: a dry run, not to be used")
         sizes = None
         if data is not None:
-            signature, sizes = _observed(inferred, scratch, open_columns(data, cache), sample_axis, classes)
+            said = signature_said(FloatGraph(inferred, scratch), sample_axis, classes, states)
+            signature, sizes = _observed(inferred, scratch, open_columns(data, cache), said)
             if not split_outputs:
                 signature = signature.unsplit()
             signature.keep_in(inferred)
@@ -147,18 +152,14 @@ def _one_line_on_faults(source: str) -> Iterator[None]:
         raise
 
 
-def _observed(
-    model: onnx.ModelProto, folder: Path, data: Dataset, sample_axis: Sequence[str], classes: Sequence[str]
-) -> tuple[Signature, Sizes]:
+def _observed(model: onnx.ModelProto, folder: Path, data: Dataset, declared: Signature) -> tuple[Signature, Sizes]:
     """Return what inputs and outputs are, and the sizes of tensors, once the model has run on first samples."""
     graph = FloatGraph(model, folder)
-    axes = axes_said(sample_axis, "sample_axis", [*graph.inputs, *graph.outputs])
-    declared = Signature.declared(graph, axes, axes_said(classes, "classes", graph.outputs))
     fitting = fitted(graph, data, declared)
     constant = tuple(replace(role, axis=None) if role.name in fitting.constants else role for role in declared.inputs)
     declared = replace(declared, inputs=constant)
     declared.keep_in(model)
-    return observed(graph, fitting, declared)
+    return observed(graph, with_one_state(graph, declared, fitting), declared)
 
 
 def _refuse_infinite_weights(graph: FloatGraph, layers: Sequence[Layer], source: str) -> None:

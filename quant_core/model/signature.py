@@ -1,8 +1,11 @@
-"""What each input and output of a model is: samples along an axis, a constant for the whole run; logits or not.
+"""What each input and output of a model is: samples along an axis, a constant for the run, a state; logits or not.
 
 The batch axis is found in this order: as the user says; by the symbol that inputs and outputs share in their declared
 shapes; by a trial run (see `observation`); else it is the first. What was found is kept in the prepared model, where
 data, batches, calibration, probes and scoring read it.
+
+Where the model has states, a sample is a sequence. In the data its other inputs have one more axis, that of steps,
+behind that of samples; and so have outputs once they are compared.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ class InputRole:
     """Axis of the samples; None for a constant of the whole run."""
     said: bool = False
     """Whether the axis is known: said by the user, or by the symbol that inputs share."""
+    state: str | None = None
+    """The output whose value of one step is fed to it at the next; None where it is no state."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class OutputRole:
     axis: int | None = None
     """Axis of the samples; None where none was found."""
     classes: int | None = None
-    """Axis of the classes, once the axis of samples is the first; None where none was found."""
+    """Axis of the classes, once the axis of samples is the first (and that of steps the second); None where none was
+    found."""
     said: bool = False
     """Whether the user says the axis of classes."""
     probabilities: bool = False
@@ -57,7 +63,7 @@ class OutputRole:
     power: float = 1.0
     """Mean square of its values on the first samples: the loss that layers are ranked by weighs outputs by it."""
     channels: int | None = None
-    """Axis along which its values are of unlike scale, once the axis of samples is the first; None without one."""
+    """Axis along which its values are of unlike scale, counted as that of the classes; None without one."""
     split: int = 0
     """Where on that axis the other scale begins."""
     part_powers: tuple[float, ...] = ()
@@ -77,7 +83,22 @@ class Signature:
     batch: int | None = None
     """Samples that the model insists on at once; None where it takes any number."""
     elements: int | None = None
-    """Values of all tensors for one sample, on average over the data; None where no data were seen."""
+    """Values of all tensors for one sample, or step, on average over the data; None where no data were seen."""
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """The inputs that are states, each with the output that it is fed from."""
+        return {role.name: role.state for role in self.inputs if role.state is not None}
+
+    @property
+    def leading(self) -> int:
+        """Number of axes in front of those of a single result: that of samples, and where there are states of steps."""
+        return 2 if self.states else 1
+
+    def sample_shape(self, graph: FloatGraph, output: str) -> tuple[int | None, ...] | None:
+        """Return the declared shape of an output with the axis of samples first, and that of steps second."""
+        shape, axis = graph.shape(output), self.output(output).axis or 0
+        return None if shape is None else ((None,) * self.leading + (*shape[:axis], *shape[axis + 1 :]))
 
     def input(self, name: str) -> InputRole:
         """The role of an input."""
@@ -114,15 +135,24 @@ class Signature:
 
     @classmethod
     def declared(
-        cls, graph: FloatGraph, axes: Mapping[str, int] | None = None, classes: Mapping[str, int] | None = None
+        cls,
+        graph: FloatGraph,
+        axes: Mapping[str, int] | None = None,
+        classes: Mapping[str, int] | None = None,
+        states: Mapping[str, str] | None = None,
     ) -> Signature:
-        """What declared shapes say; `axes` and `classes` are axes of samples and of classes that the user says."""
-        axes, classes = axes or {}, classes or {}
+        """What declared shapes say; `axes`, `classes` and `states` are axes and states that the user says."""
+        axes, classes, states = axes or {}, classes or {}, states or {}
         symbols = {name: _symbols(graph, name) for name in (*graph.inputs, *graph.outputs)}
         shared = _batch_symbol([symbols[name] for name in graph.inputs])
         inputs = tuple(_input_role(graph, name, symbols[name], shared, axes) for name in graph.inputs)
-        fixed = _fixed_batch(graph, inputs) if shared is None else None
-        outputs = tuple(_output_role(name, symbols[name], shared, axes, classes) for name in graph.outputs)
+        fixed = None
+        if shared is None:
+            fixed = _fixed_batch(graph, [role for role in inputs if role.name not in states])
+        inputs = tuple(_state_role(graph, role, states, fixed) for role in inputs)
+        outputs = tuple(
+            _output_role(name, symbols[name], shared, axes, classes, bool(states)) for name in graph.outputs
+        )
         return cls(inputs, outputs, fixed)
 
 
@@ -169,6 +199,20 @@ def _input_role(
     return InputRole(name, 0)
 
 
+def _state_role(graph: FloatGraph, role: InputRole, states: Mapping[str, str], fixed: int | None) -> InputRole:
+    """Return an input's role, as a state if it is one.
+
+    Its axis of samples, if not known, is its only open one, or the first of the size that the batch is fixed to.
+    """
+    if role.name not in states:
+        return role
+    shape = graph.shape(role.name) or ()
+    wanted = None if fixed is None or fixed not in shape else fixed
+    fitting = [axis for axis, size in enumerate(shape) if size == wanted]
+    axis = role.axis if role.said or len(fitting) == 0 or (wanted is None and len(fitting) > 1) else fitting[0]
+    return replace(role, axis=axis, state=states[role.name])
+
+
 def _fixed_batch(graph: FloatGraph, inputs: Sequence[InputRole]) -> int | None:
     """The number of samples that all declared shapes insist on."""
     found = [shape[role.axis] for role in inputs if role.axis is not None and (shape := graph.shape(role.name))]
@@ -181,6 +225,7 @@ def _output_role(
     shared: str | None,
     axes: Mapping[str, int],
     classes: Mapping[str, int],
+    has_steps: bool,
 ) -> OutputRole:
     axis = axes[name] % len(symbols) if name in axes and symbols else None
     if axis is None and shared is not None and shared in symbols:
@@ -188,7 +233,7 @@ def _output_role(
     role = OutputRole(name, axis)
     if name not in classes:
         return role
-    return replace(role, classes=behind_samples(classes[name] % len(symbols), axis), said=True)
+    return replace(role, classes=behind_samples(classes[name] % len(symbols), axis) + has_steps, said=True)
 
 
 def behind_samples(axis: int, samples: int | None) -> int:

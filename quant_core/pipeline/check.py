@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.latency import processor_name
+from quant_core.model.fitted_data import fitted, model_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import batches, check_inputs
+from quant_core.model.inputs import batches
 from quant_core.model.model_file import refer_model
 from quant_core.model.sessions import Numerics, OpenModel, open_file
+from quant_core.model.signature import Signature
+from quant_core.model.states import signature_said
 from quant_core.runtimes.kernels import LayerKernel, kernels_of, layer_kernels
 from quant_core.runtimes.layer_errors import layer_errors
 from quant_core.runtimes.processor import adds_bytes_in_32_bits
@@ -27,14 +30,16 @@ from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.saturation import layer_saturation
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
+from quant_core.scoring.evaluation import sample_outputs
 from quant_core.scoring.evaluator import Evaluator, SessionFactory
 from quant_core.scoring.metrics import sample_terms, scores_of, terms_table
-from quant_core.storage.data import Dataset, DataSource, open_dataset, refer_data, samples_of
+from quant_core.storage.data import Dataset, DataSource, refer_data, samples_of
 from quant_core.storage.references import fetch
 
 __all__ = ["Check", "check_file"]
 
-Outputs = list[NDArray[np.generic]]
+Outputs = tuple[NDArray[np.intp], list[NDArray[np.generic]]]
+"""Numbers of some samples, and their outputs."""
 
 _SAMPLES_OF_LAYERS = 8
 """On so many samples each layer is run alone."""
@@ -82,10 +87,20 @@ def check_file(
     evaluation: DataSource,
     float_model: str | os.PathLike[str] | None = None,
     evaluator: Evaluator | None = None,
+    states: Sequence[str] = (),
 ) -> Check:
     """Check a quantized ONNX file against a runtime, on some data.
 
+    Args:
+        model: path or URL of the file.
+        runtime: the runtime's name.
+        evaluation: the data.
+        float_model: path or URL of the float model, to score against.
+        evaluator: what else scores it.
+        states: inputs that are states, each with the output that it is fed from, `input=output`.
+
     Raises InputError for an unknown runtime, and for a model, data or an evaluator that cannot be used.
+
     """
     if evaluator is not None:
         evaluator.check()
@@ -94,8 +109,9 @@ def check_file(
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder))
         path = fetch(refer_model(model), machine.cache)
-        graph, data = FloatGraph.load(path), open_dataset(refer_data(evaluation, machine.cache), machine.cache)
-        check_inputs(graph, data)
+        graph = FloatGraph.load(path)
+        signature_said(graph, (), (), states).keep_in(graph.model)
+        data = model_data(graph, refer_data(evaluation, machine.cache), machine.cache)
         said = _outputs(open_file(path), graph, data)
         found, refusal = _deployed(path, graph, data, profile)
         against_file = None if float_model is None else fetch(refer_model(float_model), machine.cache)
@@ -152,29 +168,27 @@ def _deployed(
 
 def _float_outputs(path: Path, quantized: FloatGraph, data: Dataset) -> list[Outputs]:
     graph = FloatGraph.load(path)
-    check_inputs(graph, data)
+    fitted(graph, data, Signature.of(quantized))
     if graph.outputs != quantized.outputs:
         raise InputError(f"{path.name}: has outputs {graph.outputs}, and the quantized model {quantized.outputs}")
     return _outputs(open_file(path, Numerics.FAST), quantized, data)
 
 
 def _outputs(session: OpenModel, graph: FloatGraph, data: Dataset) -> list[Outputs]:
-    """Float outputs of every batch, rows that only fill it up cut off."""
+    """Float outputs of every batch."""
     kept = [name for name in graph.outputs if graph.is_float_activation(name)] or list(graph.outputs)
     found = []
     for batch in batches(graph, data):
-        outputs = session(batch.feeds)
-        found.append([outputs[name][: batch.count] for name in kept])
+        outputs = sample_outputs(session, batch, kept)
+        found.append((batch.rows, [outputs[name] for name in kept]))
     return found
 
 
 def _scores(against: Sequence[Outputs], outputs: Sequence[Outputs], data: Dataset) -> pa.Table:
     """Terms of all samples (schema SCORES); labels only where they are one a sample."""
     labels = data.labels if data.labels is not None and data.labels.ndim == 1 else None
-    terms, start = [], 0
-    for ours, theirs in zip(against, outputs, strict=True):
-        count = len(ours[0])
-        right = None if labels is None or ours[0].ndim != 2 else labels[start : start + count]
+    terms = []
+    for (rows, ours), (_, theirs) in zip(against, outputs, strict=True):
+        right = None if labels is None or ours[0].ndim != 2 else labels[rows]
         terms.append(sample_terms(ours, theirs, right))
-        start += count
     return terms_table(terms)

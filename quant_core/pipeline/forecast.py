@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,10 @@ import pyarrow as pa
 
 from quant_core.config import MixedPrecisionConfig, RunConfig
 from quant_core.execution.machine import Machine
+from quant_core.model.carried_states import outputs_by_step
+from quant_core.model.fitted_data import model_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import batches, model_data
+from quant_core.model.inputs import batches
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.sessions import open_nodes
@@ -145,7 +148,7 @@ def _pace(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> _Pace:
         few = list(batches(graph, data, config.batch_size, np.arange(min(_SAMPLES, data.count))))
         began = time.perf_counter()
         for batch in few:
-            session(batch.feeds)
+            deque(outputs_by_step(session, batch), maxlen=0)
         ran = sum(batch.size for batch in few)
         plain = (time.perf_counter() - began) / ran / workers
         first = model_data(graph, job.calibration, cache).count

@@ -14,7 +14,8 @@ from quant_core.errors import InputError
 from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.model_file import read_model
-from quant_core.model.signature import InputRole, Signature, axes_said
+from quant_core.model.signature import InputRole
+from quant_core.model.states import signature_said
 from quant_core.storage.chunks import DATA_FILES, is_table
 from quant_core.storage.data_forms import LABELS, ColumnForm, DataForm, PictureForm, PixelType, RandomForm, RandomInput
 from quant_core.storage.pictures import are_pictures
@@ -156,15 +157,27 @@ def _per_channel(option: str, values: tuple[float, ...], channels: int) -> tuple
 
 
 def _random_form(graph: FloatGraph, source: str, config: RunConfig, seed: int) -> RandomForm:
-    axes = axes_said(config.sample_axis, "sample_axis", [*graph.inputs, *graph.outputs])
-    roles = Signature.declared(graph, axes).inputs
+    signature = signature_said(graph, config.sample_axis, config.classes, config.states)
     names = _open_inputs(graph, config)
     sizes = _said(config.random_sizes, "random_sizes")
     ranges = {name: _range(name, text, names) for name, text in _said(config.random_range, "random_range").items()}
-    inputs = tuple(_random_input(graph, role, source, sizes, ranges) for role in roles if role.name in names)
-    if unused := sizes.keys() - _sizes_asked(graph, [role for role in roles if role.name in names]):
+    roles = [role for role in signature.inputs if role.name in names and role.state is None]
+    steps = _steps(sizes, source) if signature.states else ()
+    inputs = tuple(_random_input(graph, role, source, sizes, ranges, steps) for role in roles)
+    if unused := sizes.keys() - _sizes_asked(graph, roles) - ({_STEPS} if signature.states else set()):
         raise InputError(f"random_sizes: no input of {source} leaves open {', '.join(sorted(unused))}")
     return RandomForm(inputs=inputs, count=config.random_samples, seed=seed)
+
+
+_STEPS = "steps"
+"""What the number of steps of sequences is called where sizes are said."""
+
+
+def _steps(sizes: Mapping[str, str], source: str) -> tuple[int]:
+    text = sizes.get(_STEPS, "")
+    if not text.isdecimal() or not int(text):
+        raise InputError(f"{source}: has states; say how many steps a sample has, with --random-sizes {_STEPS}=NUMBER")
+    return (int(text),)
 
 
 def _said(texts: Sequence[str], option: str) -> dict[str, str]:
@@ -193,11 +206,13 @@ def _random_input(
     source: str,
     sizes: Mapping[str, str],
     ranges: Mapping[str, tuple[float, float]],
+    steps: tuple[int, ...],
 ) -> RandomInput:
     kind, shape = graph.element_type(role.name), graph.shape(role.name)
     if shape is None or kind in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
         raise InputError(f"{source}: input {role.name} has no shape or holds no numbers; random samples cannot be made")
-    dims = tuple(_dim(graph, role.name, axis, sizes, source) for axis in range(len(shape)) if axis != role.axis)
+    inner = tuple(_dim(graph, role.name, axis, sizes, source) for axis in range(len(shape)) if axis != role.axis)
+    dims = inner if role.axis is None else (*steps, *inner)
     # What no data file holds is fed in float32, and rounded on the way.
     dtype = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.FLOAT if kind == onnx.TensorProto.BFLOAT16 else kind)
     low, high = ranges.get(role.name) or ((None, None) if dtype.kind == "f" else (0.0, _largest(graph, role.name)))

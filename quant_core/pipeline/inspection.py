@@ -21,6 +21,7 @@ from quant_core.model.observation import class_source
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.signature import Signature
+from quant_core.model.states import likely_states
 from quant_core.model.topology import Topology
 from quant_core.storage.tables import facts
 
@@ -48,6 +49,7 @@ def inspect_model(model: str | os.PathLike[str], layer_ops: Sequence[str] = DEFA
             "left_alone": _left_alone(topology),
             "signature": _signature(graph),
             "axes": _axes(graph),
+            "states": [f"{name}={output}" for name, output in likely_states(graph).items()],
             "open": [layer.name for layer in layers_from_table(table) if _is_open(graph, layer)],
         }
 

@@ -9,13 +9,15 @@ from quant_core.config import RunConfig, SearchConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import memory_budget
 from quant_core.latency import load_timer
+from quant_core.model.fitted_data import fitted
 from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import check_labels, fitted
+from quant_core.model.inputs import check_labels
 from quant_core.model.model_file import read_model
 from quant_core.model.opset import opset_of
 from quant_core.model.sessions import check_providers
-from quant_core.model.signature import Signature, axes_said
+from quant_core.model.signature import Signature
+from quant_core.model.states import signature_said
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.lifting import rungs_above
 from quant_core.precision import Precision
@@ -107,7 +109,7 @@ def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) 
         dataset = fitted(graph, open_columns(reference, cache), signature, fixed)
         known = seen or (outputs.classes.known and not config.classes)
         if known and any(target.metric == "top1_drop" for target in config.targets):
-            check_labels(graph, dataset, outputs.names[outputs.classes.output])
+            check_labels(graph, dataset, outputs.names[outputs.classes.output], signature)
 
 
 def _that_need_classes(config: RunConfig) -> list[str]:
@@ -122,5 +124,4 @@ def _signature(graph: FloatGraph, config: RunConfig) -> Signature:
     found = Signature.of(graph)
     if found.elements is not None:
         return found
-    axes = axes_said(config.sample_axis, "sample_axis", [*graph.inputs, *graph.outputs])
-    return Signature.declared(graph, axes, axes_said(config.classes, "classes", graph.outputs))
+    return signature_said(graph, config.sample_axis, config.classes, config.states)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
-from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.carried_states import step_data
+from quant_core.model.inputs import Batch, batches
 from quant_core.model.sessions import Session, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
@@ -59,8 +60,8 @@ def errors_along_depth(
     wanted = {name for part in parts for name in (part.output, *part.feeds.values())} - set(graph.inputs)
     exact = open_nodes(graph, graph.nodes, sorted(wanted), {})
     quantized = open_nodes(graph, written.nodes, sorted({part.quantized for part in parts}), writer.constants)
-    data = model_data(graph, samples.data, machine.cache)
-    rows = visit_order(data.count, samples.start, samples.stop)
+    data = step_data(graph, samples.data, machine.cache)
+    rows = data.rows_of(visit_order(data.samples, samples.start, samples.stop))
     watcher().expects("depth", len(rows))
     every = batches(graph, data, batch_size, rows, machine.memory)
     found = ordered_map(partial(_sums, exact, quantized, parts), every, machine.workers)

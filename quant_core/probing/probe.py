@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
-from quant_core.model.inputs import Batch, batches, in_row_order, model_data
+from quant_core.model.carried_states import step_data
+from quant_core.model.inputs import Batch, batches, in_row_order
 from quant_core.model.layers import Layer
+from quant_core.model.sequences import steps_alone
 from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
@@ -26,6 +28,7 @@ from quant_core.scoring.compared import Compared, compared
 from quant_core.scoring.evaluation import per_sample, reference_arrays
 from quant_core.scoring.metrics import divergence
 from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples, visit_order
+from quant_core.storage.data import Column, Dataset
 from quant_core.storage.mapped import let_go
 from quant_core.storage.tables import PROBES
 
@@ -203,14 +206,15 @@ def variant_losses(
         machine: threads, cache and memory.
 
     """
-    dataset = model_data(quantizer.graph, of.samples.data, machine.cache)
+    dataset = step_data(quantizer.graph, of.samples.data, machine.cache)
     model = _models.of(quantizer, start, variants, unrounded, providers)
     outputs = compared(quantizer.graph, of.output)
     names = outputs.names
-    floats = None if of.baseline is None else reference_arrays(of.baseline)
+    floats = None if of.baseline is None else _of_entries(reference_arrays(of.baseline), dataset)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in variants]
     seconds = np.zeros(len(variants))
-    rows = visit_order(dataset.count, of.samples.start, of.samples.stop)
+    samples = visit_order(dataset.samples, of.samples.start, of.samples.stop)
+    rows = dataset.rows_of(samples)
     moved = in_row_order(dataset.in_groups(rows))
     groups = model.groups(machine.memory // 2 // _COPIES)
     for group in groups:
@@ -221,11 +225,32 @@ def variant_losses(
             reference = None if floats is None else [floats[name][batch.rows] for name in names]
             for column in (floats or {}).values():
                 let_go(column)
-            _probe_batch(model, batch, outputs, LOSSES[of.loss], reference, order, losses, seconds)
+            begun = dataset.begun_by(batch.rows)
+            _probe_batch(model, batch, begun, outputs, LOSSES[of.loss], reference, order, losses, seconds)
         if len(groups) > 1:
             model.close(group)
     whole = [np.concatenate(parts) if moved is None else np.concatenate(parts)[moved] for parts in losses]
-    return whole, seconds
+    return [_of_samples(found, dataset, samples, of.loss) for found in whole], seconds
+
+
+def _of_entries(outputs: Mapping[str, Column], data: Dataset) -> Mapping[str, Column]:
+    """Return outputs of samples as those of the entries: where these are steps, each as a sequence of one."""
+    if data.starts is None:
+        return outputs
+    return {name: steps_alone(column, (1,)) for name, column in outputs.items()}
+
+
+def _of_samples(
+    losses: NDArray[np.float64], data: Dataset, samples: NDArray[np.intp], loss: str
+) -> NDArray[np.float64]:
+    """Return the losses of samples, given those of their entries: of a sequence that of all its steps together."""
+    if data.starts is None:
+        return losses
+    counts = np.diff(data.starts)[samples]
+    begins = np.cumsum(counts) - counts
+    if loss == "l2-float":
+        return np.asarray(np.sqrt(np.add.reduceat(np.square(losses), begins)))
+    return np.asarray(np.add.reduceat(losses, begins) / counts)
 
 
 _COPIES = 2
@@ -282,6 +307,7 @@ def unrounded_types(wide: Precision, narrow: Precision) -> frozenset[DataType]:
 def _probe_batch(
     model: IncrementalModel,
     batch: Batch,
+    begun: int,
     outputs: Compared,
     loss: Callable[[Outputs, Outputs, Compared], NDArray[np.float64]],
     reference: Outputs | None,
@@ -297,4 +323,4 @@ def _probe_batch(
         found = next(runs)
         losses[number].append(loss(against, [per_sample(found[name], name, batch) for name in names], outputs))
         seconds[number] += perf_counter() - began
-        watcher().advanced("probe", batch.count)
+        watcher().advanced("probe", begun)

@@ -23,8 +23,9 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
+from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph, outer_names
-from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Session, open_nodes
@@ -89,7 +90,7 @@ def rounded_weights(
     """
     kind = WeightKind(next(kind for kind in DataType if kind.code == weights), alone)
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    dataset = model_data(graph, data, machine.cache)
+    dataset = step_data(graph, data, machine.cache)
     listed = [layer for layer in layers_from_table(layers) if layer.weight is not None]
     unfolded = [unfolding_of(graph, layer) for layer in listed]
     if not config.rounds_by_output(kind.dtype) and not config.correct_bias:

@@ -94,16 +94,19 @@ def _classes(graph: FloatGraph, roles: Sequence[OutputRole]) -> ClassAxis:
     floats = [number for number, role in enumerate(roles) if _is_float(graph, role.name)]
     known = [number for number in floats if _shows_classes(graph, roles[number])]
     likeliest = sorted(known, key=lambda number: (not roles[number].said, not roles[number].probabilities))
+    signature = Signature.of(graph)
     for number in [*likeliest, *floats]:
-        shape, role = graph.shape(roles[number].name), roles[number]
+        shape, role = signature.sample_shape(graph, roles[number].name), roles[number]
         if shape is None or len(shape) > 1:
-            return ClassAxis(number, class_axis(role, shape or ()), role.probabilities, number in known)
+            return ClassAxis(
+                number, class_axis(role, shape or (), leading=signature.leading), role.probabilities, number in known
+            )
     return ClassAxis(known=False)
 
 
 def _shows_classes(graph: FloatGraph, role: OutputRole) -> bool:
     """Return whether an output's axis of classes is known: found, said, or the only one beside the samples."""
-    return role.classes is not None or len(graph.shape(role.name) or ()) == 2
+    return role.classes is not None or len(Signature.of(graph).sample_shape(graph, role.name) or ()) == 2
 
 
 def check_classes(graph: FloatGraph, output: int | str, option: str) -> None:

@@ -15,9 +15,11 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
+from quant_core.model.carried_states import outputs_by_step
+from quant_core.model.fitted_data import model_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
-from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order, model_data
+from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, OpenModel, fast_numerics, open_file, open_nodes
 from quant_core.model.stored_model import MODEL_FILE
@@ -43,6 +45,7 @@ __all__ = [
     "float_outputs",
     "outputs_by_batch",
     "reference_arrays",
+    "sample_outputs",
     "score_file",
 ]
 
@@ -301,16 +304,31 @@ def outputs_by_batch(
     watcher().expects(stage, len(rows))
 
     def made_of(batch: Batch) -> tuple[NDArray[np.intp], Made]:
-        found = session(batch.feeds)
-        made = of_batch(batch, {name: per_sample(found[name], name, batch) for name in names})
+        made = of_batch(batch, sample_outputs(session, batch, names))
         watcher().advanced(stage, batch.count)
         return batch.rows, made
 
     return ordered_map(made_of, batches(graph, data, batch_size, rows, machine.memory), machine.workers)
 
 
+def sample_outputs(session: OpenModel, batch: Batch, names: Sequence[str]) -> Outputs:
+    """Outputs for the samples of a batch: of sequences those of all steps, [samples, steps, ...]."""
+    steps = [
+        {name: per_sample(found[name], name, batch) for name in names} for _, found in outputs_by_step(session, batch)
+    ]
+    for name in names:
+        shapes = {step[name].shape for step in steps}
+        if len(shapes) > 1:
+            listed = " and ".join(str(list(shape[2:])) for shape in sorted(shapes)[:2])
+            raise InputError(f"output {name!r} changes its shape from step to step ({listed}): compare another output")
+    return {name: steps[0][name] if len(steps) == 1 else np.concatenate([s[name] for s in steps], 1) for name in names}
+
+
 def per_sample(array: NDArray[np.generic], name: str, batch: Batch) -> NDArray[np.generic]:
-    """An output's rows for the samples of a batch; raises InputError when it has no axis for them."""
+    """An output's rows for the samples of a batch, each as a sequence of one step where the model has states.
+
+    Raises InputError when it has no axis for them.
+    """
     axis = batch.signature.output(name).axis or 0
     rows = np.moveaxis(array, axis, 0) if 0 < axis < array.ndim else array
     if array.ndim == 0 or len(rows) % batch.size:
@@ -320,4 +338,4 @@ def per_sample(array: NDArray[np.generic], name: str, batch: Batch) -> NDArray[n
         )
     if len(rows) != batch.size:
         rows = rows.reshape(batch.size, len(rows) // batch.size, *rows.shape[1:])
-    return rows[: batch.count]
+    return rows[: batch.count, np.newaxis] if batch.signature.states else rows[: batch.count]

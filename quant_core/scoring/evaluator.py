@@ -24,7 +24,7 @@ from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
-from quant_core.model.inputs import model_data
+from quant_core.model.fitted_data import model_data
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import OpenModel, open_file
 from quant_core.model.stored_model import MODEL_FILE

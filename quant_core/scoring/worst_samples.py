@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quant_core.config.target import MetricName
 from quant_core.execution.machine import Machine
-from quant_core.model.inputs import model_data
+from quant_core.model.fitted_data import model_data
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import open_file
 from quant_core.runtimes.registry import profile_of

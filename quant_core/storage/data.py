@@ -59,14 +59,31 @@ class Dataset:
     """Where the data came from, for messages."""
     constants: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     """Model inputs that have one value for all samples."""
+    starts: NDArray[np.int64] | None = None
+    """Where the entries are single steps of sequences: the first one of each sample, and at the end their number."""
 
     @property
     def count(self) -> int:
-        """Number of samples."""
+        """Number of entries: of samples, or of the steps of all."""
         return len(next(iter(self.columns.values())))
 
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return self.count if self.starts is None else len(self.starts) - 1
+
+    def rows_of(self, samples: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Numbers of the entries that samples consist of."""
+        if self.starts is None:
+            return samples
+        return np.concatenate([np.arange(self.starts[one], self.starts[one + 1], dtype=np.intp) for one in samples])
+
+    def begun_by(self, rows: NDArray[np.intp]) -> int:
+        """Return how many samples begin with one of these entries."""
+        return len(rows) if self.starts is None else int(np.isin(rows, self.starts[:-1]).sum())
+
     def batch(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
-        """The samples of these numbers, by input name."""
+        """The entries of these numbers, by input name."""
         found = {name: np.asarray(array[rows]) for name, array in self.columns.items()}
         for column in self.columns.values():
             let_go(column)

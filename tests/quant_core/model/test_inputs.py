@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from quant_core.errors import InputError
+from quant_core.model.fitted_data import check_inputs
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import batches, check_inputs, check_labels, default_batch, fixed_batch
+from quant_core.model.inputs import batches, check_labels, default_batch, fixed_batch
 from quant_core.storage.data import Dataset
 from tests.models import build
 
