@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
+from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches, model_data
+from quant_core.model.inputs import Batch, batches
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Session, open_inside, open_nodes
 from quant_core.scoring.sampling import visit_order
@@ -59,7 +60,7 @@ def tensor_errors(files: Sequence[Path], layers: pa.Table, data: Reference, mach
     wanted = [name for name in names if name in shared]
     exact = open_nodes(graph, graph.nodes, wanted, {})
     sums: dict[tuple[int, str], Sums] = {}
-    dataset = model_data(graph, data, machine.cache)
+    dataset = step_data(graph, data, machine.cache)
     for batch in batches(graph, dataset, 1, visit_order(dataset.count, 0, _SAMPLES)):
         floats = exact(batch.feeds)
         for number, one in enumerate(opened):

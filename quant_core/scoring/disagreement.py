@@ -10,11 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.execution.machine import Machine
-from quant_core.model.inputs import Batch, in_row_order, model_data
+from quant_core.model.fitted_data import model_data
+from quant_core.model.inputs import Batch, in_row_order
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import OpenModel
 from quant_core.scoring.compared import Compared
-from quant_core.scoring.evaluation import Outputs, compared_by, outputs_by_batch, per_sample, reference_arrays
+from quant_core.scoring.evaluation import Outputs, compared_by, outputs_by_batch, reference_arrays, sample_outputs
 from quant_core.scoring.metrics import Terms, sample_terms, terms_table
 from quant_core.scoring.worst_samples import Answer, answers, label_of, picture_of, worst_rows
 from quant_core.storage.references import Reference
@@ -67,8 +68,7 @@ def disagreements(
     outputs, floats = compared_by(graph, names), reference_arrays(baseline)
 
     def both(batch: Batch, found: Outputs) -> tuple[list[Array], list[Array]]:
-        other = second(batch.feeds)
-        return list(found.values()), [per_sample(other[name], name, batch) for name in names]
+        return list(found.values()), list(sample_outputs(second, batch, names).values())
 
     def apart(batch: Batch, found: Outputs) -> Terms:
         return sample_terms(*both(batch, found), None, outputs)
