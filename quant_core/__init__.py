@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from quant_core.pipeline.auto import auto_mixed_precision
     from quant_core.pipeline.layer_wise import layer_wise
     from quant_core.precision import DataType, Precision, PrecisionPlan
-    from quant_core.results.outcome import Outcome
+    from quant_core.results.outcome import Outcome, open_outcome
 
 __all__ = [
     "Criterion",
@@ -33,6 +33,7 @@ __all__ = [
     "UnsupportedError",
     "auto_mixed_precision",
     "layer_wise",
+    "open_outcome",
 ]
 
 _MODULES = {
@@ -42,7 +43,7 @@ _MODULES = {
     "pipeline.auto": ("auto_mixed_precision",),
     "pipeline.layer_wise": ("layer_wise",),
     "precision": ("DataType", "Precision", "PrecisionPlan"),
-    "results.outcome": ("Outcome",),
+    "results.outcome": ("Outcome", "open_outcome"),
 }
 _MODULE_OF = {name: f"quant_core.{module}" for module, names in _MODULES.items() for name in names}
 

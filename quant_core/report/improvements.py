@@ -53,7 +53,7 @@ def _weight_text(weight: LayerWeight) -> str:
     if weight.error is None:
         return method
     saved = 1 - weight.error
-    return f"{method}, error {percent(saved)} less" if saved > 0 else method
+    return f"{method}, error {percent(saved)} less" if saved >= 0.005 else method
 
 
 _ROUNDED = {

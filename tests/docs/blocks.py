@@ -46,7 +46,7 @@ def blocks_of(page: Path) -> Iterator[Block]:
         )
 
 
-def run(block: Block, folder: Path, environment: dict[str, str]) -> None:
+def run(block: Block, folder: Path, environment: dict[str, str], timeout: float = 240) -> None:
     """Do in a folder what a reader would do with the block; raises AssertionError with what was printed."""
     if block.file:
         (folder / block.file).write_text(block.text, encoding="utf-8")
@@ -54,6 +54,6 @@ def run(block: Block, folder: Path, environment: dict[str, str]) -> None:
         return
     command = ["bash", "-c", _INSTALLED + block.text] if block.language == "sh" else [sys.executable, "-c", block.text]
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout, check=False
     )
     assert done.returncode == 0, f"line {block.line}: {block.text}\n{done.stdout}\n{done.stderr}"

@@ -1,38 +1,94 @@
-"""The commands of docs/jobs, run as they stand: python -m tests.e2e.job_pages
+"""The commands of docs/jobs, run as they stand in environments that have only what a page says to install.
 
-In a folder with the demo's model and data, page by page; what a page says is not run is left out.
+    python -m tests.e2e.job_pages                  # all pages, but for what takes minutes
+    python -m tests.e2e.job_pages speech --long    # one page, and all of it
+
+Pages that ask for the same share an environment. In a folder with the demo's model and data, page by page; commands of
+this repository's own tests are run in the repository.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 from flows.demo import write_example
-from tests.docs.blocks import blocks_of, run
+from tests.docs.blocks import Block, blocks_of, run
 
-PAGES = Path(__file__).parents[2] / "docs" / "jobs"
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "jobs"
+_EXTRA = "it needs the extra"
+_OF_THE_REPOSITORY = "python -m tests."
+_LONGEST = 3600.0
+
+
+def requirements(page: Path) -> tuple[str, ...]:
+    """Return what a page says to install, narrowcast among it, as pip takes it."""
+    said = re.findall(r"`pip install ([^`]+)`", page.read_text(encoding="utf-8"))
+    named = [word.strip("'\"") for line in said for word in line.split()]
+    extras = sorted(name for word in named for name in re.findall(r"^narrowcast\[(.+)\]$", word))
+    others = sorted(word for word in named if not word.startswith("narrowcast"))
+    return (f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT), *others)
+
+
+def environment_with(wanted: tuple[str, ...], folder: Path) -> dict[str, str]:
+    """Make an environment of its own in a folder; return the variables of a shell in which it is active."""
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    subprocess.run([folder / "venv/bin/python", "-m", "pip", "install", "--quiet", *wanted], check=True)
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return kept | {
+        "PATH": f"{folder / 'venv/bin'}{os.pathsep}{kept['PATH']}",
+        "NARROWCAST_WORKSPACE": str(folder / "workspace"),
+        "PREFECT_HOME": str(folder / "prefect"),
+    }
+
+
+def fill(folder: Path) -> None:
+    """Write the demo's model and data to a folder, by the names that the pages give them."""
+    example = write_example(folder / "example")
+    for part in ("calibration", "evaluation"):
+        shutil.copy(example[part], folder / f"{part}.npz")
+    shutil.copy(example["model"], folder / "model.onnx")
+
+
+def outcomes(page: Path, folder: Path, environment: dict[str, str], long: bool) -> Iterator[tuple[Block, str]]:
+    """Run the blocks of a page; yield each with what came of it. Raises AssertionError for one that fails."""
+    for block in blocks_of(page):
+        has_all = block.not_run is not None and block.not_run.startswith(_EXTRA)
+        if block.not_run and not has_all and not long:
+            yield block, f"not run: {block.not_run}"
+            continue
+        began = time.monotonic()
+        place = ROOT if _OF_THE_REPOSITORY in block.text else folder
+        run(replace(block, not_run=None), place, environment, _LONGEST if long else 240)
+        yield block, f"as it says, {time.monotonic() - began:.0f} s"
 
 
 def main() -> int:
-    """Run every page."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        example = write_example(folder / "example")
-        for part in ("calibration", "evaluation"):
-            shutil.copy(example[part], folder / f"{part}.npz")
-        shutil.copy(example["model"], folder / "model.onnx")
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = os.environ | {"PATH": path, "NARROWCAST_WORKSPACE": str(folder / "workspace")}
-        for page in sorted(PAGES.glob("*.md")):
-            for block in blocks_of(page):
-                run(block, folder, environment)
-                print(
-                    f"{page.name}, line {block.line}: {f'not run: {block.not_run}' if block.not_run else 'as it says'}"
-                )
+    """Run pages, each in an environment that has what it asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="names of pages; all by default")
+    parser.add_argument("--long", action="store_true", help="run what takes minutes, too")
+    given = parser.parse_args()
+    pages = [page for page in sorted(PAGES.glob("*.md")) if not given.pages or page.stem in given.pages]
+    for wanted, alike in groupby(sorted(pages, key=requirements), requirements):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            fill(folder)
+            environment = environment_with(wanted, folder)
+            for page in alike:
+                for block, outcome in outcomes(page, folder, environment, given.long):
+                    print(f"{page.name}, line {block.line}: {outcome}", flush=True)
     return 0
 
 
