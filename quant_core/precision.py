@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
@@ -261,6 +262,27 @@ class PrecisionPlan:
     def narrowed_from(self, wide: Precision) -> list[str]:
         """Names of the layers that have neither `wide` nor a wider precision, in graph order."""
         return [name for name, one in self.layers if one != wide and not wide.narrower_than(one)]
+
+    def beside(self, wide: Precision) -> str:
+        """Say in a few words what differs from all layers at `wide`: `9 of 14 layers narrowed (3 at a8w4)`."""
+        narrowed, lifted = self.narrowed_from(wide), self.lifted_above(wide)
+        floats = sum(kind.is_float for _, kind in self.tensors)
+        said = []
+        if narrowed:
+            said.append(f"{len(narrowed)} of {len(self.layers)} layers narrowed{self._steps_down(narrowed)}")
+        if lifted:
+            above = sorted({dict(self.layers)[name] for name in lifted}, key=str)
+            said.append(f"{len(lifted)} lifted to {' and '.join(map(str, above))}")
+        if floats:
+            said.append(f"{floats} tensor{'s' * (floats > 1)} in float")
+        return ", ".join(said) or "all layers wide"
+
+    def _steps_down(self, narrowed: Sequence[str]) -> str:
+        """Say how many of the narrowed layers are at which precision, where there are several."""
+        precisions = dict(self.layers)
+        used = Counter(precisions[name] for name in narrowed)
+        by_size = sorted(used, key=lambda one: (-one.bit_product, str(one)))
+        return f" ({', '.join(f'{used[one]} at {one}' for one in by_size)})" if len(used) > 1 else ""
 
     def as_dict(self) -> dict[str, str]:
         """Layer name to written precision, in graph order."""

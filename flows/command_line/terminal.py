@@ -82,6 +82,7 @@ class TerminalWatcher(WarningWatcher):
         self._stage, self._bar = "start", self._progress.add_task("start", total=None)
         self._done: _Done | None = None
         self._exported = False
+        self._plan_width = 28
         self._lines = None if screen.is_terminal else ProgressLines(screen)
         self._lock = Lock()
 
@@ -142,13 +143,13 @@ class TerminalWatcher(WarningWatcher):
             with self._lock:
                 self._lines.advance(units)
 
-    def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
+    def tried(self, plan: str, score: float, accepted: bool) -> None:
         """Print one line a plan."""
         self._print_done()
         verdict = "[green]accepted[/]" if accepted else "[red]refused[/]"
-        plan = f"{layers_narrowed} of {layers} layers narrowed" if layers_narrowed else "all layers wide"
+        self._plan_width = max(self._plan_width, len(plan))
         name = self._target.function or self._target.metric
-        self._screen.print(f"  {plan:<28} {name} {score:<10.5g} {verdict}", highlight=False)
+        self._screen.print(f"  {plan:<{self._plan_width}} {name} {score:<10.5g} {verdict}", highlight=False)
 
     def noted(self, message: str) -> None:
         """Print one line."""

@@ -52,13 +52,13 @@ class RunLog(Relay):
         self._logger.info(f"{stage}: {found}, {seconds:.1f} s")
         super().finished(stage, seconds, cached)
 
-    def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
+    def tried(self, plan: str, score: float, accepted: bool) -> None:
         """Log a plan that was tried, its score, and whether it is accepted."""
         metric = self._target.metric
         score_text = f"{METRIC_NAMES[metric]} {metric_text(metric, score)}"
         verdict = "accepted" if accepted else "refused"
-        self._logger.info(f"plan with {layers_narrowed} of {layers} layers narrowed: {score_text}, {verdict}")
-        super().tried(layers_narrowed, layers, score, accepted)
+        self._logger.info(f"plan with {plan}: {score_text}, {verdict}")
+        super().tried(plan, score, accepted)
 
     def noted(self, message: str) -> None:
         """Log what the run found out."""

@@ -24,8 +24,8 @@ class Watcher:
     def advanced(self, stage: str, units: int) -> None:
         """That many units of work are done."""
 
-    def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
-        """The search has evaluated a plan."""
+    def tried(self, plan: str, score: float, accepted: bool) -> None:
+        """The search has evaluated a plan, described in a few words."""
 
     def noted(self, message: str) -> None:
         """The run found something out that is worth a line."""
@@ -56,9 +56,9 @@ class Relay(Watcher):
         """Pass it on."""
         self._listener.advanced(stage, units)
 
-    def tried(self, layers_narrowed: int, layers: int, score: float, accepted: bool) -> None:
+    def tried(self, plan: str, score: float, accepted: bool) -> None:
         """Pass it on."""
-        self._listener.tried(layers_narrowed, layers, score, accepted)
+        self._listener.tried(plan, score, accepted)
 
     def noted(self, message: str) -> None:
         """Pass it on."""

@@ -130,7 +130,7 @@ class Study(Generic[Config_co]):
         """Add a trial, and tell whoever watches."""
         self.trials.append(trial)
         accepted = trial.met and self.affordable(trial.plan)
-        watcher().tried(self._narrowed(trial.plan), len(trial.plan.layers), trial.score.value, accepted)
+        watcher().tried(trial.plan.beside(self.job.config.wide), trial.score.value, accepted)
         return trial
 
     def add_or_replace(self, measured: Trial) -> None:

@@ -184,3 +184,19 @@ def test_the_digest_of_a_plan_never_changes():
 def test_a_plan_prints_one_aligned_line_a_layer():
     assert str(PrecisionPlan((("conv", WIDE), ("classifier", NARROW)))) == "conv        a16w8\nclassifier  a8w8"
     assert str(PrecisionPlan(())) == ""
+
+
+@pytest.mark.parametrize(
+    ("precisions", "tensors", "said"),
+    [
+        ("a16w8 a16w8 a16w8", {}, "all layers wide"),
+        ("a8w8 a16w8 a8w8", {}, "2 of 3 layers narrowed"),
+        ("a8w4 a8w8 a8w8", {}, "3 of 3 layers narrowed (2 at a8w8, 1 at a8w4)"),
+        ("a16w16 a8w8 float32", {}, "1 of 3 layers narrowed, 2 lifted to a16w16 and float32"),
+        ("a16w8 a16w8 a16w8", {"power": "float32"}, "1 tensor in float"),
+        ("a8w8 a16w8 a16w8", {"power": "float32", "log": "float32"}, "1 of 3 layers narrowed, 2 tensors in float"),
+    ],
+)
+def test_a_plan_says_what_differs_from_the_wide_one(precisions, tensors, said):
+    named = dict(zip(["a", "b", "c"], precisions.split(), strict=True))
+    assert PrecisionPlan.from_dict(named, tensors).beside(WIDE) == said

@@ -37,15 +37,15 @@ def test_a_run_is_a_line_for_each_stage_and_each_plan(screen):
     with watcher.shown():
         told(watcher, "prepare", cached=True)
         told(watcher, "calibrate", "baseline", "baseline")
-        watcher.tried(0, 9, 0.125, True)
+        watcher.tried("all layers wide", 0.125, True)
         told(watcher, "search")
-        watcher.tried(9, 9, 0.75, False)
+        watcher.tried("9 of 9 layers narrowed", 0.75, False)
         watcher.expects("probe", 4)
         watcher.started("probe")
         watcher.advanced("probe", 4)
         watcher.finished("probe", 0.25, False)
         told(watcher, "probe", "search")
-        watcher.tried(4, 9, 0.375, True)
+        watcher.tried("4 of 9 layers narrowed", 0.375, True)
         told(watcher, "export", "verify", "baseline", "verify")
     assert shown(screen) == [
         "prepare    from an earlier run",
@@ -164,14 +164,16 @@ def test_inspection_shows_layers_and_what_is_left_alone(screen):
         "layers": [layer],
         "open": [],
         "signature": {"image": "samples on axis 0"},
+        "states": ["h=hn"],
         "total": {"macs": 1000, "weight_bytes": 864},
         "left_alone": [{"op": "LSTM", "nodes": 2, "why": "an operator without a quantized form here"}],
     }
     print_inspection(screen, found)
     lines = shown(screen)
     assert cells(lines[4]) == ["[stem]", "Conv", "8x3x3x3", "1,000", "864"]
-    assert lines[-3:] == [
+    assert lines[-4:] == [
         "1 layers, 1,000 MACs a sample, 864 weight bytes",
         "image: samples on axis 0",
+        "h: looks like a state that hn gives for the next step; if it is one, say --state h=hn",
         "left alone: 2 LSTM: an operator without a quantized form here",
     ]

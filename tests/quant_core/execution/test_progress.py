@@ -19,7 +19,7 @@ def test_nobody_watches_by_default():
     watcher().finished("probe", 1.0, cached=False)
     watcher().expects("probe", 3)
     watcher().advanced("probe", 3)
-    watcher().tried(1, 2, 0.5, True)
+    watcher().tried("all layers wide", 0.5, True)
     assert type(watcher()) is Watcher
 
 

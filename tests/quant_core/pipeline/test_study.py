@@ -89,11 +89,11 @@ def test_whoever_watches_hears_of_each_trial_whether_it_is_accepted():
     heard = []
 
     class Listener(Watcher):
-        def tried(self, layers_narrowed, layers, score, accepted):
-            heard.append((layers_narrowed, layers, score, accepted))
+        def tried(self, plan, score, accepted):
+            heard.append((plan, score, accepted))
 
     study = study_of(max_bops=0.8).study
     with watched_by(Listener()):
         study.add(trial_of(ONE_NARROW, 0.5, True))
         study.add(trial_of(TWO_NARROW, 0.6, True))
-    assert heard == [(1, 3, 0.5, False), (2, 3, 0.6, True)]
+    assert heard == [("1 of 3 layers narrowed", 0.5, False), ("2 of 3 layers narrowed", 0.6, True)]
