@@ -36,6 +36,7 @@ def compare(
 
     Of runs: target, cost, scores, settings, and the layers they narrow differently. Of files: scores in the runtime,
     bytes, times, layers of different precision, errors of tensors inside, and the samples they answer most differently.
+    Of a run beside a file its model is taken; float model, data and runtime are then known.
 
     \b
     narrowcast compare quantized quantized-stricter
@@ -81,13 +82,29 @@ def _runs(first: str, second: str, given: Mapping[str, str | None]) -> tuple[Com
 
 
 def _files(first: str, second: str, given: Mapping[str, str | None]) -> tuple[Comparison, Mapping[str, Any]]:
-    """Compare two model files; for a run's folder its model is taken."""
+    """Compare two model files; for a run's folder its model is taken, and what is not given as the run had it."""
     from quant_core.pipeline.compare_files import compare_files
     from quant_core.results.comparison_page import file_charts
 
-    float_model, evaluation, runtime = given.values()
+    known = {name: value for place in (first, second) for name, value in _of_run(place).items()}
+    float_model, evaluation, runtime = (value or known.get(name) for name, value in given.items())
     if float_model is None or evaluation is None:
         raise click.UsageError("two .onnx files are compared with --float and --evaluation")
     places = [place if place.endswith(".onnx") else f"{place.rstrip('/')}/model.onnx" for place in (first, second)]
     found, errors = compare_files(places[0], places[1], float_model, evaluation, runtime or "onnxruntime")
     return found, file_charts(errors)
+
+
+def _of_run(place: str) -> dict[str, str | None]:
+    """Return what a run's folder says of its float model, evaluation data and runtime; nothing for a model file."""
+    from quant_core.results.outcome import open_outcome
+
+    if place.endswith(".onnx"):
+        return {}
+    manifest = open_outcome(place).manifest
+    runtime = manifest.config.get("runtime")
+    return {
+        "--float": manifest.sources.model,
+        "--evaluation": manifest.sources.evaluation,
+        "--runtime": runtime if isinstance(runtime, str) else None,
+    }
