@@ -264,6 +264,8 @@ class Narrowed(Record):
     """Operators that multiply and are no layers: in all shares, and the same in every plan."""
     lifted: int = 0
     """Layers that are wider than the wide precision, without which the target is missed."""
+    slow: Mapping[str, str] = Field(default_factory=dict)
+    """Layers that no plan narrows since they would be slower in the runtime: what each is, by its name."""
 
 
 class Improvement(Record):

@@ -15,17 +15,24 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.selection import OPERATOR, names_meant, origins_of
 from quant_core.pipeline.lifting import rungs_above
+from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import compared_outputs, layers_compared
 from quant_core.storage.tables import facts
 
-__all__ = ["candidate_layers", "note_rules_without_layers", "warn_of_outputs_not_compared"]
+__all__ = [
+    "candidate_layers",
+    "note_rules_without_layers",
+    "note_slow_layers",
+    "slow_layers",
+    "warn_of_outputs_not_compared",
+]
 
 
 def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[str, ...]:
     """Return the layers that a plan may narrow, in graph order; none where none is narrowed to find something out.
 
-    These are the layers whose narrowing shows in an output that is compared, without those that are to stay wide. One
-    without a weight is none where only weights are narrowed.
+    These are the layers whose narrowing shows in an output that is compared, without those that are to stay wide and
+    those of `slow_layers`. One without a weight is none where only weights are narrowed.
     Raises InputError for a name or an operator in `keep_wide` or `order` that is no layer's; in `keep_wide` the names
     of the user's model are known, too.
     """
@@ -40,7 +47,26 @@ def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[
     rungs = (*rungs_above(config), *config.ladder)
     weights_alone = len({precision.activations for precision in rungs}) == 1
     changed = [layer.name for layer in listed if layer.weight is not None or not weights_alone]
-    return tuple(name for name in changed if name not in wide and name not in unseen)
+    slow = slow_layers(layers, config, cache)
+    return tuple(name for name in changed if name not in wide and name not in unseen and name not in slow)
+
+
+def slow_layers(layers: pa.Table, config: RunConfig, cache: Path) -> dict[str, str]:
+    """Return the layers that no plan narrows since they would be slower in the runtime, each with what it is.
+
+    There are none beside a wide precision with codes, and none where the run saves something else than bit operations,
+    or has a budget: what is asked for then may take every layer.
+    """
+    if not isinstance(config, SearchConfig) or not config.wide.is_float:
+        return {}
+    if config.cost != "bops" or config.budgets or any(one.is_weight_only for one in config.narrow):
+        return {}
+    slower = profile_of(config.runtime).slower_in_8_bits
+    if slower is None:
+        return {}
+    graph = prepared_graph(facts(layers)["prepared"], cache)
+    found = {layer.name: slower(graph, layer) for layer in layers_from_table(layers)}
+    return {name: why for name, why in found.items() if why}
 
 
 def _check_order(layers: Mapping[str, str], config: ProbeConfig) -> None:
@@ -63,6 +89,14 @@ def note_rules_without_layers(layers: pa.Table, config: RunConfig, cache: Path) 
         for rule in config.keep_wide:
             if rule not in kept:
                 watcher().noted(f"keep_wide: {rule!r} changes nothing: such operators are no layers and never narrowed")
+
+
+def note_slow_layers(layers: pa.Table, config: RunConfig, cache: Path) -> None:
+    """Tell whoever watches which layers stay float for the sake of speed."""
+    found = slow_layers(layers, config, cache)
+    if found:
+        named = ", ".join(f"{name} ({why})" for name, why in found.items())
+        watcher().noted(f"no plan narrows what {config.runtime} runs more slowly in 8 bits than in float: {named}")
 
 
 def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Path) -> None:

@@ -28,6 +28,7 @@ from quant_core.manifest import (
     Work,
 )
 from quant_core.pipeline.assurance import target_record
+from quant_core.pipeline.candidate_layers import slow_layers
 from quant_core.pipeline.chosen_weights import chosen_weights
 from quant_core.pipeline.deployment import deployment, milliseconds_of
 from quant_core.pipeline.findings import Findings
@@ -135,7 +136,7 @@ def manifest_of(findings: Findings[RunConfig], on: Runner) -> Manifest:
         plan=shipped.plan.as_dict(),
         tensors=shipped.plan.tensor_types(),
         float_tensors=study.float_tensors if shipped.plan.tensors else (),
-        narrowed=_narrowed(findings),
+        narrowed=_narrowed(findings, on),
         improvements=study.improvements,
         weights=chosen_weights(shipped.plan, study.weights),
         costs=costs,
@@ -205,9 +206,10 @@ def _float_errors(wide: pa.Table) -> dict[str, float]:
     return {} if error is None else {"top1": error}
 
 
-def _narrowed(findings: Findings[RunConfig]) -> Narrowed:
-    study, plan = findings.study, findings.shipped.plan
-    return narrowed(study.layers, plan, study.wide.plan, study.job.config.wide, study.costs["bops"])
+def _narrowed(findings: Findings[RunConfig], on: Runner) -> Narrowed:
+    study, plan, config = findings.study, findings.shipped.plan, findings.study.job.config
+    found = narrowed(study.layers, plan, study.wide.plan, config.wide, study.costs["bops"])
+    return found.model_copy(update={"slow": slow_layers(study.layers, config, on.machine.cache)})
 
 
 def _costs(findings: Findings[RunConfig]) -> Costs:

@@ -234,7 +234,7 @@ def _manifest(
         "tensors": plan.tensor_types(),
         "float_tensors": before.float_tensors if plan.tensors else (),
         "weights": chosen_weights(plan, [run.table("weights")]),
-        "narrowed": narrowed(layers, plan, wide, config.wide, bops),
+        "narrowed": narrowed(layers, plan, wide, config.wide, bops).model_copy(update={"slow": before.narrowed.slow}),
         "costs": costs,
         "deployed": None,
         "latency": None,

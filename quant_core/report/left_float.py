@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from quant_core.manifest import FloatTensor, Manifest, OtherOperators
 from quant_core.report.text import METRIC_NAMES, metric_text, percent
@@ -10,14 +11,31 @@ from quant_core.report.text import METRIC_NAMES, metric_text, percent
 __all__ = ["left_float"]
 
 _SHOWN = 6
-"""Tensors that are named in a sentence."""
+"""Layers or tensors that are named in a sentence."""
 
 
 def left_float(manifest: Manifest) -> Iterator[str]:
-    """Sentences on what stays in float or wide in every plan, with its share of the model and the reason."""
+    """Sentences on what stays in float or wide in every plan, and the reason."""
     yield from (_sentence(manifest, found) for found in manifest.narrowed.others)
+    if manifest.narrowed.slow:
+        yield _slow(manifest)
     if manifest.float_tensors:
         yield _tensors(manifest)
+
+
+def _slow(manifest: Manifest) -> str:
+    found = manifest.narrowed.slow
+    stay = "1 layer stays" if len(found) == 1 else f"{len(found)} layers stay"
+    named = [f"{name} ({why})" for name, why in islice(found.items(), _SHOWN)]
+    return (
+        f"{stay} in {manifest.wide}, for in 8 bits the runtime is slower: {_listed(named, len(found))}. Another --cost "
+        "or a budget may narrow what is slow."
+    )
+
+
+def _listed(named: Sequence[str], count: int) -> str:
+    rest = [f"{count - len(named)} more, which the manifest names"] if count > len(named) else []
+    return ", ".join([*named, *rest])
 
 
 def _tensors(manifest: Manifest) -> str:
@@ -25,10 +43,9 @@ def _tensors(manifest: Manifest) -> str:
     stay = "1 tensor stays" if len(found) == 1 else f"{len(found)} tensors stay"
     wide = metric_text(metric, manifest.scores.wide.get(metric))
     named = [f"{tensor.name} ({_loss(tensor)})" for tensor in found[:_SHOWN]]
-    named += [f"{len(found) - _SHOWN} more, which the manifest names"] if len(found) > _SHOWN else []
     return (
-        f"{stay} in float, for with all quantized at {manifest.wide} the model's {METRIC_NAMES[metric]} is {wide}. Of "
-        f"what tensors lose that are quantized each alone, they have: {', '.join(named)}."
+        f"{stay} in float, for with all quantized at {manifest.wide} the model's {METRIC_NAMES[metric]} is {wide}. "
+        f"Of what tensors lose that are quantized each alone, they have: {_listed(named, len(found))}."
     )
 
 

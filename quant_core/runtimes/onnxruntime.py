@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from quant_core.model.sessions import Numerics, open_file
+from quant_core.runtimes.few_channels import few_channels
 from quant_core.runtimes.kernels import layer_kernels
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.rules import (
@@ -40,7 +41,10 @@ ONNXRUNTIME = replace(
     ),
     numbers="A Conv, Gemm or MatMul between 8-bit pairs becomes one integer kernel, which rounds once instead of "
     "twice: a code in some thousands differs. One with a 16-bit pair on either side is computed in float between its "
-    "pairs, as they say, and is slower than in the float model.",
+    "pairs, as they say, and is slower than in the float model. So is a Conv of few channels in 8 bits: less than 100 "
+    "input times output channels of a group, and either 3 input channels at most or several groups, but for depthwise "
+    "ones. Beside a wide float no plan narrows it, unless another cost than bit operations or a budget is given.",
     keeps_byte_sums_in_range=True,
     keeps_matmuls_apart=True,
+    slower_in_8_bits=few_channels,
 )

@@ -10,6 +10,8 @@ from typing import Literal
 
 from quant_core.config.runtimes import RUNTIME_DEFAULTS
 from quant_core.errors import InputError
+from quant_core.model.graph import FloatGraph
+from quant_core.model.layers import Layer
 from quant_core.model.sessions import OpenModel
 from quant_core.precision import DataType, Precision
 from quant_core.runtimes.encoded_tensors import EncodedTensor
@@ -103,6 +105,8 @@ class RuntimeProfile:
     """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
     keeps_matmuls_apart: bool = False
     """Whether products are written so that a float or 16-bit operand is not rounded to 8 bits by a fusion."""
+    slower_in_8_bits: Callable[[FloatGraph, Layer], str] | None = None
+    """Says of a layer why it is slower in 8 bits than in float, empty where it is not; None: nobody knows."""
 
     @property
     def defaults(self) -> Mapping[str, object]:

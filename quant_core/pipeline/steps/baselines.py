@@ -16,6 +16,7 @@ from quant_core.pipeline.candidate_blocks import candidate_blocks
 from quant_core.pipeline.candidate_layers import (
     candidate_layers,
     note_rules_without_layers,
+    note_slow_layers,
     warn_of_outputs_not_compared,
 )
 from quant_core.pipeline.costs import cost_models
@@ -60,6 +61,7 @@ def baseline(
         _check_ranges(plan, prepared_graph(facts(layers)["prepared"], on.machine.cache), calibration)
     warn_of_outputs_not_compared(layers, job.config, on.machine.cache)
     note_rules_without_layers(layers, job.config, on.machine.cache)
+    note_slow_layers(layers, job.config, on.machine.cache)
     ladder = _ladder(job, plan)
     names = [layer.name for layer in layers_from_table(layers)]
     lifts = rungs_above(job.config)
