@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 from functools import cache
 from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from quant_core.model.sessions import CPU
 
 __all__ = ["adds_bytes_in_32_bits", "processor_abilities"]
 
 _DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "asimddp", "amx_int8")
 """Instructions that add up products of 8-bit codes in 32 bits, as Linux calls them."""
-_X86 = ("x86_64", "AMD64", "i686")
+_SUMMED = 64
 
 
 @cache
@@ -24,6 +29,18 @@ def processor_abilities() -> tuple[str, ...]:
     return tuple(name for name in _DOT_PRODUCTS if name in flags)
 
 
+@cache
 def adds_bytes_in_32_bits() -> bool:
-    """Whether sums of products of 8-bit codes cannot saturate here: with VNNI, and on processors other than x86."""
-    return platform.machine() not in _X86 or bool(processor_abilities())
+    """Return whether ONNX Runtime's sums of products of 8-bit codes do not saturate here: one is computed to see."""
+    read, weight = np.full((8, _SUMMED), 255, np.uint8), np.full((_SUMMED, 16), 127, np.int8)
+    value = onnx.helper.make_tensor_value_info
+    product = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMulInteger", ["x", "w"], ["y"])],
+        "product",
+        [value("x", onnx.TensorProto.UINT8, read.shape)],
+        [value("y", onnx.TensorProto.INT32, None)],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    model = onnx.helper.make_model(product, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    session = ort.InferenceSession(model.SerializeToString(), providers=list(CPU))
+    return bool((session.run(None, {"x": read})[0] == _SUMMED * 255 * 127).all())
