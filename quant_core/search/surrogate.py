@@ -2,9 +2,10 @@
 
 A plan's error over the wide plan's is about the sum of its layers' losses times one factor; where layers were measured
 together, what that is off their sum counts as one more loss, of plans that have all of them. What each layer adds is
-uncertain in proportion to its loss, and so is the factor: a Gaussian process whose mean and covariance are linear in
-the losses of a plan (Rasmussen, Williams, Gaussian Processes for Machine Learning, chapters 2.2 and 2.7). A plan
-that was measured tells most of those that have many layers in common with it.
+uncertain in proportion to its loss, and so is the factor; what no layer accounts for is the more uncertain, the farther
+a plan's error is from the limit. That is a Gaussian process whose mean and covariance are linear in the losses of a
+plan (Rasmussen, Williams, Gaussian Processes for Machine Learning, chapters 2.2 and 2.7). A plan that was measured
+tells most of those that have many layers in common with it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _FACTOR_DOUBT = 0.3
 """Standard deviation of the factor, as a share of it."""
 _LAYER_DOUBT = 0.3
 """Standard deviation of what a layer adds, as a share of it."""
+_PLAN_DOUBT = 0.2
+"""Standard deviation of what no layer accounts for in a plan's error, as a share of that where it is e times what the
+limit leaves, or an e-th: the farther away, the less do errors add up."""
 _LEAST_NOISE = 1e-3
 """Of the error that the limit leaves: errors are never taken to be known better."""
 
@@ -43,15 +47,19 @@ class Surrogate:
         self._wide = measured[space.wide]
         room = abs(space.limit - self._wide.error) or abs(space.limit) or 1.0
         known = {plan: found for plan, found in measured.items() if plan != space.wide and math.isfinite(found.error)}
-        parts = self._parts(candidates_of(list(known), len(space.losses)))
+        plans = candidates_of(list(known), len(space.losses))
+        parts = self._parts(plans)
         usable = np.isfinite(parts).all(axis=1) & (parts.sum(axis=1) > 0)
         found = [one for one, usable_one in zip(known.values(), usable, strict=True) if usable_one]
         self._parts_known = parts[usable]
+        self._numbers = {plan.tobytes(): number for number, plan in enumerate(plans[usable])}
         self._noise = np.array([max(one.noise, _LEAST_NOISE * room) for one in found])
         rises = np.array([one.error - self._wide.error for one in found])
-        self.factor = self._factor(rises, room)
+        distance = np.abs(np.log(np.maximum(rises, _LEAST_NOISE * room) / room))
+        self.factor = self._factor(rises, distance, room)
         """Error per loss, before what single layers were found to add."""
-        covariance = self._covariance(self._parts_known, self._parts_known) + np.diag(self._noise**2)
+        self._own = (_PLAN_DOUBT * self.factor * self._parts_known.sum(axis=1) * distance) ** 2
+        covariance = self._covariance(self._parts_known, self._parts_known) + np.diag(self._noise**2 + self._own)
         self._inverse = np.linalg.inv(covariance) if found else np.zeros((0, 0))
         self._surprise = self._inverse @ (rises - self.factor * self._parts_known.sum(axis=1))
 
@@ -63,12 +71,12 @@ class Surrogate:
         more = [off * np.all(plans[:, list(one.layers)] == one.rung, axis=1) for one, off in self._joint]
         return np.concatenate([alone, np.stack(more, axis=1)], axis=1)
 
-    def _factor(self, rises: Array, room: float) -> float:
+    def _factor(self, rises: Array, distance: Array, room: float) -> float:
         """Error per loss, mostly from plans whose error is near the limit's."""
         sums = self._parts_known.sum(axis=1)
         if not len(sums):
             return 1.0
-        weights = 1 / (1 + np.abs(np.log(np.maximum(rises, _LEAST_NOISE * room) / room)))
+        weights = 1 / (1 + distance)
         factor = float(np.sum(weights * rises / sums) / np.sum(weights))
         return max(factor, _LEAST_NOISE * room / float(sums.max()))
 
@@ -86,12 +94,20 @@ class Surrogate:
     def _predicted(self, plans: Candidates) -> tuple[Array, Array]:
         parts = self._parts(plans)
         sums = parts.sum(axis=1)
-        shared = self._covariance(parts, self._parts_known)
+        shared, own = self._covariance(parts, self._parts_known), np.zeros(len(plans))
+        for row, number in self._measured_among(plans):
+            shared[row, number] += self._own[number]
+            own[row] = self._own[number]
         mean = self._wide.error + self.factor * sums + shared @ self._surprise
-        own = self.factor**2 * (_LAYER_DOUBT**2 * np.sum(parts**2, axis=1) + _FACTOR_DOUBT**2 * sums**2)
+        own += self.factor**2 * (_LAYER_DOUBT**2 * np.sum(parts**2, axis=1) + _FACTOR_DOUBT**2 * sums**2)
         variance = own - np.sum((shared @ self._inverse) * shared, axis=1)
         noise = float(np.median(self._noise)) if len(self._noise) else 0.0
         return mean, np.sqrt(np.maximum(variance, 0.0) + noise**2)
+
+    def _measured_among(self, plans: Candidates) -> list[tuple[int, int]]:
+        """Return (number of a plan, its number among those measured) of the plans that were measured."""
+        rows = ((row, self._numbers.get(plan.tobytes())) for row, plan in enumerate(plans) if self._numbers)
+        return [(row, number) for row, number in rows if number is not None]
 
     def losses(self) -> Array:
         """The losses with what was learnt of each layer: the factor times these adds up to the mean."""

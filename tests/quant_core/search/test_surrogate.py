@@ -57,6 +57,19 @@ def test_a_plan_that_did_worse_than_believed_makes_its_layers_worse_than_others(
     assert rise[:4].min() >= rise[4:].max() - 1e-9
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_plans_far_beyond_the_limit_whose_errors_do_not_add_up_promise_nothing_for_others(seed):
+    """Errors grow ever more slowly; a linear surrogate that keeps to all of them has some plans below the wide one."""
+    losses, costs = lookup.tables(seed, layers=8)
+    space, half, other = lookup.space(losses * 20, costs), (1, 1, 1, 1, 0, 0, 0, 0), (0, 0, 1, 1, 1, 1, 1, 1)
+    measured = {
+        plan: Measured(False, float((space.losses[np.arange(8), plan].sum()) ** 0.5))
+        for plan in (half, other, space.narrowest)
+    }
+    mean, _ = Surrogate(space, {**space.known, **measured})(some_plans(seed))
+    assert mean.min() >= 0
+
+
 def test_losses_without_bound_stay_so_and_are_learnt_nothing_from():
     losses, costs = lookup.tables(1, layers=4)
     losses[2, 1] = np.inf
