@@ -32,8 +32,8 @@ class Failing:
 @pytest.fixture
 def probes_fail(monkeypatch):
     def fail(*errors):
-        failing = Failing(probe.model_data, *errors)
-        monkeypatch.setattr(probe, "model_data", failing)
+        failing = Failing(probe.step_data, *errors)
+        monkeypatch.setattr(probe, "step_data", failing)
         return failing
 
     return fail
