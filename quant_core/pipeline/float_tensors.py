@@ -59,7 +59,8 @@ def fewest_tensors(
     """Return as few tensors as meet the target in float, the most harmful first; none where they do not meet it.
 
     All candidates are at a precision, at which a plan that quantizes all tensors misses. With `few` no more than a
-    quarter of the tensors are returned. Plans with twice as many are evaluated each time, then those between.
+    quarter of the tensors are returned. That many are evaluated first, for most often they do not suffice; then plans
+    with one, and with twice as many each time, then those between.
     """
     study = evaluator.study
     target = study.job.config.target
@@ -68,10 +69,10 @@ def fewest_tensors(
     watcher().noted(f"with layers at {precision} and tensors in float the target is met: the tensors are probed")
     ranked = _ranked(study, groups, precision, evaluator.on)
     most = min(len(ranked), max(int(len(groups) * _FEW), 1)) if few else len(ranked)
+    if not _with(evaluator, ranked[:most], precision).met:
+        return ()
     below, count = 0, min(1, most)
-    while not _with(evaluator, ranked[:count], precision).met:
-        if count == most:
-            return ()
+    while count < most and not _with(evaluator, ranked[:count], precision).met:
         below, count = count, min(2 * count, most)
     while count - below > 1:
         middle = (below + count) // 2
