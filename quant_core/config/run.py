@@ -54,7 +54,8 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
     ] = Field(
         default="all",
         description="The model output that is compared. Its index or name, or `all` for all that hold floats: L2 "
-        "is then over all of them, SQNR and cosine distance are those of the worst.",
+        "is then over all of them, SQNR and cosine distance are those of the worst. Or the name of a float tensor "
+        "inside.",
     )
     split_outputs: Annotated[bool, Flag(Heading.DATA)] = Field(
         default=True,
@@ -285,6 +286,7 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
             "split_outputs": self.split_outputs,
             "fix_inputs": self.fix_inputs,
             "states": self.states,
+            "output": self.output if isinstance(self.output, str) and self.output != "all" else None,
             "opset": self.opset,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-__all__ = ["FloatGraph", "attribute", "inner_graphs", "nodes_inside", "outer_names"]
+from quant_core.model.descriptions import OWN_PREFIX
+
+__all__ = ["INSIDE", "FloatGraph", "attribute", "inner_graphs", "nodes_inside", "outer_names"]
+
+INSIDE = f"{OWN_PREFIX}inside"
+"""The key of the tensor inside that is compared, in a prepared model: its name there by that in the user's, as JSON."""
 
 _LARGE = 1 << 30
 
@@ -57,10 +63,22 @@ class FloatGraph:
         return tuple(value.name for value in self.model.graph.output)
 
     @cached_property
+    def inside(self) -> Mapping[str, str]:
+        """The tensors inside that are compared as outputs are, by their names in the user's model."""
+        kept = next((entry.value for entry in self.model.metadata_props if entry.key == INSIDE), "{}")
+        found: dict[str, str] = json.loads(kept)
+        return found
+
+    @cached_property
+    def compared(self) -> tuple[str, ...]:
+        """Names of all that may be compared: outputs, and tensors inside."""
+        return (*self.outputs, *self.inside.values())
+
+    @cached_property
     def named_outside(self) -> frozenset[str]:
         """Tensors that nodes write and something beyond the nodes knows by name: outputs, what subgraphs read."""
         captured = [name for name, places in self.readers.items() if any(position < 0 for _, position in places)]
-        return frozenset([*self.outputs, *captured]).intersection(self.producer)
+        return frozenset([*self.compared, *captured]).intersection(self.producer)
 
     @cached_property
     def producer(self) -> Mapping[str, int]:

@@ -40,7 +40,7 @@ def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Sig
     shapes = _shapes(graph, data)
     size = declared.batch or 1
     # All tensors at once are a hundred times the outputs: values are of these alone.
-    session = open_nodes(graph, graph.nodes, graph.outputs, {})
+    session = open_nodes(graph, graph.nodes, graph.compared, {})
     largest = max(data.in_groups(np.arange(data.count)), key=len)
     singles = [_run(session, graph, data, largest[at : at + 1]) for at in range(min(_TRIED, len(largest)))]
     signature = declared

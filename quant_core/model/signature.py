@@ -143,7 +143,7 @@ class Signature:
     ) -> Signature:
         """What declared shapes say; `axes`, `classes` and `states` are axes and states that the user says."""
         axes, classes, states = axes or {}, classes or {}, states or {}
-        symbols = {name: _symbols(graph, name) for name in (*graph.inputs, *graph.outputs)}
+        symbols = {name: _symbols(graph, name) for name in (*graph.inputs, *graph.compared)}
         shared = _batch_symbol([symbols[name] for name in graph.inputs])
         inputs = tuple(_input_role(graph, name, symbols[name], shared, axes) for name in graph.inputs)
         fixed = None
@@ -151,7 +151,7 @@ class Signature:
             fixed = _fixed_batch(graph, [role for role in inputs if role.name not in states])
         inputs = tuple(_state_role(graph, role, states, fixed) for role in inputs)
         outputs = tuple(
-            _output_role(name, symbols[name], shared, axes, classes, bool(states)) for name in graph.outputs
+            _output_role(name, symbols[name], shared, axes, classes, bool(states)) for name in graph.compared
         )
         return cls(inputs, outputs, fixed)
 

@@ -22,8 +22,8 @@ def signature_said(
 
     Raises InputError for what is said of names that are not there, and as `states_said`.
     """
-    axes = axes_said(sample_axis, "sample_axis", [*graph.inputs, *graph.outputs])
-    return Signature.declared(graph, axes, axes_said(classes, "classes", graph.outputs), states_said(graph, states))
+    axes = axes_said(sample_axis, "sample_axis", [*graph.inputs, *graph.compared])
+    return Signature.declared(graph, axes, axes_said(classes, "classes", graph.compared), states_said(graph, states))
 
 
 def states_said(graph: FloatGraph, texts: Sequence[str]) -> dict[str, str]:

@@ -108,6 +108,11 @@ def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Pat
     if others:
         kept = f"; layers that reach no other output stay wide: {', '.join(unseen)}" if unseen else ""
         watcher().warned(f"not compared: {', '.join(others)}{kept}")
+    if compared[0] in graph.inside.values() and profile_of(config.runtime).opens:
+        watcher().noted(
+            f"{compared[0]} is inside the model: its score in {config.runtime} is that of a copy of the file that "
+            "gives it too, and nodes around it may not be fused there as they are in the file itself"
+        )
 
 
 def _not_compared(graph: FloatGraph, layers: list[Layer], config: RunConfig) -> list[str]:

@@ -12,6 +12,7 @@ from quant_core.latency import load_timer
 from quant_core.model.fitted_data import fitted
 from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph
+from quant_core.model.inner_tensors import check_inner_name
 from quant_core.model.inputs import check_labels
 from quant_core.model.model_file import read_model
 from quant_core.model.opset import opset_of
@@ -98,8 +99,15 @@ def _check_opset(graph: FloatGraph, runtime: str) -> None:
 def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) -> None:
     """Raise InputError unless all data fit the graph, as far as it declares what it wants."""
     config = job.config
-    outputs = compared(graph, config.output)
     seen = Signature.of(graph).elements is not None  # what can be found of the outputs is found
+    inside = not seen and isinstance(config.output, str) and config.output not in ("all", *graph.outputs)
+    if inside:
+        check_inner_name(graph, str(config.output))
+        if config.format != "qdq":
+            raise InputError(
+                f"output: {config.output!r} is inside the model, where {config.format} merges nodes; use qdq"
+            )
+    outputs = None if inside else compared(graph, config.output)
     if seen:
         for option in _that_need_classes(config):
             check_classes(graph, config.output, option)
@@ -107,8 +115,8 @@ def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) 
     fitted(graph, open_columns(job.calibration, cache), signature, fixed)
     for reference in filter(None, [job.evaluation, job.holdout]):
         dataset = fitted(graph, open_columns(reference, cache), signature, fixed)
-        known = seen or (outputs.classes.known and not config.classes)
-        if known and any(target.metric == "top1_drop" for target in config.targets):
+        known = outputs and (seen or (outputs.classes.known and not config.classes))
+        if outputs and known and any(target.metric == "top1_drop" for target in config.targets):
             check_labels(graph, dataset, outputs.names[outputs.classes.output], signature)
 
 

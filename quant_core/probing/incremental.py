@@ -111,7 +111,7 @@ class IncrementalModel:
 
     def _useful(self, steps: Sequence[_Block]) -> list[_Step]:
         """Return what a variant runs that leads to an output."""
-        wanted = set(self._graph.outputs)
+        wanted = set(self._graph.compared)
         found = []
         for block in reversed(steps):
             outputs = [name for name in block.writes if name in wanted]
@@ -123,7 +123,7 @@ class IncrementalModel:
     def _open(self, blocks: Sequence[_Block], variants: Sequence[Sequence[_Step]]) -> None:
         changed = [step.block for steps in variants for step in steps]
         needed = self._needed(blocks, changed)
-        exported = set(self._graph.outputs).union(*(block.reads for block in {*needed, *changed}))
+        exported = set(self._graph.compared).union(*(block.reads for block in {*needed, *changed}))
         # A variant has no use for most of what it reads of the baseline, and what a session hands out leaves the
         # blocked layout, asked for or not.
         wanted: dict[_Block, set[str]] = {}
@@ -148,7 +148,7 @@ class IncrementalModel:
 
     def _needed(self, blocks: Sequence[_Block], changed: Sequence[_Block]) -> list[_Block]:
         """The blocks whose baseline values some variant or the baseline's own output needs."""
-        wanted = set(self._graph.outputs).union(*(block.reads for block in changed))
+        wanted = set(self._graph.compared).union(*(block.reads for block in changed))
         needed = []
         for block in reversed(blocks):
             if not wanted.isdisjoint(block.writes):
@@ -195,7 +195,7 @@ class IncrementalModel:
             yield self._outputs(values)
 
     def _outputs(self, values: Values) -> dict[str, NDArray[np.generic]]:
-        return {name: values[name].numpy() for name in self._graph.outputs}
+        return {name: values[name].numpy() for name in self._graph.compared}
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

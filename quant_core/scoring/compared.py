@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph, outer_names
+from quant_core.model.inner_tensors import inner_candidates
 from quant_core.model.inputs import class_axis
 from quant_core.model.signature import OutputRole, Signature
 
@@ -143,24 +144,32 @@ def compared_outputs(graph: FloatGraph, output: int | str) -> tuple[str, ...]:
             found = [name for name in graph.outputs if _why_not(graph, signature, name) == ""]
         if not found:
             reasons = "; ".join(f"{name}: {_why_not(graph, signature, name)}" for name in graph.outputs)
-            raise InputError(f"output: the model has none that can be compared sample by sample ({reasons}){_CUT}")
+            raise InputError(
+                f"output: the model has none that can be compared sample by sample ({reasons}){_inside(graph)}"
+            )
         return tuple(found)
     name = _named(graph, output)
     why = _why_not(graph, signature, name)
     if why:
         others = [one for one in graph.outputs if not _why_not(graph, signature, one)]
-        way_out = f"; compare {', '.join(others)}" if others else _CUT
+        way_out = f"; compare {', '.join(others)}" if others else _inside(graph)
         raise InputError(f"output {name!r} cannot be compared sample by sample: {why}{way_out}")
     return (name,)
 
 
-_CUT = "; cut the model in front of what does that, with onnx.utils.extract_model, and quantize that part"
+def _inside(graph: FloatGraph) -> str:
+    """Return the way out where no output can be compared."""
+    found = inner_candidates(graph)
+    named = " or ".join(f"--output {name}" for name in found[:3]) if found else "--output NAME"
+    return f"; compare a float tensor inside, in front of what does that: {named}"
 
 
 def _named(graph: FloatGraph, output: int | str) -> str:
     if isinstance(output, str) and not output.isdecimal():
-        if output in graph.outputs:
+        if output in graph.compared:
             return output
+        if output in graph.inside:
+            return graph.inside[output]
     elif int(output) < len(graph.outputs):
         return graph.outputs[int(output)]
     raise InputError(f"output {output!r}: the model has {', '.join(f'{i}: {n}' for i, n in enumerate(graph.outputs))}")

@@ -22,15 +22,14 @@ from quant_core.model.half_precision import types_kept
 from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, OpenModel, fast_numerics, open_file, open_nodes
-from quant_core.model.stored_model import MODEL_FILE
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
-from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.collected import collected
 from quant_core.scoring.compared import Compared, compared, compared_outputs
 from quant_core.scoring.metrics import Terms, sample_terms, terms_table
 from quant_core.scoring.sampling import Samples, visit_order
+from quant_core.scoring.shipped_file import open_shipped
 from quant_core.scoring.user_function import call_function, finite_number, load_function
 from quant_core.storage.data import Column, Dataset, samples_of
 from quant_core.storage.mapped import let_go
@@ -69,9 +68,11 @@ def float_outputs(
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = model_data(graph, data, machine.cache)
     names = compared_outputs(graph, output)
-    # A model in float16 is compared in float32, as it is calibrated.
-    path = graph.folder / MODEL_FILE if types_kept(graph) else fetch(model, machine.cache)
-    session = open_file(path, fast_numerics(graph))
+    if types_kept(graph) or graph.inside:
+        # A model in float16 is compared in float32, as it is calibrated; the file does not give tensors inside.
+        session = open_nodes(graph, graph.nodes, graph.compared, {}, fast_numerics(graph))
+    else:
+        session = open_file(fetch(model, machine.cache), fast_numerics(graph))
     rows = np.arange(dataset.count)
     parts = outputs_by_batch(session, graph, dataset, rows, names, batch_size, machine, "baseline", _outputs_alone)
     whole = collected(parts, names, machine.cache)
@@ -170,7 +171,7 @@ def evaluate_plan(
     writer = PlanWriter(quantizer, folded=not graph.is_large)
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
     numerics = fast_numerics(graph) if fast else Numerics.SHIPPED
-    session = open_nodes(graph, nodes, graph.outputs, writer.constants, numerics, providers=recipe.providers)
+    session = open_nodes(graph, nodes, graph.compared, writer.constants, numerics, providers=recipe.providers)
     rows = visit_order(baseline.num_rows, samples.start, samples.stop)
     return _score(session, graph, samples.data, baseline, function, rows, batch_size, machine)
 
@@ -191,8 +192,7 @@ def score_file(
     `processor` says where, for runtimes whose numbers depend on it: results of one are not taken for another's.
     """
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
-    opens = profile_of(runtime).opens or open_file
-    session = opens(fetch(exported, machine.cache))
+    session = open_shipped(exported, graph, runtime, machine)
     rows = np.arange(baseline.num_rows)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)
 

@@ -14,14 +14,13 @@ from quant_core.config.target import MetricName
 from quant_core.execution.machine import Machine
 from quant_core.model.fitted_data import model_data
 from quant_core.model.prepare import prepared_graph
-from quant_core.model.sessions import open_file
-from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import Compared
 from quant_core.scoring.evaluation import compared_by, outputs_by_batch, reference_arrays
+from quant_core.scoring.shipped_file import open_shipped
 from quant_core.scoring.thumbnails import thumbnail
 from quant_core.storage.columns import Column
 from quant_core.storage.data import Dataset
-from quant_core.storage.references import Reference, fetch
+from quant_core.storage.references import Reference
 from quant_core.storage.tables import SAMPLES, facts
 
 __all__ = ["SHOWN", "Answer", "answers", "label_of", "picture_of", "worst_rows", "worst_samples"]
@@ -95,7 +94,7 @@ def worst_samples(
     dataset, names = model_data(graph, data, machine.cache), tuple(baseline.column_names)
     outputs, floats = compared_by(graph, names), reference_arrays(baseline)
     by_class = dataset.labels is not None or outputs.classes.probabilities or metric in ("top1_drop", "kl")
-    session = (profile_of(runtime).opens or open_file)(fetch(exported, machine.cache))
+    session = open_shipped(exported, graph, runtime, machine)
     told: dict[int, dict[str, Any]] = {}
     seen_rows = np.sort(rows)
     batches = outputs_by_batch(session, graph, dataset, seen_rows, names, 1, machine, "verify", lambda _, made: made)

@@ -1,0 +1,115 @@
+"""A tensor inside the model that is compared as if it were an output; the shipped file has the user's outputs only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import onnx
+
+from quant_core.errors import InputError
+from quant_core.model.graph import INSIDE, FloatGraph, nodes_inside, outer_names
+from quant_core.model.stored_model import MODEL_FILE
+
+__all__ = ["check_inner_name", "inner_candidates", "note_inner_tensor", "with_outputs"]
+
+
+def check_inner_name(graph: FloatGraph, name: str) -> None:
+    """Raise InputError, with the nearest names, for a compared tensor that no node of the user's model writes."""
+    nodes = [inner for node in graph.nodes for inner in (node, *nodes_inside(node))]
+    written = [output for node in nodes for output in node.output if output]
+    if name in written:
+        return
+    outputs = ", ".join(f"{index}: {output}" for index, output in enumerate(graph.outputs))
+    near = get_close_matches(name, written, n=3)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise InputError(f"output {name!r}: the model has outputs {outputs}, and no tensor inside of that name{hint}")
+
+
+def note_inner_tensor(given: onnx.ModelProto, prepared: onnx.ModelProto, name: str) -> None:
+    """Note down in a prepared model that a tensor inside is compared, by its name in the given one.
+
+    Raises InputError where it is no float tensor, or is not there any more since the nodes around it were fused.
+    """
+    graph = FloatGraph(prepared, Path())
+    if name in graph.outputs:
+        return
+    found = next((alias for alias in _aliases(given, name) if alias in graph.producer), None)
+    if found is None:
+        behind = next((one for one in _behind(given, name) if graph.is_float_activation(one)), None)
+        way_out = f"compare {behind!r} behind it" if behind else "compare another tensor"
+        raise InputError(
+            f"output {name!r}: the nodes around this tensor were folded into one when the model was prepared, so it is "
+            f"there no more; {way_out}, or leave the model as it is with --no-optimize"
+        )
+    if not graph.is_float_activation(found):
+        kind = str(onnx.TensorProto.DataType.Name(graph.element_type(found))).lower()
+        raise InputError(f"output {name!r} is a tensor of type {kind}; inside the model only float ones are compared")
+    prepared.metadata_props.add(key=INSIDE, value=json.dumps({name: found}))
+
+
+def _aliases(model: onnx.ModelProto, name: str) -> list[str]:
+    """Return the names of a tensor's values: its own, and those that nodes give it which change nothing."""
+    found = [name]
+    for alias in found:
+        for node in model.graph.node:
+            if node.op_type in ("Identity", "Dropout") and alias in (node.input[0], node.output[0]):
+                found += [other for other in (node.input[0], node.output[0]) if other not in found]
+    return found
+
+
+def _behind(model: onnx.ModelProto, name: str) -> Iterator[str]:
+    """Yield the tensors that are computed from one, the nearest first."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for read in (*node.input, *outer_names(node)):
+            readers.setdefault(read, []).append(node)
+    found = [name]
+    for one in found:
+        for node in readers.get(one, ()):
+            found += [output for output in node.output if output and output not in found]
+        if one != name:
+            yield one
+
+
+_CHOOSING = frozenset(["NonMaxSuppression", "NonZero", "Compress", "Unique", "Loop", "If", "TopK", "Where"])
+"""Operators whose outputs have a shape, or a meaning of each place, that values decide."""
+
+
+def inner_candidates(graph: FloatGraph) -> list[str]:
+    """Return the float tensors that nodes read which choose by values: they have the same shape for every sample."""
+    read = [name for node in graph.nodes if node.op_type in _CHOOSING for name in node.input]
+    return [name for name in dict.fromkeys(read) if name in graph.producer and graph.is_float_activation(name)]
+
+
+def with_outputs(path: Path, names: Iterable[str], folder: Path) -> Path:
+    """Write a copy of a model file into a folder, with tensors inside as outputs more; the file of constants is shared.
+
+    Raises InputError where the file has no such tensor.
+    """
+    model = onnx.load(path, load_external_data=False)
+    written = {output for node in model.graph.node for output in node.output}
+    outputs = {value.name for value in model.graph.output}
+    for name in names:
+        if name not in written:
+            raise InputError(
+                f"output {name!r}: the written model has no such tensor, for its operators were merged; compare "
+                "another, or use the format qdq"
+            )
+        if name not in outputs:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    for location in _files_beside(model):
+        (folder / location).parent.mkdir(parents=True, exist_ok=True)
+        os.link(path.parent / location, folder / location)
+    (folder / MODEL_FILE).write_bytes(model.SerializeToString())
+    return folder / MODEL_FILE
+
+
+def _files_beside(model: onnx.ModelProto) -> Mapping[str, None]:
+    """Return where constants are that a model has outside itself."""
+    outside = (one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL)
+    entries = (entry for tensor in outside for entry in tensor.external_data)
+    return dict.fromkeys(entry.value for entry in entries if entry.key == "location")
