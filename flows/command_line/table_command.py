@@ -30,11 +30,24 @@ class TableOption(click.Option):
             help=_help(row),
             metavar=row.shown.metavar or None,
             shell_complete=_offering(row.words) if row.words else None,
+            multiple=row.is_list,
             **given,
         )
         self.heading = str(row.shown.heading)
         """What it is listed under."""
         self._is_off = row.default == "false"
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value; of an option of several values that is repeated, all of them as a list."""
+        found = super().process_value(ctx, value)
+        if not self.multiple:
+            return found
+        if len(found) < 2:
+            return found[0] if found else None
+
+        from quant_core.options import listed
+
+        return [word for text in found for word in listed(text)]
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return flag and help; of a boolean that is off, the flag that turns it on alone."""

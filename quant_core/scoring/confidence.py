@@ -54,6 +54,8 @@ def bounds(metric: str, scores: pa.Table, alpha: float) -> Bounds:
     if metric in ("top1_drop", "score_drop") and _counted(found.influence):
         lost, won = (int(np.sum(found.influence == sign)) for sign in (1, -1))
         return Bounds(*tango_bounds(lost, won, scores.num_rows, alpha))
+    if metric == "sqnr_db" and found.value == math.inf and scores.num_rows > 1:
+        return Bounds(math.inf, math.inf)  # no sample has an error, as where an L2 distance of 0 is sure
     error = found.score.standard_error
     if error is None or not math.isfinite(found.value):
         return Bounds(-math.inf, math.inf)
@@ -127,6 +129,6 @@ def samples_to_settle(target: Criterion, value: float, spread: float, alpha: flo
     if target.limit is None:
         return None
     distance = abs(target.limit - value)
-    if not distance or not math.isfinite(distance):
+    if not distance or not math.isfinite(distance) or not math.isfinite(spread):
         return None
     return max(math.ceil((NormalDist().inv_cdf(1 - alpha) * spread / distance) ** 2), 2)

@@ -15,6 +15,10 @@ from quant_core.errors import InputError
 __all__ = ["npy_columns", "npz_columns", "write_npz"]
 
 _CHUNK_BYTES = 1 << 22
+_OBJECTS = (
+    "it holds Python objects, which are never unpickled; samples of different shape go in a folder with one .npz each, "
+    "in Arrow lists, or in Python in a reader that hands them out one by one"
+)
 
 
 def write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
@@ -23,6 +27,8 @@ def write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
         for name, given in arrays.items():
             try:
                 array = np.asarray(given, order="C")
+                if array.dtype.hasobject:
+                    raise ValueError(_OBJECTS)
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
             except (TypeError, ValueError) as error:
@@ -51,10 +57,7 @@ def _npy_stream(stream: BinaryIO) -> Iterator[NDArray[np.generic]]:
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read_header(stream)
     if dtype.hasobject:
-        raise ValueError(
-            "it holds Python objects, which are never unpickled; samples of different shape go in a folder with one "
-            ".npz each, or in Arrow lists"
-        )
+        raise ValueError(_OBJECTS)
     if fortran and len(shape) > 1:
         raise ValueError("it is in Fortran order; save it with numpy.ascontiguousarray")
     if not shape:

@@ -15,8 +15,8 @@ _PREAMBLE = """\
 
 Every option of `narrowcast auto`, with its default. In a file for `--config`, and in Python's
 `MixedPrecisionConfig`, an option has its long name with underscores: `--per-channel` is `per_channel: true`.
-A list is given by commas, or as JSON where a name has a comma: `--exclude '["a,b", "c"]'`. `--no-per-channel`
-takes back what a file says. What the command line says wins over the file.
+A list is given by commas or by repeating the option, or as JSON where a name has a comma: `--exclude '["a,b", "c"]'`.
+`--no-per-channel` takes back what a file says. What the command line says wins over the file.
 `narrowcast layer-wise` has the same options, but for those of the search.
 `narrowcast init MODEL` writes such a file; `narrowcast init --schema` prints its JSON Schema.
 

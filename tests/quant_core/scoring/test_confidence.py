@@ -78,6 +78,12 @@ def test_a_bound_is_on_the_side_that_is_the_worse():
     assert found.worst(DROP) == found.high
 
 
+def test_a_model_without_an_error_is_surely_within_any_limit():
+    found = bounds("sqnr_db", scores(signal=np.full(9, 100.0), error=np.zeros(9)), 0.05)
+    assert found.low == math.inf
+    assert samples_to_settle(Target(metric="sqnr_db", limit=10), 9.0, math.inf, 0.05) is None
+
+
 def test_dense_outputs_are_right_in_part():
     random = np.random.default_rng(0)
     right = random.uniform(size=200)

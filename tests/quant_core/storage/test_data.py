@@ -332,7 +332,10 @@ UNUSABLE = {
         arrow_file(x=pa.array([[1.0, 2.0], [None, 1.0]], pa.list_(pa.float32(), 2))),
         "x has a NaN or infinity in sample 1",
     ),
-    "Python objects": (lambda path: {"x": np.array([{}, None])}, "x is not an array of numbers"),
+    "Python objects": (
+        lambda path: {"x": np.array([{}, None])},
+        "x is not an array of numbers: it holds Python objects",
+    ),
     "ragged lists": (lambda path: {"x": [[1, 2], [3]]}, "x is not an array of numbers"),
     "no arrays": (lambda path: {}, "holds no sample"),
 }
