@@ -101,7 +101,8 @@ class SearchConfig(ProbeConfig):
     )
     max_bytes: Annotated[BytesField | None, Flag(Heading.TARGET, "BYTES")] = Field(
         default=None,
-        description="Budget: the most bytes of layers' weights, a share (0.6) or an amount (300kB).",
+        description="Budget: the most bytes that layers' weights take in the file. Their scales and zero points count; "
+        "a share (0.6) or an amount (300kB).",
     )
     max_latency: Annotated[LatencyField | None, Flag(Heading.TARGET, "TIME")] = Field(
         default=None,

@@ -13,6 +13,7 @@ from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.operators import DEFAULT_LAYER_OPS, TABLE_OP, Role, role_of
 from quant_core.model.selection import is_left_in_float
 from quant_core.model.sizes import Sizes
+from quant_core.model.weight_axes import output_axis
 from quant_core.precision import Precision
 from quant_core.storage.tables import LAYERS
 
@@ -42,6 +43,10 @@ class Layer:
     """Multiply-accumulates for one sample, all its nodes together."""
     activation_elements: int
     """Values of the tensors it reads, for one sample."""
+    channels: int = 1
+    """Scales of its weight, with one for each output channel; 1 without a weight."""
+    biases: int = 0
+    """Of its nodes, those with a constant bias."""
 
     @property
     def weight_elements(self) -> int:
@@ -105,7 +110,22 @@ def _layer(graph: FloatGraph, nodes: list[int], sizes: Sizes | None) -> Layer:
         weight_shape=tuple(graph.initializers[weight].dims) if weight else (),
         macs=sum(_macs(graph, index, sizes) for index in nodes),
         activation_elements=sum(_elements(graph, name, sizes) for name in dict.fromkeys(read)),
+        channels=_channels(graph, nodes, weight),
+        biases=sum(_has_bias(graph, graph.nodes[index]) for index in nodes),
     )
+
+
+def _channels(graph: FloatGraph, nodes: Iterable[int], weight: str | None) -> int:
+    """Output channels of a weight; 1 where nodes do not agree on their axis."""
+    if weight is None:
+        return 1
+    shape = graph.initializers[weight].dims
+    axes = {output_axis(graph.nodes[index], weight, len(shape)) for index in nodes}
+    return shape[axes.pop()] if len(axes) == 1 else 1
+
+
+def _has_bias(graph: FloatGraph, node: onnx.NodeProto) -> bool:
+    return node.op_type in DEFAULT_LAYER_OPS and len(node.input) > 2 and graph.is_float_constant(node.input[2])
 
 
 def _elements(graph: FloatGraph, name: str, sizes: Sizes | None) -> int:
@@ -174,6 +194,8 @@ def layer_table(layers: Iterable[Layer]) -> pa.Table:
             "macs": layer.macs,
             "activation_elements": layer.activation_elements,
             "weight_bytes": 4 * layer.weight_elements,
+            "channels": layer.channels,
+            "biases": layer.biases,
         }
         for layer in layers
     ]
@@ -192,6 +214,8 @@ def layers_from_table(table: pa.Table) -> list[Layer]:
             weight_shape=tuple(row["weight_shape"]),
             macs=row["macs"],
             activation_elements=row["activation_elements"],
+            channels=row.get("channels") or 1,
+            biases=row.get("biases") or 0,
         )
         for row in table.to_pylist()
     ]

@@ -42,8 +42,8 @@ def cost_models(
     They are all that are counted, and latency if it is saved or has a budget.
     """
     listed = layers_from_table(layers)
-    others, block_size = other_products(layers), job.config.block_size
-    costs = {name: counted_cost(name, listed, precisions, others, block_size) for name in COUNTED}
+    others, stored = other_products(layers), job.config.quantization()
+    costs = {name: counted_cost(name, listed, precisions, others, stored) for name in COUNTED}
     if job.config.counts_latency:
         costs[LATENCY] = _latency(job, layers, calibration, precisions, on)
     return costs

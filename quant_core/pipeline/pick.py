@@ -269,7 +269,7 @@ def _costs(run: Outcome, layers: pa.Table, config: MixedPrecisionConfig, plan: P
     """Return what the plan costs, as the frontier has it: some costs are measured."""
     listed, others = layers_from_table(layers), other_products(layers)
     precisions = (config.wide, *plan.precisions)
-    counted = [counted_cost(name, listed, precisions, others, config.block_size) for name in COUNTED]
+    counted = [counted_cost(name, listed, precisions, others, config.quantization()) for name in COUNTED]
     found = cost_summaries(counted, plan, _wide(listed, config))
     for name, cost in costs_of_plan(row, config.cost).items():
         before = run.manifest.costs.of(name)

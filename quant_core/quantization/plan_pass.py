@@ -15,6 +15,7 @@ from quant_core.model.topology import EdgeTypes
 from quant_core.numerics import QParams, dequantize
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.quantization.layer_forms import LayerForm, in_form, layer_form, unsigned
+from quant_core.quantization.made_names import shared_zero_point
 from quant_core.quantization.table_rows import rows_of_codes, takes_rows_of_codes
 
 __all__ = ["PlanPass", "RewritingPass"]
@@ -259,7 +260,8 @@ class PlanPass:
                 self.writer.constants[result] = dequantize(codes, qparams, axis)
         elif not self.is_written(result):
             self.writer.constants[f"{result}/codes"] = codes
-            scale, zero = self.qparams(result, qparams)
+            # ONNX Runtime may change the codes of weights, and the zero point of each with them.
+            scale, zero = self.qparams(result, qparams, shares_zero=False)
             attributes = {} if axis is None else {"axis": axis}
             if qparams.block is not None:
                 attributes["block_size"] = qparams.block
@@ -268,9 +270,14 @@ class PlanPass:
             self.append(self.writer.node("DequantizeLinear", inputs, [result], **attributes))
         return result
 
-    def qparams(self, prefix: str, qparams: QParams) -> tuple[str, str]:
-        """Names of the constants that hold a scale and a zero point."""
+    def qparams(self, prefix: str, qparams: QParams, shares_zero: bool = True) -> tuple[str, str]:
+        """Names of the constants that hold a scale and a zero point.
+
+        Zero points that are 0 are one constant for each type and shape, unless that is not allowed: files are smaller.
+        """
         scale, zero = f"{prefix}/scale", f"{prefix}/zero_point"
+        if shares_zero and not qparams.zero_point.any():
+            zero = self.writer.made(shared_zero_point(qparams.dtype, qparams.zero_point.shape))
         if scale not in self.writer.constants:
             self.writer.constants[scale] = qparams.scale
             self.writer.constants[zero] = qparams.zero_point.astype(qparams.dtype.numpy_type)

@@ -15,6 +15,7 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer
 from quant_core.model.operators import TABLE_OP
+from quant_core.model.weight_axes import input_axis, output_axis
 from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.runtimes.byte_sums import limited, overflows
@@ -117,24 +118,9 @@ def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: Quanti
 
 def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
     """The output-channel axis of a layer's weight, or that of a table's rows; None when nodes do not agree on one."""
-    axes = {_output_axis(graph, index, layer) for index in layer.nodes}
-    return axes.pop() if len(axes) == 1 else None
-
-
-def _output_axis(graph: FloatGraph, index: int, layer: Layer) -> int:
-    node = graph.nodes[index]
-    if node.op_type == "Conv":
-        return 0
-    if node.op_type == "ConvTranspose":
-        return 1
-    if node.op_type == TABLE_OP:
-        return 0
-    on_the_left = node.input[0] == layer.weight
-    if node.op_type == "Gemm":
-        transposed = bool(attribute(node, "transA" if on_the_left else "transB", 0))
-        return int(on_the_left) ^ int(not transposed)
     rank = len(layer.weight_shape)
-    return max(rank - 2, 0) if on_the_left else rank - 1
+    axes = {output_axis(graph.nodes[index], layer.weight, rank) for index in layer.nodes}
+    return axes.pop() if len(axes) == 1 else None
 
 
 def reduction_axis(graph: FloatGraph, layer: Layer) -> int | None:
@@ -142,20 +128,9 @@ def reduction_axis(graph: FloatGraph, layer: Layer) -> int | None:
 
     None of other layers, or when nodes do not agree on one.
     """
-    axes = {_input_axis(graph, index, layer) for index in layer.nodes}
+    rank = len(layer.weight_shape)
+    axes = {input_axis(graph.nodes[index], layer.weight, rank) for index in layer.nodes}
     return axes.pop() if len(axes) == 1 else None
-
-
-def _input_axis(graph: FloatGraph, index: int, layer: Layer) -> int | None:
-    node = graph.nodes[index]
-    if node.op_type == "Gemm":
-        return 1 - _output_axis(graph, index, layer)
-    if node.op_type == TABLE_OP:
-        return 1
-    if node.op_type == "MatMul":
-        rank = len(layer.weight_shape)
-        return rank - 1 if node.input[0] == layer.weight else max(rank - 2, 0)
-    return None
 
 
 def weight_sums_overflow(graph: FloatGraph, layer: Layer, weight: Weight) -> bool:
@@ -163,7 +138,7 @@ def weight_sums_overflow(graph: FloatGraph, layer: Layer, weight: Weight) -> boo
     for index in layer.nodes:
         node = graph.nodes[index]
         group = int(str(attribute(node, "group", 1)))
-        inputs = None if node.input[0] == layer.weight else _input_axis(graph, index, layer)
+        inputs = None if node.input[0] == layer.weight else input_axis(node, layer.weight, len(layer.weight_shape))
         if node.op_type not in ("ConvTranspose", TABLE_OP) and overflows(node.op_type, weight.codes, inputs, group):
             return True
     return False

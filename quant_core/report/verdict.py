@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from quant_core.budget import Amount
 from quant_core.config import Criterion
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.manifest import Budget, Manifest, Part
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
@@ -264,9 +265,9 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
         **{f"all {narrowest}": PrecisionPlan.uniform(names, narrowest) for narrowest in narrow[-1:]},
     }
     used = dict.fromkeys(precision for plan in plans.values() for precision in plan.precisions)
-    block_size = manifest.config.get("block_size")
-    blocks = block_size if isinstance(block_size, int) else None
-    operations, weights = (counted_cost(name, listed, used, others, blocks) for name in ("bops", "bytes"))
+    known = {name: value for name, value in manifest.config.items() if name in QuantizationConfig.model_fields}
+    stored = QuantizationConfig.model_validate(known)
+    operations, weights = (counted_cost(name, listed, used, others, stored) for name in ("bops", "bytes"))
     before = operations.total(plans[f"all {wide}"]) or 1
     floats = 4 * (sum(layer.weight_elements for layer in listed) + sum(one.weight_elements for one in others)) or 1
     rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]

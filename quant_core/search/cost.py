@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.layers import Layer
 from quant_core.model.operators import TABLE_OP
 from quant_core.model.other_products import OtherProduct
@@ -58,34 +59,43 @@ class CostModel:
         return self.total(plan) / before if before else 1.0
 
 
-def _bit_operations(layer: Layer, precision: Precision, block_size: int | None) -> int:
+Stored = QuantizationConfig | None
+"""What says how weights are stored; None: as codes alone."""
+
+
+def _bit_operations(layer: Layer, precision: Precision, stored: Stored) -> int:
     return layer.bit_operations(precision)
 
 
-def _weight_bytes(layer: Layer, precision: Precision, block_size: int | None) -> int:
-    """Those of the codes and, where weights have blocks, of a float32 scale and a zero point for each."""
-    codes = math.ceil(layer.weight_elements * precision.weights.bits / 8)
-    if block_size is None or not precision.takes_blocks or layer.op not in _WITH_BLOCKS:
+def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
+    """Those of the codes, of float32 scales and zero points beside them, and of the scales of int32 biases."""
+    bits = precision.weights.bits
+    codes = math.ceil(layer.weight_elements * bits / 8)
+    if stored is None or layer.weight is None or precision.weights.is_float:
         return codes
-    blocks = math.ceil(layer.weight_elements / block_size)
-    return codes + 4 * blocks + math.ceil(blocks * precision.weights.bits / 8)
+    has_blocks = stored.block_size is not None and precision.takes_blocks and layer.op in _WITH_BLOCKS
+    scales = layer.channels if stored.per_channel else 1
+    if has_blocks:
+        scales = math.ceil(layer.weight_elements / (stored.block_size or 1))
+    with_scales = stored.biases == "int32" and not has_blocks and not precision.activations.is_float
+    return codes + math.ceil(scales * bits / 8) + 4 * scales * (1 + (layer.biases if with_scales else 0))
 
 
 _WITH_BLOCKS = ("MatMul", "Gemm", TABLE_OP)
 """Operators whose weights may have a scale a block."""
 
 
-def _activation_bytes(layer: Layer, precision: Precision, block_size: int | None) -> int:
+def _activation_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     return math.ceil(layer.activation_elements * precision.activations.bits / 8)
 
 
-COUNTED: Mapping[str, tuple[str, Callable[[Layer, Precision, int | None], int]]] = {
+COUNTED: Mapping[str, tuple[str, Callable[[Layer, Precision, Stored], int]]] = {
     "bops": ("bit operations", _bit_operations),
     "bytes": ("bytes", _weight_bytes),
     "activation-bytes": ("bytes", _activation_bytes),
 }
-"""Costs that follow from the model alone, by name: unit, and the price of a layer. `bytes` are those of the weights,
-`activation-bytes` of what layers read."""
+"""Costs that follow from the model alone, by name: unit, and the price of a layer. `bytes` are those that weights take
+in the file, `activation-bytes` of what layers read."""
 
 
 def counted_cost(
@@ -93,15 +103,15 @@ def counted_cost(
     layers: Sequence[Layer],
     precisions: Iterable[Precision],
     others: Sequence[OtherProduct] = (),
-    block_size: int | None = None,
+    stored: Stored = None,
 ) -> CostModel:
     """The price list of a counted cost. The wide precision is the first; `others` cost the same in every plan.
 
-    `block_size` is how many inputs share a scale in weights that may have blocks.
+    `stored` says which scales weights have.
     """
     unit, price = COUNTED[name]
     ladder = tuple(precisions)
-    prices = {(layer.name, precision): price(layer, precision, block_size) for layer in layers for precision in ladder}
+    prices = {(layer.name, precision): price(layer, precision, stored) for layer in layers for precision in ladder}
     return CostModel(name, unit, prices, sum(_fixed(name, other, ladder[0]) for other in others))
 
 

@@ -68,9 +68,11 @@ LAYERS = _schema(
     pa.field("macs", pa.int64(), nullable=False),
     pa.field("activation_elements", pa.int64(), nullable=False),
     pa.field("weight_bytes", pa.int64(), nullable=False),
+    pa.field("channels", pa.int64(), nullable=False),
+    pa.field("biases", pa.int32(), nullable=False),
 )
 """prepare: one row a layer, in graph order. MACs and activation elements are for one sample; bytes are those of
-float32."""
+float32; `biases` of its nodes have one, and a weight has so many `channels`."""
 
 CALIBRATION = _schema(
     "calibration",

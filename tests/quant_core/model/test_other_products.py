@@ -112,7 +112,7 @@ def test_a_share_is_of_the_whole_model(tmp_path):
     assert found["narrowed"]["layers"] == 1 and found["narrowed"]["of"] == 2
     assert found["narrowed"]["macs_share"] == pytest.approx(layer / (layer + others))
     assert found["costs"]["bops"]["wide"] == 16 * 8 * layer + 32 * 32 * others
-    assert found["costs"]["bytes"]["wide"] == 9 * 9 + 4 * 16 * 13
+    assert found["costs"]["bytes"]["wide"] == 9 * (9 + 1 + 4) + 4 * 16 * 13  # codes, zero point and scale a channel
     [left] = found["narrowed"]["others"]
     assert (left["op"], left["nodes"], left["precision"]) == ("LSTM", 1, "float")
     assert left["macs_share"] == pytest.approx(others / (layer + others))

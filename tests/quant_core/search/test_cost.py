@@ -2,6 +2,7 @@
 
 import pytest
 
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.layers import Layer
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.search.cost import counted_cost
@@ -37,11 +38,27 @@ def test_weights_alone_are_narrow_where_a_layer_has_one():
 
 @pytest.mark.parametrize(
     ("precision", "size"),
-    [("float32w8", 4096 + 64 * (4 + 1)), ("float32w4", 2048 + 64 * 4 + 32), ("a8w8", 4096), ("float32", 4 * 4096)],
+    [("float32w8", 4096 + 64 * (4 + 1)), ("float32w4", 2048 + 64 * 4 + 32), ("a8w8", 4096 + 5), ("float32", 4 * 4096)],
 )
 def test_scales_and_zero_points_of_blocks_count(precision, size):
-    found, layer = Precision.parse(precision), Layer("only", "MatMul", (0,), ("x",), "w", (64, 64), 1, 1)
-    cost = counted_cost("bytes", [layer], (found,), block_size=64)
+    found, layer = Precision.parse(precision), Layer("only", "MatMul", (0,), ("x",), "w", (64, 64), 1, 1, 64)
+    cost = counted_cost("bytes", [layer], (found,), stored=QuantizationConfig(block_size=64, per_channel=False))
+    assert cost.total(PrecisionPlan.uniform(["only"], found)) == size
+
+
+@pytest.mark.parametrize(
+    ("precision", "biases", "size"),
+    [
+        ("a8w8", "int32", 288 + 32 * (1 + 4 + 4)),
+        ("a8w4", "int32", 144 + 16 + 32 * (4 + 4)),
+        ("a8w4", "float32", 144 + 16 + 32 * 4),
+        ("float32w8", "int32", 288 + 32 * (1 + 4)),  # beside floats a bias stays float
+        ("float32", "int32", 4 * 288),
+    ],
+)
+def test_scales_and_zero_points_of_channels_and_scales_of_their_biases_count(precision, biases, size):
+    found, layer = Precision.parse(precision), Layer("only", "Conv", (0,), ("x",), "w", (32, 1, 3, 3), 1, 1, 32, 1)
+    cost = counted_cost("bytes", [layer], (found,), stored=QuantizationConfig(biases=biases))
     assert cost.total(PrecisionPlan.uniform(["only"], found)) == size
 
 
