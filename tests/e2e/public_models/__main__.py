@@ -54,11 +54,9 @@ def _compared(public: PublicModel, path: Path, arrays: Arrays, outcome: Outcome)
     floats, found = (outputs_of(file, arrays, public) for file in (path, written))
     exact, got = (public.pieces(outputs) for outputs in (floats, found))
     true = min(_sqnr(exact[name], got[name]) for name in exact)
-    if public.states:
-        floats, found = (outputs_of(file, arrays, public, stepwise=True) for file in (path, written))
     plan = ", ".join(f"{count} {name}" for name, count in Counter(manifest.plan.values()).items())
     others = ", ".join(f"{other.nodes} {other.op} ({other.why})" for other in manifest.narrowed.others)
-    counted = counted_macs(path, fed_with(session_of(path), arrays, public.fixed, 0))
+    counted = counted_macs(path, fed_with(session_of(path), arrays, public, 0))
     sqnr = f"{manifest.scores.mixed['sqnr_db']:.3f} / {true:.3f}"
     return [f"{_told_macs(outcome):,} / {counted:,}", plan, others or "none", sqnr, public.task(floats, found)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.e2e.public_models.record import Array, Arrays, PublicModel, outputs_of, session_of
+from tests.e2e.public_models.record import Array, Arrays, PublicModel, session_of
 from tests.e2e.public_models.samples import pages, photographs, speech_frames, text_lines
 from tests.e2e.public_models.tasks import (
     boxes_and_scores,
@@ -44,39 +44,26 @@ def _for_first_input(made: Callable[[], Array]) -> Callable[[Path], Arrays]:
     return lambda path: {session_of(path).get_inputs()[0].name: made()}
 
 
-def _with_states(public: Callable[[], PublicModel], states: Arrays) -> Callable[[Path], Arrays]:
-    """Return frames of speech, each with the state in which the float model is then."""
-
-    def data(path: Path) -> Arrays:
-        frames = speech_frames(512, 64)
-        model = public()
-        count = len(frames)
-        starts = {name: np.broadcast_to(state, (count, *state.shape)) for name, state in states.items()}
-        found = outputs_of(path, {"input": frames, **starts}, model, stepwise=True)
-        before = {name: np.concatenate([starts[name][:1], found[model.states[name]][:-1]]) for name in states}
-        return {"input": frames, **before}
-
-    return data
+def _recordings(path: Path) -> Arrays:
+    """Return recordings of 41 frames of speech each, which is 1.3 s."""
+    frames = speech_frames(512, 64)
+    return {"input": frames.reshape(-1, 41, frames.shape[1])}
 
 
 _V6, _V4, _SILERO = "rapidocr==3.10.0", "rapidocr-onnxruntime==1.4.4", "silero-vad==6.2.3"
 _CLS = "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx"
-_STATE: Arrays = {"state": np.zeros((2, 1, 128), np.float32)}
-_CELLS: Arrays = {name: np.zeros((1, 1, 128), np.float32) for name in ("h", "c")}
 
 
-def _silero(file: str, rate: bool = False, cells: bool = False, axis: int | None = None) -> PublicModel:
+def _silero(file: str, rate: bool = False, cells: bool = False) -> PublicModel:
     states = {"h": "hn", "c": "cn"} if cells else {"state": "stateN"}
-    options: dict[str, object] = {"fix_inputs": ["sr=16000"]} if rate else {}
-    if axis is not None:
-        options["sample_axis"] = [f"{name}={axis}" for name in states]
+    options: dict[str, object] = {"states": [f"{name}={output}" for name, output in states.items()]}
     return PublicModel(
         file,
         _SILERO,
         _from(_SILERO, f"silero_vad/data/{file}.onnx"),
-        _with_states(lambda: _silero(file, rate, cells, axis), _CELLS if cells else _STATE),
+        _recordings,
         frames_of_speech,
-        options,
+        options | ({"fix_inputs": ["sr=16000"]} if rate else {}),
         {"sr": np.array(16000)} if rate else {},
         states,
     )
@@ -89,11 +76,11 @@ PACKAGED = [
     PublicModel("PP-OCRv6 det", _V6, _from(_V6, "rapidocr/models/PP-OCRv6_det_small.onnx"), _for_first_input(lambda: pages(320)), pixels_marked),
     PublicModel("PP-OCRv6 rec", _V6, _from(_V6, "rapidocr/models/PP-OCRv6_rec_small.onnx"), _for_first_input(lambda: text_lines(320)), lines_read),
     PublicModel("nudenet 320n", "nudenet==3.4.2", _from("nudenet==3.4.2", "nudenet/320n.onnx"), _for_first_input(lambda: photographs(320, lambda pixels: pixels / 255)), same_boxes, pieces=boxes_and_scores),
-    _silero("silero_vad", rate=True, axis=1),
+    _silero("silero_vad", rate=True),
     _silero("silero_vad_16k_op15", rate=True),
     _silero("silero_vad_op18_ifless", rate=True),
     _silero("silero_vad_half"),
-    _silero("silero_vad_openvino_16k", axis=1),
-    _silero("silero_vad_16k_sequence", cells=True, axis=1),
+    _silero("silero_vad_openvino_16k"),
+    _silero("silero_vad_16k_sequence", cells=True),
 ]  # fmt: skip
 """The models, as the table has them."""

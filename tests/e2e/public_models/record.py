@@ -41,7 +41,7 @@ class PublicModel:
     fixed: Mapping[str, Array] = field(default_factory=dict)
     """Inputs with one value for all samples."""
     states: Mapping[str, str] = field(default_factory=dict)
-    """Inputs that are the outputs of these names from the step before, when the task is tried."""
+    """Inputs that are the outputs of these names from the step before; the samples are sequences of steps then."""
     pieces: Callable[[Outputs], Outputs] = whole_outputs
     """What the score is the worst of: outputs, or parts of them."""
 
@@ -53,30 +53,39 @@ def session_of(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def fed_with(session: ort.InferenceSession, arrays: Arrays, fixed: Mapping[str, Array], row: int) -> Arrays:
-    """Return what a sample feeds: its entry, which has an axis of 1 for the batch, or is given one."""
+def fed_with(session: ort.InferenceSession, arrays: Arrays, public: PublicModel, row: int, step: int = 0) -> Arrays:
+    """Return what a sample feeds at a step: its entry, which has an axis of 1 for the batch, or is given one.
+
+    States are zeros.
+    """
     found: Arrays = {}
     for value in session.get_inputs():
-        if value.name not in arrays:
-            found[value.name] = fixed[value.name]
-            continue
-        array = arrays[value.name]
-        found[value.name] = array[row] if array.ndim > len(value.shape) else array[row : row + 1]
+        if value.name in public.states:
+            found[value.name] = np.zeros([size if isinstance(size, int) else 1 for size in value.shape], np.float32)
+        elif value.name not in arrays:
+            found[value.name] = public.fixed[value.name]
+        elif public.states:
+            found[value.name] = arrays[value.name][row : row + 1, step]
+        else:
+            array = arrays[value.name]
+            found[value.name] = array[row] if array.ndim > len(value.shape) else array[row : row + 1]
     return found
 
 
-def outputs_of(path: Path, arrays: Arrays, public: PublicModel, stepwise: bool = False) -> Outputs:
-    """Return the outputs of a default session for one sample after the other, an entry a sample.
+def outputs_of(path: Path, arrays: Arrays, public: PublicModel) -> Outputs:
+    """Return the outputs of a default session for one sample after the other, an entry a sample, or a step of one.
 
-    Stepwise, states are what the model itself gave out for the sample before; the first are those of the data.
+    States are what the model itself gave out a step before, zeros at first.
     """
     session = session_of(path)
     names = [value.name for value in session.get_outputs()]
+    first = next(iter(arrays.values()))
     rows: list[list[Array]] = []
-    for row in range(len(next(iter(arrays.values())))):
-        feeds = fed_with(session, arrays, public.fixed, row)
-        if stepwise and rows:
-            before = dict(zip(names, rows[-1], strict=True))
-            feeds |= {state: before[output] for state, output in public.states.items()}
-        rows.append(session.run(None, feeds))
+    for row in range(len(first)):
+        for step in range(first.shape[1] if public.states else 1):
+            feeds = fed_with(session, arrays, public, row, step)
+            if step:
+                before = dict(zip(names, rows[-1], strict=True))
+                feeds |= {state: before[output] for state, output in public.states.items()}
+            rows.append(session.run(None, feeds))
     return {name: np.stack(parts) for name, parts in zip(names, zip(*rows, strict=True), strict=True)}
