@@ -182,8 +182,8 @@ def _default(row: Option, config: RunConfig) -> object:
         return default_narrow(config.wide)
     if row.name == "candidates" and isinstance(config, SearchConfig):
         return default_candidates(config.wide, config.device_costs, config.narrow)
-    if row.name == "layer_ops" and isinstance(config, SearchConfig):
-        return default_layer_ops(config.narrow)
+    if row.name == "layer_ops":
+        return default_layer_ops(config.ladder[1:], config.runtime)
     if row.name == "cost" and config.budgets:
         return next(iter(config.budgets))
     return row.field.get_default(call_default_factory=True)

@@ -186,9 +186,10 @@ def _tables(names: tuple[str, ...], plan: dict[str, str], scores: tuple[float, .
             "op": "Conv",
             "nodes": [index],
             "activations": [f"{name} in"],
-            "weight": f"{name} weight",
-            "weight_shape": [16, 3, 3, 3],
+            "weights": [f"{name} weight"],
+            "weight_shapes": [[16, 3, 3, 3]],
             "macs": 1000 * (index + 1),
+            "state_macs": 0,
             "activation_elements": 3072,
             "weight_bytes": 1728,
         }

@@ -218,7 +218,7 @@ def print_inspection(screen: Console, found: Mapping[str, Any]) -> None:
     """Layers with their costs, then what is left alone."""
     table = Table("layer", "op", "weight", "MACs", "weight bytes", title="layers", title_justify="left")
     for layer in found["layers"]:
-        shape = "x".join(map(str, layer["weight_shape"])) or "-"
+        shape = ", ".join("x".join(map(str, dims)) for dims in layer["weight_shapes"]) or "-"
         macs = "unknown" if layer["layer"] in found["open"] else f"{layer['macs']:,}"
         table.add_row(escape(layer["layer"]), layer["op"], shape, macs, f"{layer['weight_bytes']:,}")
     screen.print(table)

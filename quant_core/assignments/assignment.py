@@ -26,7 +26,7 @@ import onnx
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
-from quant_core.model.operators import Role
+from quant_core.model.operators import Role, weight_inputs
 from quant_core.model.selection import OPERATOR, names_of_operator
 from quant_core.model.topology import Topology
 from quant_core.precision import ACTIVATION_TYPES, WEIGHT_TYPES, DataType, Precision, PrecisionPlan
@@ -90,7 +90,7 @@ class _Resolution:
     def __init__(self, assignment: Assignment, graph: FloatGraph, layers: Sequence[Layer], wide: Precision) -> None:
         self.assignment, self.graph, self.layers, self.wide = assignment, graph, layers, wide
         self.topology = Topology.of(graph, layers)
-        self.weights = {layer.weight: layer for layer in layers if layer.weight}
+        self.weights = {weight: layer for layer in layers for weight in layer.weights}
         self.tensors = tuple(dict.fromkeys(_typed_tensors(self.topology)))
         self.of_layers: dict[str, _Said] = {}
         self.of_tensors: dict[str, _Said] = {}
@@ -151,12 +151,14 @@ class _Resolution:
 
     def precision(self, layer: Layer, named: Mapping[str, DataType]) -> Precision:
         """The layer's precision: what is said of it, else of what it reads."""
-        said, weight = self.of_layers.get(layer.name), named.get(layer.weight or "")
+        said = self.of_layers.get(layer.name)
         if said is not None:
             precision = said.kind if isinstance(said.kind, Precision) else self.both(layer, said.kind)
-            if weight not in (None, precision.weights):
-                raise InputError(f"layer {layer.name!r} is named {precision} and its weight {layer.weight!r} {weight}")
+            for name in layer.weights:
+                if named.get(name, precision.weights) is not precision.weights:
+                    raise InputError(f"layer {layer.name!r} is named {precision} and its weight {name!r} {named[name]}")
             return precision
+        weight = _weight_type(layer, named)
         read = {named.get(name) for name in layer.activations}
         activations = read.pop() if len(read) == 1 else None
         chosen = Precision(activations or self.wide.activations, weight or self.wide.weights)
@@ -174,21 +176,27 @@ class _Resolution:
         return Precision(kind, kind)
 
 
+def _weight_type(layer: Layer, named: Mapping[str, DataType]) -> DataType | None:
+    """Return the type that is named for a layer's weights; raises InputError where there are two."""
+    kinds = list(dict.fromkeys(named[name] for name in layer.weights if name in named))
+    if len(kinds) > 1:
+        raise InputError(f"layer {layer.name!r} has weights of one type, and they are named {_listed(kinds)}")
+    return kinds[0] if kinds else None
+
+
 def _typed_tensors(topology: Topology) -> Iterator[str]:
     """Tensors that may carry a type and that a quantized operator has to do with, in graph order."""
     graph = topology.graph
-    for index, (node, role) in enumerate(zip(graph.nodes, topology.roles, strict=True)):
-        if role is Role.FLOAT:
-            continue
+    for index in range(len(graph.nodes)):
         constants = [name for name in _operands(topology, index) if graph.is_float_constant(name)]
-        yield from (name for name in [*node.input, *node.output] if name in topology.quantizable or name in constants)
+        yield from (name for name in topology.touched(index) if name in topology.quantizable or name in constants)
 
 
 def _operands(topology: Topology, index: int) -> Sequence[str]:
     """Inputs that have a type of their own when they are constants: a bias follows from the others."""
     node = topology.graph.nodes[index]
-    if topology.roles[index] is Role.LAYER:
-        return list(node.input[:2])
+    if topology.roles[index] in (Role.LAYER, Role.RECURRENT):
+        return [node.input[at] for at in weight_inputs(node.op_type)]
     return list(node.input) if topology.takes_constants(index) else []
 
 

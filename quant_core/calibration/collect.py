@@ -23,7 +23,6 @@ from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import layers_from_table
-from quant_core.model.operators import Role
 from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import CPU, Session, check_providers, fast_numerics, open_nodes
 from quant_core.model.topology import Topology
@@ -67,8 +66,7 @@ def calibrate(
 
 def observed_tensors(topology: Topology) -> list[str]:
     """Tensors that may carry a type and that a quantized operator reads or writes, in graph order."""
-    nodes = zip(topology.graph.nodes, topology.roles, strict=True)
-    touched = [name for node, role in nodes if role is not Role.FLOAT for name in [*node.input, *node.output]]
+    touched = [name for index in range(len(topology.roles)) for name in topology.touched(index)]
     return [name for name in dict.fromkeys(touched) if name in topology.quantizable]
 
 

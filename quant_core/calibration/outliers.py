@@ -52,8 +52,8 @@ def tensor_spreads(calibration: pa.Table) -> list[TensorSpread]:
 
 
 def weight_spreads(graph: FloatGraph, layers: Sequence[Layer]) -> list[TensorSpread]:
-    """Return the spread of each layer's weight, the widest first."""
-    names = dict.fromkeys(layer.weight for layer in layers if layer.weight is not None)
+    """Return the spread of each layer's weights, the widest first."""
+    names = dict.fromkeys(weight for layer in layers for weight in layer.weights)
     values = {name: np.asarray(graph.constant(name), np.float32) for name in names}
     found = [_spread(name, Histogram.of(weight)) for name, weight in values.items() if weight.size]
     return sorted(found, key=lambda spread: -spread.ratio)

@@ -12,7 +12,7 @@ from quant_core.budget import BUDGETS, Amount
 from quant_core.config.probing import default_narrow
 from quant_core.config.run import RunConfig, validated
 from quant_core.config.runtimes import with_runtime_defaults
-from quant_core.config.search import SearchConfig, default_candidates, default_layer_ops
+from quant_core.config.search import SearchConfig, default_candidates
 from quant_core.config.target import Target
 from quant_core.model.operators import TABLE_OP
 from quant_core.precision import DataType, Precision
@@ -51,11 +51,6 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
                 **given,
             }
         return given
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tables_are_narrowed_where_weights_alone_are(cls, given: Any) -> Any:
-        return {"layer_ops": default_layer_ops(given.get("narrow")), **given} if isinstance(given, Mapping) else given
 
     @model_validator(mode="after")
     def _something_says_how_narrow(self) -> Self:

@@ -12,9 +12,11 @@ from quant_core.budget import Amount
 from quant_core.config.data import DataConfig
 from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.config.inputs import InputsConfig
+from quant_core.config.layer_operators import default_layer_ops
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.config.runtimes import with_runtime_defaults
 from quant_core.config.target import Criterion, MetricName
+from quant_core.config.written_format import FormatName, why_not_written
 from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, LayerOp
@@ -39,8 +41,9 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
     layer_ops: Annotated[tuple[LayerOp, ...], Flag(Heading.PRECISIONS, "OPERATORS")] = Field(
         default=DEFAULT_LAYER_OPS,
         min_length=1,
-        description="Operators that are layers. Others stay wide. Gather is one of them by default where a precision "
-        "narrows weights alone (`float32w8`): its constant table, of embeddings for one, is narrowed.",
+        description="Operators that are layers. Other products stay wide, and other recurrent nodes in float. By "
+        "default LSTM, GRU and RNN are among them where the runtime is known to take them so, and Gather is where a "
+        "precision narrows weights alone (`float32w8`): its constant table, of embeddings for one, is narrowed.",
     )
     candidates: Annotated[Literal["layers", "all"], Flag(Heading.PRECISIONS, "WHICH")] = Field(
         default="layers",
@@ -91,11 +94,12 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
         description="ONNX Runtime's execution providers for calibration, probes and plans. For example "
         "CUDAExecutionProvider; the first one that can is taken. What is shipped is always measured on the CPU.",
     )
-    format: Annotated[Literal["qdq", "qoperator", "matmulnbits"], Flag(Heading.MODEL, "FORMAT")] = Field(
+    format: Annotated[FormatName, Flag(Heading.MODEL, "FORMAT")] = Field(
         default="qdq",
         description="How the model is written. With Q/DQ pairs, or (8-bit types only) with ONNX Runtime's integer "
-        "operators, as its own conversion makes them; or with its MatMulNBits where floats meet weights in blocks, at "
-        "accuracy level 1, which is float32.",
+        "operators, as its own conversion makes them; with its MatMulNBits where floats meet weights in blocks, at "
+        "accuracy level 1, which is float32; or with its DynamicQuantizeLSTM for LSTM layers of 8 bits, which are "
+        "slower than in float between pairs.",
     )
     cost: Annotated[Literal["bops", "bytes", "activation-bytes", "latency"], Flag(Heading.COST, "COST")] = Field(
         default="bops",
@@ -145,6 +149,13 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
     @classmethod
     def _a_runtime_has_defaults(cls, given: Any) -> Any:
         return with_runtime_defaults(given, cls.model_fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _layers_go_with_runtime_and_precisions(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {"layer_ops": default_layer_ops(given.get("narrow"), given.get("runtime", "onnxruntime")), **given}
 
     @model_validator(mode="after")
     def _device_costs_are_latencies(self) -> Self:
@@ -245,22 +256,9 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
         return " and ".join(amount.claim(name) for name, amount in self.budgets.items())
 
     @model_validator(mode="after")
-    def _block_operators_have_blocks(self) -> Self:
-        if self.format != "matmulnbits":
-            return self
-        if self.block_size is None or self.block_size > _LARGEST_BLOCK:
-            raise ValueError(
-                f"format: matmulnbits is for weights in blocks: give a block_size of 16 to {_LARGEST_BLOCK}"
-            )
-        if not self.runtime.startswith("onnxruntime"):
-            raise ValueError(f"format: matmulnbits is ONNX Runtime's own, not for {self.runtime}; use qdq")
-        return self
-
-    @model_validator(mode="after")
-    def _integer_operators_have_8_bits(self) -> Self:
-        for precision in self.ladder:
-            if self.format == "qoperator" and precision.why_not_integer:
-                raise ValueError(f"format: {precision.why_not_integer}")
+    def _format_goes_with_the_rest(self) -> Self:
+        if why := why_not_written(self.format, self.runtime, self.ladder, self.block_size, self.layer_ops):
+            raise ValueError(f"format: {why}")
         return self
 
     @property
@@ -320,7 +318,6 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
 
 
 _ANY_TYPE = 21
-_LARGEST_BLOCK = 256  # that MatMulNBits takes
 
 
 class LayerWiseConfig(RunConfig):

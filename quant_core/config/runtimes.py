@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from quant_core.precision import Precision
 
-__all__ = ["RUNTIME_DEFAULTS", "RuntimeName", "with_runtime_defaults"]
+__all__ = ["RECURRENT_RUNTIMES", "RUNTIME_DEFAULTS", "RuntimeName", "with_runtime_defaults"]
 
 RuntimeName = Literal[
     "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "qnn", "vitisai", "tensorrt", "tract", "reference"
@@ -24,6 +24,9 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "tract": {"wide": Precision.parse("float32"), "narrow": _UNSIGNED},
 }
 """Options by runtime, where it cannot have those of others."""
+
+RECURRENT_RUNTIMES: frozenset[str] = frozenset({"onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "reference"})
+"""Runtimes that are known to compute recurrent layers as their pairs say; elsewhere such layers stay in float."""
 
 
 def with_runtime_defaults(given: Any, names: Collection[str]) -> Any:

@@ -7,13 +7,12 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from quant_core.budget import BytesField, LatencyField, OperationsField
+from quant_core.config.layer_operators import is_weight_only
 from quant_core.config.probing import ProbeConfig
-from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
-from quant_core.model.operators import DEFAULT_LAYER_OPS, TABLE_OP, LayerOp
 from quant_core.precision import Precision, PrecisionField
 
-__all__ = ["SearchConfig", "StrategyName", "default_candidates", "default_layer_ops"]
+__all__ = ["SearchConfig", "StrategyName", "default_candidates"]
 
 
 StrategyName = Literal["greedy", "bisect", "linear", "knapsack"]
@@ -46,24 +45,8 @@ def default_candidates(
     A mix with float32 is for a CPU, whose integer kernels want whole blocks: an Add in float parts them. A file of a
     device's costs has rows for layers, and where only weights are narrowed (`narrow`) an Add has none.
     """
-    weights_alone = isinstance(narrow, list | tuple) and all(map(_is_weight_only, narrow)) and len(narrow) > 0
+    weights_alone = isinstance(narrow, list | tuple) and all(map(is_weight_only, narrow)) and len(narrow) > 0
     return "all" if str(wide) == "float32" and device_costs is None and not weights_alone else "layers"
-
-
-def default_layer_ops(narrow: object) -> tuple[LayerOp, ...]:
-    """Return the operators that are layers beside precisions that a search may choose, where nobody says which.
-
-    Where one narrows weights alone, tables of embeddings are weights as well.
-    """
-    alone = isinstance(narrow, list | tuple) and any(map(_is_weight_only, narrow))
-    return (*DEFAULT_LAYER_OPS, TABLE_OP) if alone else DEFAULT_LAYER_OPS
-
-
-def _is_weight_only(precision: object) -> bool:
-    try:
-        return Precision.parse(str(precision)).is_weight_only
-    except InputError:  # which pydantic tells, with the field
-        return False
 
 
 class SearchConfig(ProbeConfig):

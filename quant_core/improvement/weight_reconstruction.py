@@ -76,7 +76,7 @@ def reconstructed_weights(
     data_set = step_data(graph, data, machine.cache)
     held_out, parts = _batches(graph, data_set, [stop.stop for stop in stops], batch_size, machine)
     watcher().expects("reconstruct", len(stops))
-    chosen: dict[str, Weight] = {}
+    chosen: dict[tuple[str, str], Weight] = {}
     errors: dict[str, tuple[float, float]] = {}
     walk = CalibratedWalk(graph, nodes, writer.constants, [stop.stop for stop in stops], parts, machine.workers)
     # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
@@ -86,7 +86,7 @@ def reconstructed_weights(
             fitted, checked = _summed(found, held_out)
             weight, errors[stop.name] = _improved(quantizer, stop, wanted, fitted, checked)
             if weight is not None:
-                chosen[stop.name] = weight
+                chosen[stop.name, stop.unfolding.layer.weights[0]] = weight
                 stop.put_into(writer, wanted)
             watcher().advanced("reconstruct", 1)
     return with_facts(weights_table(chosen, WeightKind.of(wanted), wanted), squared_errors=errors)

@@ -8,13 +8,16 @@ __all__ = ["LayerWeight"]
 
 
 class LayerWeight(Record):
-    """A layer of the shipped model whose weight was not simply rounded to nearest."""
+    """A weight of a layer of the shipped model that was not simply rounded to nearest."""
 
     layer: str
-    """Its name."""
+    """Name of the layer."""
+    weight: str
+    """Its own name: a recurrent layer has two."""
     rounding: str
     """How the codes were chosen: `second order`, `nearest on a fitted grid`, `second order on a fitted grid`,
     `reconstruction`."""
     error: float | None = None
     """What that leaves of the squared error of what the layer puts out, on calibration samples: of that with codes
-    rounded to nearest or, for a reconstruction, of that with the weight it had, on samples held out."""
+    rounded to nearest or, for a reconstruction, of that with the weight it had, on samples held out. For a layer that
+    is no product of matrices, of the squared error of the weight itself."""

@@ -8,6 +8,8 @@ from typing import Literal
 __all__ = [
     "COMPUTE_OPS",
     "DEFAULT_LAYER_OPS",
+    "PRODUCT_OPS",
+    "RECURRENT_OPS",
     "TABLE_OP",
     "LayerOp",
     "Role",
@@ -15,15 +17,23 @@ __all__ = [
     "moving_inputs",
     "role_of",
     "takes_constants",
+    "weight_inputs",
 ]
 
-LayerOp = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "Gather"]
-"""What has the form of a layer: operators that multiply their first two inputs, and Gather with a constant table."""
+LayerOp = Literal["Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather"]
+"""What has the form of a layer: operators that multiply their first two inputs, recurrent ones, and Gather with a
+constant table."""
 
 TABLE_OP: LayerOp = "Gather"
 """The operator that looks rows up in a table (an embedding), which is its weight."""
 
-DEFAULT_LAYER_OPS: tuple[LayerOp, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+PRODUCT_OPS: tuple[LayerOp, ...] = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that multiply their first two inputs."""
+
+RECURRENT_OPS: tuple[LayerOp, ...] = ("LSTM", "GRU", "RNN")
+"""Operators that multiply what they read, and a state that goes from step to step, by a weight each."""
+
+DEFAULT_LAYER_OPS: tuple[LayerOp, ...] = (*PRODUCT_OPS, *RECURRENT_OPS)
 """Operators whose precision the search may choose unless it is told otherwise: those that multiply."""
 
 
@@ -32,6 +42,9 @@ class Role(Enum):
 
     LAYER = "layer"
     """Multiplies by weights, in the precision its plan says."""
+    RECURRENT = "recurrent"
+    """A layer with a state: its weights, and what it reads at each step, are in the precision its plan says. States
+    are float, and what it writes is until a reader says otherwise."""
     MOVER = "mover"
     """Only moves, selects or cuts off values: same scale on both sides, precision of whoever reads it."""
     COMPUTE = "compute"
@@ -60,13 +73,22 @@ def role_of(op_type: str, domain: str, layer_ops: frozenset[str]) -> Role:
     """The part an operator plays, given which operator types are layers."""
     if domain not in _STANDARD_DOMAINS:
         return Role.FLOAT
-    if op_type in DEFAULT_LAYER_OPS:
+    if op_type in PRODUCT_OPS:
         return Role.LAYER if op_type in layer_ops else Role.COMPUTE
+    if op_type in RECURRENT_OPS:
+        return Role.RECURRENT if op_type in layer_ops else Role.FLOAT
     if op_type in _MOVERS:
         return Role.MOVER
     if op_type in COMPUTE_OPS:
         return Role.COMPUTE
     return Role.FLOAT
+
+
+def weight_inputs(op_type: str) -> range:
+    """Positions of the inputs that are weights of a layer where they are constants."""
+    if op_type in RECURRENT_OPS:
+        return range(1, 3)
+    return range(2 if op_type in PRODUCT_OPS else 1 if op_type == TABLE_OP else 0)
 
 
 def is_activation(op_type: str) -> bool:

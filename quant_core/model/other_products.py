@@ -1,7 +1,6 @@
 """Operators that multiply and are no layers: what they take is the same for every plan, and part of the whole.
 
-They stay in float, as recurrent layers and fused operators do, or are at the wide precision where the search was told
-not to choose theirs.
+They stay in float, as fused operators do, or are at the wide precision where the search was told not to choose theirs.
 """
 
 from __future__ import annotations

@@ -176,12 +176,10 @@ def _observed(model: onnx.ModelProto, folder: Path, data: Dataset, declared: Sig
 
 def _refuse_infinite_weights(graph: FloatGraph, layers: Sequence[Layer], source: str) -> None:
     for layer in layers:
-        if layer.weight is not None:
-            values = graph.constant(layer.weight)
+        for weight in layer.weights:
+            values = graph.constant(weight)
             if not np.isfinite([values.min(initial=0), values.max(initial=0)]).all():
-                raise InputError(
-                    f"{source}: weight {layer.weight!r} of layer {layer.name!r} holds a NaN or an infinity"
-                )
+                raise InputError(f"{source}: weight {weight!r} of layer {layer.name!r} holds a NaN or an infinity")
 
 
 def prepared_graph(digest: str, cache: Path) -> FloatGraph:

@@ -2,9 +2,11 @@
 
 The rules:
 1. A layer demands its own activation type of the tensors it reads; a computation that is none demands the wide one.
+   A recurrent layer's states are none of these, and count as a reader left in float does.
 2. A mover demands what its output carries, so that values are moved in the type their reader wants.
 3. A graph output, and a reader left in float, demand the wide type of a tensor that a quantized node
-   reads or writes, and nothing of any other. A tensor that took no finite value in calibration stays float.
+   reads or writes, and nothing of any other. A recurrent layer writes floats, as a node left in float does. A tensor
+   that took no finite value in calibration stays float.
 4. A tensor all of whose readers demand one type carries it (one Q/DQ pair). Otherwise it carries the wide
    type, and each reader that demands another gets a pair of its own behind the wide one.
    Float32 is the absence of a pair: a reader that demands it takes what the tensor carries. With dual pairs every
@@ -26,7 +28,14 @@ from heapq import heapify, heappop, heappush
 
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
-from quant_core.model.operators import Role, is_activation, moving_inputs, role_of, takes_constants
+from quant_core.model.operators import (
+    Role,
+    is_activation,
+    moving_inputs,
+    role_of,
+    takes_constants,
+    weight_inputs,
+)
 from quant_core.model.selection import is_left_in_float
 from quant_core.precision import DataType, Precision, PrecisionPlan
 
@@ -61,7 +70,8 @@ class Topology:
             for index, node in enumerate(graph.nodes)
         ]
         roles = [
-            Role.FLOAT if role is Role.LAYER and index not in layer_of else role for index, role in enumerate(roles)
+            Role.FLOAT if role in (Role.LAYER, Role.RECURRENT) and index not in layer_of else role
+            for index, role in enumerate(roles)
         ]
         fused = set()
         for index, node in enumerate(graph.nodes):
@@ -84,6 +94,17 @@ class Topology:
         bound = node.op_type == "Min" and node.input[0] in self.fused
         return self.roles[index] is Role.COMPUTE and takes_constants(node.op_type) and not bound
 
+    def writes_types(self, index: int) -> bool:
+        """Return whether what a node writes carries a type whoever reads it."""
+        return self.roles[index] not in (Role.FLOAT, Role.RECURRENT)
+
+    def touched(self, index: int) -> list[str]:
+        """Tensors and constants that a node reads or writes in a type; of a recurrent layer no states and results."""
+        node, role = self.graph.nodes[index], self.roles[index]
+        if role is Role.RECURRENT:
+            return list(node.input[:3])
+        return [] if role is Role.FLOAT else [*node.input, *node.output]
+
     def quantized_inputs(self, index: int) -> list[int]:
         """Positions of a node's inputs that can carry a type."""
         node, role = self.graph.nodes[index], self.roles[index]
@@ -92,7 +113,7 @@ class Topology:
         if role is Role.MOVER:
             positions = moving_inputs(node.op_type, len(node.input))
         else:
-            positions = range(2 if role is Role.LAYER else len(node.input))
+            positions = range({Role.LAYER: 2, Role.RECURRENT: 1}.get(role, len(node.input)))
         return [
             position
             for position in positions
@@ -138,8 +159,7 @@ def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision, dual: b
     demand: dict[tuple[int, int], DataType] = {}
     for index in range(len(graph.nodes) - 1, -1, -1):
         for name in graph.nodes[index].output:
-            written_by_quantized = topology.roles[index] is not Role.FLOAT
-            _settle(topology, name, written_by_quantized, wide.activations, named, base, demand, dual)
+            _settle(topology, name, topology.writes_types(index), wide.activations, named, base, demand, dual)
         demand.update(_demands(topology, index, precisions, wide.activations, named, base))
     for name in graph.inputs:
         _settle(topology, name, False, wide.activations, named, base, demand, dual)
@@ -167,9 +187,7 @@ def retyped(
             continue
         done.add(index)
         for name in graph.nodes[index].output:
-            _settle(
-                topology, name, topology.roles[index] is not Role.FLOAT, wide.activations, named, base, demand, dual
-            )
+            _settle(topology, name, topology.writes_types(index), wide.activations, named, base, demand, dual)
         for place, wanted in _demands(topology, index, precisions, wide.activations, named, base).items():
             if demand.get(place) is not wanted:
                 demand[place] = wanted
@@ -210,8 +228,8 @@ def _demands(
 
 def _has_weight(topology: Topology, index: int) -> bool:
     """Return whether a node is a layer with a weight, whose numbers follow from the type it reads."""
-    read = topology.graph.nodes[index].input[:2]
-    return topology.roles[index] is Role.LAYER and any(topology.graph.is_float_constant(name) for name in read)
+    node, is_layer = topology.graph.nodes[index], topology.roles[index] in (Role.LAYER, Role.RECURRENT)
+    return is_layer and any(topology.graph.is_float_constant(node.input[at]) for at in weight_inputs(node.op_type))
 
 
 def _demand_of(

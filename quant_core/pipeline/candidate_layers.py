@@ -46,7 +46,7 @@ def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[
     unseen = _not_compared(graph, listed, config)
     rungs = (*rungs_above(config), *config.ladder)
     weights_alone = len({precision.activations for precision in rungs}) == 1
-    changed = [layer.name for layer in listed if layer.weight is not None or not weights_alone]
+    changed = [layer.name for layer in listed if layer.weights or not weights_alone]
     slow = slow_layers(layers, config, cache)
     return tuple(name for name in changed if name not in wide and name not in unseen and name not in slow)
 
@@ -65,7 +65,7 @@ def slow_layers(layers: pa.Table, config: RunConfig, cache: Path) -> dict[str, s
     if slower is None:
         return {}
     graph = prepared_graph(facts(layers)["prepared"], cache)
-    found = {layer.name: slower(graph, layer) for layer in layers_from_table(layers)}
+    found = {layer.name: slower(graph, layer, config.format) for layer in layers_from_table(layers)}
     return {name: why for name, why in found.items() if why}
 
 

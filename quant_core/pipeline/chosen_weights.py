@@ -11,23 +11,26 @@ from quant_core.precision import PrecisionPlan
 
 __all__ = ["chosen_weights"]
 
-_COLUMNS = ["layer", "type", "alone", "precision", "rounding", "error"]
+_COLUMNS = ["layer", "weight", "type", "alone", "precision", "rounding", "error"]
 
 
 def chosen_weights(plan: PrecisionPlan, tables: Iterable[pa.Table]) -> tuple[LayerWeight, ...]:
-    """Return the layers of a plan whose weights were not simply rounded to nearest.
+    """Return the weights of a plan's layers that were not simply rounded to nearest.
 
     Of tables of schema WEIGHTS, as in the quantizer, a row for a precision comes before one for a type, and a later one
     before an earlier.
     """
     known = {}
+    weights: dict[str, dict[str, None]] = {}
     for table in tables:
         for row in table.select(_COLUMNS).to_pylist():
-            known[row["layer"], row["precision"] or (row["type"], row["alone"])] = row
+            known[row["weight"], row["precision"] or (row["type"], row["alone"])] = row
+            weights.setdefault(row["layer"], {})[row["weight"]] = None
     found = []
-    for name, precision in plan.layers:
+    for layer, precision in plan.layers:
         kind = precision.weights.code, precision.is_weight_only
-        row = known.get((name, str(precision))) or known.get((name, kind))
-        if row is not None and row["rounding"] != "nearest":
-            found.append(LayerWeight(layer=name, rounding=row["rounding"], error=row["error"]))
+        for name in weights.get(layer, ()):
+            row = known.get((name, str(precision))) or known.get((name, kind))
+            if row is not None and row["rounding"] != "nearest":
+                found.append(LayerWeight(layer=layer, weight=name, rounding=row["rounding"], error=row["error"]))
     return tuple(found)

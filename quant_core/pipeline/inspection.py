@@ -18,7 +18,7 @@ from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.observation import class_source
-from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
+from quant_core.model.operators import DEFAULT_LAYER_OPS, RECURRENT_OPS, Role
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.signature import Signature
 from quant_core.model.states import likely_states
@@ -93,9 +93,11 @@ def _samples_on(axis: int | None, otherwise: str) -> str:
 
 def _is_open(graph: FloatGraph, layer: Layer) -> bool:
     """Return whether what a layer takes depends on sizes that the model leaves open, those of the samples apart."""
-    names = [*layer.activations, *(graph.nodes[node].output[0] for node in layer.nodes)]
+    recurrent = layer.op in RECURRENT_OPS
+    names = [*layer.activations, *(graph.nodes[node].output[0] for node in layer.nodes if not recurrent)]
     shapes = [graph.shape(name) for name in names]
-    return any(shape is None or None in shape[1:] for shape in shapes)
+    # A recurrent node reads [steps, samples, features]; what others read and write begins with the samples.
+    return any(shape is None or None in (shape[:1] if recurrent else shape[1:]) for shape in shapes)
 
 
 def _declared(graph: FloatGraph, name: str) -> dict[str, Any]:

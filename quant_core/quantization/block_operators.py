@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quant_core.model.graph import attribute
 from quant_core.model.opset import RUNTIME_DOMAIN
+from quant_core.quantization.replaced_nodes import keep_used
 from quant_core.runtimes.written_model import StoredTensor, WrittenLayer, WrittenModel
 
 __all__ = ["with_block_operators"]
@@ -37,7 +38,7 @@ def with_block_operators(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in model.graph.node:
         layer = layers.get(node.name)
         nodes.extend([node] if layer is None else _block_nodes(layer, changed.graph))
-    _keep_used(changed.graph, nodes, {value.name for value in model.graph.output})
+    keep_used(changed.graph, nodes)
     if layers and all(entry.domain != RUNTIME_DOMAIN for entry in changed.opset_import):
         changed.opset_import.add(domain=RUNTIME_DOMAIN, version=1)
     return changed
@@ -102,19 +103,3 @@ def _packed(rows: Codes, weight: StoredTensor) -> Codes:
         return np.ascontiguousarray(rows)
     even = np.pad(rows, [(0, 0), (0, rows.shape[1] % 2)])
     return np.asarray(even[:, ::2] | even[:, 1::2] << 4, np.uint8)
-
-
-def _keep_used(graph: onnx.GraphProto, nodes: list[onnx.NodeProto], outputs: set[str]) -> None:
-    """Leave in the graph these nodes, without those that nothing reads any longer, and the constants they read."""
-    read = {name for node in nodes for name in node.input} | outputs
-    kept = [node for node in nodes if node.op_type != "DequantizeLinear" or node.output[0] in read]
-    used = {name for node in kept for name in node.input}
-    constants = [tensor for tensor in graph.initializer if tensor.name in used]
-    inputs = {value.name for value in graph.input}
-    constants += [one for one in graph.initializer if one.name in inputs and one.name not in used]
-    written = used | {name for node in kept for name in node.output}
-    values = [value for value in graph.value_info if value.name in written]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(kept)
-    graph.initializer.extend(constants)
-    graph.value_info.extend(values)

@@ -38,6 +38,8 @@ from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
+from quant_core.quantization.recurrent_operators import with_dynamic_lstms
+from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.storage.references import Reference, file_digest
 from quant_core.storage.scratch import scratch_folder
 from quant_core.storage.tables import EXPORTED, facts, with_facts
@@ -71,7 +73,7 @@ def export(
 
     `plan` and `tensors` are a PrecisionPlan as dictionaries. With the `form` qoperator the model has integer
     operators; raises UnsupportedError where ONNX Runtime has none. With matmulnbits it has operators for weights in
-    blocks.
+    blocks, with dynamiclstm those for LSTM layers.
     """
     quantizer = quantizer_of(recipe, machine)
     chosen, integer = PrecisionPlan.from_dict(plan, tensors), form == "qoperator"
@@ -90,8 +92,13 @@ def export(
     return with_facts(pa.Table.from_pylist(rows, schema=EXPORTED), exported=digest)
 
 
-_CONVERSIONS = {"qoperator": with_integer_operators, "matmulnbits": with_block_operators}
-"""What makes other operators of the pairs of a model, by the form that is asked for."""
+def _in_form(model: onnx.ModelProto, form: str, runtime: RuntimeProfile) -> onnx.ModelProto:
+    """The model with the operators that a form has instead of pairs."""
+    if form == "qoperator":
+        return with_integer_operators(model)
+    if form == "matmulnbits":
+        return with_block_operators(model)
+    return with_dynamic_lstms(model, runtime.keeps_byte_sums_in_range) if form == "dynamiclstm" else model
 
 
 def _write(
@@ -118,7 +125,7 @@ def _write(
         raise UnsupportedError(f"format: {form} is for models of up to 1 GiB of quantized weights; use qdq")
     if size <= LARGEST_FILE:
         model = quantized_model(quantizer, written, constants, notes=notes)
-        model = _CONVERSIONS[form](model) if form in _CONVERSIONS else model
+        model = _in_form(model, form, quantizer.runtime)
         onnx.checker.check_model(model, full_check=True)
         write_model(model, folder)
         return [MODEL_FILE]

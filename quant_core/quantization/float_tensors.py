@@ -30,7 +30,7 @@ def float_candidates(quantizer: Quantizer) -> list[tuple[str, ...]]:
 def _may_be_float(topology: Topology, name: str) -> bool:
     graph = topology.graph
     readers = [index for index, _ in graph.readers.get(name, ())]
-    layers = [index for index in readers if topology.roles[index] is Role.LAYER]
+    layers = [index for index in readers if topology.roles[index] in (Role.LAYER, Role.RECURRENT)]
     weightless = any(not any(map(graph.is_float_constant, graph.nodes[index].input[:2])) for index in layers)
     return not weightless and (len(layers) < len(readers) or name in graph.outputs)
 

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quant_core.errors import UnsupportedError
-from quant_core.model.operators import TABLE_OP, Role, moving_inputs
+from quant_core.model.operators import TABLE_OP, Role, moving_inputs, weight_inputs
 from quant_core.model.opset import opset_of
 from quant_core.model.topology import EdgeTypes
 from quant_core.numerics import QParams, dequantize
@@ -74,9 +74,11 @@ class PlanPass:
 
     def input(self, position: int, name: str) -> str:
         """The name a node reads at a position, once everything it needs is written."""
-        is_layer = self.topology.roles[self.unit] is Role.LAYER or self.is_table()
-        if is_layer and position < 3 and name in self.graph.initializers:
-            return self.layer_constant(position, name)
+        role = self.topology.roles[self.unit]
+        if self.graph.is_float_constant(name) and (role in (Role.LAYER, Role.RECURRENT) or self.is_table()):
+            if position in weight_inputs(self.graph.nodes[self.unit].op_type):
+                return self.layer_weight(position, name)
+            return self.layer_bias(name) if role is Role.LAYER and position == 2 else name
         if self.graph.is_float_constant(name) and self.topology.takes_constants(self.unit):
             return self.operand(name)
         if self.writer.unfused and position == 0 and name in self.topology.fused:
@@ -167,24 +169,23 @@ class PlanPass:
             return name
         return self.stored(self.writer.made(f"{name}/{_edge(dtype)}"), codes, qparams, None)
 
-    def layer_constant(self, position: int, name: str) -> str:
-        """A layer's weight or bias in the precision of the layer."""
-        layer = self.topology.layer_of[self.unit]
-        precision = self.precision()
-        if position < 2:
-            if not self.graph.is_float_constant(name):
-                return name
-            if precision.is_float:
-                return self.rounded(name, precision.weights)
-            if precision.is_weight_only and (read := self.reads()) is not None and not read.is_float:
-                precision = Precision(read, precision.weights)  # another's pair, with which the layer may be fused
-            form = self.form() if position == 1 else LayerForm.PLAIN
-            weight = in_form(self.quantizer.weight(layer, precision), form)
-            if self.is_stored_unsigned(layer, precision):
-                weight = unsigned(weight)
-            return self.stored(
-                self.writer.made(f"{name}/{precision}{form.value}"), weight.codes, weight.qparams, weight.axis
-            )
+    def layer_weight(self, position: int, name: str) -> str:
+        """A layer's weight in the precision of the layer."""
+        layer, precision = self.topology.layer_of[self.unit], self.precision()
+        if precision.is_float:
+            return self.rounded(name, precision.weights)
+        if precision.is_weight_only and (read := self.reads()) is not None and not read.is_float:
+            precision = Precision(read, precision.weights)  # another's pair, with which the layer may be fused
+        form = self.form() if position == 1 else LayerForm.PLAIN
+        weight = in_form(self.quantizer.weight(layer, precision, name), form)
+        if self.is_stored_unsigned(layer, precision):
+            weight = unsigned(weight)
+        result = self.writer.made(f"{name}/{precision}{form.value}")
+        return self.stored(result, weight.codes, weight.qparams, weight.axis)
+
+    def layer_bias(self, name: str) -> str:
+        """A layer's bias in the precision of the layer."""
+        layer, precision = self.topology.layer_of[self.unit], self.precision()
         if not self.quantizer.quantizes_bias(self.unit, layer, precision):
             return self.float_bias(name, layer, precision)
         bias = self.quantizer.bias(self.unit, layer, precision)

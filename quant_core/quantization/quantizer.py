@@ -19,6 +19,7 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer, find_layers
+from quant_core.model.operators import PRODUCT_OPS
 from quant_core.model.opset import OPSET, opset_of, pair_domain
 from quant_core.model.topology import Topology
 from quant_core.numerics import QParams, quantize
@@ -71,9 +72,9 @@ class Quantizer:
         self.runtime = profile_of(config.runtime)
         """Where the model is to run."""
         searched = {index for layer in layers for index in layer.nodes}
-        fixed = [layer for layer in find_layers(graph) if searched.isdisjoint(layer.nodes)]
+        fixed = [layer for layer in find_layers(graph, PRODUCT_OPS) if searched.isdisjoint(layer.nodes)]
         self.layers = (*layers, *fixed)
-        """The layers of the plan, then those the user took out of the search, which stay wide."""
+        """The layers of the plan, then products that the user took out of the search, which stay wide."""
         if config.block_size is not None and pair_domain(graph.model):
             raise UnsupportedError(
                 f"block_size needs the standard's pairs of opset {OPSET}; this model, at opset "
@@ -129,21 +130,24 @@ class Quantizer:
                 f"{dtype.largest_float:.4g}: use bfloat16 or float32"
             )
 
-    def weight(self, layer_name: str, precision: Precision) -> Weight:
-        """The layer's weight, from its float values (rule 4), its scale grown where a bias needs it (rule 5)."""
-        key = (layer_name, precision)
+    def weight(self, layer_name: str, precision: Precision, name: str | None = None) -> Weight:
+        """The layer's weight, from its float values (rule 4), its scale grown where a bias needs it (rule 5).
+
+        Of a layer with several weights, the one of that name.
+        """
+        layer = self._layer_named[layer_name]
+        key = (name or layer.weights[0], precision)
         if key not in self._weights:
-            self._weights[key] = self._quantized_weight(self._layer_named[layer_name], precision)
+            self._weights[key] = self._quantized_weight(layer, *key)
         return self._weights[key]
 
-    def _quantized_weight(self, layer: Layer, precision: Precision) -> Weight:
+    def _quantized_weight(self, layer: Layer, name: str, precision: Precision) -> Weight:
         kind = WeightKind.of(precision)
-        chosen = self._chosen.get((layer.name, precision), self._chosen.get((layer.name, kind)))
+        chosen = self._chosen.get((name, precision), self._chosen.get((name, kind)))
         if chosen is not None and not self._grows(layer, precision, chosen.qparams):
             return chosen
-        assert layer.weight is not None  # callers ask only for layers that have one
-        values = np.asarray(self.graph.constant(layer.weight), np.float32)
-        qparams, axis = weight_qparams(self.graph, layer, kind, self.config)
+        values = np.asarray(self.graph.constant(name), np.float32)
+        qparams, axis = weight_qparams(self.graph, layer, values, kind, self.config)
         if not self._leaves_biases(layer, precision):
             qparams = replace(qparams, scale=self._grown_for_biases(layer, precision, qparams.scale))
         weight = Weight(quantize(values, qparams, axis), qparams, axis)
@@ -152,12 +156,13 @@ class Quantizer:
         return weights_with_limited_sums(self.graph, layer, values, weight)
 
     def choose_weight(self, layer_name: str, precision: Precision, weight: Weight) -> None:
-        """Take a layer's weight at a precision from now on; one whose scale does not suffice for biases is not taken.
+        """Take a layer's only weight at a precision from now on, but not one whose scale does not suffice for biases.
 
         It is for a quantizer that nobody else has: what others have been told stays as it was.
         """
-        self._chosen[layer_name, precision] = weight
-        self._weights.pop((layer_name, precision), None)
+        key = (self._layer_named[layer_name].weights[0], precision)
+        self._chosen[key] = weight
+        self._weights.pop(key, None)
         for index in self._layer_named[layer_name].nodes:
             self._biases.pop((index, precision), None)
 

@@ -30,7 +30,7 @@ def nearest_weights(
     graph: FloatGraph, layer: Layer, values: NDArray[np.float32], kind: WeightKind, config: QuantizationConfig
 ) -> Iterator[Weight]:
     """A layer's weight rounded to nearest, on each grid that the configuration lets choose from."""
-    qparams, axis = weight_qparams(graph, layer, kind, config)
+    qparams, axis = weight_qparams(graph, layer, values, kind, config)
     fits = config.fits_grids(kind.dtype)
     if not fits or config.round_weights == "auto":
         yield Weight(quantize(values, qparams, axis), qparams, axis)

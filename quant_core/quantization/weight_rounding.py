@@ -75,8 +75,8 @@ def rounded_weights(
 ) -> pa.Table:
     """Weights in the type with the code `weights` (schema WEIGHTS), chosen on the calibration data.
 
-    A layer that is no product with a weight on the right, or is too wide, is rounded to nearest, on the grid of least
-    error of the weight itself; it has no row where there is but one grid.
+    A layer that is no product with a weight on the right (a recurrent one), or is too wide, is rounded to nearest, on
+    the grid of least error of the weight itself; it has no row where there is but one grid.
 
     Args:
         layers: Layers of the prepared model (schema LAYERS).
@@ -91,23 +91,26 @@ def rounded_weights(
     kind = WeightKind(next(kind for kind in DataType if kind.code == weights), alone)
     graph = prepared_graph(facts(layers)["prepared"], machine.cache)
     dataset = step_data(graph, data, machine.cache)
-    listed = [layer for layer in layers_from_table(layers) if layer.weight is not None]
+    listed = [layer for layer in layers_from_table(layers) if layer.weights]
     unfolded = [unfolding_of(graph, layer) for layer in listed]
     if not config.rounds_by_output(kind.dtype) and not config.correct_bias:
         unfolded = []
     wanted = [unfolding for unfolding in unfolded if unfolding is not None and unfolding.width <= WIDEST]
-    others = {layer.name: layer for layer in listed} if config.fits_grids(kind.dtype) else {}
-    for unfolding in wanted:
-        others.pop(unfolding.layer.name, None)
-    chosen = {name: _chosen_alone(graph, kind, config, layer) for name, layer in others.items()}
+    by_output = {unfolding.layer.name for unfolding in wanted}
+    others = [layer for layer in listed if layer.name not in by_output] if config.fits_grids(kind.dtype) else []
+    chosen = {
+        (layer.name, weight): _chosen_alone(graph, kind, config, layer, weight)
+        for layer in others
+        for weight in layer.weights
+    }
     watcher().expects("round", len(wanted))
     # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
     with ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
         for group in _groups(wanted):
             inputs = _collected(graph, dataset, group, batch_size, machine)
             pairs = zip(group, inputs, strict=True)
-            for name, weight in ordered_map(partial(_chosen, graph, kind, config), pairs, machine.workers):
-                chosen[name] = weight
+            for layer, weight in ordered_map(partial(_chosen, graph, kind, config), pairs, machine.workers):
+                chosen[layer.name, layer.weights[0]] = weight
                 watcher().advanced("round", 1)
     return weights_table(chosen, kind)
 
@@ -178,10 +181,10 @@ def _summed(columns: NDArray[np.float32]) -> _Inputs:
 
 def _chosen(
     graph: FloatGraph, kind: WeightKind, config: QuantizationConfig, pair: tuple[Unfolding, _Inputs]
-) -> tuple[str, Weight]:
-    """The name of a layer and its weight."""
+) -> tuple[Layer, Weight]:
+    """A layer and its weight."""
     unfolding, inputs = pair
-    values = _values(graph, unfolding.layer)
+    values = np.asarray(graph.constant(unfolding.layer.weights[0]), np.float32)
     candidates = list(nearest_weights(graph, unfolding.layer, values, kind, config))
     if config.rounds_by_output(kind.dtype) and np.isfinite(inputs.moments).all():
         candidates += [second_order_weight(unfolding, values, one, inputs.moments) for one in candidates]
@@ -190,12 +193,12 @@ def _chosen(
         weight = candidates[0]
     if config.correct_bias:
         weight = replace(weight, bias_shift=_lost(unfolding, values, weight, inputs))
-    return unfolding.layer.name, weight
+    return unfolding.layer, weight
 
 
-def _chosen_alone(graph: FloatGraph, kind: WeightKind, config: QuantizationConfig, layer: Layer) -> Weight:
-    """The weight of a layer that is no product of matrices, by the error of the weight itself."""
-    values = _values(graph, layer)
+def _chosen_alone(graph: FloatGraph, kind: WeightKind, config: QuantizationConfig, layer: Layer, name: str) -> Weight:
+    """A weight of a layer that is no product of matrices, by the error of the weight itself."""
+    values = np.asarray(graph.constant(name), np.float32)
     candidates = list(nearest_weights(graph, layer, values, kind, config))
     return _best(candidates, [float(np.square(rounding_error(values, one)).sum()) for one in candidates])
 
@@ -205,11 +208,6 @@ def _best(candidates: Sequence[Weight], errors: Sequence[float]) -> Weight:
     best = int(np.argmin(errors))
     share = errors[best] / errors[0] if errors[0] > 0 else None
     return replace(candidates[best], rounding=replace(candidates[best].rounding, error=share))
-
-
-def _values(graph: FloatGraph, layer: Layer) -> NDArray[np.float32]:
-    assert layer.weight is not None  # callers ask only for layers that have one
-    return np.asarray(graph.constant(layer.weight), np.float32)
 
 
 def _output_error(

@@ -91,11 +91,9 @@ class Weight:
 
 
 def weight_qparams(
-    graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig
+    graph: FloatGraph, layer: Layer, values: NDArray[np.float32], kind: WeightKind, config: QuantizationConfig
 ) -> tuple[QParams, int | None]:
-    """Scales of a layer's weight, and their axis."""
-    assert layer.weight is not None  # callers ask only for layers that have one
-    values = np.asarray(graph.constant(layer.weight), np.float32)
+    """Scales of a layer's weight, of which these are the values, and their axis."""
     axis, block = _scale_axis(graph, layer, kind, config)
     return constant_qparams(values, kind.dtype, not kind.has_zero_points(config), config, axis, block), axis
 
@@ -117,14 +115,17 @@ def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: Quanti
 
 
 def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
-    """The output-channel axis of a layer's weight, or that of a table's rows; None when nodes do not agree on one."""
+    """The axis of a layer's weights for output channels, a table's rows, a recurrent node's gates and hidden units.
+
+    None when nodes do not agree on one.
+    """
     rank = len(layer.weight_shape)
     axes = {output_axis(graph.nodes[index], layer.weight, rank) for index in layer.nodes}
     return axes.pop() if len(axes) == 1 else None
 
 
 def reduction_axis(graph: FloatGraph, layer: Layer) -> int | None:
-    """The input axis of a MatMul's or Gemm's weight, or that along the rows of a Gather's table.
+    """The input axis of a MatMul's, Gemm's or recurrent node's weight, or that along the rows of a Gather's table.
 
     None of other layers, or when nodes do not agree on one.
     """
@@ -134,14 +135,20 @@ def reduction_axis(graph: FloatGraph, layer: Layer) -> int | None:
 
 
 def weight_sums_overflow(graph: FloatGraph, layer: Layer, weight: Weight) -> bool:
-    """Return whether sums of 8-bit products with a weight may leave 16 bits (see `byte_sums`)."""
+    """Return whether sums of 8-bit products with a weight may leave 16 bits (see `byte_sums`).
+
+    A recurrent node adds up floats.
+    """
     for index in layer.nodes:
         node = graph.nodes[index]
         group = int(str(attribute(node, "group", 1)))
         inputs = None if node.input[0] == layer.weight else input_axis(node, layer.weight, len(layer.weight_shape))
-        if node.op_type not in ("ConvTranspose", TABLE_OP) and overflows(node.op_type, weight.codes, inputs, group):
+        if node.op_type in _ADDS_UP_BYTES and overflows(node.op_type, weight.codes, inputs, group):
             return True
     return False
+
+
+_ADDS_UP_BYTES = ("Conv", "Gemm", "MatMul")
 
 
 def weights_with_limited_sums(graph: FloatGraph, layer: Layer, values: NDArray[np.float32], weight: Weight) -> Weight:
@@ -169,11 +176,17 @@ _GROWTHS = 1 + np.arange(11, dtype=np.float32) / 10
 """By how much scales are grown: at twice the scale no sum overflows."""
 
 
-def weights_table(chosen: Mapping[str, Weight], kind: WeightKind, precision: Precision | None = None) -> pa.Table:
-    """Weights of a kind, by layer, as a table of schema WEIGHTS; of layers at any precision, or at one."""
+def weights_table(
+    chosen: Mapping[tuple[str, str], Weight], kind: WeightKind, precision: Precision | None = None
+) -> pa.Table:
+    """Weights of a kind, by the names of their layer and their own, as a table of schema WEIGHTS.
+
+    They are those of layers at any precision, or at one.
+    """
     rows = [
         {
-            "layer": name,
+            "layer": layer,
+            "weight": name,
             "type": kind.dtype.code,
             "alone": kind.alone,
             "codes": weight.codes.astype(np.int16).ravel(),
@@ -185,7 +198,7 @@ def weights_table(chosen: Mapping[str, Weight], kind: WeightKind, precision: Pre
             "rounding": weight.rounding.method,
             "error": weight.rounding.error,
         }
-        for name, weight in chosen.items()
+        for (layer, name), weight in chosen.items()
     ]
     return pa.Table.from_pylist(rows, schema=WEIGHTS)
 
@@ -193,15 +206,15 @@ def weights_table(chosen: Mapping[str, Weight], kind: WeightKind, precision: Pre
 def weights_from_tables(
     graph: FloatGraph, layers: Sequence[Layer], config: QuantizationConfig, tables: Sequence[pa.Table]
 ) -> dict[tuple[str, WeightKind | Precision], Weight]:
-    """The weights that tables of schema WEIGHTS hold, by layer and the precision they are for, or else their kind."""
+    """The weights that tables of schema WEIGHTS hold, by name and the precision they are for, or else their kind."""
     named = {layer.name: layer for layer in layers}
     found: dict[tuple[str, WeightKind | Precision], Weight] = {}
     for table in tables:
-        for at, name in enumerate(table.column("layer").to_pylist()):
+        for at, layer in enumerate(table.column("layer").to_pylist()):
             row = {column: table.column(column)[at] for column in table.schema.names}
             kind, precision = WeightKind(_TYPES[row["type"].as_py()], row["alone"].as_py()), row["precision"].as_py()
-            weight = _weight(graph, named[name], kind, config, row)
-            found[name, kind if precision is None else Precision.parse(precision)] = weight
+            weight = _weight(graph, named[layer], kind, config, row)
+            found[row["weight"].as_py(), kind if precision is None else Precision.parse(precision)] = weight
     return found
 
 
@@ -214,7 +227,8 @@ def _weight(
     dtype, shape = kind.dtype, tuple(row["scale_shape"].as_py())
     axis, block = _scale_axis(graph, layer, kind, config)
     scale, zero_point = (_values(row[part]).reshape(shape) for part in ("scale", "zero_point"))
-    codes = _values(row["codes"]).reshape(layer.weight_shape).astype(dtype.numpy_type)
+    dims = graph.initializers[row["weight"].as_py()].dims
+    codes = _values(row["codes"]).reshape(dims).astype(dtype.numpy_type)
     shift = _values(row["bias_shift"]) if row["bias_shift"].is_valid else np.zeros(())
     return Weight(codes, QParams(dtype, scale, zero_point, block), axis, shift)
 

@@ -10,11 +10,11 @@ from typing import Any
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
-from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role, role_of
+from quant_core.model.operators import COMPUTE_OPS, PRODUCT_OPS, Role, role_of
 
 __all__ = ["check_op_types", "left_in_float", "quantized_name", "shares_its_input"]
 
-_OPS = frozenset(DEFAULT_LAYER_OPS)
+_OPS = frozenset(PRODUCT_OPS)
 
 
 def left_in_float(fields: Mapping[str, Any], graph: FloatGraph, layers: Sequence[Layer]) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def check_op_types(fields: Mapping[str, Any]) -> None:
     for field in ("op_types_to_quantize", "extra_op_types_to_quantize"):
         for op in fields[field]:
             if role_of(op, "", _OPS) is Role.FLOAT:
-                near = get_close_matches(op, [*DEFAULT_LAYER_OPS, *COMPUTE_OPS], n=1, cutoff=0.7)
+                near = get_close_matches(op, [*PRODUCT_OPS, *COMPUTE_OPS], n=1, cutoff=0.7)
                 if near:
                     raise InputError(f"{field}: there is no operator {op!r} to quantize; did you mean {near[0]!r}?")
                 raise UnsupportedError(f"{field}: {op} is not quantized; leave it out, it stays in float")

@@ -11,7 +11,7 @@ from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, config_from
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
-from quant_core.model.operators import DEFAULT_LAYER_OPS
+from quant_core.model.operators import PRODUCT_OPS
 from quant_core.model.sessions import check_providers
 from quant_core.precision import DataType, Precision
 from quant_core.quark.accuracy import METRIC, EvaluateFunction
@@ -75,11 +75,11 @@ class QuantizationConfig:
             raise InputError("AutoMixprecision: TargetTensors and DualQuantNodes exclude each other; give one")
         _check_count("AutoMixprecision: DataSize", auto["DataSize"])
         _check_count("AutoMixprecision: NumTarget", auto["NumTarget"] or None)
-        unknown = sorted(set(auto["TargetOpType"]).difference(DEFAULT_LAYER_OPS))
+        unknown = sorted(set(auto["TargetOpType"]).difference(PRODUCT_OPS))
         if unknown:
             raise UnsupportedError(
                 f"AutoMixprecision: TargetOpType {unknown[0]!r} has no weights to narrow; "
-                f"use {', '.join(DEFAULT_LAYER_OPS)}, or quant_core with candidates='all'"
+                f"use {', '.join(PRODUCT_OPS)}, or quant_core with candidates='all'"
             )
 
     def _check_integer(self) -> None:
@@ -163,7 +163,7 @@ class QuantizationConfig:
 
         `left` are the nodes that stay in float, `layers` all that is quantized without them.
         """
-        auto, ops = self.auto, [op for op in DEFAULT_LAYER_OPS if op in self.auto["TargetOpType"]]
+        auto, ops = self.auto, [op for op in PRODUCT_OPS if op in self.auto["TargetOpType"]]
         target = {"metric": "l2", "limit": auto["L2Target"]}
         if auto["Top1AccTarget"] is not None:
             target = {"metric": "metric_drop", "limit": auto["Top1AccTarget"], "function": METRIC}
@@ -206,7 +206,7 @@ class QuantizationConfig:
         """Return what AutoMixprecision narrows without a target."""
         activations, weights = self.narrow()
         if self.auto["TargetTensors"]:
-            owned = {layer.weight for layer in layers}
+            owned = {weight for layer in layers for weight in layer.weights}
             found: dict[str, list[str]] = {}
             for name in self.auto["TargetTensors"]:
                 found.setdefault(str(weights if name in owned else activations), []).append(f"tensor:{name}")

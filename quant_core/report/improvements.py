@@ -32,15 +32,17 @@ _DONE = {
 
 
 def layer_notes(manifest: Manifest, migrated: Collection[str]) -> dict[str, str]:
-    """Return by layer what was done to its weight beyond rounding to nearest, and what that gave.
+    """Return by layer what was done to its weights beyond rounding to nearest, and what that gave.
 
     `migrated` are the layers that the spread of activations was moved into.
     """
-    weights = {one.layer: one for one in manifest.weights}
+    weights: dict[str, list[LayerWeight]] = {}
+    for one in manifest.weights:
+        weights.setdefault(one.layer, []).append(one)
     kept = any(one.method == "migration" and one.kept for one in manifest.improvements)
     notes = {}
     for name in manifest.plan:
-        told = [_weight_text(weights[name])] if name in weights else []
+        told = [*dict.fromkeys(map(_weight_text, weights.get(name, ())))]
         if kept and name in migrated:
             told.append("spread of activations moved in")
         if told:

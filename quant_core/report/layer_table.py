@@ -69,7 +69,7 @@ def layer_rows(manifest: Manifest, layers: pa.Table, sensitivity: pa.Table) -> l
                 number=place,
                 name=short(layer.name),
                 op=layer.op,
-                shape="\N{MULTIPLICATION SIGN}".join(map(str, layer.weight_shape)),
+                shape=", ".join("\N{MULTIPLICATION SIGN}".join(map(str, dims)) for dims in layer.weight_shapes),
                 precision=precision,
                 narrow=precision != manifest.wide,
                 runs_as=kernels[layer.name].runs_as if layer.name in kernels else "",

@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from quant_core.errors import InputError
 from quant_core.model.graph import attribute
+from quant_core.model.operators import RECURRENT_OPS
 from quant_core.model.sessions import CPU
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
@@ -23,7 +24,15 @@ NOT_QUANTIZED = "what it reads is not quantized"
 NO_KERNEL = "there is no integer kernel"
 """Why layers are computed in float between their pairs."""
 
-_INTEGER = ("QLinearConv", "QLinearMatMul", "QGemm", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "ConvInteger")
+_INTEGER = (
+    "QLinearConv",
+    "QLinearMatMul",
+    "QGemm",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+    "ConvInteger",
+    "DynamicQuantizeLSTM",
+)
 _MOVED = re.compile(r"(_nchwc)?_token_\d+$")  # what the layout transformation adds to names
 
 
@@ -57,7 +66,9 @@ def kernels_of(path: Path) -> tuple[list[LayerKernel], list[LayerKernel]]:
     """
     optimised, model = _by_name(_optimised(path)), WrittenModel.of_file(path)
     layers = [_kernel(layer, optimised.get(layer.node.name)) for layer in model.layers]
-    return layers, [_other_kernel(node, optimised.get(node.name)) for node in model.other_nodes()]
+    others = [_other_kernel(node, optimised.get(node.name)) for node in model.other_nodes()]
+    written_so = [one for one in others if one.op_type == "DynamicQuantizeLSTM"]
+    return layers + written_so, [one for one in others if one not in written_so]
 
 
 def _optimised(path: Path) -> onnx.GraphProto:
@@ -95,6 +106,8 @@ def _why(layer: WrittenLayer, node: onnx.NodeProto | None) -> tuple[str, tuple[s
         return NOT_QUANTIZED, (layer.source,)
     if layer.weight is None:
         return "its weight is no constant of codes", ()
+    if layer.node.op_type in RECURRENT_OPS:
+        return "recurrent layers are computed in float between their pairs", ()
     if layer.reads.kind.bits != 8 or layer.weight.kind.bits != 8:
         return f"{NO_KERNEL} for {layer.reads.kind} and {layer.weight.kind}", (layer.source,)
     return _why_not_behind(layer), layer.readers
@@ -114,5 +127,5 @@ def _why_not_behind(layer: WrittenLayer) -> str:
 def _other_kernel(node: onnx.NodeProto, found: onnx.NodeProto | None) -> LayerKernel:
     """What a node runs as that is no layer; one that is not found was made part of another, or of no use."""
     runs_as = "" if found is None else found.op_type
-    integer = runs_as.startswith("QLinear")
+    integer = runs_as.startswith("QLinear") or runs_as in _INTEGER
     return LayerKernel(node.name, node.op_type, runs_as, integer, "" if runs_as else "part of another node, or removed")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import partial
 
 from quant_core.model.sessions import Numerics, open_file
-from quant_core.runtimes.few_channels import few_channels
 from quant_core.runtimes.kernels import layer_kernels
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.rules import (
@@ -19,6 +18,7 @@ from quant_core.runtimes.rules import (
     PAIRS_HAVE_KERNELS,
     ZERO_POINTS_OF_CHANNELS_ARE_EQUAL,
 )
+from quant_core.runtimes.slower_layers import slower_layer
 
 __all__ = ["ONNXRUNTIME"]
 
@@ -44,7 +44,10 @@ ONNXRUNTIME = replace(
     "pairs, as they say, and is slower than in the float model. So is a Conv of few channels in 8 bits: less than 100 "
     "input times output channels of a group, and either 3 input channels at most or several groups, but for depthwise "
     "ones. Beside a wide float no plan narrows it, unless another cost than bit operations or a budget is given.",
+    recurrent="They are computed in float, and their weights dequantized on every run, so beside a wide float no plan "
+    "narrows them, unless another cost than bit operations or a budget is given. With `--format dynamiclstm` LSTM "
+    "layers of 8 bits are DynamicQuantizeLSTM, which adds up codes and is faster.",
     keeps_byte_sums_in_range=True,
     keeps_matmuls_apart=True,
-    slower_in_8_bits=few_channels,
+    slower_in_8_bits=slower_layer,
 )

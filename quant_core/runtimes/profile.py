@@ -8,10 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from quant_core.config.runtimes import RUNTIME_DEFAULTS
+from quant_core.config.runtimes import RECURRENT_RUNTIMES, RUNTIME_DEFAULTS
 from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
+from quant_core.model.operators import RECURRENT_OPS
 from quant_core.model.sessions import OpenModel
 from quant_core.precision import DataType, Precision
 from quant_core.runtimes.encoded_tensors import EncodedTensor
@@ -105,8 +106,9 @@ class RuntimeProfile:
     """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
     keeps_matmuls_apart: bool = False
     """Whether products are written so that a float or 16-bit operand is not rounded to 8 bits by a fusion."""
-    slower_in_8_bits: Callable[[FloatGraph, Layer], str] | None = None
-    """Says of a layer why it is slower in 8 bits than in float, empty where it is not; None: nobody knows."""
+    slower_in_8_bits: Callable[[FloatGraph, Layer, str], str] | None = None
+    """Says of a layer, in a file of a form (`--format`), why it is slower in 8 bits than in float, empty where it is
+    not; None: nobody knows."""
 
     @property
     def defaults(self) -> Mapping[str, object]:
@@ -152,6 +154,22 @@ class RuntimeProfile:
             f"{self.name} has no {precision.weights} weights beside float activations ({precision}); it has "
             f"{_names(self.weights_alone)}"
         )
+
+    recurrent: str = ""
+    """What is known of LSTM, GRU and RNN there, for the documentation."""
+
+    @property
+    def takes_recurrent_layers(self) -> bool:
+        """Whether it is known to compute recurrent layers as their pairs say."""
+        return self.name in RECURRENT_RUNTIMES
+
+    def check_layers(self, layer_ops: Iterable[str]) -> None:
+        """Raise InputError for operators that are to be layers and are not known to be run as such there."""
+        for op in layer_ops:
+            if op in RECURRENT_OPS and not self.takes_recurrent_layers:
+                raise InputError(
+                    f"runtime: {self.name} is not known to run {op} with weights in codes: leave it out of layer_ops"
+                )
 
     def check_options(self, given: Mapping[str, object]) -> None:
         """Raise InputError for options of a run (by name) that no file for this runtime can have."""

@@ -50,7 +50,7 @@ PAIRS_HAVE_KERNELS = Rule(
 
 
 def _rounded_products(model: WrittenModel) -> Iterator[tuple[str, str]]:
-    for layer in model.layers:
+    for layer in model.products:
         if _is_fused_to_nbits(layer):
             assert layer.weight is not None
             given = layer.reads.kind if layer.reads else "float32"
@@ -87,7 +87,7 @@ _SATURATES = "sums of its int8 weights may saturate in 16 bits on x86 without VN
 
 
 def _overflowing(model: WrittenModel) -> Iterator[tuple[str, str]]:
-    for layer in model.layers:
+    for layer in model.products:
         weight = layer.weight
         if weight is None or weight.codes is None or weight.kind is not DataType.INT8 or not layer.has_8_bit_input:
             continue
@@ -112,7 +112,7 @@ BYTE_SUMS_IN_RANGE = Rule(
 
 
 def _signed_beside_unsigned(model: WrittenModel) -> Iterator[tuple[str, str]]:
-    for layer in model.layers:
+    for layer in model.products:
         read, weight = layer.reads, layer.weight
         if read is None or weight is None:
             continue
@@ -129,7 +129,7 @@ INT8_BESIDE_INT8 = Rule(
 
 
 def _other_bias_scales(model: WrittenModel) -> Iterator[tuple[str, str]]:
-    for layer in model.layers:
+    for layer in model.products:
         read, weight, bias = layer.reads, layer.weight, layer.bias
         if bias is None or bias.kind is not DataType.INT32 or read is None or weight is None:
             continue
@@ -165,7 +165,7 @@ ONE_ZERO_POINT_A_WEIGHT = Rule(
 
 
 def _blocks_of_8_bits(model: WrittenModel) -> Iterator[tuple[str, str]]:
-    for layer in model.layers:
+    for layer in model.products:
         weight = layer.weight
         if weight is not None and weight.block and weight.kind.bits == 8 and layer.has_8_bit_input:
             yield (
@@ -183,7 +183,7 @@ BLOCKS_BESIDE_4_BITS = Rule(
 
 
 def _channels_of_stacks(model: WrittenModel) -> Iterator[tuple[str, str]]:
-    for layer in model.layers:
+    for layer in model.products:
         weight = layer.weight
         if weight is None or weight.codes is None or weight.scale is None or layer.node.op_type != "MatMul":
             continue
@@ -200,7 +200,7 @@ CHANNELS_OF_MATRICES = Rule(
 
 
 def _unequal_zero_points(model: WrittenModel) -> Iterator[tuple[str, str]]:
-    for layer in model.layers:
+    for layer in model.products:
         weight = layer.weight
         if weight is None or weight.block or not layer.has_8_bit_input or weight.kind.bits != 8:
             continue

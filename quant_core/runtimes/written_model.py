@@ -12,15 +12,19 @@ import onnx
 from numpy.typing import NDArray
 
 from quant_core.model.graph import attribute
+from quant_core.model.operators import PRODUCT_OPS, RECURRENT_OPS
 from quant_core.model.opset import opset_of
 from quant_core.precision import DataType
 
 __all__ = ["StoredTensor", "WrittenLayer", "WrittenModel"]
 
-_LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_LAYERS = (*PRODUCT_OPS, *RECURRENT_OPS)
 _ACTIVATIONS = ("Relu", "Clip")
-_INTEGER = {"QLinearConv": 3, "QLinearMatMul": 3, "QGemm": 3, "ConvInteger": 1, "MatMulInteger": 1}
-"""Integer operators, and which input of each has the weight."""
+_INTEGER = {
+    **{"QLinearConv": (3,), "QLinearMatMul": (3,), "QGemm": (3,), "ConvInteger": (1,), "MatMulInteger": (1,)},
+    "DynamicQuantizeLSTM": (1, 2),
+}
+"""Integer operators, and which inputs of each are weights."""
 _MIDDLE = 128
 _KINDS = {kind.onnx_type: kind for kind in DataType}
 
@@ -47,7 +51,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class WrittenLayer:
-    """A product with a weight, and what it reads."""
+    """A product with a weight, or a recurrent node, and what it reads."""
 
     node: onnx.NodeProto
     """The node."""
@@ -56,7 +60,9 @@ class WrittenLayer:
     weight: StoredTensor | None
     """Its second input where that is a constant held as codes."""
     bias: StoredTensor | None
-    """Its third input where that is held as codes."""
+    """The third input of a product where that is held as codes."""
+    state_weight: StoredTensor | None
+    """That of a recurrent node where it is a constant held as codes."""
     writes: DataType | None
     """Type of the pair behind it, or behind its activation, if that alone reads it."""
     activation: str
@@ -101,17 +107,22 @@ class WrittenModel:
 
     @cached_property
     def layers(self) -> tuple[WrittenLayer, ...]:
-        """Its products, in graph order."""
+        """Its products and recurrent nodes, in graph order."""
         return tuple(self._layer(node) for node in self.model.graph.node if node.op_type in _LAYERS)
+
+    @cached_property
+    def products(self) -> tuple[WrittenLayer, ...]:
+        """Its products, which may have integer kernels, in graph order."""
+        return tuple(layer for layer in self.layers if layer.node.op_type in PRODUCT_OPS)
 
     def integer_products(self) -> Iterator[tuple[onnx.NodeProto, NDArray[np.generic], int | None]]:
         """Every product that is an integer operator: its constant codes, and the axis of them that is summed over."""
         for node in self.model.graph.node:
-            codes = self._constant(node.input[_INTEGER[node.op_type]]) if node.op_type in _INTEGER else None
-            if codes is None:
-                continue
-            inner = None if "Conv" in node.op_type else max(codes.ndim - 2, 0)
-            yield node, codes, 1 if node.op_type == "QGemm" and attribute(node, "transB", 0) else inner
+            for at in _INTEGER.get(node.op_type, ()):
+                codes = self._constant(node.input[at])
+                if codes is not None:
+                    inner = None if "Conv" in node.op_type else max(codes.ndim - 2, 0)
+                    yield node, codes, 1 if node.op_type == "QGemm" and attribute(node, "transB", 0) else inner
 
     def pairs(self) -> Iterator[tuple[onnx.NodeProto, DataType | None]]:
         """Every QuantizeLinear and DequantizeLinear, with the type of its codes where the file tells."""
@@ -130,11 +141,11 @@ class WrittenModel:
         """The weights that are held as codes, once each, with the name of their codes."""
         seen = set()
         for layer in self.layers:
-            if layer.weight is not None and layer.weight.codes is not None:
-                source = self._producer[layer.node.input[1]].input[0]
-                if source not in seen:
+            for place, weight in ((1, layer.weight), (2, layer.state_weight)):
+                source = "" if weight is None else self._producer[layer.node.input[place]].input[0]
+                if weight is not None and source not in seen:
                     seen.add(source)
-                    yield source, layer.weight
+                    yield source, weight
 
     def kind_of(self, name: str) -> DataType | None:
         """Return the type that a tensor is held in: a constant, codes, or what a DequantizeLinear gives.
@@ -154,7 +165,8 @@ class WrittenModel:
         return DataType.INT8 if is_shifted else kind
 
     def _layer(self, node: onnx.NodeProto) -> WrittenLayer:
-        read, weight, bias = (self._stored(name) for name in [*node.input, "", ""][:3])
+        read, weight, third = (self._stored(name) for name in [*node.input, "", ""][:3])
+        recurrent = node.op_type in RECURRENT_OPS
         behind = self._readers.get(node.output[0], [])
         activation = behind[0].op_type if len(behind) == 1 and behind[0].op_type in _ACTIVATIONS else ""
         if activation:
@@ -163,7 +175,8 @@ class WrittenModel:
             node,
             read,
             weight if weight is not None and weight.codes is not None else None,
-            bias,
+            None if recurrent else third,
+            third if recurrent and third is not None and third.codes is not None else None,
             self._kind(behind[0]) if len(behind) == 1 and behind[0].op_type == "QuantizeLinear" else None,
             activation,
             self._producer[node.input[0]].name if node.input[0] in self._producer else "",

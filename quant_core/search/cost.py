@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.layers import Layer
-from quant_core.model.operators import TABLE_OP
+from quant_core.model.operators import RECURRENT_OPS, TABLE_OP
 from quant_core.model.other_products import OtherProduct
 from quant_core.precision import Precision, PrecisionPlan
 
@@ -71,17 +71,17 @@ def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     """Those of the codes, of float32 scales and zero points beside them, and of the scales of int32 biases."""
     bits = precision.weights.bits
     codes = math.ceil(layer.weight_elements * bits / 8)
-    if stored is None or layer.weight is None or precision.weights.is_float:
+    if stored is None or not layer.weights or precision.weights.is_float:
         return codes
     has_blocks = stored.block_size is not None and precision.takes_blocks and layer.op in _WITH_BLOCKS
-    scales = layer.channels if stored.per_channel else 1
+    scales = layer.channels if stored.per_channel else len(layer.weights)
     if has_blocks:
         scales = math.ceil(layer.weight_elements / (stored.block_size or 1))
     with_scales = stored.biases == "int32" and not has_blocks and not precision.activations.is_float
     return codes + math.ceil(scales * bits / 8) + 4 * scales * (1 + (layer.biases if with_scales else 0))
 
 
-_WITH_BLOCKS = ("MatMul", "Gemm", TABLE_OP)
+_WITH_BLOCKS = ("MatMul", "Gemm", *RECURRENT_OPS, TABLE_OP)
 """Operators whose weights may have a scale a block."""
 
 

@@ -49,7 +49,7 @@ _DIGEST, _MAGIC = b"sha256", b"ARROW1"
 _LARGE = 1 << 25
 """Bytes from which on a table is written part by part."""
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Grows whenever a schema below changes meaning; part of every cache key."""
 
 
@@ -63,16 +63,18 @@ LAYERS = _schema(
     pa.field("op", pa.string(), nullable=False),
     pa.field("nodes", pa.list_(pa.int32()), nullable=False),
     pa.field("activations", pa.list_(pa.string()), nullable=False),
-    pa.field("weight", pa.string()),
-    pa.field("weight_shape", pa.list_(pa.int64()), nullable=False),
+    pa.field("weights", pa.list_(pa.string()), nullable=False),
+    pa.field("weight_shapes", pa.list_(pa.list_(pa.int64())), nullable=False),
     pa.field("macs", pa.int64(), nullable=False),
+    pa.field("state_macs", pa.int64(), nullable=False),
     pa.field("activation_elements", pa.int64(), nullable=False),
     pa.field("weight_bytes", pa.int64(), nullable=False),
     pa.field("channels", pa.int64(), nullable=False),
     pa.field("biases", pa.int32(), nullable=False),
 )
 """prepare: one row a layer, in graph order. MACs and activation elements are for one sample; bytes are those of
-float32; `biases` of its nodes have one, and a weight has so many `channels`."""
+float32; `biases` of its nodes have one, and weights have so many `channels`. Of the MACs, `state_macs` are with the
+state of a recurrent layer."""
 
 CALIBRATION = _schema(
     "calibration",
@@ -90,6 +92,7 @@ starting at i = first_bin. Where a bin has more of them than 32 bits can count, 
 WEIGHTS = _schema(
     "weights",
     pa.field("layer", pa.string(), nullable=False),
+    pa.field("weight", pa.string(), nullable=False),
     pa.field("type", pa.string(), nullable=False),
     pa.field("alone", pa.bool_(), nullable=False),
     pa.field("codes", pa.large_list(pa.int16()), nullable=False),
@@ -101,11 +104,11 @@ WEIGHTS = _schema(
     pa.field("rounding", pa.string(), nullable=False),
     pa.field("error", pa.float64()),
 )
-"""round, reconstruct: one row a layer whose weight was rounded with the calibration data in view, `alone` beside
-floats. Codes are in the weight's order, scale and zero point in that of `scale_shape`; the shift is what is added to
-biases, one value an output channel. A row with a precision is of layers at that precision; one without is of all that
-have weights of its kind. `rounding` says how codes were chosen, and `error` what that leaves of the squared error of
-what the layer puts out (see `quantization.weights.Rounding`)."""
+"""round, reconstruct: one row a weight that was rounded with the calibration data in view, `alone` beside floats. Codes
+are in the weight's order, scale and zero point in that of `scale_shape`; the shift is what is added to biases, one
+value an output channel. A row with a precision is of layers at that precision; one without is of all that have weights
+of its kind. `rounding` says how codes were chosen, and `error` what that leaves of the squared error of what the layer
+puts out, or of the weight (see `quantization.weights.Rounding`)."""
 
 TIMES = _schema(
     "times",

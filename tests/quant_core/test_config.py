@@ -88,7 +88,7 @@ def test_a_ladder_is_read_in_order():
         pytest.param({"target": L2, "layer_ops": []}, "layer_ops: ", id="no layers"),
         pytest.param(
             {"target": L2, "layer_ops": ["Conv", "Softmax"]},
-            "layer_ops.1: Input should be 'Conv', 'ConvTranspose', 'Gemm', 'MatMul' or 'Gather'",
+            "layer_ops.1: Input should be 'Conv', 'ConvTranspose', 'Gemm', 'MatMul', 'LSTM', 'GRU', 'RNN' or 'Gather'",
             id="no layer has that form",
         ),
         pytest.param({"target": L2, "search": "random"}, "search: Input should be 'greedy'", id="strategy"),

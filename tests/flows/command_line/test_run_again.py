@@ -17,6 +17,7 @@ from quant_core.budget import BUDGETS
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, RunConfig
 from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.config.target import OWN_METRICS
+from quant_core.config.written_format import why_not_written
 from quant_core.manifest import Manifest
 from quant_core.model.operators import LayerOp
 from quant_core.options import LIMITS, options_of
@@ -110,8 +111,6 @@ def runs(draw, kind):
     timed = options["time_models"] or options["cost"] == "latency"
     options["timer"] = draw(st.none() | st.just("pkg.mod:fn")) if timed else None
     options["timer_limit"] = draw(st.none() | st.just("board")) if options["timer"] else None
-    if any(precision.why_not_integer for precision in (options["wide"], *options.get("narrow", ()))):
-        options["format"] = "qdq"
     if options["byte_sums"] == "exact":  # which integer operators of int8 activations refuse
         options["format"] = "qdq"
     if options["biases"] == "float32":  # which have no codes to correct
@@ -119,15 +118,16 @@ def runs(draw, kind):
     return options
 
 
-def without_blocks(options):
-    """The options with no operator that takes blocks, where there are none for it."""
-    takes = options["block_size"] in (16, 32) and options["runtime"].startswith("onnxruntime")
-    return options if takes or options["format"] != "matmulnbits" else options | {"format": "qdq"}
+def in_a_form(options):
+    """The options with pairs in place of a form that nothing can be written in."""
+    ladder = [options["wide"], *options.get("narrow", ())]
+    why = why_not_written(options["format"], options["runtime"], ladder, options["block_size"], options["layer_ops"])
+    return options | {"format": "qdq"} if why else options
 
 
 @st.composite
 def layer_wise_configs(draw):
-    options = without_blocks(draw(runs(LayerWiseConfig))) | draw(measured(draw(st.booleans())))
+    options = in_a_form(draw(runs(LayerWiseConfig))) | draw(measured(draw(st.booleans())))
     assert options.keys() == LayerWiseConfig.model_fields.keys()
     return LayerWiseConfig.model_validate(options)
 
@@ -139,8 +139,6 @@ def mixed_precision_configs(draw):
     options["wide"], *options["narrow"] = chosen
     if all(precision.weights.bits != 4 for precision in chosen):
         options["block_size"] = None
-    if any(precision.why_not_integer for precision in chosen):
-        options["format"] = "qdq"
     if options["byte_sums"] == "exact":  # which integer operators of int8 activations refuse
         options["format"] = "qdq"
     amounts = {
@@ -168,7 +166,7 @@ def mixed_precision_configs(draw):
     if not any(options[name] for name in BUDGETS) and not options["most_layers"]:
         above = [ladder[::-1] for ladder in LADDERS if ladder[-1] == chosen[0]]
         options["lift"] = draw(st.none() | st.sampled_from([(), *(ladder[1:] for ladder in above)]))
-    options = without_blocks(options) | draw(measured(limited))
+    options = in_a_form(options) | draw(measured(limited))
     assert options.keys() == MixedPrecisionConfig.model_fields.keys()
     return MixedPrecisionConfig.model_validate(options)
 

@@ -159,7 +159,7 @@ def test_without_held_out_data_or_probes_there_is_no_such_column(screen, tmp_pat
 
 
 def test_inspection_shows_layers_and_what_is_left_alone(screen):
-    layer = {"layer": "[stem]", "op": "Conv", "weight_shape": [8, 3, 3, 3], "macs": 1000, "weight_bytes": 864}
+    layer = {"layer": "[stem]", "op": "Conv", "weight_shapes": [[8, 3, 3, 3]], "macs": 1000, "weight_bytes": 864}
     found = {
         "layers": [layer],
         "open": [],

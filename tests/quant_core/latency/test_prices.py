@@ -12,7 +12,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.storage.tables import TIMES
 
 WIDE, NARROW = Precision.parse("float32"), Precision.parse("au8w8")
-LAYERS = [Layer(name, "Conv", (at,), ("x",), "w", (1, 1), 1, 1) for at, name in enumerate(["one", "two"])]
+LAYERS = [Layer(name, "Conv", (at,), ("x",), ("w",), ((1, 1),), 1, 1) for at, name in enumerate(["one", "two"])]
 
 
 def times(**models: float) -> pa.Table:

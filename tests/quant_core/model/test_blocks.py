@@ -72,5 +72,5 @@ def test_attention_and_feed_forward_are_a_block_each_though_all_add_one_mask():
 
 def test_blocks_by_name_end_at_the_first_numbered_part():
     told = ["/f/f.3/c/c.0/Conv", "/f/f.3/c/c.1/Conv", "/f/f.4/c/c.0/Conv", "/head"]
-    layers = [Layer(name, "Conv", (0,), ("x",), "w", (1, 1), 1, 1) for name in told]
+    layers = [Layer(name, "Conv", (0,), ("x",), ("w",), ((1, 1),), 1, 1) for name in told]
     assert blocks_by_name(layers) == [told[:2], told[2:3], told[3:]]

@@ -12,7 +12,7 @@ LAYERS = {
     "shared-bias": ["first", "second"],
     "two-activations": ["query", "key", "scores"],
     "movers": ["c1", "c2", "fc"],
-    "lstm": ["conv", "fc"],
+    "lstm": ["conv", "LSTM_3", "fc"],
     "if-body": ["c1", "c2", "c3"],
     "loop-body": ["before", "after"],  # not the one inside the body
     "constant-nodes": ["a", "b"],

@@ -166,7 +166,9 @@ def test_a_model_in_float64_is_refused_with_the_reason(tmp_path):
 
 def test_a_model_without_layers_is_refused(tmp_path):
     model = build("(float[N,4] x) => (float[N,4] y) { y = Relu(x) }")
-    assert "has no layer to narrow: no Conv, ConvTranspose, Gemm, MatMul on float data" in refused(model, tmp_path)
+    assert "has no layer to narrow: no Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU, RNN on float data" in refused(
+        model, tmp_path
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -18,7 +18,7 @@ NAMES = ("a", "b", "c")
 MACS = (100, 200, 400)
 SAMPLES = 8
 LAYERS = [
-    Layer(name, "Conv", (index,), ("x",), f"w{index}", (1, 1), macs, 10)
+    Layer(name, "Conv", (index,), ("x",), (f"w{index}",), ((1, 1),), macs, 10)
     for index, (name, macs) in enumerate(zip(NAMES, MACS, strict=True))
 ]
 

@@ -46,7 +46,6 @@ def test_every_tensor_is_listed_with_its_size_and_why_it_is_not_quantized(inspec
 @pytest.mark.parametrize(
     ("name", "op", "why"),
     [
-        ("lstm", "LSTM", "an operator without a quantized form here"),
         ("custom-domain", "com.microsoft:QuickGelu", "an operator of another domain"),
         ("if-body", "If", "an operator without a quantized form here"),
         ("if-body", "Mul", "is in the body of If"),

@@ -103,7 +103,8 @@ def test_two_way_ladders_cost_about_the_least_that_brute_force_finds(layers):
     errors = np.cumsum(random.lognormal((-6, -2, 0), 1.0, (layers, 3)), axis=1)
     names, macs = [f"layer{number}" for number in range(layers)], random.integers(10, 1000, layers)
     listed = [
-        Layer(name, "Conv", (0,), ("x",), name, (1, 1), int(work), 10) for name, work in zip(names, macs, strict=True)
+        Layer(name, "Conv", (0,), ("x",), (name,), ((1, 1),), int(work), 10)
+        for name, work in zip(names, macs, strict=True)
     ]
     plans = np.array(list(product(range(3), repeat=layers)), np.int8)
     powers = errors[np.arange(layers), plans].sum(axis=1)

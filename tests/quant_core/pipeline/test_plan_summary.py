@@ -7,8 +7,8 @@ from quant_core.search.cost import COUNTED, counted_cost
 
 WIDE, NARROW = (Precision.parse(text) for text in ("a16w8", "a8w8"))
 LAYERS = [
-    Layer("first", "Conv", (0,), ("x",), "w1", (3, 3), 1000, 10),
-    Layer("second", "MatMul", (1,), ("y", "z"), None, (), 300, 7),
+    Layer("first", "Conv", (0,), ("x",), ("w1",), ((3, 3),), 1000, 10),
+    Layer("second", "MatMul", (1,), ("y", "z"), (), (), 300, 7),
 ]
 
 

@@ -13,9 +13,9 @@ from quant_core.storage.tables import PROBES, SENSITIVITY, from_ipc, to_ipc
 
 WIDE, NARROW = Precision.parse("a16w16"), Precision.parse("a8w8")
 LAYERS = [
-    Layer("first", "Conv", (0,), ("x",), "w1", (8, 4), 1000, 10),
-    Layer("second", "Conv", (1,), ("y",), "w2", (4, 4), 500, 10),
-    Layer("third", "MatMul", (2,), ("y", "z"), None, (), 300, 20),
+    Layer("first", "Conv", (0,), ("x",), ("w1",), ((8, 4),), 1000, 10),
+    Layer("second", "Conv", (1,), ("y",), ("w2",), ((4, 4),), 500, 10),
+    Layer("third", "MatMul", (2,), ("y", "z"), (), (), 300, 20),
 ]
 
 

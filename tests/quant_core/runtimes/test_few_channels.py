@@ -24,5 +24,5 @@ from quant_core.runtimes.few_channels import few_channels
 )
 def test_what_few_channels_make_slower_in_8_bits(op, shape, groups, why):
     node = onnx.helper.make_node(op, ["x", "w"], ["y"], group=groups)
-    layer = Layer("layer", op, (0,), ("x",), "w", shape, 1, 1)
+    layer = Layer("layer", op, (0,), ("x",), ("w",), (shape,), 1, 1)
     assert few_channels(SimpleNamespace(nodes=[node]), layer) == why

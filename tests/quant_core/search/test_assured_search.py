@@ -34,7 +34,7 @@ class Population:
         self.shifts = (random.normal(-0.2, 1.0, (SAMPLES, LAYERS)) * self.sizes).astype(np.float32)
         macs = np.ceil(random.lognormal(7, 1, LAYERS)).astype(int)
         self.layers = [
-            Layer(f"l{i}", "Conv", (i,), ("x",), f"w{i}", (3, 3), int(count), 10) for i, count in enumerate(macs)
+            Layer(f"l{i}", "Conv", (i,), ("x",), (f"w{i}",), ((3, 3),), int(count), 10) for i, count in enumerate(macs)
         ]
 
     def right(self, plan, rows):

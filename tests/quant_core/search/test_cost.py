@@ -9,8 +9,8 @@ from quant_core.search.cost import counted_cost
 
 WIDE, NARROW, NARROWEST = (Precision.parse(text) for text in ("a16w8", "a8w8", "a8w4"))
 LAYERS = [
-    Layer("first", "Conv", (0,), ("x",), "w1", (3, 3), 1000, 10),
-    Layer("second", "MatMul", (1,), ("y", "z"), None, (), 300, 7),
+    Layer("first", "Conv", (0,), ("x",), ("w1",), ((3, 3),), 1000, 10),
+    Layer("second", "MatMul", (1,), ("y", "z"), (), (), 300, 7),
 ]
 NAMES = [layer.name for layer in LAYERS]
 
@@ -41,7 +41,7 @@ def test_weights_alone_are_narrow_where_a_layer_has_one():
     [("float32w8", 4096 + 64 * (4 + 1)), ("float32w4", 2048 + 64 * 4 + 32), ("a8w8", 4096 + 5), ("float32", 4 * 4096)],
 )
 def test_scales_and_zero_points_of_blocks_count(precision, size):
-    found, layer = Precision.parse(precision), Layer("only", "MatMul", (0,), ("x",), "w", (64, 64), 1, 1, 64)
+    found, layer = Precision.parse(precision), Layer("only", "MatMul", (0,), ("x",), ("w",), ((64, 64),), 1, 1, 64)
     cost = counted_cost("bytes", [layer], (found,), stored=QuantizationConfig(block_size=64, per_channel=False))
     assert cost.total(PrecisionPlan.uniform(["only"], found)) == size
 
@@ -57,7 +57,10 @@ def test_scales_and_zero_points_of_blocks_count(precision, size):
     ],
 )
 def test_scales_and_zero_points_of_channels_and_scales_of_their_biases_count(precision, biases, size):
-    found, layer = Precision.parse(precision), Layer("only", "Conv", (0,), ("x",), "w", (32, 1, 3, 3), 1, 1, 32, 1)
+    found, layer = (
+        Precision.parse(precision),
+        Layer("only", "Conv", (0,), ("x",), ("w",), ((32, 1, 3, 3),), 1, 1, 32, 1),
+    )
     cost = counted_cost("bytes", [layer], (found,), stored=QuantizationConfig(biases=biases))
     assert cost.total(PrecisionPlan.uniform(["only"], found)) == size
 

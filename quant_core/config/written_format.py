@@ -1,0 +1,45 @@
+"""In what form a model can be written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal
+
+from quant_core.precision import Precision
+
+__all__ = ["FormatName", "why_not_written"]
+
+FormatName = Literal["qdq", "qoperator", "matmulnbits", "dynamiclstm"]
+"""Q/DQ pairs, or operators of ONNX Runtime's own in their place."""
+
+_LARGEST_BLOCK = 256  # that MatMulNBits takes
+
+
+def why_not_written(
+    form: FormatName, runtime: str, ladder: Sequence[Precision], block_size: int | None, layer_ops: Collection[str]
+) -> str:
+    """Return why a run cannot write its model in a form; empty where it can.
+
+    Args:
+        form: The form.
+        runtime: Where the model is to run.
+        ladder: The precisions that a plan is made of, wide first; wide alone where the user writes the plan.
+        block_size: How many inputs share a scale in weights that have blocks.
+        layer_ops: Operators that are layers.
+
+    """
+    if form == "qoperator":
+        return next(filter(None, (precision.why_not_integer for precision in ladder)), "")
+    if form != "qdq" and not runtime.startswith("onnxruntime"):
+        return f"{form} is ONNX Runtime's own, not for {runtime}; use qdq"
+    if form == "matmulnbits" and (block_size is None or block_size > _LARGEST_BLOCK):
+        return f"matmulnbits is for weights in blocks: give a block_size of 16 to {_LARGEST_BLOCK}"
+    if form == "dynamiclstm" and "LSTM" not in layer_ops:
+        return "dynamiclstm is for LSTM layers: add LSTM to layer_ops, or use qdq"
+    if form == "dynamiclstm" and len(ladder) > 1 and not any(map(_is_of_8_bits, ladder)):
+        return "dynamiclstm is for layers of 8 bits: add a precision such as a8w8, or use qdq"
+    return ""
+
+
+def _is_of_8_bits(precision: Precision) -> bool:
+    return {precision.activations.bits, precision.weights.bits} == {8}
