@@ -10,6 +10,7 @@ import math
 import mmap
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Lock
 from typing import IO, Any
 from weakref import WeakValueDictionary
 
@@ -22,6 +23,8 @@ __all__ = ["let_go", "mapped_file", "mapped_stream", "spilled"]
 
 _mapped: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
 """The files that are mapped here, by their address."""
+_lock = Lock()
+"""Held while a file is added and while they are listed: threads do both at once."""
 
 
 def mapped_file(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -44,7 +47,8 @@ def mapped_stream(file: IO[bytes], dtype: DTypeLike, shape: tuple[int, ...]) -> 
 
 def _noted(array: np.memmap[Any, Any]) -> NDArray[Any]:
     if isinstance(array.base, mmap.mmap):
-        _mapped[_address(array)] = array.base
+        with _lock:
+            _mapped[_address(array)] = array.base
     return array
 
 
@@ -53,7 +57,9 @@ def let_go(column: NDArray[Any] | RaggedColumn) -> None:
     if not hasattr(mmap, "MADV_DONTNEED"):  # Windows
         return
     address = _address(column.values if isinstance(column, RaggedColumn) else column)
-    for start, mapping in list(_mapped.items()):
+    with _lock:
+        known = list(_mapped.items())
+    for start, mapping in known:
         if start <= address < start + len(mapping):
             mapping.madvise(mmap.MADV_DONTNEED)
 

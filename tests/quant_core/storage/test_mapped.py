@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +65,17 @@ def test_other_arrays_stay_as_they_are():
     array = np.arange(10)
     let_go(array)
     assert array.tolist() == list(range(10))
+
+
+def test_files_are_mapped_in_one_thread_while_another_gives_pages_back(tmp_path):
+    held = [spilled(tmp_path, "float32", (1,)) for _ in range(200)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            more = pool.submit(lambda: [spilled(tmp_path, "float32", (1,)) for _ in range(300)])
+            while not more.done():
+                let_go(held[0])
+            more.result()
+    finally:
+        sys.setswitchinterval(before)
