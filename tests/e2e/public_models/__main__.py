@@ -55,6 +55,7 @@ def _compared(public: PublicModel, path: Path, arrays: Arrays, outcome: Outcome)
     exact, got = (public.pieces(outputs) for outputs in (floats, found))
     true = min(_sqnr(exact[name], got[name]) for name in exact)
     plan = ", ".join(f"{count} {name}" for name, count in Counter(manifest.plan.values()).items())
+    plan += f", {len(manifest.float_tensors)} tensors in float" if manifest.float_tensors else ""
     others = ", ".join(f"{other.nodes} {other.op} ({other.why})" for other in manifest.narrowed.others)
     counted = counted_macs(path, fed_with(session_of(path), arrays, public, 0))
     sqnr = f"{manifest.scores.mixed['sqnr_db']:.3f} / {true:.3f}"

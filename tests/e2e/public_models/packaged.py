@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from tests.e2e.public_models.record import Array, Arrays, PublicModel, session_of
-from tests.e2e.public_models.samples import pages, photographs, speech_frames, text_lines
+from tests.e2e.public_models.samples import chords, pages, photographs, speech_frames, text_lines
 from tests.e2e.public_models.tasks import (
     boxes_and_scores,
     frames_of_speech,
     lines_read,
+    notes_heard,
     pixels_marked,
     same_boxes,
     same_classes,
@@ -51,6 +52,7 @@ def _recordings(path: Path) -> Arrays:
 
 
 _V6, _V4, _SILERO = "rapidocr==3.10.0", "rapidocr-onnxruntime==1.4.4", "silero-vad==6.2.3"
+_PITCH = "basic-pitch==0.4.0"
 _CLS = "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx"
 
 
@@ -76,6 +78,7 @@ PACKAGED = [
     PublicModel("PP-OCRv6 det", _V6, _from(_V6, "rapidocr/models/PP-OCRv6_det_small.onnx"), _for_first_input(lambda: pages(320)), pixels_marked),
     PublicModel("PP-OCRv6 rec", _V6, _from(_V6, "rapidocr/models/PP-OCRv6_rec_small.onnx"), _for_first_input(lambda: text_lines(320)), lines_read),
     PublicModel("nudenet 320n", "nudenet==3.4.2", _from("nudenet==3.4.2", "nudenet/320n.onnx"), _for_first_input(lambda: photographs(320, lambda pixels: pixels / 255)), same_boxes, pieces=boxes_and_scores),
+    PublicModel("basic-pitch", _PITCH, _from(_PITCH, "basic_pitch/saved_models/icassp_2022/nmp.onnx"), _for_first_input(lambda: chords(43_844, 22_050)), notes_heard),
     _silero("silero_vad", rate=True),
     _silero("silero_vad_16k_op15", rate=True),
     _silero("silero_vad_op18_ifless", rate=True),

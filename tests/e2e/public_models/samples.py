@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SENTENCES", "digits", "pages", "photographs", "speech_frames", "text_lines"]
+__all__ = ["SENTENCES", "chords", "digits", "pages", "photographs", "speech_frames", "text_lines"]
 
 Floats = NDArray[np.float32]
 
@@ -85,6 +85,24 @@ SENTENCES = [
     "Prices of vegetables rose because of the drought.", "Dry weather made greens more expensive.",
 ]  # fmt: skip
 """Sentences, each second one saying what the one before it says."""
+
+
+def chords(size: int, rate: int) -> Floats:
+    """Return pieces of music, [16, size, 1]: chords of three fading notes with overtones, one every half second."""
+    rng, times = np.random.default_rng(0), np.arange(rate // 2) / rate
+    found = []
+    for _ in range(16):
+        beats = [_chord(rng.choice(np.arange(40, 80), 3, replace=False), times) for _ in range(-(-size // len(times)))]
+        found.append(np.concatenate(beats)[:size, None] + rng.normal(size=(size, 1), scale=1e-3))
+    return np.stack(found).astype(np.float32)
+
+
+def _chord(keys: NDArray[np.int64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return notes by their MIDI numbers."""
+    tones = [(440 * 2 ** ((key - 69) / 12) * overtone, overtone) for key in keys for overtone in (1, 2, 3, 4)]
+    waves = [np.sin(2 * np.pi * pitch * times) / overtone for pitch, overtone in tones]
+    return np.asarray(0.1 * np.exp(-3 * times) * sum(waves))
+
 
 _RATE = 16_000
 

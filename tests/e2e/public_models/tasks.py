@@ -11,6 +11,7 @@ __all__ = [
     "closest_agree",
     "frames_of_speech",
     "lines_read",
+    "notes_heard",
     "pixels_marked",
     "same_boxes",
     "same_classes",
@@ -64,6 +65,12 @@ def _detected(output: Array) -> set[tuple[int, int, int]]:
 def boxes_and_scores(found: Outputs) -> Outputs:
     """Return the rows of a YOLO head that are boxes, and those that are scores."""
     return {"boxes": _first(found)[:, 0, :4], "scores": _first(found)[:, 0, 4:]}
+
+
+def notes_heard(floats: Outputs, found: Outputs) -> str:
+    """Count the keys that are down in a frame, by the second of basic-pitch's outputs."""
+    one, other = (outputs[list(outputs)[1]] > 0.5 for outputs in (floats, found))
+    return f"{(one & other).sum()} of {one.sum()} notes of frames heard again, {(other & ~one).sum()} new"
 
 
 def frames_of_speech(floats: Outputs, found: Outputs) -> str:
