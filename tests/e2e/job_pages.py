@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -32,9 +31,9 @@ _OF_THE_REPOSITORY = "python -m tests."
 _LONGEST = 3600.0
 
 
-def requirements(page: Path) -> tuple[str, ...]:
-    """Return what a page says to install, narrowcast among it, as pip takes it."""
-    said = re.findall(r"`pip install ([^`]+)`", page.read_text(encoding="utf-8"))
+def requirements_of(pair: tuple[Path, Block]) -> tuple[str, ...]:
+    """Return what the page of a block says to install, narrowcast among it, as pip takes it."""
+    said = re.findall(r"`pip install ([^`]+)`", pair[0].read_text(encoding="utf-8"))
     named = [word.strip("'\"") for line in said for word in line.split()]
     extras = sorted(name for word in named for name in re.findall(r"^narrowcast\[(.+)\]$", word))
     others = sorted(word for word in named if not word.startswith("narrowcast"))
@@ -61,17 +60,17 @@ def fill(folder: Path) -> None:
     shutil.copy(example["model"], folder / "model.onnx")
 
 
-def outcomes(page: Path, folder: Path, environment: dict[str, str], long: bool) -> Iterator[tuple[Block, str]]:
-    """Run the blocks of a page; yield each with what came of it. Raises AssertionError for one that fails."""
-    for block in blocks_of(page):
-        has_all = block.not_run is not None and block.not_run.startswith(_EXTRA)
-        if block.not_run and not has_all and not long:
-            yield block, f"not run: {block.not_run}"
-            continue
-        began = time.monotonic()
-        place = ROOT if _OF_THE_REPOSITORY in block.text else folder
-        run(replace(block, not_run=None), place, environment, _LONGEST if long else 240)
-        yield block, f"as it says, {time.monotonic() - began:.0f} s"
+def is_run(block: Block, long: bool) -> bool:
+    """Return whether a block is run where what the page says to install is there."""
+    return long or block.not_run is None or block.not_run.startswith(_EXTRA)
+
+
+def seconds_of(block: Block, folder: Path, environment: dict[str, str], long: bool) -> float:
+    """Run a block; how long that takes. Raises AssertionError where it fails."""
+    began = time.monotonic()
+    place = ROOT if _OF_THE_REPOSITORY in block.text else folder
+    run(replace(block, not_run=None), place, environment, _LONGEST if long else 240)
+    return time.monotonic() - began
 
 
 def main() -> int:
@@ -81,14 +80,19 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="run what takes minutes, too")
     given = parser.parse_args()
     pages = [page for page in sorted(PAGES.glob("*.md")) if not given.pages or page.stem in given.pages]
-    for wanted, alike in groupby(sorted(pages, key=requirements), requirements):
+    blocks = [(page, block) for page in pages for block in blocks_of(page)]
+    for page, block in blocks:
+        if not is_run(block, given.long):
+            print(f"{page.name}, line {block.line}: not run: {block.not_run}", flush=True)
+    run_here = sorted((pair for pair in blocks if is_run(pair[1], given.long)), key=requirements_of)
+    for wanted, alike in groupby(run_here, requirements_of):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
             folder = Path(name)
             fill(folder)
             environment = environment_with(wanted, folder)
-            for page in alike:
-                for block, outcome in outcomes(page, folder, environment, given.long):
-                    print(f"{page.name}, line {block.line}: {outcome}", flush=True)
+            for page, block in alike:
+                took = seconds_of(block, folder, environment, given.long)
+                print(f"{page.name}, line {block.line}: as it says, {took:.0f} s", flush=True)
     return 0
 
 
