@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,21 @@ def _name(value: Any) -> str:
     return str(value.get_any_name())
 
 
+_FIRST = Lock()
+
+
 @cache
 def _core() -> Any:
-    import openvino
+    """Return OpenVINO, with numpy's part of its binding set up.
 
-    return openvino.Core()
+    That is set up as the first tensor is seen as an array. Two threads that come there at once wait for each other for
+    ever, the one for Python's lock, the other for the guard of a static variable (2026.4).
+    """
+    with _FIRST:
+        import openvino
+
+        _ = openvino.Tensor(np.zeros(1, np.float32)).data
+        return openvino.Core()
 
 
 def _compiled(path: Path) -> Any:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -28,3 +31,27 @@ def test_the_told_score_is_that_of_the_cpu_plugin_and_layers_say_their_precision
     checked = check_file(made.folder / "model.onnx", "openvino", data, source)
     assert checked.deployed["l2"] == pytest.approx(measured, rel=5e-3) and not checked.findings
     assert any(kernel.is_integer for kernel in checked.kernels)
+
+
+_AT_ONCE = """
+import sys, threading
+from pathlib import Path
+import subprocess
+import sys
+
+import numpy as np
+from quant_core.runtimes.registry import profile_of
+model, ready = profile_of("openvino").opens(Path(sys.argv[1])), threading.Barrier(4)
+def first():
+    ready.wait()
+    model({"x": np.zeros((2, 3, 8, 8), np.float32)})
+threads = [threading.Thread(target=first) for _ in range(4)]
+for thread in threads: thread.start()
+"""
+
+
+def test_threads_that_run_their_first_inference_at_once_do_not_wait_for_ever(tmp_path):
+    """About half of all processes did; each is another try."""
+    source = saved(MODELS["chain"](), tmp_path)
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", _AT_ONCE, source], check=True, timeout=100)
