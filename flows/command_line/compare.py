@@ -19,6 +19,9 @@ __all__ = ["compare"]
 @click.option("--float", "float_model", metavar="FLOAT", type=click.Path(), help="Of model files: their float model.")
 @click.option("--evaluation", metavar="DATA", type=click.Path(), help="Of model files: data that they are run on.")
 @click.option("--runtime", metavar="NAME", help="Of model files: where they will run.  [default: onnxruntime]")
+@click.option(
+    "--state", "states", multiple=True, metavar="INPUT=OUTPUT", help="Of model files: an input that is a state."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--markdown", is_flag=True, help="Print Markdown instead of tables, for a pull request.")
 @click.option("--out", metavar="FILE", type=click.Path(), help="Write a page with the charts of both instead.")
@@ -28,6 +31,7 @@ def compare(
     float_model: str | None,
     evaluation: str | None,
     runtime: str | None,
+    states: tuple[str, ...],
     as_json: bool,
     markdown: bool,
     out: str | None,
@@ -54,6 +58,7 @@ def compare(
     if as_json + markdown + (out is not None) > 1:
         raise click.UsageError("give one of --json, --markdown and --out")
     given = {"--float": float_model, "--evaluation": evaluation, "--runtime": runtime}
+    given["--state"] = ",".join(states) or None
     are_files = first.endswith(".onnx") or second.endswith(".onnx")
     found, charts = _files(first, second, given) if are_files else _runs(first, second, given)
     if out is not None:
@@ -83,15 +88,17 @@ def _runs(first: str, second: str, given: Mapping[str, str | None]) -> tuple[Com
 
 def _files(first: str, second: str, given: Mapping[str, str | None]) -> tuple[Comparison, Mapping[str, Any]]:
     """Compare two model files; for a run's folder its model is taken, and what is not given as the run had it."""
+    from quant_core.options import listed
     from quant_core.pipeline.compare_files import compare_files
     from quant_core.results.comparison_page import file_charts
 
     known = {name: value for place in (first, second) for name, value in _of_run(place).items()}
-    float_model, evaluation, runtime = (value or known.get(name) for name, value in given.items())
+    float_model, evaluation, runtime, states = (value or known.get(name) for name, value in given.items())
     if float_model is None or evaluation is None:
         raise click.UsageError("two .onnx files are compared with --float and --evaluation")
     places = [place if place.endswith(".onnx") else f"{place.rstrip('/')}/model.onnx" for place in (first, second)]
-    found, errors = compare_files(places[0], places[1], float_model, evaluation, runtime or "onnxruntime")
+    said = listed(states) if states else ()
+    found, errors = compare_files(places[0], places[1], float_model, evaluation, runtime or "onnxruntime", said)
     return found, file_charts(errors)
 
 
@@ -102,9 +109,10 @@ def _of_run(place: str) -> dict[str, str | None]:
     if place.endswith(".onnx"):
         return {}
     manifest = open_outcome(place).manifest
-    runtime = manifest.config.get("runtime")
+    runtime, states = manifest.config.get("runtime"), manifest.config.get("states")
     return {
         "--float": manifest.sources.model,
         "--evaluation": manifest.sources.evaluation,
         "--runtime": runtime if isinstance(runtime, str) else None,
+        "--state": ",".join(map(str, states)) if isinstance(states, list) else None,
     }

@@ -15,7 +15,7 @@ from quant_core.errors import InputError
 from quant_core.model.fitted_data import fits, spelled, without_axis
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
-from quant_core.model.sequences import initial_states
+from quant_core.model.sequences import initial_states, step_counts
 from quant_core.model.signature import FIXED, OutputRole, Signature
 from quant_core.storage.data import Dataset
 
@@ -53,6 +53,8 @@ class Batch:
     """What inputs and outputs are."""
     sequences: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     """Where samples are sequences: all steps, [size, steps, ...], of the inputs that are no states."""
+    begun: int = 0
+    """Number of samples that begin in it: of single steps, the sequences whose first step is there."""
     halves: Mapping[str, int] = field(default_factory=dict)
     """Inputs whose values are rounded to a narrower type of float, by element type."""
 
@@ -87,12 +89,22 @@ def check_labels(graph: FloatGraph, data: Dataset, output: str, signature: Signa
         raise InputError(
             f"{data.source}: labels have shape {list(data.labels.shape)}, output {output} wants {wanted}{each}"
         )
+    if signature.states:
+        _check_steps_labelled(data, data.labels.shape[1], signature)
     classes = shape[axis]
     if classes and not 0 <= data.labels.min() <= data.labels.max() < classes:
         raise InputError(
             f"{data.source}: labels run from {data.labels.min()} to {data.labels.max()}, "
             f"output {output} has classes 0 to {classes - 1}"
         )
+
+
+def _check_steps_labelled(data: Dataset, labelled: int, signature: Signature) -> None:
+    """Raise InputError for a sequence that has more steps than labels; labels of shorter ones are padded."""
+    counts = next(iter(step_counts(data, signature.states).values()))
+    if (counts > labelled).any():
+        row = int(np.argmax(counts > labelled))
+        raise InputError(f"{data.source}: labels are of {labelled} steps, and sample {row} has {counts[row]}")
 
 
 def class_axis(
@@ -157,11 +169,20 @@ def batches(
     `in_row_order`). `memory` is what a thread may fill (see `default_batch`).
     """
     signature = Signature.of(graph)
-    step = signature.batch or size or default_batch(graph, memory)
     constants = {**fixed_inputs(graph), **data.constants}
     for group in data.in_groups(np.arange(data.count) if rows is None else rows):
+        step = signature.batch or size or _fitting_size(graph, data, group, memory)
         for first in range(0, len(group), step):
             yield _batch(graph, signature, data, group[first : first + step], constants)
+
+
+def _fitting_size(graph: FloatGraph, data: Dataset, group: NDArray[np.intp], memory: int | None) -> int:
+    """Return how many samples of one shape are a batch: the default, or as many long sequences as BATCH_BYTES hold."""
+    size = default_batch(graph, memory)
+    if data.starts is not None or not Signature.of(graph).states or not len(group):
+        return size
+    held = sum(array.nbytes for array in data.batch(group[:1]).values())
+    return max(min(size, BATCH_BYTES // held), 1)
 
 
 def _batch(
@@ -182,7 +203,7 @@ def _batch(
     feeds = {name: placed[name] if name in placed else constants[name] for name in graph.inputs}
     halves = {name: kind for name, kind in types_kept(graph).items() if name in graph.inputs}
     feeds = _rounded({**feeds, **fixed_inputs(graph)}, halves)
-    return Batch(feeds, rows, signature.batch or len(rows), signature, sequences, halves)
+    return Batch(feeds, rows, signature.batch or len(rows), signature, sequences, data.begun_by(rows), halves)
 
 
 def _filled(found: Mapping[str, NDArray[np.generic]], missing: int) -> dict[str, NDArray[np.generic]]:

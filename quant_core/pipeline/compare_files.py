@@ -77,11 +77,21 @@ def compare_files(
     float_model: str | os.PathLike[str],
     evaluation: DataSource,
     runtime: str = "onnxruntime",
+    states: Sequence[str] = (),
 ) -> tuple[Comparison, list[TensorErrors]]:
     """Compare two quantized files on some data: the comparison in words, and the errors of tensors inside them.
 
+    Args:
+        first: path or URL of one file.
+        second: of the other.
+        float_model: of the float model that both were made of.
+        evaluation: the data.
+        runtime: the runtime's name.
+        states: inputs that are states, each with the output that it is fed from, `input=output`.
+
     Raises InputError for an unknown runtime, and for a model or data that cannot be used. A file that does not run is
     compared as far as it can be read.
+
     """
     profile = profile_of(runtime)
     profile.check_package()
@@ -89,7 +99,7 @@ def compare_files(
         folder = Path(temporary)
         references = [refer_model(place) for place in (first, second)]
         paths = [fetch(reference, folder) for reference in references]
-        setting = _setting(float_model, evaluation, profile, paths, Machine(folder, available_cores()))
+        setting = _setting(float_model, evaluation, profile, paths, states, Machine(folder, available_cores()))
         files = [_measured(reference, path, setting) for reference, path in zip(references, paths, strict=True)]
         errors = tensor_errors(paths, setting.layers, setting.data, setting.machine)
         layers = _matched(*(file.layers for file in files))
@@ -111,10 +121,11 @@ def _setting(
     evaluation: DataSource,
     profile: RuntimeProfile,
     paths: Sequence[Path],
+    states: Sequence[str],
     machine: Machine,
 ) -> _Setting:
     """Prepare the float model and run it on the data."""
-    config = validated(LayerWiseConfig, {"runtime": profile.name})
+    config = validated(LayerWiseConfig, {"runtime": profile.name, "states": list(states)})
     output = machine.cache / "output"
     job = QuantizationJob.of(float_model, evaluation, evaluation, None, config, output, machine.cache)
     layers = prepare(job, Runner(machine))

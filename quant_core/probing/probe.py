@@ -24,7 +24,7 @@ from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
-from quant_core.scoring.compared import Compared, compared
+from quant_core.scoring.compared import Compared, probed
 from quant_core.scoring.evaluation import per_sample, reference_arrays
 from quant_core.scoring.metrics import divergence
 from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples, visit_order
@@ -208,7 +208,7 @@ def variant_losses(
     """
     dataset = step_data(quantizer.graph, of.samples.data, machine.cache)
     model = _models.of(quantizer, start, variants, unrounded, providers)
-    outputs = compared(quantizer.graph, of.output)
+    outputs = probed(quantizer.graph, of.output, of.loss)
     names = outputs.names
     floats = None if of.baseline is None else _of_entries(reference_arrays(of.baseline), dataset)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in variants]
@@ -225,8 +225,7 @@ def variant_losses(
             reference = None if floats is None else [floats[name][batch.rows] for name in names]
             for column in (floats or {}).values():
                 let_go(column)
-            begun = dataset.begun_by(batch.rows)
-            _probe_batch(model, batch, begun, outputs, LOSSES[of.loss], reference, order, losses, seconds)
+            _probe_batch(model, batch, outputs, LOSSES[of.loss], reference, order, losses, seconds)
         if len(groups) > 1:
             model.close(group)
     whole = [np.concatenate(parts) if moved is None else np.concatenate(parts)[moved] for parts in losses]
@@ -307,7 +306,6 @@ def unrounded_types(wide: Precision, narrow: Precision) -> frozenset[DataType]:
 def _probe_batch(
     model: IncrementalModel,
     batch: Batch,
-    begun: int,
     outputs: Compared,
     loss: Callable[[Outputs, Outputs, Compared], NDArray[np.float64]],
     reference: Outputs | None,
@@ -323,4 +321,4 @@ def _probe_batch(
         found = next(runs)
         losses[number].append(loss(against, [per_sample(found[name], name, batch) for name in names], outputs))
         seconds[number] += perf_counter() - began
-        watcher().advanced("probe", begun)
+        watcher().advanced("probe", batch.begun)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -15,7 +15,17 @@ from quant_core.model.inner_tensors import inner_candidates
 from quant_core.model.inputs import class_axis
 from quant_core.model.signature import OutputRole, Signature
 
-__all__ = ["ClassAxis", "Compared", "OutputPart", "check_classes", "compared", "compared_outputs", "layers_compared"]
+__all__ = [
+    "ClassAxis",
+    "Compared",
+    "OutputPart",
+    "check_classes",
+    "compared",
+    "compared_outputs",
+    "layers_compared",
+    "probed",
+    "with_states",
+]
 
 Array = NDArray[np.generic]
 
@@ -79,6 +89,19 @@ def compared(graph: FloatGraph, output: int | str) -> Compared:
     names, signature = compared_outputs(graph, output), Signature.of(graph)
     roles = [signature.output(name) for name in names]
     return Compared(names, _classes(graph, roles), tuple(role.power for role in roles), _parts(roles))
+
+
+def probed(graph: FloatGraph, output: int | str, loss: str) -> Compared:
+    """What layers are ranked by: the compared outputs, and by `mse` the states that these depend on at later steps.
+
+    A probe sees single steps, in which what a layer does to a state shows nowhere else.
+    """
+    found, signature = compared(graph, output), Signature.of(graph)
+    if loss != "mse":
+        return found
+    names = with_states(graph, found.names)
+    more = tuple(signature.output(name).power for name in names[len(found.names) :])
+    return replace(found, names=names, powers=(*found.powers, *more))
 
 
 def _parts(roles: Sequence[OutputRole]) -> tuple[OutputPart, ...]:
@@ -183,10 +206,26 @@ def _why_not(graph: FloatGraph, signature: Signature, name: str) -> str:
 
 
 def layers_compared(graph: FloatGraph, names: Sequence[str]) -> frozenset[str]:
-    """Nodes that some compared output depends on, by name."""
+    """Nodes that some compared output depends on, at the same step or a later one, by name."""
+    return frozenset(_leading_to(graph, with_states(graph, names))[0])
+
+
+def with_states(graph: FloatGraph, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the outputs, and those that they depend on one step later or more: what states are fed from."""
+    found, states = list(names), Signature.of(graph).states
+    while True:
+        wanted = _leading_to(graph, found)[1]
+        more = [output for name, output in states.items() if name in wanted and output not in found]
+        if not more:
+            return tuple(found)
+        found += dict.fromkeys(more)
+
+
+def _leading_to(graph: FloatGraph, names: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Return the nodes and the tensors that some tensors are computed from, by name."""
     wanted, found = set(names), set()
     for node in reversed(graph.nodes):
         if not wanted.isdisjoint(node.output):
             found.add(node.name)
             wanted |= {*node.input, *outer_names(node)}
-    return frozenset(found)
+    return found, wanted

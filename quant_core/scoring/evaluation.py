@@ -253,11 +253,14 @@ def _comparable(exact: NDArray[np.generic], found: NDArray[np.generic], name: st
 def _labels(
     data: Dataset, batch: Batch, exact: Sequence[NDArray[np.generic]], outputs: Compared
 ) -> NDArray[np.generic] | None:
-    """The labels of a batch, if they are classes of what is compared."""
+    """The labels of a batch, if they are classes of what is compared; of shorter sequences without what pads them."""
     if data.labels is None or not outputs.classes.known:
         return None
     shape, found = exact[outputs.classes.output].shape, outputs.classes
-    return fitting_labels(data.labels[batch.rows], shape, found.axis) if len(shape) > found.axis else None
+    labels = data.labels[batch.rows]
+    if batch.sequences and labels.ndim > 1:
+        labels = labels[:, : shape[1]]
+    return fitting_labels(labels, shape, found.axis) if len(shape) > found.axis else None
 
 
 def compared_by(graph: FloatGraph, names: Sequence[str]) -> Compared:

@@ -161,7 +161,7 @@ def share_right(outputs: Array, labels: Array, axis: int = 1) -> NDArray[np.floa
 def terms_table(parts: Sequence[Terms]) -> pa.Table:
     """Terms of consecutive batches as a table of schema SCORES."""
     columns = {
-        name: _arrow(np.concatenate([part[name] for part in parts])) if name in parts[0] else None
+        name: _arrow(np.concatenate([part[name] for part in parts])) if all(name in part for part in parts) else None
         for name in SCORES.names
     }
     count = sum(len(part["l2"]) for part in parts)

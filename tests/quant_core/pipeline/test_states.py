@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pyarrow as pa
 import pytest
 
 from quant_core.calibration.collect import calibrate
@@ -14,6 +15,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.sessions import open_nodes
+from quant_core.model.signature import Signature
 from quant_core.model.states import likely_states
 from quant_core.pipeline.check import check_file
 from quant_core.precision import PrecisionPlan
@@ -51,7 +53,7 @@ LSTM = """(float[N,6] x, float[N,8] h, float[N,8] c, float rate) => (float[N,3] 
     fc = Mul(f, c)  ig = Mul(i, g)  c_out = Add(fc, ig)  t = Tanh(c_out)  h_out = Mul(o, t)  y = MatMul(h_out, v)
 }"""
 LSTM_WEIGHTS = {"wi": (14, 8), "wf": (14, 8), "wo": (14, 8), "wg": (14, 8), "v": (8, 3)}
-X, FIRST = normal(24, 5, 6), normal(24, 1, 8)
+X, FIRST = normal(12, 5, 6), normal(12, 1, 8)
 STATE = {"states": ("h=hn",)}
 
 
@@ -81,7 +83,7 @@ def true_l2(folder, *arguments, **constants):
 @pytest.mark.parametrize(
     ("data", "first"),
     [
-        pytest.param({"x": X}, np.zeros((1, 24, 8), np.float32), id="zeros at first"),
+        pytest.param({"x": X}, np.zeros((1, 12, 8), np.float32), id="zeros at first"),
         pytest.param({"x": X, "h": FIRST}, FIRST.transpose(1, 0, 2), id="first states given"),
     ],
 )
@@ -107,7 +109,7 @@ def by_hand(x):
 
 def ragged(folder, *parts):
     """A folder with a file for each length of sequences."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for number, x in enumerate(parts):
         np.savez(folder / f"{number}.npz", x=x)
     return folder
@@ -136,22 +138,21 @@ def test_each_step_is_a_pass_that_begins_with_the_state_of_a_loop_in_numpy(tmp_p
     config = MixedPrecisionConfig(target={"metric": "l2", "limit": 1.0}, wide="float32", narrow=["a8w8"]).quantization()
     recipe, names = QuantizationRecipe(layers, calibration, config), layers.column("layer").to_pylist()
     start, samples = dict.fromkeys(names, "float32"), Samples(data, 0, 7)
-    common = (recipe, samples, names[:1], "a8w8", start)
-    found = {
-        loss: layer_sensitivity(
-            *common, loss, "y", size, machine, float_outputs(model, layers, data, "y", None, None, machine)
-        )
-        for loss, size in (("l2-float", None), ("mse", 3))
-    }
     writer = PlanWriter(quantizer_of(recipe, machine), folded=True)
-    nodes = writer.write(PrecisionPlan.from_dict({**start, names[0]: "a8w8"})).nodes
-    got = open_nodes(graph, nodes, ["y"], writer.constants)(
-        {"x": steps.columns["x"], "h": steps.columns["h"][:, 0][None]}
-    )
-    errors = np.split(np.square(got["y"] - outputs), steps.starts[1:-1])
-    for loss, of_sequence in (("l2-float", lambda e: np.sqrt(e.sum())), ("mse", np.mean)):
-        told = found[loss].column("losses")[0].as_py()
-        np.testing.assert_allclose(told, [of_sequence(error) for error in errors], rtol=0.02)
+    narrowed = writer.write(PrecisionPlan.from_dict({**start, names[0]: "a8w8"})).nodes
+    feeds = {"x": steps.columns["x"], "h": steps.columns["h"][:, 0][None]}
+    exact, got = (open_nodes(graph, nodes, ["y", "hn"], writer.constants)(feeds) for nodes in (graph.nodes, narrowed))
+    squares = [np.square(got[name] - exact[name]).reshape(26, -1) for name in ("y", "hn")]
+    powers = [Signature.of(graph).output(name).power for name in ("y", "hn")]
+    weighed = np.concatenate([square / power for square, power in zip(squares, powers, strict=True)], 1)
+    baseline = float_outputs(model, layers, data, "y", None, None, machine)
+    for loss, size, floats, errors, of_sequence in (
+        ("l2-float", None, baseline, squares[0], lambda square: np.sqrt(square.sum())),
+        ("mse", 3, None, weighed, np.mean),
+    ):
+        found = layer_sensitivity(recipe, samples, names[:1], "a8w8", start, loss, "y", size, machine, floats)
+        true = [of_sequence(part) for part in np.split(errors, steps.starts[1:-1])]
+        np.testing.assert_allclose(found.column("losses")[0].as_py(), true, rtol=0.02)
 
 
 def test_sequences_of_two_lengths_count_as_a_loop_over_each_has_them(tmp_path):
@@ -165,16 +166,44 @@ def test_sequences_of_two_lengths_count_as_a_loop_over_each_has_them(tmp_path):
 @pytest.mark.parametrize("batch", ["N", "1"])
 def test_two_states_beside_a_constant(batch, tmp_path):
     model = build(LSTM.replace("N", batch), LSTM_WEIGHTS)
-    labels = GENERATOR.integers(0, 3, (24, 5))
+    labels = GENERATOR.integers(0, 3, (12, 5))
     common = {"metric": "top1_drop", "limit": 0.9, "labels": labels, "fix_inputs": ("rate=2",)}
     manifest = quantized(model, {"x": X}, tmp_path, states=("h=h_out", "c=c_out"), **common)
-    zeros = np.zeros((24, 8), np.float32)
-    parts = [slice(None)] if batch == "N" else [slice(row, row + 1) for row in range(24)]
+    zeros = np.zeros((12, 8), np.float32)
+    parts = [slice(None)] if batch == "N" else [slice(row, row + 1) for row in range(12)]
     true = [true_l2(tmp_path, X[at], {"h": zeros[at], "c": zeros[at]}, rate=np.array(2, np.float32)) for at in parts]
     assert manifest["scores"]["mixed"]["l2"] == pytest.approx(np.concatenate(true).mean(), rel=1e-4)
     shipped = [loop(tmp_path / "out/model.onnx", X[at], {"h": zeros[at], "c": zeros[at]})[0] for at in parts]
     right = np.concatenate(shipped).argmax(2) == labels
     assert manifest["scores"]["mixed"]["top1"] == pytest.approx(right.mean())
+
+
+def padded(folder, width):
+    """Sequences of 2 and of 5 steps, with labels that are padded behind."""
+    ragged(folder, *PARTS)
+    for number, x in enumerate(PARTS):
+        labels = np.pad(np.zeros(x.shape[:2], int), ((0, 0), (0, max(width - x.shape[1], 0))), constant_values=2)
+        np.savez(folder / f"{number}.npz", x=x, labels=labels[:, :width])
+    return folder
+
+
+def test_labels_of_sequences_are_padded_behind(tmp_path):
+    data = padded(tmp_path / "data", 6)
+    manifest = quantized(gru(), data, tmp_path, metric="top1_drop", limit=0.9, output="y", **STATE)
+    steps = [loop(tmp_path / "out/model.onnx", x, {"h": np.zeros((1, len(x), 8), np.float32)})[0] for x in PARTS]
+    right = np.concatenate([(outputs.argmax(2) == 0).mean(1) for outputs in steps])
+    assert manifest["scores"]["mixed"]["top1"] == pytest.approx(right.mean())
+    with pytest.raises(InputError, match="labels are of 4 steps, and sample 3 has 5"):
+        quantized(gru(), padded(tmp_path / "short", 4), tmp_path, metric="top1_drop", limit=0.9, **STATE)
+
+
+def test_a_layer_that_reaches_what_is_compared_one_step_later_is_ranked_by_the_state(tmp_path):
+    body = """(float[N,6] x, float[N,8] h) => (float[N,3] y, float[N,8] hn) {
+        y = MatMul(h, v)  a = MatMul(x, w)  s = Add(a, h)  hn = Tanh(s)
+    }"""
+    quantized(build(body, {"w": (6, 8), "v": (8, 3)}), {"x": X}, tmp_path, limit=45.0, output="y", **STATE)
+    found = pa.ipc.open_file(tmp_path / "out/sensitivity.arrow").read_all()
+    assert min(found.column("loss").to_pylist()) > 0 and found.num_rows == 2
 
 
 def test_a_file_is_checked_step_by_step(tmp_path):
@@ -195,9 +224,9 @@ def test_random_sequences_have_the_steps_that_are_said(tmp_path):
         ({"x": X}, {"states": ("h",)}, "states: 'h' must be INPUT=OUTPUT"),
         ({"x": X}, {"states": ("h=y",)}, r"y has shape \[any, 3\] and h \[1, any, 8\]; a state keeps its shape"),
         ({"x": X}, {}, "if it is a state that hn gives for the next step, say --state h=hn"),
-        ({"x": X[:, 0]}, STATE, r"x has shape \[24, 6\]; .*a sample is a sequence of steps: \[N, steps, 6\]"),
-        ({"x": X, "h": FIRST[:23]}, STATE, r"h has shape \[23, 1, 8\], the model wants \[1, N, 8\]"),
-        ({"x": X, "labels": np.zeros(24, int)}, {**STATE, "metric": "top1_drop"}, r"wants \[N, any\], one a step"),
+        ({"x": X[:, 0]}, STATE, r"x has shape \[12, 6\]; .*a sample is a sequence of steps: \[N, steps, 6\]"),
+        ({"x": X, "h": FIRST[:11]}, STATE, r"h has shape \[11, 1, 8\], the model wants \[1, N, 8\]"),
+        ({"x": X, "labels": np.zeros(12, int)}, {**STATE, "metric": "top1_drop"}, r"wants \[N, any\], one a step"),
         ("random", STATE, "say how many steps a sample has, with --random-sizes steps=NUMBER"),
     ],
 )
