@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from quant_core.config.runtimes import RECURRENT_RUNTIMES
+from quant_core.config.runtimes import RECURRENT_LAYERS, RECURRENT_WEIGHTS_ALONE
 from quant_core.errors import InputError
-from quant_core.model.operators import PRODUCT_OPS, RECURRENT_OPS, TABLE_OP, LayerOp
+from quant_core.model.operators import PRODUCT_OPS, TABLE_OP, LayerOp
 from quant_core.precision import Precision
 
 __all__ = ["default_layer_ops", "is_weight_only"]
@@ -15,9 +15,11 @@ def default_layer_ops(narrow: object, runtime: object) -> tuple[LayerOp, ...]:
 
     Where one of these narrows weights alone, tables of embeddings are weights as well.
     """
-    recurrent = RECURRENT_OPS if runtime in RECURRENT_RUNTIMES else ()
-    alone = isinstance(narrow, list | tuple) and any(map(is_weight_only, narrow))
-    return (*PRODUCT_OPS, *recurrent, *((TABLE_OP,) if alone else ()))
+    alone = [is_weight_only(precision) for precision in (narrow if isinstance(narrow, list | tuple) else ())]
+    recurrent = RECURRENT_LAYERS.get(str(runtime), ())
+    if str(runtime) in RECURRENT_WEIGHTS_ALONE and not (alone and all(alone)):
+        recurrent = ()
+    return (*PRODUCT_OPS, *recurrent, *((TABLE_OP,) if any(alone) else ()))
 
 
 def is_weight_only(precision: object) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
+from quant_core.model.operators import RECURRENT_OPS, LayerOp
 from quant_core.precision import Precision
 
-__all__ = ["RECURRENT_RUNTIMES", "RUNTIME_DEFAULTS", "RuntimeName", "with_runtime_defaults"]
+__all__ = ["RECURRENT_LAYERS", "RECURRENT_WEIGHTS_ALONE", "RUNTIME_DEFAULTS", "RuntimeName", "with_runtime_defaults"]
 
 RuntimeName = Literal[
     "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "qnn", "vitisai", "tensorrt", "tract", "reference"
@@ -25,8 +26,15 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, object]] = {
 }
 """Options by runtime, where it cannot have those of others."""
 
-RECURRENT_RUNTIMES: frozenset[str] = frozenset({"onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "reference"})
-"""Runtimes that are known to compute recurrent layers as their pairs say; elsewhere such layers stay in float."""
+RECURRENT_LAYERS: Mapping[str, tuple[LayerOp, ...]] = {
+    **dict.fromkeys(("onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "tract", "reference"), RECURRENT_OPS),
+    "openvino": RECURRENT_OPS,
+    "qnn": ("LSTM", "GRU"),
+}
+"""Recurrent operators that runtimes are known to compute as layers; elsewhere such nodes stay in float."""
+
+RECURRENT_WEIGHTS_ALONE = frozenset({"openvino"})
+"""Runtimes that do so only beside floats: with weights in codes, and no pair in front."""
 
 
 def with_runtime_defaults(given: Any, names: Collection[str]) -> Any:

@@ -62,7 +62,7 @@ def _check_precisions(config: RunConfig) -> None:
     _check_timing(config)
     profile.check_package()
     profile.check_options(config.model_dump())
-    profile.check_layers(config.layer_ops)
+    profile.check_layers(config.layer_ops, config.ladder)
     chosen: dict[PrecisionOption, Sequence[Precision]] = {
         "wide": config.ladder[:1],
         "narrow": config.ladder[1:],

@@ -14,7 +14,7 @@ from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.layers import Layer
-from quant_core.model.operators import TABLE_OP
+from quant_core.model.operators import RECURRENT_OPS, TABLE_OP
 from quant_core.model.weight_axes import input_axis, output_axis
 from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
@@ -102,6 +102,8 @@ def _scale_axis(
     graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig
 ) -> tuple[int | None, int | None]:
     """The axis a weight has scales along, and how many values share one, if not a whole channel."""
+    if layer.op in RECURRENT_OPS and profile_of(config.runtime).has_one_scale_beside_states:
+        return None, None
     if has_blocks(graph, layer, kind, config):
         return reduction_axis(graph, layer), config.block_size
     if layer.op == "MatMul" and len(layer.weight_shape) > 2 and profile_of(config.runtime).keeps_matmuls_apart:

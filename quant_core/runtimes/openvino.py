@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from quant_core.errors import InputError
 from quant_core.precision import DataType
 from quant_core.runtimes.kernels import NOT_QUANTIZED, LayerKernel
+from quant_core.runtimes.recurrent_rules import STATES_BESIDE_FLOATS
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.rules import BYTE_SUMS_IN_RANGE
 from quant_core.runtimes.tensor_rules import types_among
@@ -109,10 +110,11 @@ OPENVINO = replace(
     activations=_BYTES,
     weights=_WEIGHTS,
     weights_alone=_WEIGHTS,
-    rules=(*REFERENCE.rules, types_among(_BYTES, _WEIGHTS, "differs"), BYTE_SUMS_IN_RANGE),
+    rules=(*REFERENCE.rules, types_among(_BYTES, _WEIGHTS, "differs"), BYTE_SUMS_IN_RANGE, STATES_BESIDE_FLOATS),
     numbers="Layers between 8-bit pairs are integer kernels. 16-bit pairs are taken out of the graph, clipping and "
     "all, and without VNNI sums of unsigned activations times int8 weights saturate in 16 bits; with uint8 weights a "
     "Conv runs in float.",
+    recurrent="Behind an 8-bit pair it does not compile LSTM and GRU; with weights alone in codes it does.",
     opens=_OpenVinoModel,
     kernels=_kernels,
     package="openvino",

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from quant_core.config.runtimes import RECURRENT_RUNTIMES, RUNTIME_DEFAULTS
+from quant_core.config.runtimes import RECURRENT_LAYERS, RECURRENT_WEIGHTS_ALONE, RUNTIME_DEFAULTS
 from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
@@ -155,20 +155,33 @@ class RuntimeProfile:
             f"{_names(self.weights_alone)}"
         )
 
+    has_one_scale_beside_states: bool = False
+    """Whether weights of recurrent layers have one scale each, whatever others have."""
     recurrent: str = ""
     """What is known of LSTM, GRU and RNN there, for the documentation."""
 
     @property
-    def takes_recurrent_layers(self) -> bool:
-        """Whether it is known to compute recurrent layers as their pairs say."""
-        return self.name in RECURRENT_RUNTIMES
+    def recurrent_layers(self) -> tuple[str, ...]:
+        """Recurrent operators that it is known to compute as layers."""
+        return RECURRENT_LAYERS.get(self.name, ())
 
-    def check_layers(self, layer_ops: Iterable[str]) -> None:
+    @property
+    def has_recurrent_weights_alone(self) -> bool:
+        """Whether it computes recurrent layers beside floats only."""
+        return self.name in RECURRENT_WEIGHTS_ALONE
+
+    def check_layers(self, layer_ops: Iterable[str], precisions: Iterable[Precision]) -> None:
         """Raise InputError for operators that are to be layers and are not known to be run as such there."""
-        for op in layer_ops:
-            if op in RECURRENT_OPS and not self.takes_recurrent_layers:
+        coded = [precision for precision in precisions if not precision.activations.is_float]
+        for op in filter(RECURRENT_OPS.__contains__, layer_ops):
+            if op not in self.recurrent_layers:
                 raise InputError(
                     f"runtime: {self.name} is not known to run {op} with weights in codes: leave it out of layer_ops"
+                )
+            if coded and self.has_recurrent_weights_alone:
+                raise InputError(
+                    f"runtime: {self.name} runs {op} beside floats only, not at {coded[0]}: leave it out of layer_ops, "
+                    "or narrow to float32w8"
                 )
 
     def check_options(self, given: Mapping[str, object]) -> None:

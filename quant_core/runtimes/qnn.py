@@ -24,6 +24,7 @@ from quant_core.precision import DataType
 from quant_core.runtimes.aimet_encodings import aimet_encodings
 from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.profile import Rule
+from quant_core.runtimes.recurrent_rules import ONE_SCALE_BESIDE_STATES, no_layers_of
 from quant_core.runtimes.reference import REFERENCE
 from quant_core.runtimes.tensor_overrides import tensor_overrides
 from quant_core.runtimes.tensor_rules import types_among, weights_alone_among
@@ -224,7 +225,10 @@ QNN = replace(
         _NO_SIGNED_POOLS,
         _CONV_WEIGHTS,
         _NO_BLOCKS,
+        ONE_SCALE_BESIDE_STATES,
+        no_layers_of(("RNN",)),
     ),
+    recurrent="They run in the vendor's library as in float16, from weights with one scale; RNN is left to the CPU.",
     numbers="The provider takes one sample at a time. What it does not take is left to the CPU, and listed by "
     "`narrowcast check`: weight and bias of a Conv from 8-bit to 16-bit activations above all, which is then "
     "computed in float. Times are those of the library on this machine, not of an NPU.",
@@ -234,5 +238,6 @@ QNN = replace(
     package="onnxruntime-qnn",
     options={"block_size": (None,), "format": ("qdq",)},
     session_entries=_OPTIONS,
+    has_one_scale_beside_states=True,
     beside={"encodings.json": aimet_encodings, "tensor_overrides.json": tensor_overrides},
 )

@@ -27,6 +27,7 @@ TENSORRT = replace(
         ZERO_POINTS_ARE_0,
         FLOAT_BIASES,
     ),
+    recurrent="What it does with quantized ones is not known here, so they stay in float.",
     numbers="Layers between pairs become int8 kernels, which add the float bias before they round once; layers "
     "without pairs are float. Scored as the pairs say.",
     options={"symmetric": (True,), "biases": ("float32",), "pairs": ("standard",), "format": ("qdq",)},

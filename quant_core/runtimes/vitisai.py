@@ -37,6 +37,7 @@ VITISAI = replace(
         POWER_OF_TWO_SCALES,
     ),
     newest_opset=_OPSET,
+    recurrent="What it does with quantized ones is not known here, so they stay in float.",
     numbers="Its compiler takes models of opset 17, so 16 bits are written with pairs of com.microsoft. Scored as the "
     "pairs say.",
     options={

@@ -42,8 +42,9 @@ def _section(profile: RuntimeProfile) -> Iterator[str]:
     yield f"* Activations: {_names(profile.activations)}; weights: {_names(profile.weights)}; floats beside them."
     alone = _names(profile.weights_alone)
     yield f"* Weight-only layers (`float32w8`): {f'weights of {alone}' if alone else 'none'}."
-    taken = "layers, as their pairs say" if profile.takes_recurrent_layers else "left in float"
-    yield f"* LSTM, GRU, RNN: {taken}. {profile.recurrent}".strip()
+    recurrent = ", ".join(profile.recurrent_layers) or "none"
+    beside = " (beside floats only)" if profile.has_recurrent_weights_alone else ""
+    yield f"* Recurrent layers: {recurrent}{beside}. {profile.recurrent}".strip()
     if profile.defaults:
         yield f"* Where nobody says: {', '.join(f'`{_as_flag(*one)}`' for one in profile.defaults.items())}."
     if profile.assumes:

@@ -140,6 +140,13 @@ PLANTED = {
         layer(weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
         layer(weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
     ),
+    "states-beside-floats": ("openvino", layer(TensorProto.UINT8, op="LSTM"), layer(TensorProto.UINT8, op="RNN")),
+    "one-scale-beside-states": (
+        "qnn",
+        layer(TensorProto.UINT8, op="GRU", weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
+        layer(TensorProto.UINT8, op="GRU"),
+    ),
+    "no-quantized-rnn": ("qnn", layer(TensorProto.UINT8, op="RNN"), layer(TensorProto.UINT8, op="GRU")),
     "no-value-info": ("tract", declared(), layer()),
     "opset-it-knows": ("vitisai", layer(opset=18), layer(opset=17)),
     "zero-points-are-0": ("tensorrt", layer(weight_zero=1), layer()),
