@@ -10,6 +10,7 @@ from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
 from quant_core.config import Criterion
+from quant_core.errors import InputError, TargetError
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.manifest import Manifest
 from quant_core.report.summary import summary
@@ -20,9 +21,20 @@ __all__ = ["log_outcome", "logged_run", "run_logger"]
 
 @contextmanager
 def logged_run(target: Criterion) -> Iterator[None]:
-    """Log stages with their seconds and plans with their scores while the block runs; watchers still hear all."""
+    """Log stages with their seconds and plans with their scores while the block runs; watchers still hear all.
+
+    What ends a run is logged later, by Prefect: without a traceback where its message is all there is to know.
+    """
+    logging.getLogger("prefect.flow_runs").addFilter(_without_needless_traceback)
     with watched_by(RunLog(watcher(), run_logger(), target)):
         yield
+
+
+def _without_needless_traceback(record: logging.LogRecord) -> bool:
+    """Take the traceback off a missed target and unusable input, which no line of the code is to blame for."""
+    if record.exc_info and isinstance(record.exc_info[1], TargetError | InputError):
+        record.exc_info = None
+    return True
 
 
 def log_outcome(manifest: Manifest) -> None:

@@ -10,6 +10,10 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort
 
+from flows.ui.run_log import logged_run
+from quant_core.config import Criterion
+from quant_core.errors import TargetError
+
 
 @pytest.fixture(autouse=True)
 def at_info(caplog):
@@ -49,3 +53,13 @@ def test_a_run_that_computes_nothing_logs_that_all_was_found(run, finished):
     assert any(line.startswith("probe: found in the workspace") for line in lines)
     assert not any(": computed" in line for line in lines)
     assert f"{manifest['work']['cached_steps']} steps found in the workspace, 0 computed" in lines
+
+
+@pytest.mark.parametrize(("error", "is_told_whole"), [(TargetError("missed"), True), (RuntimeError("broken"), False)])
+def test_what_its_message_says_whole_ends_a_run_without_a_traceback(error, is_told_whole):
+    """Prefect logs what ends a run behind the flow's last line."""
+    with logged_run(Criterion(metric="l2", limit=1.0)):
+        pass
+    record = logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "%r", (error,), (type(error), error, None))
+    assert logging.getLogger(record.name).filter(record)
+    assert (record.exc_info is None) == is_told_whole
