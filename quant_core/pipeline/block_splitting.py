@@ -1,13 +1,15 @@
-"""Splits the blocks that a search left wide where that costs most, each in two parts, and probes those.
+"""Splits the blocks that a search left wide where that costs most, each in two parts, and probes one of these.
 
 A block stays wide as a whole where one of its layers loses much. What a search over blocks leaves to be saved lies in
-few of them, so that few further probes find most of it. What the parts lose together is then known, too.
+few of them, so that few further probes find most of it. What both parts lose together is known, and taken to be the sum
+of what each loses: so the second need not be probed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,12 +20,20 @@ from quant_core.pipeline.probe_rounds import probe_rounds
 from quant_core.pipeline.stages import RANK
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision
-from quant_core.storage.tables import with_facts
+from quant_core.storage.tables import SENSITIVITY, facts, with_facts
 
-__all__ = ["found_blocks", "split_blocks"]
+__all__ = ["found_blocks", "probes_of", "split_blocks"]
 
 _SHARE = 2
 """Single layers to one probe, at least."""
+_LEAST = 0.1
+"""Share of its block's loss that a part has at least, where it is not probed."""
+
+
+def probes_of(ranking: pa.Table) -> list[int]:
+    """Return the samples of each probe: those of the ranking, and of blocks that were split."""
+    samples = [*ranking.column("samples").to_pylist(), *(row["samples"] for row in facts(ranking).get("split", []))]
+    return [count for count in samples if count]
 
 
 def found_blocks(study: Study) -> bool:
@@ -31,34 +41,54 @@ def found_blocks(study: Study) -> bool:
     return bool(study.blocks) and study.job.config.blocks in (("graph",), ("names",))
 
 
-def split_blocks(study: Study, ranking: pa.Table, on: Runner) -> tuple[Study, pa.Table]:
+def split_blocks(study: Study, ranking: pa.Table, on: Runner) -> tuple[Study, pa.Table] | None:
     """Return the study with some blocks in two parts, and the ranking (schema SENSITIVITY) with the losses of both.
 
     They are those that cost most above what they cost at their cheapest, in the best plan so far, as long as half as
-    many probes as single layers would take are enough. It is returned as it is where there are none. The facts of the
-    ranking keep the rows of the blocks that were split, each with its `parts`: `split`.
+    many probes as single layers would take are enough; None where there are none, or no probes are left. A part that
+    was not probed has no samples. The facts of the ranking keep the rows of the blocks that were split, each with its
+    `parts`: `split`.
     """
-    chosen = {block: _parts(study, block) for block in _chosen(study)}
+    chosen = {block: _parts(study, block) for block in _chosen(study, ranking)}
     if not chosen:
-        return study, ranking
+        return None
     watcher().noted(f"{len(chosen)} blocks are split in two that cost most")
     parts = [part for pair in chosen.values() for part in pair]
     kept = [block for block in study.blocks if block not in chosen]
     finer = replace(study, blocks=(*kept, *(part for part in parts if len(part) > 1)))
-    first = [part[0] for part in parts]
-    blocks = {part[0]: list(part) for part in parts}
-    start = str(study.ladder[0])
-    probed = on.run(RANK, layers=study.layers, probes=probe_rounds(finer, on, first), start=start, blocks=blocks)
+    dearest = {pair[0][0]: list(pair[0]) for pair in chosen.values()}
+    probes, start = probe_rounds(finer, on, dearest), str(study.ladder[0])
+    probed = on.run(RANK, layers=study.layers, probes=probes, start=start, blocks=dearest)
     whole = pc.is_in(ranking.column("layer"), pa.array([block[0] for block in chosen]))
-    found = pa.concat_tables([ranking.filter(pc.invert(whole)), probed]).sort_by("loss")
     firsts = {block[0]: [part[0] for part in pair] for block, pair in chosen.items()}
     split = [row | {"parts": firsts[row["layer"]]} for row in ranking.filter(whole).to_pylist()]
-    return finer, with_facts(found, split=split)
+    others = _other_parts(split, probed.to_pylist())
+    found = pa.concat_tables([ranking.filter(pc.invert(whole)), probed, others]).sort_by("loss")
+    earlier = [_with_finer_parts(row, firsts) for row in facts(ranking).get("split", [])]
+    return finer, with_facts(found, split=[*earlier, *split])
 
 
-def _chosen(study: Study) -> list[tuple[str, ...]]:
-    """Return the blocks to split, those first that leave most to be saved; each takes two probes."""
-    most = (len(study.candidates) // _SHARE - len(study.probed)) // 2
+def _with_finer_parts(row: Mapping[str, Any], firsts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the row of a block that was split before, with the parts of its parts that are split now."""
+    return {**row, "parts": [one for part in row["parts"] for one in firsts.get(part, [part])]}
+
+
+def _other_parts(split: Sequence[Mapping[str, Any]], probed: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return what the second part of each block loses and saves at each precision: what the first leaves of it."""
+    known = {(row["layer"], row["precision"]): row for row in probed}
+    rows = []
+    for block in split:
+        first = known[block["parts"][0], block["precision"]]
+        left = {name: block[name] - first[name] for name in ("loss", "bops_saved", "bytes_saved")}
+        loss = left["loss"] if left["loss"] > _LEAST * block["loss"] else _LEAST * block["loss"]
+        row = {"layer": block["parts"][1], "loss": loss, "samples": 0, "seconds": 0.0}
+        rows.append({name: block[name] for name in SENSITIVITY.names} | left | row)
+    return pa.Table.from_pylist(rows, schema=SENSITIVITY)
+
+
+def _chosen(study: Study, ranking: pa.Table) -> list[tuple[str, ...]]:
+    """Return the blocks to split, those first that leave most to be saved; each takes a probe a precision."""
+    most = len(study.candidates) // _SHARE - len(probes_of(ranking)) // (len(study.ladder) - 1)
     plan = dict(study.best_first()[0].plan.layers)
     left = {block: sum(_left(study, plan, name) for name in block) for block in study.blocks}
     return [block for block in sorted(left, key=lambda block: -left[block]) if left[block] > 0][: max(most, 0)]

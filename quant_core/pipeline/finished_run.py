@@ -28,6 +28,7 @@ from quant_core.manifest import (
     Work,
 )
 from quant_core.pipeline.assurance import target_record
+from quant_core.pipeline.block_splitting import probes_of
 from quant_core.pipeline.candidate_layers import slow_layers
 from quant_core.pipeline.chosen_weights import chosen_weights
 from quant_core.pipeline.deployment import deployment, milliseconds_of
@@ -234,10 +235,10 @@ def _latency(findings: Findings[RunConfig], times: pa.Table) -> Latency:
 
 
 def _work(findings: Findings[RunConfig], on: Runner) -> Work:
-    split = facts(findings.ranking).get("split", [])  # blocks that were probed before their layers were
+    probes = probes_of(findings.ranking)
     return Work(
-        probes=findings.ranking.num_rows + len(split),
-        probe_samples=sum(findings.ranking.column("samples").to_pylist()) + sum(row["samples"] for row in split),
+        probes=len(probes),
+        probe_samples=sum(probes),
         evaluations=len(findings.study.trials),
         cached_steps=on.cached,
         computed_steps=on.computed,

@@ -65,9 +65,14 @@ def _loss_point(manifest: Manifest, row: Json, order: int, layer: int, layers: i
             f"Layer {layer} of {layers}, {fate}",
             f"Loss at {row['precision']}: {number(row['loss'])}"
             + (f" ({number(low)} to {number(high)})" if high > low else ""),
-            f"Place {order} in the ranking, {row['samples']:,} samples",
+            f"Place {order} in the ranking, {_probed_on(row)}",
         ],
     }
+
+
+def _probed_on(row: Json) -> str:
+    """Say on how many samples a layer was probed; none stands for a part of a block that was split."""
+    return f"{row['samples']:,} samples" if row["samples"] else "taken to lose what the other part of its block leaves"
 
 
 def search_chart(manifest: Manifest, search: pa.Table) -> Json:

@@ -7,6 +7,7 @@ import pytest
 
 from quant_core import InputError, auto_mixed_precision
 from quant_core.config import config_from
+from quant_core.storage.tables import facts
 from tests.models import build, samples
 from tests.quant_core.workbench import saved
 
@@ -55,6 +56,18 @@ def test_blocks_take_half_the_probes_and_come_in_runs(network, tmp_path):
     mixed = [number for number in range(8) if len(precisions_of(together, number)) > 1]
     assert len(mixed) <= 2  # blocks that were split
     assert together.manifest.costs.of("bops").saved > 0.75 * alone.manifest.costs.of("bops").saved
+
+
+def test_of_a_block_that_is_split_one_part_is_probed_and_the_other_loses_the_rest(network, tmp_path):
+    outcome = run(network, tmp_path, blocks=["graph"])
+    ranking = outcome.table("sensitivity")
+    losses = {row["layer"]: row["loss"] for row in ranking.to_pylist()}
+    inferred = [row for row in ranking.to_pylist() if not row["samples"]]
+    split = facts(ranking)["split"]
+    assert inferred and outcome.manifest.work.probes == len(losses) - len(inferred) + len(split)
+    for block in split:
+        parts = sum(losses[part] for part in block["parts"])
+        assert parts == pytest.approx(block["loss"]) or parts > block["loss"]  # a tenth of it is the least
 
 
 @pytest.mark.parametrize("search", ["linear", "bisect", "greedy", "knapsack"])
