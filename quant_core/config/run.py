@@ -53,12 +53,12 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
     output: Annotated[
         int | str,
         BeforeValidator(_index_or_name, json_schema_input_type=int | str),
-        Flag(Heading.DATA, "NAME|INDEX|all"),
+        Flag(Heading.DATA, "NAMES|INDEX|all"),
     ] = Field(
         default="all",
         description="The model output that is compared. Its index or name, or `all` for all that hold floats: L2 "
-        "is then over all of them, SQNR and cosine distance are those of the worst. Or the name of a float tensor "
-        "inside.",
+        "is then over all of them, SQNR and cosine distance are those of the worst. Or several names; float tensors "
+        "inside the model have names too.",
     )
     split_outputs: Annotated[bool, Flag(Heading.DATA)] = Field(
         default=True,

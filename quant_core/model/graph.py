@@ -18,7 +18,7 @@ from quant_core.model.descriptions import OWN_PREFIX
 __all__ = ["INSIDE", "FloatGraph", "attribute", "inner_graphs", "nodes_inside", "outer_names"]
 
 INSIDE = f"{OWN_PREFIX}inside"
-"""The key of the tensor inside that is compared, in a prepared model: its name there by that in the user's, as JSON."""
+"""The key of the tensors inside that are compared, in a prepared model: names there by those in the user's, as JSON."""
 
 _LARGE = 1 << 30
 

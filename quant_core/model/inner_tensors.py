@@ -1,10 +1,10 @@
-"""A tensor inside the model that is compared as if it were an output; the shipped file has the user's outputs only."""
+"""Tensors inside the model that are compared as outputs are; the shipped file has the user's outputs only."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -14,29 +14,53 @@ from quant_core.errors import InputError
 from quant_core.model.graph import INSIDE, FloatGraph, nodes_inside, outer_names
 from quant_core.model.stored_model import MODEL_FILE
 
-__all__ = ["check_inner_name", "inner_candidates", "note_inner_tensor", "with_outputs"]
+__all__ = ["inner_candidates", "inner_names", "names_said", "note_inner_tensors", "with_outputs"]
 
 
-def check_inner_name(graph: FloatGraph, name: str) -> None:
-    """Raise InputError, with the nearest names, for a compared tensor that no node of the user's model writes."""
+def names_said(output: str, known: Container[str]) -> list[str]:
+    """Return the names in a choice of outputs: one, or several with commas between."""
+    return [output] if output in known else [name.strip() for name in output.split(",")]
+
+
+def inner_names(graph: FloatGraph, output: int | str) -> list[str]:
+    """Return which tensors inside of the user's model a choice of outputs names.
+
+    Raises InputError, with the nearest names, for one that no node writes.
+    """
+    if not isinstance(output, str) or output == "all" or output in graph.outputs:
+        return []
     nodes = [inner for node in graph.nodes for inner in (node, *nodes_inside(node))]
-    written = [output for node in nodes for output in node.output if output]
-    if name in written:
-        return
+    written = [written for node in nodes for written in node.output if written]
+    names = names_said(output, written)
+    unknown = next((name for name in names if name not in written), None)
+    if unknown is not None:
+        raise _unknown(graph, unknown, written)
+    return [name for name in names if name not in graph.outputs]
+
+
+def _unknown(graph: FloatGraph, name: str, written: Sequence[str]) -> InputError:
     outputs = ", ".join(f"{index}: {output}" for index, output in enumerate(graph.outputs))
     near = get_close_matches(name, written, n=3)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise InputError(f"output {name!r}: the model has outputs {outputs}, and no tensor inside of that name{hint}")
+    return InputError(f"output {name!r}: the model has outputs {outputs}, and no tensor inside of that name{hint}")
 
 
-def note_inner_tensor(given: onnx.ModelProto, prepared: onnx.ModelProto, name: str) -> None:
-    """Note down in a prepared model that a tensor inside is compared, by its name in the given one.
+def note_inner_tensors(given: onnx.ModelProto, prepared: onnx.ModelProto, output: str) -> bool:
+    """Note down in a prepared model which tensors inside are compared, by their names in the given one; whether any is.
 
-    Raises InputError where it is no float tensor, or is not there any more since the nodes around it were fused.
+    Raises InputError for one that is no float tensor, or not there any more since the nodes around it were fused.
     """
     graph = FloatGraph(prepared, Path())
-    if name in graph.outputs:
-        return
+    written = {name for node in given.graph.node for name in node.output}
+    names = [name for name in names_said(output, written) if name not in graph.outputs]
+    if names:
+        noted = json.dumps({name: _name_there(given, graph, name) for name in names})
+        prepared.metadata_props.add(key=INSIDE, value=noted)
+    return bool(names)
+
+
+def _name_there(given: onnx.ModelProto, graph: FloatGraph, name: str) -> str:
+    """Return what a tensor of the given model is called in the prepared one."""
     found = next((alias for alias in _aliases(given, name) if alias in graph.producer), None)
     if found is None:
         behind = next((one for one in _behind(given, name) if graph.is_float_activation(one)), None)
@@ -48,7 +72,7 @@ def note_inner_tensor(given: onnx.ModelProto, prepared: onnx.ModelProto, name: s
     if not graph.is_float_activation(found):
         kind = str(onnx.TensorProto.DataType.Name(graph.element_type(found))).lower()
         raise InputError(f"output {name!r} is a tensor of type {kind}; inside the model only float ones are compared")
-    prepared.metadata_props.add(key=INSIDE, value=json.dumps({name: found}))
+    return found
 
 
 def _aliases(model: onnx.ModelProto, name: str) -> list[str]:

@@ -23,7 +23,7 @@ from quant_core.model.fitted_data import fitted
 from quant_core.model.fixed_inputs import fix_given_inputs
 from quant_core.model.graph import FloatGraph, nodes_inside, outer_names
 from quant_core.model.half_precision import has_halves, keep_types, types_given, widened
-from quant_core.model.inner_tensors import note_inner_tensor
+from quant_core.model.inner_tensors import note_inner_tensors
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
 from quant_core.model.observation import observed
@@ -84,7 +84,7 @@ def prepare(
     With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them
     (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs,
     `states` which inputs are fed from which outputs, and with `split_outputs` outputs are parted whose channels are of
-    unlike scale. Where the `output` that is compared is a tensor inside, the model notes that down.
+    unlike scale. Where the `output` that is compared is a tensor inside, or several, the model notes that down.
     Which of the data are random samples (`random_data`) is noted in the model, and in every model made of it.
 
     The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`), and `float`, that of the
@@ -119,8 +119,7 @@ def prepare(
         keep_types(inferred, given)
         leave_in_float(inferred, exclude)
         if output is not None:
-            note_inner_tensor(proto, inferred, output)
-            _refuse_scaled(inferred, equalize)
+            _note_inner_tensors(proto, inferred, output, equalize)
         if random_data:
             inferred.metadata_props.add(key="random_data", value=f"{', '.join(random_data)}: a dry run, not to be used")
         sizes = None
@@ -157,11 +156,9 @@ def _one_line_on_faults(source: str) -> Iterator[None]:
         raise
 
 
-def _refuse_scaled(model: onnx.ModelProto, equalize: bool) -> None:
-    if equalize and FloatGraph(model, Path()).inside:
-        raise InputError(
-            "output: equalize scales tensors inside the model, so none can be compared; leave one of both out"
-        )
+def _note_inner_tensors(given: onnx.ModelProto, prepared: onnx.ModelProto, output: str, equalize: bool) -> None:
+    if note_inner_tensors(given, prepared, output) and equalize:
+        raise InputError("output: equalize scales tensors inside the model, so none is compared; leave one of both out")
 
 
 def _observed(model: onnx.ModelProto, folder: Path, data: Dataset, declared: Signature) -> tuple[Signature, Sizes]:

@@ -108,10 +108,11 @@ def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Pat
     if others:
         kept = f"; layers that reach no other output stay wide: {', '.join(unseen)}" if unseen else ""
         watcher().warned(f"not compared: {', '.join(others)}{kept}")
-    if compared[0] in graph.inside.values() and profile_of(config.runtime).opens:
+    inside = ", ".join(name for name in compared if name in graph.inside.values())
+    if inside and profile_of(config.runtime).opens:
         watcher().noted(
-            f"{compared[0]} is inside the model: its score in {config.runtime} is that of a copy of the file that "
-            "gives it too, and nodes around it may not be fused there as they are in the file itself"
+            f"inside the model: {inside}. The score in {config.runtime} is that of a copy of the file that gives this "
+            "too, and nodes around it may not be fused there as they are in the file itself"
         )
 
 

@@ -12,7 +12,7 @@ from quant_core.latency import load_timer
 from quant_core.model.fitted_data import fitted
 from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inner_tensors import check_inner_name
+from quant_core.model.inner_tensors import inner_names
 from quant_core.model.inputs import check_labels
 from quant_core.model.model_file import read_model
 from quant_core.model.opset import opset_of
@@ -101,13 +101,9 @@ def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) 
     """Raise InputError unless all data fit the graph, as far as it declares what it wants."""
     config = job.config
     seen = Signature.of(graph).elements is not None  # what can be found of the outputs is found
-    inside = not seen and isinstance(config.output, str) and config.output not in ("all", *graph.outputs)
-    if inside:
-        check_inner_name(graph, str(config.output))
-        if config.format != "qdq":
-            raise InputError(
-                f"output: {config.output!r} is inside the model, where {config.format} merges nodes; use qdq"
-            )
+    inside = [] if seen else inner_names(graph, config.output)
+    if inside and config.format != "qdq":
+        raise InputError(f"output: {inside[0]!r} is inside the model, where {config.format} merges nodes; use qdq")
     outputs = None if inside else compared(graph, config.output)
     if seen:
         for option in _that_need_classes(config):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph, outer_names
-from quant_core.model.inner_tensors import inner_candidates
+from quant_core.model.inner_tensors import inner_candidates, names_said
 from quant_core.model.inputs import class_axis
 from quant_core.model.signature import OutputRole, Signature
 
@@ -21,6 +21,7 @@ __all__ = [
     "OutputPart",
     "check_classes",
     "compared",
+    "compared_of",
     "compared_outputs",
     "layers_compared",
     "probed",
@@ -85,8 +86,13 @@ class Compared:
 
 
 def compared(graph: FloatGraph, output: int | str) -> Compared:
-    """What a choice of outputs (index, name or `all`) stands for; raises InputError for one that cannot be compared."""
-    names, signature = compared_outputs(graph, output), Signature.of(graph)
+    """What a choice of outputs (index, names or `all`) stands for; raises InputError where one cannot be compared."""
+    return compared_of(graph, compared_outputs(graph, output))
+
+
+def compared_of(graph: FloatGraph, names: tuple[str, ...]) -> Compared:
+    """What some outputs, or tensors inside, are compared by."""
+    signature = Signature.of(graph)
     roles = [signature.output(name) for name in names]
     return Compared(names, _classes(graph, roles), tuple(role.power for role in roles), _parts(roles))
 
@@ -156,7 +162,7 @@ def _is_float(graph: FloatGraph, name: str) -> bool:
 
 
 def compared_outputs(graph: FloatGraph, output: int | str) -> tuple[str, ...]:
-    """Names of the outputs a choice (index, name or `all`) stands for; raises InputError for no such output.
+    """Names of the outputs a choice (index, names or `all`) stands for; raises InputError for no such output.
 
     `all` leaves out what holds no floats, or no value for each sample, where others do.
     """
@@ -171,20 +177,26 @@ def compared_outputs(graph: FloatGraph, output: int | str) -> tuple[str, ...]:
                 f"output: the model has none that can be compared sample by sample ({reasons}){_inside(graph)}"
             )
         return tuple(found)
-    name = _named(graph, output)
+    known = {*graph.compared, *graph.inside}
+    said = names_said(output, known) if isinstance(output, str) else [output]
+    names = {_comparable(graph, signature, _named(graph, one)) for one in said}
+    return tuple(name for name in graph.compared if name in names)
+
+
+def _comparable(graph: FloatGraph, signature: Signature, name: str) -> str:
+    """Return an output's name; raises InputError for one that cannot be compared."""
     why = _why_not(graph, signature, name)
     if why:
         others = [one for one in graph.outputs if not _why_not(graph, signature, one)]
         way_out = f"; compare {', '.join(others)}" if others else _inside(graph)
         raise InputError(f"output {name!r} cannot be compared sample by sample: {why}{way_out}")
-    return (name,)
+    return name
 
 
 def _inside(graph: FloatGraph) -> str:
     """Return the way out where no output can be compared."""
     found = inner_candidates(graph)
-    named = " or ".join(f"--output {name}" for name in found[:3]) if found else "--output NAME"
-    return f"; compare a float tensor inside, in front of what does that: {named}"
+    return f"; compare float tensors inside, in front of what does that: --output {','.join(found[:3]) or 'NAME'}"
 
 
 def _named(graph: FloatGraph, output: int | str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.collected import collected
-from quant_core.scoring.compared import Compared, compared, compared_outputs
+from quant_core.scoring.compared import Compared, compared_of, compared_outputs
 from quant_core.scoring.metrics import Terms, sample_terms, terms_table
 from quant_core.scoring.sampling import Samples, visit_order
 from quant_core.scoring.shipped_file import open_shipped
@@ -265,12 +264,7 @@ def _labels(
 
 def compared_by(graph: FloatGraph, names: Sequence[str]) -> Compared:
     """Return what a baseline of these outputs is compared by."""
-    whole = compared(graph, names[0]) if len(names) == 1 else compared(graph, "all")
-    return (
-        whole
-        if whole.names == tuple(names)
-        else replace(whole, names=tuple(names), powers=(1.0,) * len(names), parts=())
-    )
+    return compared_of(graph, tuple(names))
 
 
 def reference_arrays(baseline: pa.Table) -> Mapping[str, Column]:

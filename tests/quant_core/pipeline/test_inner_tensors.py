@@ -47,28 +47,33 @@ def values(path, name):
 
 
 @pytest.mark.parametrize(
-    ("said", "name", "unseen"),
-    [("boxes", "boxes", "cls"), ("same", "n", "box, cls")],
-    ids=["in front of what chooses by values", "by a name that is gone when the model is prepared"],
+    ("said", "names", "unseen"),
+    [("boxes", ["boxes"], "cls"), ("boxes,scores", ["boxes", "scores"], ""), ("same", ["n"], "box, cls")],
+    ids=["in front of what chooses by values", "two of them", "by a name that is gone when the model is prepared"],
 )
-def test_it_is_scored_as_it_is_in_the_file_which_does_not_give_it(said, name, unseen, tmp_path):
+def test_it_is_scored_as_it_is_in_the_file_which_does_not_give_it(said, names, unseen, tmp_path):
     watcher = Lines()
     with watched_by(watcher):
         manifest = quantized(build(DETECTOR, WEIGHTS), {"x": X}, tmp_path, limit=40.0, output=said)
-    exact, got = values(tmp_path / "float.onnx", said), values(tmp_path / "out/model.onnx", name)
+    exact, got = (
+        np.concatenate([values(tmp_path / file, name) for name in listed], axis=1)
+        for file, listed in (("float.onnx", said.split(",")), ("out/model.onnx", names))
+    )
     true = np.linalg.norm(got - exact, axis=1).mean()
     assert manifest["scores"]["mixed"]["l2"] == pytest.approx(true, rel=1e-4)
     shipped = onnx.load(tmp_path / "out/model.onnx")
     assert [value.name for value in shipped.graph.output] == ["dets", "sel"]
-    assert f"not compared: dets, sel; layers that reach no other output stay wide: {unseen}" in watcher.lines
-    assert any(line.startswith(f"{name} is inside the model: its score in onnxruntime") for line in watcher.lines)
+    kept = f"; layers that reach no other output stay wide: {unseen}" if unseen else ""
+    assert f"not compared: dets, sel{kept}" in watcher.lines
+    told = f"inside the model: {', '.join(names)}. The score in onnxruntime"
+    assert any(line.startswith(told) for line in watcher.lines)
 
 
 @pytest.mark.parametrize(
     ("output", "options", "line"),
     [
-        ("all", {}, "changes from sample to sample .*inside, .*: --output boxes or --output scores"),
-        ("sel", {}, "changes from sample to sample .*inside, .*: --output boxes or --output scores"),
+        ("all", {}, "changes from sample to sample .*inside, .*: --output boxes,scores"),
+        ("sel", {}, "changes from sample to sample .*inside, .*: --output boxes,scores"),
         ("boxs", {}, "outputs 0: dets, 1: sel, and no tensor inside of that name; did you mean 'boxes' or"),
         ("x", {}, "no tensor inside of that name"),
         ("at", {}, "'at' is a tensor of type int64; inside the model only float ones"),
