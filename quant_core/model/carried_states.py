@@ -77,8 +77,7 @@ def _carried(
 ) -> dict[str, NDArray[np.generic]]:
     """Return the states that each step of all samples begins with, one after the other."""
     session = open_nodes(graph, graph.nodes, list(dict.fromkeys(states.values())), {}, fast_numerics(graph))
-    counts = next(iter(step_counts(data, states).values()))
-    starts, signature = np.concatenate([[0], np.cumsum(counts)]), Signature.of(graph)
+    starts, signature = np.concatenate([[0], np.cumsum(step_counts(data, states))]), Signature.of(graph)
     found: dict[str, NDArray[np.generic]] = {}
     for batch in batches(graph, data):
         for step, (feeds, _) in enumerate(outputs_by_step(session, batch)):

@@ -101,7 +101,7 @@ def check_labels(graph: FloatGraph, data: Dataset, output: str, signature: Signa
 
 def _check_steps_labelled(data: Dataset, labelled: int, signature: Signature) -> None:
     """Raise InputError for a sequence that has more steps than labels; labels of shorter ones are padded."""
-    counts = next(iter(step_counts(data, signature.states).values()))
+    counts = step_counts(data, signature.states)
     if (counts > labelled).any():
         row = int(np.argmax(counts > labelled))
         raise InputError(f"{data.source}: labels are of {labelled} steps, and sample {row} has {counts[row]}")

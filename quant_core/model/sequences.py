@@ -21,9 +21,9 @@ __all__ = ["as_steps", "check_steps", "initial_states", "step_counts", "steps_al
 Array = NDArray[np.generic]
 
 
-def step_counts(data: Dataset, states: Collection[str]) -> Mapping[str, NDArray[np.int64]]:
-    """Return the number of steps of each sample, by input."""
-    return {name: _lengths(column) for name, column in data.columns.items() if name not in states}
+def step_counts(data: Dataset, states: Collection[str]) -> NDArray[np.int64]:
+    """Return the number of steps of each sample."""
+    return next(_lengths(column) for name, column in data.columns.items() if name not in states)
 
 
 def _lengths(column: Column) -> NDArray[np.int64]:
@@ -34,8 +34,9 @@ def _lengths(column: Column) -> NDArray[np.int64]:
 
 def check_steps(data: Dataset, states: Collection[str]) -> None:
     """Raise InputError unless all inputs have as many steps in each sample."""
-    (first, counts), *others = step_counts(data, states).items()
-    for name, found in others:
+    sequences = {name: _lengths(column) for name, column in data.columns.items() if name not in states}
+    first, counts = next(iter(sequences.items()))
+    for name, found in sequences.items():
         if (found != counts).any():
             row = int(np.argmax(found != counts))
             raise InputError(
@@ -73,7 +74,7 @@ def _state_shape(graph: FloatGraph, signature: Signature, name: str) -> tuple[in
 
 def as_steps(data: Dataset, states: Mapping[str, Column]) -> Dataset:
     """Return data whose rows are single steps, in order, with the states that each begins with."""
-    counts = next(iter(step_counts(data, states).values()))
+    counts = step_counts(data, states)
     columns = {name: steps_alone(column) for name, column in data.columns.items() if name not in states}
     starts = np.concatenate([[0], np.cumsum(counts)])
     return replace(data, columns={**columns, **states}, labels=None, starts=starts)
@@ -99,5 +100,5 @@ def with_one_state(graph: FloatGraph, signature: Signature, data: Dataset) -> Da
         return data
     given = {name: np.asarray(data.columns[name][np.array([0])]) for name in signature.states if name in data.columns}
     first = initial_states(graph, signature, given, 1)
-    count = int(sum(next(iter(step_counts(data, signature.states).values()))))
+    count = int(step_counts(data, signature.states).sum())
     return as_steps(data, {name: np.broadcast_to(state, (count, *state.shape[1:])) for name, state in first.items()})

@@ -30,7 +30,7 @@ def _asked(manifest: Manifest) -> str:
     predicted = "" if found.predicted is None else f", and the search took it for {found.predicted:.3g} ms"
     taken = f"{found.mixed:.3g} ms{_in_batches(found.batch)}"
     return (
-        f"{where} a sample takes {taken}: {_compared(found.speedup)} the float model ({found.float:.3g} ms); "
+        f"{where} {_pass(manifest)} takes {taken}: {_compared(found.speedup)} the float model ({found.float:.3g} ms); "
         f"all {manifest.wide} takes {found.wide:.3g} ms{predicted}."
     )
 
@@ -44,9 +44,13 @@ def _in_passing(manifest: Manifest) -> str:
     compared = "about as fast as" if 1 / _ALIKE <= factor <= _ALIKE else _compared(factor)
     taken = f"{found.mixed:.3g} ms{_in_batches(found.batch)}"
     return (
-        f"In {_program(manifest)} on 1 thread where this ran, a sample takes {taken}: {compared} the float model "
-        f"({found.float:.3g} ms), as timed for a moment."
+        f"In {_program(manifest)} on 1 thread where this ran, {_pass(manifest)} takes {taken}: {compared} the "
+        f"float model ({found.float:.3g} ms), as timed for a moment."
     )
+
+
+def _pass(manifest: Manifest) -> str:
+    return "a step of a sample" if manifest.config.get("states") else "a sample"
 
 
 def _in_batches(size: int) -> str:

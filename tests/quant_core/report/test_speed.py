@@ -42,3 +42,8 @@ PACE = {"runtime": "onnxruntime", "pace": {"float": 1.0, "mixed": 2.0}}
 def test_the_report_says_in_passing_how_fast_the_file_is(deployed, told):
     said = speed(changed(mixed()[0], {"deployed": deployed, "latency": None}))
     assert len(said) == len(told) and all(part in one for part, one in zip(told, said, strict=True))
+
+
+def test_where_a_sample_is_a_sequence_times_are_of_a_step():
+    [said] = speed(changed(mixed()[0], {"latency": TIMES | {"timer": None}, "config.states": ["h=hn"]}))
+    assert "a step of a sample takes 1 ms" in said
