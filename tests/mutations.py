@@ -106,20 +106,18 @@ MUTATIONS = [
     ),
     Mutation(
         "wrong axis of a Conv",
-        "quantization/weights.py",
-        'if node.op_type == "Conv":\n        return 0',
-        'if node.op_type == "Conv":\n        return 1',
+        "model/weight_axes.py",
+        'if node.op_type in ("Conv", TABLE_OP):\n        return 0',
+        'if node.op_type in ("Conv", TABLE_OP):\n        return 1',
     ),
     Mutation(
         "wrong axis of a ConvTranspose",
-        "quantization/weights.py",
-        'if node.op_type == "ConvTranspose":\n        return 1',
-        'if node.op_type == "ConvTranspose":\n        return 0',
+        "model/weight_axes.py",
+        'if node.op_type in ("ConvTranspose", *RECURRENT_OPS):\n        return 1',
+        'if node.op_type in ("ConvTranspose", *RECURRENT_OPS):\n        return 0',
     ),
-    Mutation("wrong axis of a Gemm with transB", "quantization/weights.py", "int(not transposed)", "int(transposed)"),
-    Mutation(
-        "wrong axis of a MatMul", "quantization/weights.py", "if on_the_left else rank - 1", "if on_the_left else 0"
-    ),
+    Mutation("wrong axis of a Gemm with transB", "model/weight_axes.py", "int(not transposed)", "int(transposed)"),
+    Mutation("wrong axis of a MatMul", "model/weight_axes.py", "if on_the_left else rank - 1", "if on_the_left else 0"),
     Mutation(
         "boundary pair missing",
         "quantization/plan_pass.py",
@@ -148,8 +146,8 @@ MUTATIONS = [
     Mutation(
         "second operand of a product stays wide",
         "model/topology.py",
-        "range(2 if role is Role.LAYER",
-        "range(1 if role is Role.LAYER",
+        "{Role.LAYER: 2,",
+        "{Role.LAYER: 1,",
     ),
     Mutation(
         "a computation follows the layer before it",

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 if TYPE_CHECKING:
-    from flows.temporary_server import RunServer
+    from rich.console import Console
+
     from quant_core.config import RunConfig
+    from quant_core.manifest import Manifest
     from quant_core.pipeline.job import QuantizationJob
     from quant_core.results.outcome import Outcome
 
@@ -23,36 +25,40 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     from flows.temporary_server import prefect_server
 
     with prefect_server() as server:
-        return _quantize(inputs, config, as_json, server)
+        # While these are imported, its process gets ready.
+        from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console
+        from quant_core.errors import TargetError
+        from quant_core.execution.progress import watched_by
+        from quant_core.manifest import Manifest
+
+        screen = console()
+        watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
+        missed = ""
+        with watcher.shown(), watched_by(watcher):
+            _refuse_bad_input(inputs, config)
+            server.begin()
+            call = _flow_call(inputs, config)
+            try:
+                with server.serving():
+                    manifest = Manifest.model_validate(call())
+            except TargetError as error:
+                missed, manifest = str(error), cast("Outcome", error.outcome).manifest
+    return _show(screen, manifest, inputs["out"], missed, as_json)
 
 
-def _quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool, server: RunServer) -> int:
-    from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console, print_outcome
-    from quant_core.errors import TargetError
-    from quant_core.execution.progress import watched_by
-    from quant_core.manifest import Manifest
+def _show(screen: Console, manifest: Manifest, folder: str, missed: str, as_json: bool) -> int:
+    """Print what came of a run, and by how much it `missed` its target, if it did; the exit code."""
+    from flows.command_line.terminal import print_outcome
     from quant_core.report.verdict import is_met
     from quant_core.results.manifest_file import manifest_json
 
-    screen = console()
-    watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
-    missed = None
-    with watcher.shown(), watched_by(watcher):
-        _refuse_bad_input(inputs, config)
-        server.begin()
-        call = _flow_call(inputs, config)
-        try:
-            with server.serving():
-                manifest = Manifest.model_validate(call())
-        except TargetError as error:
-            missed, manifest = str(error), cast("Outcome", error.outcome).manifest
     if as_json:
         click.echo(manifest_json(manifest))
     else:
-        print_outcome(screen, manifest, inputs["out"])
+        print_outcome(screen, manifest, folder)
     if missed:
         which = "nearest" if manifest.narrowed.layers or manifest.narrowed.lifted or manifest.float_tensors else "wide"
-        click.echo(f"narrowcast: {missed}; the {which} model is in {inputs['out']}", err=True)
+        click.echo(f"narrowcast: {missed}; the {which} model is in {folder}", err=True)
     return 0 if is_met(manifest) else 3
 
 

@@ -134,7 +134,7 @@ BAD_INPUT = {
     "an unknown strategy": (None, {"search": "guess"}, "search: Input should be 'greedy'"),
     "an unknown calibration": (None, {"calibrate": "guess"}, "calibrate: Input should be "),
     "an unknown option": (None, {"serach": "bisect"}, "No such option '--serach'"),
-    "an unknown output": (None, {"output": "z"}, "output 'z': the model has 0: y"),
+    "an unknown output": (None, {"output": "z"}, "output 'z': the model has outputs 0: y, and no tensor inside"),
     "a limit that is no number": (None, {"max_l2": "nan"}, "max_l2: Input should be a finite number"),
     "no threads": (None, {"workers": "0"}, "Invalid value for '--workers'"),
     "a further limit that is no number": (None, {"max_kl": "nan"}, "max_kl: Input should be a finite number"),
