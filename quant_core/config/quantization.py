@@ -65,8 +65,8 @@ class QuantizationConfig(FrozenModel):
     block_size: Annotated[int | None, Flag(Heading.RANGES, "N")] = Field(
         default=None,
         ge=16,
-        description="Inputs that share a scale in weights of MatMul, Gemm and Gather. Weights of 4 bits and, beside "
-        "floats (`float32w8`), of 8. A power of two; by default all inputs do.",
+        description="Inputs that share a scale in weights of MatMul, Gemm, Gather and recurrent layers. Weights of 4 "
+        "bits and, beside floats (`float32w8`), of 8. A power of two; by default all inputs do.",
     )
     biases: Annotated[Literal["int32", "as-weights", "narrow-as-weights", "float32"], Flag(Heading.MODEL, "TYPE")] = (
         Field(

@@ -257,7 +257,8 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
 
     @model_validator(mode="after")
     def _format_goes_with_the_rest(self) -> Self:
-        if why := why_not_written(self.format, self.runtime, self.ladder, self.block_size, self.layer_ops):
+        timed = self.counts_latency and self.device_costs is None
+        if why := why_not_written(self.format, self.runtime, self.ladder, self.block_size, self.layer_ops, timed):
             raise ValueError(f"format: {why}")
         return self
 

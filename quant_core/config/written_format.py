@@ -16,7 +16,12 @@ _LARGEST_BLOCK = 256  # that MatMulNBits takes
 
 
 def why_not_written(
-    form: FormatName, runtime: str, ladder: Sequence[Precision], block_size: int | None, layer_ops: Collection[str]
+    form: FormatName,
+    runtime: str,
+    ladder: Sequence[Precision],
+    block_size: int | None,
+    layer_ops: Collection[str],
+    times_layers: bool,
 ) -> str:
     """Return why a run cannot write its model in a form; empty where it can.
 
@@ -26,6 +31,7 @@ def why_not_written(
         ladder: The precisions that a plan is made of, wide first; wide alone where the user writes the plan.
         block_size: How many inputs share a scale in weights that have blocks.
         layer_ops: Operators that are layers.
+        times_layers: Whether plans are priced by what layers take when they are run: between pairs.
 
     """
     if form == "qoperator":
@@ -34,10 +40,16 @@ def why_not_written(
         return f"{form} is ONNX Runtime's own, not for {runtime}; use qdq"
     if form == "matmulnbits" and (block_size is None or block_size > _LARGEST_BLOCK):
         return f"matmulnbits is for weights in blocks: give a block_size of 16 to {_LARGEST_BLOCK}"
-    if form == "dynamiclstm" and "LSTM" not in layer_ops:
+    return _why_no_dynamic_lstms(ladder, layer_ops, times_layers) if form == "dynamiclstm" else ""
+
+
+def _why_no_dynamic_lstms(ladder: Sequence[Precision], layer_ops: Collection[str], times_layers: bool) -> str:
+    if "LSTM" not in layer_ops:
         return "dynamiclstm is for LSTM layers: add LSTM to layer_ops, or use qdq"
-    if form == "dynamiclstm" and len(ladder) > 1 and not any(map(_is_of_8_bits, ladder)):
+    if len(ladder) > 1 and not any(map(_is_of_8_bits, ladder)):
         return "dynamiclstm is for layers of 8 bits: add a precision such as a8w8, or use qdq"
+    if times_layers:
+        return "dynamiclstm is not what the cost latency times, which is pairs: give device_costs, or another cost"
     return ""
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from quant_core.model.graph import FloatGraph, nodes_inside, outer_names
 from quant_core.model.layers import Layer
-from quant_core.model.operators import Role, role_of
+from quant_core.model.operators import RECURRENT_OPS, Role, role_of
 from quant_core.model.products import Shapes, node_products
 from quant_core.model.selection import is_left_in_float
 from quant_core.model.sizes import Sizes
@@ -64,7 +64,7 @@ def _other_product(
     wide = not is_left_in_float(node) and role_of(node.op_type, node.domain, ops) is Role.COMPUTE
     weights = sum(math.prod(graph.initializers[name].dims) for name in _weights(graph, node))
     op = f"{node.domain}:{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-    return OtherProduct(node.name, op, macs, weights, wide, _why(node, wide))
+    return OtherProduct(node.name, op, macs, weights, wide, _why(node, wide, ops))
 
 
 def _weights(graph: FloatGraph, node: onnx.NodeProto) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _weights(graph: FloatGraph, node: onnx.NodeProto) -> Iterator[str]:
             yield name
 
 
-def _why(node: onnx.NodeProto, wide: bool) -> str:
+def _why(node: onnx.NodeProto, wide: bool, ops: frozenset[str]) -> str:
     if wide:
         return "the search does not choose the precision of such operators"
     if is_left_in_float(node):
@@ -83,6 +83,8 @@ def _why(node: onnx.NodeProto, wide: bool) -> str:
         return "what is inside its bodies is left as it is"
     if node.domain not in ("", "ai.onnx"):
         return "it is an operator of another domain"
+    if node.op_type in RECURRENT_OPS:
+        return "its weights are computed" if node.op_type in ops else "such operators are no layers of this run"
     return "such operators have no quantized form here"
 
 

@@ -97,8 +97,9 @@ def _alone(writer: PlanWriter, written: QuantizedGraph, name: str, index: int) -
             source = makers[source].input[0]
         feeds[source] = float_name
     unique = list({id(one): one for one in nodes}.values())
-    session = open_nodes(graph, unique, [node.output[0]], writer.constants)
-    return _LayerAlone(name, graph.nodes[index].output[0], node.output[0], feeds, session)
+    place = next(at for at, output in enumerate(node.output) if output)  # a recurrent node may leave out its first
+    session = open_nodes(graph, unique, [node.output[place]], writer.constants)
+    return _LayerAlone(name, graph.nodes[index].output[place], node.output[place], feeds, session)
 
 
 def _sums(exact: Session, quantized: Session, parts: Sequence[_LayerAlone], batch: Batch) -> Sums:

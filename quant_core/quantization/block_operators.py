@@ -33,7 +33,7 @@ def with_block_operators(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with a MatMulNBits for each MatMul and Gemm of floats with a weight in blocks."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    layers = {layer.node.name: layer for layer in WrittenModel(model).layers if _is_taken(layer)}
+    layers = {layer.node.name: layer for layer in WrittenModel(model).products if _is_taken(layer)}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         layer = layers.get(node.name)

@@ -1,4 +1,4 @@
-"""How far each layer of a file, run alone on what it reads there, is off in a default session of ONNX Runtime.
+"""How far each product of a file, run alone on what it reads there, is off in a default session of ONNX Runtime.
 
 Alone means with its own pairs and the activation behind it: an error is that layer's, not one that has come down to it.
 """
@@ -34,7 +34,7 @@ def layer_errors(graph: FloatGraph, feeds: Arrays) -> dict[str, float]:
 
 
 def _layer_names(graph: FloatGraph) -> list[str]:
-    return [layer.node.name for layer in WrittenModel(graph.model).layers]
+    return [layer.node.name for layer in WrittenModel(graph.model).products]
 
 
 class _Parts:

@@ -9,6 +9,7 @@ import onnx
 
 from quant_core.model.graph import attribute
 from quant_core.model.half_precision import types_given
+from quant_core.model.operators import PRODUCT_OPS, RECURRENT_OPS
 from quant_core.precision import WEIGHT_TYPES, DataType, Precision
 from quant_core.runtimes.written_model import WrittenModel
 
@@ -17,13 +18,14 @@ __all__ = ["UNKNOWN", "StoredLayer", "stored_layers"]
 UNKNOWN = "unknown"
 """The precision of a layer of which the file does not tell it."""
 
-_FLOAT_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_FLOAT_OPERATORS = (*PRODUCT_OPS, *RECURRENT_OPS)
 _CODES = {
     "QLinearConv": (2, 5),
     "QLinearMatMul": (2, 5),
     "QGemm": (2, 5),
     "ConvInteger": (0, 1),
     "MatMulInteger": (0, 1),
+    "DynamicQuantizeLSTM": (0, 1),
 }
 """Integer operators, and which inputs of each have the types of what it reads and of its weight."""
 _STANDARD = ("", "ai.onnx")
@@ -33,7 +35,7 @@ _ADDED_TO_NODE, _ADDED_TO_TENSOR = "_quant", "_quantized"
 
 @dataclass(frozen=True)
 class StoredLayer:
-    """A product of a file."""
+    """A product or recurrent node of a file."""
 
     name: str
     """Of its node, as it is called in the float model; what it writes, where it has none."""
@@ -46,7 +48,7 @@ class StoredLayer:
 
 
 def stored_layers(model: WrittenModel) -> list[StoredLayer]:
-    """Return the products of a file in graph order: of float, of codes, and of other tools."""
+    """Return the products and recurrent nodes of a file in graph order: of float, of codes, and of other tools."""
     halves = types_given(model.model)
     return [
         StoredLayer(
@@ -74,6 +76,8 @@ def _precision(model: WrittenModel, node: onnx.NodeProto, halves: Mapping[str, i
     )
     if node.op_type == "MatMulNBits":
         return f"{floating.code}w{attribute(node, 'bits', 4)}"
+    if node.op_type == "DynamicQuantizeLSTM":  # which makes uint8 of the floats that it reads
+        return _written(DataType.UINT8, model.kind_of(node.input[1]))
     if node.op_type in _CODES:
         return _written(*(model.kind_of(node.input[place]) for place in _CODES[node.op_type]))
     if node.domain not in _STANDARD:

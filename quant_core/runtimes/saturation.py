@@ -41,7 +41,7 @@ def layer_saturation(graph: FloatGraph, feeds: Arrays) -> dict[str, float]:
 
 
 def _found(graph: FloatGraph, feeds: Arrays) -> Iterator[tuple[str, float]]:
-    layers = [layer for layer in WrittenModel(graph.model).layers if _may_saturate(layer)]
+    layers = [layer for layer in WrittenModel(graph.model).products if _may_saturate(layer)]
     sources = {layer.node.name: _codes_name(graph, layer) for layer in layers}
     given = captured(graph, feeds, [name for name in dict.fromkeys(sources.values()) if name not in graph.initializers])
     for layer in layers:

@@ -97,7 +97,7 @@ class WrittenModel:
         self._producer = {name: node for node in model.graph.node for name in node.output}
         self._readers: dict[str, list[onnx.NodeProto]] = {}
         for node in model.graph.node:
-            for name in node.input:
+            for name in filter(None, node.input):
                 self._readers.setdefault(name, []).append(node)
 
     @classmethod

@@ -121,7 +121,9 @@ def runs(draw, kind):
 def in_a_form(options):
     """The options with pairs in place of a form that nothing can be written in."""
     ladder = [options["wide"], *options.get("narrow", ())]
-    why = why_not_written(options["format"], options["runtime"], ladder, options["block_size"], options["layer_ops"])
+    asked = [options[name] for name in ("format", "runtime", "block_size", "layer_ops")]
+    timed = (options["cost"] == "latency" or bool(options.get("max_latency"))) and options["device_costs"] is None
+    why = why_not_written(*asked[:2], ladder, *asked[2:], timed)
     return options | {"format": "qdq"} if why else options
 
 

@@ -144,3 +144,16 @@ def test_an_order_of_unknown_layers_or_for_another_search_is_refused(job, tmp_pa
     config = config_from(target={"metric": "l2", "limit": 1.0}, search="bisect", order=["nowhere"])
     with pytest.raises(InputError, match="order: the model has no layer 'nowhere'"):
         auto_mixed_precision(job[0], calibration=job[1], evaluation=job[2], config=config, output=tmp_path, workers=1)
+
+
+def test_a_recurrent_layer_that_leaves_out_its_first_output_is_analysed(tmp_path):
+    model = build(
+        """(float[N,5,4] x) => (float[N,2] y) {
+            t = Transpose<perm=[1,0,2]>(x)  [gru] , last = GRU<hidden_size=6>(t, w, u)
+            s = Squeeze(last, zero)  [fc] y = MatMul(s, v)
+        }""",
+        {"w": (1, 18, 4), "u": (1, 18, 6), "v": (6, 2), "zero": np.array([0])},
+    )
+    given = {"calibration": samples(model, 8, 1), "evaluation": samples(model, 8, 2)}
+    found = analyse(saved(model, tmp_path), **given, config=AnalysisConfig(), output=tmp_path / "out", workers=1)
+    assert {loss.layer for loss in found.losses} == {"gru", "fc"}

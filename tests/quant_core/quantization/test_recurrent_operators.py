@@ -6,7 +6,9 @@ import pytest
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.errors import InputError
+from quant_core.quantization.block_operators import with_block_operators
 from quant_core.quantization.recurrent_operators import with_dynamic_lstms
+from quant_core.runtimes.layer_precisions import stored_layers
 from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.slower_layers import slower_layer
 from quant_core.runtimes.written_model import WrittenModel
@@ -58,6 +60,9 @@ def test_what_the_operator_does_not_compute_keeps_its_pairs(tmp_path):
     for precision in ("a16w8", "float32w8", "a8w4"):
         pairs = made.exported(made.plan("lstm", precision=precision))
         assert with_dynamic_lstms(pairs, False) == pairs
+        assert [node for node in with_block_operators(pairs).graph.node if "LSTM" in node.op_type] == [
+            node for node in pairs.graph.node if node.op_type == "LSTM"
+        ]
 
 
 @pytest.mark.parametrize("form", ["qdq", "dynamiclstm"])
@@ -81,6 +86,7 @@ def test_a_run_narrows_recurrent_layers_among_others_and_tells_the_score_of_its_
         ({"runtime": "openvino"}, "is ONNX Runtime's own, not for openvino"),
         ({"layer_ops": ("Conv",)}, "is for LSTM layers"),
         ({"narrow": ("a16w4",)}, "is for layers of 8 bits"),
+        ({"cost": "latency"}, "is not what the cost latency times"),
     ],
 )
 def test_what_the_operator_is_for_is_asked_for(options, said):
@@ -94,3 +100,11 @@ def test_a_recurrent_layer_is_slower_than_in_float_unless_it_is_the_operator(tmp
     conv = "a Conv of 3 to 8 channels"
     assert told["qdq"] == [conv, "an LSTM between pairs", "a GRU between pairs", ""]
     assert told["dynamiclstm"] == [conv, "", "a GRU between pairs", ""]
+
+
+def test_precisions_of_recurrent_layers_are_read_from_files_of_both_forms(tmp_path):
+    made = bench(speech(), tmp_path, frames(4))
+    pairs = made.exported(made.plan("lstm", precision="au8w8"))
+    for file in (pairs, with_dynamic_lstms(pairs, False)):
+        found = {layer.name: layer.precision for layer in stored_layers(WrittenModel(file))}
+        assert found == {"conv": "a16w8", "lstm": "au8w8", "gru": "a16w8", "fc": "a16w8"}
