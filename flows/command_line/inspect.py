@@ -11,8 +11,9 @@ __all__ = ["inspect"]
 
 @click.command()
 @click.argument("model")
+@click.option("--set", "fix_inputs", metavar="NAME=VALUE", multiple=True, help="An input that a run would fix.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def inspect(model: str, as_json: bool) -> None:
+def inspect(model: str, fix_inputs: tuple[str, ...], as_json: bool) -> None:
     """List the layers of MODEL, what each costs, and what is left alone and why.
 
     \b
@@ -21,7 +22,7 @@ def inspect(model: str, as_json: bool) -> None:
     """
     from quant_core.pipeline.inspection import inspect_model
 
-    found = inspect_model(model)
+    found = inspect_model(model, fix_inputs=fix_inputs)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:

@@ -28,15 +28,19 @@ from quant_core.storage.tables import facts
 __all__ = ["inspect_model"]
 
 
-def inspect_model(model: str | os.PathLike[str], layer_ops: Sequence[str] = DEFAULT_LAYER_OPS) -> dict[str, Any]:
+def inspect_model(
+    model: str | os.PathLike[str], layer_ops: Sequence[str] = DEFAULT_LAYER_OPS, fix_inputs: Sequence[str] = ()
+) -> dict[str, Any]:
     """Layers, inputs, outputs, tensors, totals and operators left in float, as plain values.
+
+    `fix_inputs` has inputs with the values that they are fixed at, as `name=value`.
 
     Counts and bytes are for one sample. For the layers in `open` they are not known, for the model leaves sizes open;
     such a size counts as 1.
     """
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        table = prepare(refer_model(model), tuple(layer_ops), Machine(cache))
+        table = prepare(refer_model(model), tuple(layer_ops), Machine(cache), fix_inputs=tuple(fix_inputs))
         graph = prepared_graph(facts(table)["prepared"], cache)
         layers = table.to_pylist()
         topology = Topology.of(graph, layers_from_table(table))

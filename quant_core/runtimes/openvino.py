@@ -113,7 +113,8 @@ OPENVINO = replace(
     rules=(*REFERENCE.rules, types_among(_BYTES, _WEIGHTS, "differs"), BYTE_SUMS_IN_RANGE, STATES_BESIDE_FLOATS),
     numbers="Layers between 8-bit pairs are integer kernels. 16-bit pairs are taken out of the graph, clipping and "
     "all, and without VNNI sums of unsigned activations times int8 weights saturate in 16 bits; with uint8 weights a "
-    "Conv runs in float.",
+    "Conv runs in float. On processors with bf16 the plugin computes the float model in it: one sample of ResNet-20 "
+    "takes 231 us so, 369 us in float32 and 179 us with every layer in 8 bits.",
     recurrent="Behind an 8-bit pair it does not compile LSTM and GRU; with weights alone in codes it does.",
     opens=_OpenVinoModel,
     kernels=_kernels,

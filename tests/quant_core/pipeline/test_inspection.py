@@ -43,6 +43,14 @@ def test_every_tensor_is_listed_with_its_size_and_why_it_is_not_quantized(inspec
     assert (ids["name"], ids["quantized"], ids["why"]) == ("ids", False, "does not hold float32")
 
 
+def test_a_branch_is_part_of_the_model_once_the_input_that_chooses_it_is_fixed(tmp_path):
+    model = MODELS["if-body"]()
+    found = inspect_model(saved(model, tmp_path), fix_inputs=["chooser=-1"])
+    assert "Cos" in {entry["op"] for entry in found["left_alone"]}
+    assert {"If", "Sin"}.isdisjoint(entry["op"] for entry in found["left_alone"])
+    assert [entry["name"] for entry in found["inputs"]] == ["x"]
+
+
 @pytest.mark.parametrize(
     ("name", "op", "why"),
     [
