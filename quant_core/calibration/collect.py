@@ -84,11 +84,12 @@ def _collect(
     masked = masked_scores(graph, scores)
     moved = moved_tensors(graph, tensors, apart={*scores, *masked})
     looked_at = [name for name in tensors if name not in moved]
-    wanted = [name for name in dict.fromkeys([*looked_at, *others]) if name not in graph.inputs]
+    outputs = tuple(name for name in graph.outputs if name not in others)
+    floats = filter(graph.is_float_activation, outputs)  # a recurrent layer's are not looked at for their range
+    wanted = [name for name in dict.fromkeys([*looked_at, *floats, *others]) if name not in graph.inputs]
     session = open_nodes(graph, graph.nodes, wanted, {}, fast_numerics(graph), providers=providers)
     watcher().expects("calibrate", data.count)
     counted: dict[str, Histogram | None] = {}
-    outputs = tuple(name for name in graph.outputs if name not in others)
     meanings = _Meanings(scores, masked, _told_nan(graph), outputs, tuple(others))
     of_batch = partial(_batch_histograms, session, looked_at, meanings, data.count)
     every = batches(graph, data, batch_size, memory=machine.memory)

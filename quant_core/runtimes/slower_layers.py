@@ -14,7 +14,7 @@ def slower_layer(graph: FloatGraph, layer: Layer, form: str) -> str:
     """Return why a layer is slower in 8 bits than in float in a file of a form; empty where it is not.
 
     A recurrent layer between pairs is computed in float, and its weights are dequantized on every run: measured at
-    1.32, it takes 1.1 to 2.2 times as long as in float, and an LSTM as DynamicQuantizeLSTM 0.27 to 0.91 times.
+    1.32, it takes 1.2 to 2.3 times as long as in float, and an LSTM as DynamicQuantizeLSTM 0.29 to 0.91 times.
     """
     if layer.op not in RECURRENT_OPS:
         return few_channels(graph, layer)

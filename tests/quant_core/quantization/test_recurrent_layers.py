@@ -134,3 +134,14 @@ def test_nodes_that_share_one_of_their_weights_are_one_layer(tmp_path):
     ]
     plan = made.plan("a")
     assert same(made.simulate(plan), made.ship(plan))
+
+
+def test_a_model_that_is_one_recurrent_layer_is_calibrated(tmp_path):
+    """Nothing that it computes carries a type."""
+    model = build(
+        "(float[4,N,3] x) => (float[4,1,N,4] y) { [rnn] y = RNN<hidden_size=4>(x, w, u) }",
+        {"w": (1, 4, 3), "u": (1, 4, 4)},
+    )
+    made = bench(model, tmp_path, {"x": np.random.default_rng(0).standard_normal((4, 3, 3)).astype(np.float32)})
+    assert made.calibration.column("tensor").to_pylist() == ["x"]
+    assert same(made.simulate(made.wide), made.ship(made.wide))
