@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
+from quant_core.model.operators import RECURRENT_OPS
 from quant_core.precision import DataType
 from quant_core.runtimes.kernels import NOT_QUANTIZED, LayerKernel
 from quant_core.runtimes.recurrent_rules import STATES_BESIDE_FLOATS
@@ -94,6 +95,8 @@ def _kernels(path: Path) -> list[LayerKernel]:
 def _kernel(layer: WrittenLayer, runs: Mapping[str, tuple[str, str]]) -> LayerKernel:
     """What a layer runs as; the plugin calls it by its name, or where it is the last by what it writes."""
     node = layer.node
+    if node.op_type in RECURRENT_OPS:  # their names are on nodes that only move what they write
+        return LayerKernel(node.name, node.op_type, "", False, "")
     names = (node.name, f"{node.name}/WithoutBiases", node.output[0])
     kind, precision = next((runs[name] for name in names if name in runs), ("", ""))
     integer = precision in _INTEGER
