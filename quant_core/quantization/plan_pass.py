@@ -14,6 +14,7 @@ from quant_core.model.opset import opset_of
 from quant_core.model.topology import EdgeTypes
 from quant_core.numerics import QParams, dequantize
 from quant_core.precision import DataType, Precision, PrecisionPlan
+from quant_core.quantization.float_layers import bias_in_codes
 from quant_core.quantization.layer_forms import LayerForm, in_form, layer_form, unsigned
 from quant_core.quantization.made_names import shared_zero_point
 from quant_core.quantization.table_rows import rows_of_codes, takes_rows_of_codes
@@ -49,6 +50,8 @@ class PlanPass:
                 self.append(row)
         else:
             inputs = [self.input(position, name) for position, name in enumerate(node.input)]
+            if self.stays_float_behind_a_pair():
+                inputs = self.with_bias_in_codes(inputs)
             outputs = [self.raw(name) for name in node.output]
             self.append(self.writer.rewired(self.unit, inputs, outputs, self.form()))
         for name in node.output:
@@ -200,6 +203,21 @@ class PlanPass:
         result = self.writer.made(f"{self.graph.nodes[self.unit].name}/bias/{precision}")
         self.writer.constants[result] = corrected
         return result
+
+    def stays_float_behind_a_pair(self) -> bool:
+        """Return whether the node being written computes in float what comes out of a pair, where that needs a form."""
+        role, read = self.topology.roles[self.unit], self.reads()
+        if not self.quantizer.runtime.rounds_float_weights or read is None or read.is_float:
+            return False
+        return role is not Role.LAYER or self.precision().is_float
+
+    def with_bias_in_codes(self, inputs: list[str]) -> list[str]:
+        """Return what the node being written reads, its bias in codes: ONNX Runtime then leaves its weight as it is."""
+        node = self.graph.nodes[self.unit]
+        found = bias_in_codes(self.graph, node)
+        if found is None:
+            return inputs
+        return [*inputs[:2], self.stored(self.writer.made(f"{node.name}/bias/float32"), *found, None)]
 
     def form(self) -> LayerForm:
         """Return how the node being written has its weight."""

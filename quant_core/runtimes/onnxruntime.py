@@ -14,6 +14,7 @@ from quant_core.runtimes.rules import (
     BYTE_SUMS_IN_RANGE,
     CHANNELS_OF_MATRICES,
     NO_ROUNDED_PRODUCTS,
+    NO_ROUNDED_WEIGHTS,
     ONE_ZERO_POINT_A_WEIGHT,
     PAIRS_HAVE_KERNELS,
     ZERO_POINTS_OF_CHANNELS_ARE_EQUAL,
@@ -32,6 +33,7 @@ ONNXRUNTIME = replace(
     rules=(
         PAIRS_HAVE_KERNELS,
         NO_ROUNDED_PRODUCTS,
+        NO_ROUNDED_WEIGHTS,
         BYTE_SUMS_IN_RANGE,
         BIAS_AT_PRODUCT_SCALE,
         ONE_ZERO_POINT_A_WEIGHT,
@@ -49,5 +51,6 @@ ONNXRUNTIME = replace(
     "layers of 8 bits are DynamicQuantizeLSTM, which adds up codes and is faster.",
     keeps_byte_sums_in_range=True,
     keeps_matmuls_apart=True,
+    rounds_float_weights=True,
     slower_in_8_bits=slower_layer,
 )

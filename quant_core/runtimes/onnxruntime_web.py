@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from quant_core.runtimes.reference import REFERENCE
+from quant_core.runtimes.rules import NO_ROUNDED_WEIGHTS
 
 __all__ = ["ONNXRUNTIME_WEB"]
 
@@ -15,4 +16,6 @@ ONNXRUNTIME_WEB = replace(
     assumes="the browser computes what they say",
     numbers="It runs all that is written, and sums of 8-bit products do not saturate there. A few codes in a hundred "
     "differ, for it adds up in another order; scored as the pairs say.",
+    rules=(*REFERENCE.rules, NO_ROUNDED_WEIGHTS),
+    rounds_float_weights=True,
 )

@@ -19,6 +19,7 @@ __all__ = [
     "CHANNELS_OF_MATRICES",
     "INT8_BESIDE_INT8",
     "NO_ROUNDED_PRODUCTS",
+    "NO_ROUNDED_WEIGHTS",
     "ONE_ZERO_POINT_A_WEIGHT",
     "PAIRS_HAVE_KERNELS",
     "ZERO_POINTS_OF_CHANNELS_ARE_EQUAL",
@@ -80,6 +81,24 @@ NO_ROUNDED_PRODUCTS = Rule(
     "Activations in float or 16 bits beside constant weights of up to 8 bits stand in a Gemm with transB=1, or in a "
     "MatMul whose weight has a leading axis of 1; otherwise both become a MatMulNBits that rounds activations to int8.",
     _rounded_products,
+)
+
+
+def _rounded_weights(model: WrittenModel) -> Iterator[tuple[str, str]]:
+    for layer in model.products:
+        node, third = layer.node, (*layer.node.input, "", "")[2]
+        if node.op_type == "MatMul" or layer.reads is None or layer.writes is None:
+            continue
+        if model.is_float_constant(node.input[1]) and (not third or model.is_float_constant(third)):
+            yield node.name, "its float weight is rounded to int8, with one scale for all channels"
+
+
+NO_ROUNDED_WEIGHTS = Rule(
+    "no-rounded-weights",
+    "differs",
+    "A Conv, ConvTranspose or Gemm with a float weight between two pairs has its bias in 32-bit codes; otherwise the "
+    "weight is rounded to int8, with one scale for all channels.",
+    _rounded_weights,
 )
 
 

@@ -164,6 +164,10 @@ class WrittenModel:
         is_shifted = kind is DataType.UINT8 and zero is not None and bool((zero == _MIDDLE).all())
         return DataType.INT8 if is_shifted else kind
 
+    def is_float_constant(self, name: str) -> bool:
+        """Return whether a tensor is stored in float32."""
+        return name in self._initializers and self._initializers[name].data_type == onnx.TensorProto.FLOAT
+
     def _layer(self, node: onnx.NodeProto) -> WrittenLayer:
         read, weight, third = (self._stored(name) for name in [*node.input, "", ""][:3])
         recurrent = node.op_type in RECURRENT_OPS

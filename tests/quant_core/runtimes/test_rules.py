@@ -97,6 +97,16 @@ def conv(weight: type[np.generic], scale=0.01, activations=TensorProto.UINT8) ->
     return layer(activations, np.ones((4, 3, 3, 3), weight), scale, op="Conv", weight_attributes={"axis": 0})
 
 
+def float_weight(bias_scale=None) -> WrittenModel:
+    """A Gemm between pairs whose weight is float."""
+    model = layer(op="Gemm", bias_scale=bias_scale).model
+    product = next(node for node in model.graph.node if node.name == "layer")
+    product.input[1], product.output[0] = "floats", "c"
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((32, 4), np.float32), "floats"))
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["c", "x_scale", "x_zero"], ["y"], name="yq"))
+    return WrittenModel(model)
+
+
 def integer_product(weight: np.ndarray) -> WrittenModel:
     """A QLinearMatMul, as the format qoperator has it."""
     scales = {name: numpy_helper.from_array(np.float32(0.1), name) for name in ("xs", "ws", "ys")}
@@ -191,6 +201,7 @@ PLANTED = {
         layer(op="Gemm", bias_scale=0.00101),
         layer(op="Gemm", bias_scale=np.float32(0.1) * np.float32(0.01)),
     ),
+    "no-rounded-weights": ("onnxruntime", float_weight(), float_weight(bias_scale=1e-9)),
     "one-zero-point-a-weight": ("onnxruntime", layer(shared_zero=True), layer()),
     "blocks-of-4-bits-only": (
         "onnxruntime",
