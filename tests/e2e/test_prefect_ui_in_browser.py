@@ -81,14 +81,14 @@ def seen(page, *texts):
 
 def test_the_flow_run_says_what_it_is(opened, run):
     page = opened(run.page)
-    seen(page, "digits_cnn.onnx to a8w8 · l2 <= 0.55", "narrowcast", "a8w8", "l2", "Completed", "auto-mixed-precision")
+    seen(page, "digits_cnn.onnx to a8w8 · l2 <= 0.6", "narrowcast", "a8w8", "l2", "Completed", "auto-mixed-precision")
 
 
 def test_its_tasks_say_what_they_do(opened, run):
     page = opened(run.page)
     page.get_by_text("Task Runs", exact=True).first.click()
     seen(page, "verify the written file on holdout.npz", "rank 14 layers")
-    for number in range(1, 6):
+    for number in range(4, 8):  # the page lists the last tasks, until one scrolls
         assert page.get_by_text(f"search round {number} · ").count()
 
 
