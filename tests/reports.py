@@ -17,7 +17,8 @@ from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
 from quant_core.results.manifest_file import manifest_json, sealed
 from quant_core.scoring.thumbnails import thumbnail
-from quant_core.storage.tables import FRONTIER, LAYER_LATENCY, LAYERS, SAMPLES, SEARCH, SENSITIVITY, to_ipc, with_facts
+from quant_core.storage.schemas import FRONTIER, LAYER_LATENCY, LAYERS, SAMPLES, SEARCH, SENSITIVITY
+from quant_core.storage.tables import to_ipc, with_facts
 
 __all__ = [
     "HOSTILE",

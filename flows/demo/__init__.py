@@ -11,7 +11,7 @@ from flows.demo.splits import digit_splits
 __all__ = ["DEMO_OPTIONS", "write_example"]
 
 DEMO_OPTIONS = {"max_l2": 0.6, "confidence": 0.95}
-"""The options the demo gives to `narrowcast auto`: a target the all-narrow model misses and a mix meets, with confidence:
+"""The options the demo gives to `narrowcast auto`: a target the all-narrow model misses and a mix surely meets:
 so it does on data that the search never saw."""
 
 

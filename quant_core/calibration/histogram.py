@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.storage.tables import CALIBRATION
+from quant_core.storage.schemas import CALIBRATION
 
 __all__ = ["BINS", "Histogram", "histogram_table", "histograms_from_table"]
 

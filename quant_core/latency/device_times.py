@@ -28,7 +28,8 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.export import export, exported_reference
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.storage.references import Reference, fetch
-from quant_core.storage.tables import TIMES, with_facts
+from quant_core.storage.schemas import TIMES
+from quant_core.storage.tables import with_facts
 
 __all__ = ["device_times"]
 

@@ -42,7 +42,8 @@ from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.runtimes.processor import processor_abilities
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import TIMES, with_facts
+from quant_core.storage.schemas import TIMES
+from quant_core.storage.tables import with_facts
 
 __all__ = ["layer_times", "processor_name"]
 

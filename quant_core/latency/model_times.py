@@ -15,7 +15,8 @@ from quant_core.model.prepare import prepared_graph
 from quant_core.model.sessions import Numerics, open_file
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference, fetch
-from quant_core.storage.tables import MODEL_TIMES, facts
+from quant_core.storage.schemas import MODEL_TIMES
+from quant_core.storage.tables import facts
 
 __all__ = ["model_times"]
 

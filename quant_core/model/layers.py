@@ -23,7 +23,7 @@ from quant_core.model.selection import is_left_in_float
 from quant_core.model.sizes import Sizes
 from quant_core.model.weight_axes import output_axis
 from quant_core.precision import DataType, Precision
-from quant_core.storage.tables import LAYERS
+from quant_core.storage.schemas import LAYERS
 
 __all__ = ["Layer", "find_layers", "layer_table", "layers_from_table"]
 

@@ -34,7 +34,8 @@ from quant_core.scoring.metrics import scores_of
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import DataSource
 from quant_core.storage.references import atomic_write, made_folder
-from quant_core.storage.tables import DEPTH, facts, to_ipc
+from quant_core.storage.schemas import DEPTH
+from quant_core.storage.tables import facts, to_ipc
 from quant_core.urls import redacted
 
 __all__ = ["Analysis", "analyse", "run_analysis"]

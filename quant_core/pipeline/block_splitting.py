@@ -20,7 +20,8 @@ from quant_core.pipeline.probe_rounds import probe_rounds
 from quant_core.pipeline.stages import RANK
 from quant_core.pipeline.study import Study
 from quant_core.precision import Precision
-from quant_core.storage.tables import SENSITIVITY, facts, with_facts
+from quant_core.storage.schemas import SENSITIVITY
+from quant_core.storage.tables import facts, with_facts
 
 __all__ = ["found_blocks", "probes_of", "split_blocks"]
 

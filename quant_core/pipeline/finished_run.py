@@ -49,7 +49,8 @@ from quant_core.results.output_folder import output_file, write_folder
 from quant_core.scoring.metrics import METRICS, scores_of
 from quant_core.scoring.own_scores import standard_errors
 from quant_core.scoring.worst_samples import worst_samples
-from quant_core.storage.tables import LAYER_LATENCY, WEIGHTS, facts
+from quant_core.storage.schemas import LAYER_LATENCY, WEIGHTS
+from quant_core.storage.tables import facts
 from quant_core.urls import redacted
 
 __all__ = ["manifest_of", "write_output"]

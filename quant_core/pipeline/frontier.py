@@ -14,7 +14,8 @@ from quant_core.errors import InputError
 from quant_core.pipeline.study import Study, Trial, target_values
 from quant_core.scoring.metrics import scores_of
 from quant_core.search import non_dominated
-from quant_core.storage.tables import FRONTIER, with_facts
+from quant_core.storage.schemas import FRONTIER
+from quant_core.storage.tables import with_facts
 
 __all__ = ["METRIC_COLUMNS", "frontier_table", "one_plan"]
 

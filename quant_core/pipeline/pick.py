@@ -38,7 +38,8 @@ from quant_core.search import within
 from quant_core.search.cost import COUNTED, counted_cost
 from quant_core.storage.frontier_rows import Row, costs_of_plan, plan_of_row
 from quant_core.storage.references import Reference, fetch
-from quant_core.storage.tables import SEARCH, facts
+from quant_core.storage.schemas import SEARCH
+from quant_core.storage.tables import facts
 from quant_core.urls import is_remote
 
 __all__ = ["pick"]

@@ -18,7 +18,7 @@ from quant_core.quantization.export import export, is_exported
 from quant_core.quantization.weight_rounding import rounded_weights
 from quant_core.scoring.evaluation import evaluate_plan, float_outputs, score_file
 from quant_core.scoring.evaluator import own_scores
-from quant_core.storage import tables
+from quant_core.storage import schemas
 
 __all__ = [
     "BASELINE",
@@ -40,34 +40,34 @@ __all__ = [
     "VERIFY",
 ]
 
-PREPARE = Stage("prepare", prepare, tables.LAYERS, detail=labels.model_file, has_file=is_prepared)
-CALIBRATE = Stage("calibrate", calibrate, tables.CALIBRATION, detail=labels.data_file)
-MIGRATE = Stage("migrate", migrated_model, tables.LAYERS, detail=labels.migration, has_file=is_prepared)
-RECONSTRUCT = Stage("reconstruct", reconstructed_weights, tables.WEIGHTS, detail=labels.reconstruction)
-ROUND = Stage("round", rounded_weights, tables.WEIGHTS, detail=labels.rounding)
-LATENCY = Stage("latency", layer_times, tables.TIMES, detail=labels.layer_latency)
-DEVICE_LATENCY = Stage("device-latency", device_times, tables.TIMES, detail=labels.layer_latency)
+PREPARE = Stage("prepare", prepare, schemas.LAYERS, detail=labels.model_file, has_file=is_prepared)
+CALIBRATE = Stage("calibrate", calibrate, schemas.CALIBRATION, detail=labels.data_file)
+MIGRATE = Stage("migrate", migrated_model, schemas.LAYERS, detail=labels.migration, has_file=is_prepared)
+RECONSTRUCT = Stage("reconstruct", reconstructed_weights, schemas.WEIGHTS, detail=labels.reconstruction)
+ROUND = Stage("round", rounded_weights, schemas.WEIGHTS, detail=labels.rounding)
+LATENCY = Stage("latency", layer_times, schemas.TIMES, detail=labels.layer_latency)
+DEVICE_LATENCY = Stage("device-latency", device_times, schemas.TIMES, detail=labels.layer_latency)
 BASELINE = Stage("baseline", float_outputs, None, detail=labels.float_outputs)
-EVALUATE = Stage("evaluate", evaluate_plan, tables.SCORES, sharded_by=("samples",), detail=labels.plan_score)
+EVALUATE = Stage("evaluate", evaluate_plan, schemas.SCORES, sharded_by=("samples",), detail=labels.plan_score)
 PROBE = Stage(
     "probe",
     layer_sensitivity,
-    tables.PROBES,
+    schemas.PROBES,
     sharded_by=("shard", "precision", "samples"),
     detail=labels.probes,
 )
 PROBE_TENSORS = Stage(
     "probe-tensors",
     tensor_sensitivity,
-    tables.PROBES,
+    schemas.PROBES,
     sharded_by=("shard", "samples"),
     detail=labels.tensor_probes,
 )
-RANK = Stage("rank", ranked_losses, tables.SENSITIVITY, detail=labels.ranking)
-EXPORT = Stage("export", export, tables.EXPORTED, detail=labels.plan, has_file=is_exported)
-VERIFY = Stage("verify", score_file, tables.SCORES, detail=labels.written_file)
-OWN_SCORE = Stage("own-score", own_scores, tables.OWN_SCORES, detail=labels.own_score)
-TIMING = Stage("timing", model_times, tables.MODEL_TIMES, detail=labels.model_timing)
+RANK = Stage("rank", ranked_losses, schemas.SENSITIVITY, detail=labels.ranking)
+EXPORT = Stage("export", export, schemas.EXPORTED, detail=labels.plan, has_file=is_exported)
+VERIFY = Stage("verify", score_file, schemas.SCORES, detail=labels.written_file)
+OWN_SCORE = Stage("own-score", own_scores, schemas.OWN_SCORES, detail=labels.own_score)
+TIMING = Stage("timing", model_times, schemas.MODEL_TIMES, detail=labels.model_timing)
 
 STAGES: Mapping[str, Stage] = {
     stage.name: stage

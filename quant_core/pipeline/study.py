@@ -27,7 +27,8 @@ from quant_core.scoring.metrics import METRICS, Score, additive
 from quant_core.scoring.own_scores import own_score, own_values
 from quant_core.search import Measured, within
 from quant_core.search.cost import CostModel
-from quant_core.storage.tables import SEARCH, facts
+from quant_core.storage.schemas import SEARCH
+from quant_core.storage.tables import facts
 
 __all__ = ["Judgement", "Study", "Trial", "judged", "target_score", "target_values"]
 

@@ -21,7 +21,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.sampling import Samples, visit_order
-from quant_core.storage.tables import DEPTH
+from quant_core.storage.schemas import DEPTH
 
 __all__ = ["errors_along_depth"]
 

@@ -30,7 +30,7 @@ from quant_core.scoring.metrics import divergence
 from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples, visit_order
 from quant_core.storage.data import Column, Dataset
 from quant_core.storage.mapped import let_go
-from quant_core.storage.tables import PROBES
+from quant_core.storage.schemas import PROBES
 
 __all__ = [
     "LOSSES",

@@ -14,7 +14,7 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.other_products import OtherProduct
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.racing import loss_estimates, losses_by_probe
-from quant_core.storage.tables import SENSITIVITY
+from quant_core.storage.schemas import SENSITIVITY
 
 __all__ = ["macs_share", "plan_after", "rank", "ranked_losses"]
 

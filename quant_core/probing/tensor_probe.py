@@ -12,7 +12,7 @@ from quant_core.precision import PrecisionPlan
 from quant_core.probing.probe import Measurement, variant_losses
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.sampling import Samples
-from quant_core.storage.tables import PROBES
+from quant_core.storage.schemas import PROBES
 
 __all__ = ["tensor_sensitivity", "tensor_shards"]
 

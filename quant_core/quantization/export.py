@@ -41,8 +41,9 @@ from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.quantization.recurrent_operators import with_dynamic_lstms
 from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.storage.references import Reference, file_digest
+from quant_core.storage.schemas import EXPORTED
 from quant_core.storage.scratch import scratch_folder
-from quant_core.storage.tables import EXPORTED, facts, with_facts
+from quant_core.storage.tables import facts, with_facts
 
 __all__ = [
     "LARGEST_FILE",

@@ -20,7 +20,7 @@ from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.runtimes.byte_sums import limited, overflows
 from quant_core.runtimes.registry import profile_of
-from quant_core.storage.tables import WEIGHTS
+from quant_core.storage.schemas import WEIGHTS
 
 __all__ = [
     "Rounding",

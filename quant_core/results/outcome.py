@@ -18,7 +18,7 @@ from quant_core.report.chart import Chart, charts_of
 from quant_core.report.verdict import is_met, verdict
 from quant_core.results.manifest_file import read_manifest
 from quant_core.results.output_place import OutputPlace
-from quant_core.storage.tables import (
+from quant_core.storage.schemas import (
     CALIBRATION,
     FRONTIER,
     LAYER_LATENCY,
@@ -27,8 +27,8 @@ from quant_core.storage.tables import (
     SEARCH,
     SENSITIVITY,
     WEIGHTS,
-    from_ipc,
 )
+from quant_core.storage.tables import from_ipc
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,7 +33,8 @@ from quant_core.scoring.evaluate_command import command_arguments, command_outpu
 from quant_core.scoring.user_function import call_function, finite_number, load_function
 from quant_core.storage.data import Dataset, samples_of
 from quant_core.storage.references import Reference, fetch
-from quant_core.storage.tables import OWN_SCORES, facts, with_facts
+from quant_core.storage.schemas import OWN_SCORES
+from quant_core.storage.tables import facts, with_facts
 
 __all__ = ["Evaluator", "SessionFactory", "own_scores"]
 

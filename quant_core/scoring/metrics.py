@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from quant_core.scoring.compared import ClassAxis, Compared
-from quant_core.storage.tables import SCORES
+from quant_core.storage.schemas import SCORES
 
 __all__ = [
     "METRICS",

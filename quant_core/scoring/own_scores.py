@@ -7,7 +7,8 @@ import pyarrow as pa
 from quant_core.config.target import OWN_METRICS, Criterion
 from quant_core.errors import InputError
 from quant_core.scoring.metrics import METRICS, Score, estimate, scores_of
-from quant_core.storage.tables import SCORES, facts, with_facts
+from quant_core.storage.schemas import SCORES
+from quant_core.storage.tables import facts, with_facts
 
 __all__ = ["own_score", "own_values", "standard_errors", "with_float_score", "with_own_scores"]
 

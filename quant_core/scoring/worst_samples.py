@@ -21,7 +21,8 @@ from quant_core.scoring.thumbnails import thumbnail
 from quant_core.storage.columns import Column
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import SAMPLES, facts
+from quant_core.storage.schemas import SAMPLES
+from quant_core.storage.tables import facts
 
 __all__ = ["SHOWN", "Answer", "answers", "label_of", "picture_of", "worst_rows", "worst_samples"]
 

@@ -23,7 +23,8 @@ from pydantic import BaseModel
 
 from quant_core.execution.runner import Stage
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import SCHEMA_VERSION, facts, with_facts
+from quant_core.storage.schemas import SCHEMA_VERSION
+from quant_core.storage.tables import facts, with_facts
 from tasks.cache.sources import code_digest
 
 __all__ = ["GivenKey", "source_digest", "step_key", "with_key"]

@@ -50,7 +50,8 @@ from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.scoring.metrics import sample_terms, terms_table
 from quant_core.scoring.sampling import Samples, visit_order
 from quant_core.storage.references import refer
-from quant_core.storage.tables import PROBES, facts, with_facts
+from quant_core.storage.schemas import PROBES
+from quant_core.storage.tables import facts, with_facts
 from tests.benchmarks.ratios import chain_of
 
 Made = TypeVar("Made")

@@ -17,7 +17,7 @@ from quant_core.precision import DataType, Precision
 from quant_core.probing.ranking import rank
 from quant_core.quantization.weights import reduction_axis
 from quant_core.search.cost import counted_cost
-from quant_core.storage.tables import PROBES
+from quant_core.storage.schemas import PROBES
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench, distance, same
 

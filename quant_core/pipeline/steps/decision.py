@@ -16,7 +16,7 @@ from quant_core.pipeline.probe_rounds import probe_rounds
 from quant_core.pipeline.stages import RANK
 from quant_core.pipeline.study import Config_co, Study
 from quant_core.precision import PrecisionPlan
-from quant_core.storage.tables import SENSITIVITY
+from quant_core.storage.schemas import SENSITIVITY
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from quant_core.model.prepare import prepare, prepared_graph
 from quant_core.model.topology import Topology
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer
-from quant_core.storage.tables import CALIBRATION, facts, to_ipc
+from quant_core.storage.schemas import CALIBRATION
+from quant_core.storage.tables import facts, to_ipc
 from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import saved
 

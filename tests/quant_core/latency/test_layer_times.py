@@ -11,7 +11,7 @@ import pytest
 from quant_core.execution.machine import Machine
 from quant_core.latency import layer_times, processor_name
 from quant_core.storage.data import refer_data
-from quant_core.storage.tables import TIMES
+from quant_core.storage.schemas import TIMES
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench
 

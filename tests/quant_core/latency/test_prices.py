@@ -9,7 +9,7 @@ from quant_core.errors import InputError
 from quant_core.latency import device_cost, measured_cost, read_device_costs
 from quant_core.model.layers import Layer
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.storage.tables import TIMES
+from quant_core.storage.schemas import TIMES
 
 WIDE, NARROW = Precision.parse("float32"), Precision.parse("au8w8")
 LAYERS = [Layer(name, "Conv", (at,), ("x",), ("w",), ((1, 1),), 1, 1) for at, name in enumerate(["one", "two"])]

@@ -7,7 +7,7 @@ import pytest
 
 from quant_core.precision import Precision
 from quant_core.probing.attribution import layer_losses
-from quant_core.storage.tables import SENSITIVITY
+from quant_core.storage.schemas import SENSITIVITY
 
 
 def ranking(**losses):

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from quant_core.probing.racing import loss_estimates, losses_by_probe, open_probes, sample_rounds
-from quant_core.storage.tables import PROBES
+from quant_core.storage.schemas import PROBES
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 from quant_core.model.layers import Layer, layer_table
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.ranking import macs_share, plan_after, rank
-from quant_core.storage.tables import PROBES, SENSITIVITY, from_ipc, to_ipc
+from quant_core.storage.schemas import PROBES, SENSITIVITY
+from quant_core.storage.tables import from_ipc, to_ipc
 
 WIDE, NARROW = Precision.parse("a16w16"), Precision.parse("a8w8")
 LAYERS = [

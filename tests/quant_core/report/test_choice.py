@@ -9,7 +9,8 @@ import pytest
 from quant_core.precision import PrecisionPlan
 from quant_core.report.frontier import frontier_chart
 from quant_core.report.page import report_page
-from quant_core.storage.tables import FRONTIER, with_facts
+from quant_core.storage.schemas import FRONTIER
+from quant_core.storage.tables import with_facts
 from tests.reports import changed, frontier, mixed
 
 

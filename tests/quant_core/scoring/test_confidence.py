@@ -8,7 +8,7 @@ import pytest
 
 from quant_core.config import Target
 from quant_core.scoring.confidence import alpha_of_look, bounds, samples_to_settle, student_quantile, tango_bounds
-from quant_core.storage.tables import SCORES
+from quant_core.storage.schemas import SCORES
 
 DROP = Target(metric="top1_drop", limit=0.01)
 

@@ -11,7 +11,7 @@ from quant_core.scoring import metrics
 from quant_core.scoring.compared import ClassAxis, Compared
 from quant_core.scoring.metrics import METRICS, additive, divergence, sample_terms, scores_of, terms_table
 from quant_core.scoring.user_function import load_function
-from quant_core.storage.tables import SCORES
+from quant_core.storage.schemas import SCORES
 
 RNG = np.random.default_rng(0)
 FLOAT = RNG.normal(size=(300, 10)).astype(np.float32)

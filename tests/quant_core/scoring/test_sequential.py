@@ -11,7 +11,7 @@ from quant_core.scoring.confidence import bounds
 from quant_core.scoring.metrics import METRICS
 from quant_core.scoring.sampling import visit_order
 from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
-from quant_core.storage.tables import SCORES
+from quant_core.storage.schemas import SCORES
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.scoring.thumbnails import thumbnail
 from quant_core.scoring.worst_samples import worst_rows
-from quant_core.storage.tables import SCORES
+from quant_core.storage.schemas import SCORES
 from tests.models import build
 from tests.quant_core.workbench import saved
 

@@ -17,7 +17,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import terms_table
 from quant_core.scoring.sampling import visit_order
 from quant_core.search.cost import counted_cost
-from quant_core.storage.tables import SENSITIVITY
+from quant_core.storage.schemas import SENSITIVITY
 
 LIMIT, SAMPLES, LAYERS = 0.005, 8000, 12
 WIDE, NARROW = Precision.parse("a16w8"), Precision.parse("a8w8")

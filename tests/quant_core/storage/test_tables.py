@@ -6,10 +6,11 @@ import pyarrow.ipc
 import pytest
 
 from quant_core.errors import InputError
-from quant_core.storage import tables
-from quant_core.storage.tables import SCHEMA_VERSION, content_digest, facts, from_ipc, to_ipc, with_facts
+from quant_core.storage import schemas
+from quant_core.storage.schemas import SCHEMA_VERSION
+from quant_core.storage.tables import content_digest, facts, from_ipc, to_ipc, with_facts
 
-SCHEMAS = {name: value for name, value in vars(tables).items() if isinstance(value, pa.Schema)}
+SCHEMAS = {name: value for name, value in vars(schemas).items() if isinstance(value, pa.Schema)}
 
 
 def example():
@@ -25,7 +26,7 @@ def example():
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_schema_says_its_name_and_version(name):
     assert SCHEMAS[name].metadata == {b"schema": f"{name.lower()}/{SCHEMA_VERSION}".encode()}
-    assert name in tables.__all__
+    assert name in schemas.__all__
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -68,13 +69,13 @@ def test_other_tables_give_other_bytes(other):
 
 
 def test_facts_add_up_and_keep_the_schemas_name():
-    table = with_facts(with_facts(tables.LAYERS.empty_table(), one=1, two=2), two=3)
+    table = with_facts(with_facts(schemas.LAYERS.empty_table(), one=1, two=2), two=3)
     assert facts(table) == {"one": 1, "two": 3}
-    assert table.schema.metadata[b"schema"] == tables.LAYERS.metadata[b"schema"]
+    assert table.schema.metadata[b"schema"] == schemas.LAYERS.metadata[b"schema"]
 
 
 def test_the_order_facts_are_added_in_does_not_show():
-    empty = tables.LAYERS.empty_table()
+    empty = schemas.LAYERS.empty_table()
     assert to_ipc(with_facts(empty, a=1, b=2)) == to_ipc(with_facts(with_facts(empty, b=2), a=1))
 
 
