@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-_SIZE = {"width": 1080, "height": 1440}
+_SIZE = {"width": 1080, "height": 1800}
 
 
 def picture(report: Path, file: Path) -> None:
