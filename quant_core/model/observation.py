@@ -172,7 +172,8 @@ def _described(
         known = leading  # there is no other axis
     finite = values[np.isfinite(values)]
     power = float(np.mean(finite**2)) if finite.size else 0.0
-    split = _unlike_channels(values)
+    # Of classes one may be rare among first samples.
+    split = None if known in summing else _unlike_channels(values)
     role = replace(role, axis=axis, classes=known, probabilities=known in summing, power=power)
     if split is None:
         return role

@@ -335,6 +335,16 @@ def test_an_output_of_unlike_channels_is_a_whole_if_asked_for(tmp_path):
     assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(sqnr(exact, got), rel=1e-3)
 
 
+def test_probabilities_are_a_whole_though_a_class_is_rare(tmp_path):
+    rare = {"w": (16, 6), "b": np.float32([-9, 0, 0, 0, 0, 0])}
+    model = build("(float[n,16] x) => (float[n,6] y) { l = Gemm(x, w, b)  y = Softmax<axis=1>(l) }", rare)
+    arrays = {"x": normal(64, 16)}
+    manifest = quantized(model, arrays, tmp_path, limit=20.0)
+    exact, got = (outputs(tmp_path / name, arrays)[0] for name in ("float.onnx", "out/model.onnx"))
+    assert manifest["outputs"] == []
+    assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(sqnr(exact, got), rel=1e-3)
+
+
 def test_a_target_over_outputs_of_unlike_scale_is_held_by_the_worst(tmp_path):
     model = build(
         UNLIKE.format(outputs="float[n,4] boxes, float[n,18] s", last="boxes = Identity(box)"), UNLIKE_WEIGHTS
