@@ -47,7 +47,7 @@ def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Sig
     if declared.batch is None and len(singles) == _TRIED:
         signature = _batched(session, graph, data, largest[:_TRIED], declared, singles)
     of_step = partial(_described, graph, singles, signature.batch or 1, signature.leading)
-    outputs = tuple(of_step(role) for role in signature.outputs)
+    outputs = tuple(role if role.fails else of_step(role) for role in signature.outputs)
     written = graph.producer.keys()
     elements = sum(share * sum(math.prod(found[n]) for n in found.keys() & written) / size for share, found in shapes)
     return replace(signature, outputs=outputs, elements=max(int(elements), 1)), Sizes(tuple(shapes), size)
@@ -106,7 +106,9 @@ def _batched(
             outputs.append(role)
             continue
         axis = _growing_axis(role, singles, whole[role.name])
-        outputs.append(replace(role, axis=axis) if axis is not None else role)
+        outputs.append(
+            replace(role, axis=axis) if axis is not None else _unlike_samples(role, singles, whole[role.name])
+        )
         mixed |= axis is None and _has_samples(role, singles)
         mixed |= axis is not None and not _same(singles, role.name, axis, whole[role.name])
     return replace(declared, batch=1) if mixed else replace(declared, outputs=tuple(outputs))
@@ -117,6 +119,16 @@ def _has_samples(role: OutputRole, singles: list[dict[str, NDArray[np.generic]]]
     shapes = {found[role.name].shape for found in singles}
     axis = role.axis or 0
     return len(shapes) == 1 and all(len(shape) > axis and shape[axis] == 1 for shape in shapes)
+
+
+def _unlike_samples(
+    role: OutputRole, singles: list[dict[str, NDArray[np.generic]]], whole: NDArray[np.generic]
+) -> OutputRole:
+    """Return the role of an output that does not grow with the batch: it has no samples, unless on an axis of one."""
+    shapes = {found[role.name].shape for found in singles}
+    if shapes != {whole.shape} or _has_samples(role, singles):
+        return role
+    return replace(role, fails="its shape is the same for any number of samples")
 
 
 def _growing_axis(

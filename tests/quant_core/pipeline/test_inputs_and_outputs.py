@@ -335,6 +335,15 @@ def test_an_output_of_unlike_channels_is_a_whole_if_asked_for(tmp_path):
     assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(sqnr(exact, got), rel=1e-3)
 
 
+def test_an_output_that_no_sample_changes_is_not_compared(tmp_path):
+    model = build("(float[n,4] x) => (float[n,2] y, float[4,4] k) { y = MatMul(x, w)  k = Add(v, v) }",
+                  {"w": (4, 2), "v": (4, 4)})  # fmt: skip
+    arrays = {"x": normal(4, 4)}  # as many samples as the constant has rows
+    manifest = quantized(model, arrays, tmp_path, limit=20.0)
+    exact, got = (outputs(tmp_path / name, arrays)[0] for name in ("float.onnx", "out/model.onnx"))
+    assert manifest["scores"]["mixed"]["sqnr_db"] == pytest.approx(sqnr(exact, got), rel=1e-3)
+
+
 def test_probabilities_are_a_whole_though_a_class_is_rare(tmp_path):
     rare = {"w": (16, 6), "b": np.float32([-9, 0, 0, 0, 0, 0])}
     model = build("(float[n,16] x) => (float[n,6] y) { l = Gemm(x, w, b)  y = Softmax<axis=1>(l) }", rare)
