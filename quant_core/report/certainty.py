@@ -9,7 +9,7 @@ __all__ = ["certainty"]
 
 
 def certainty(manifest: Manifest) -> list[str]:
-    """Sentences on the bound, on its confirmation by held-out data, and on what more samples would settle."""
+    """Return sentences on the bound, on whether held-out data confirm it, and on what more samples would decide."""
     target, found = manifest.target.criterion, manifest.target
     if target.confidence is None:
         return []
@@ -17,21 +17,22 @@ def certainty(manifest: Manifest) -> list[str]:
     looks, samples = found.looks, manifest.samples.evaluation
     said = [
         f"With {percent(target.confidence)} confidence, {METRIC_NAMES[target.metric]} is {side} "
-        f"{metric_text(target.metric, found.bound)}: on {samples:,} evaluation samples, with the chance of error "
-        f"shared by {looks} {'look' if looks == 1 else 'looks'}."
+        f"{metric_text(target.metric, found.bound)} ({samples:,} evaluation samples; {looks} evaluated "
+        f"{'plan' if looks == 1 else 'plans'} share the {percent(1 - target.confidence)} chance of error)."
     ]
     if fresh := found.holdout:
-        verdict = "which confirms it" if fresh.met else "which is too few to confirm the target, or against it"
+        unconfirmed = "which does not confirm the target: it may be missed, or the samples are too few"
+        verdict = "which confirms it" if fresh.met else unconfirmed
         said.append(
-            f"On held-out data, looked at once, it is {side} {metric_text(target.metric, fresh.bound)} "
+            f"On held-out data, which was used only once, it is {side} {metric_text(target.metric, fresh.bound)} "
             f"with the same confidence, {verdict}."
         )
     if open_plan := found.undecided:
         enough = open_plan.samples
         said.append(
-            f"A plan of {percent(open_plan.cost_ratio)} of the wide model's cost scores "
-            f"{metric_text(target.metric, open_plan.score)}, within the limit, but "
-            f"{metric_text(target.metric, open_plan.bound)} is possible; "
-            + (f"about {enough:,} evaluation samples would settle it." if enough else "it is right at the limit.")
+            f"A plan at {percent(open_plan.cost_ratio)} of the wide model's cost scores "
+            f"{metric_text(target.metric, open_plan.score)}, which is within the limit, but could be "
+            f"{metric_text(target.metric, open_plan.bound)} on other samples; "
+            + (f"about {enough:,} evaluation samples would decide." if enough else "its score is right at the limit.")
         )
     return said

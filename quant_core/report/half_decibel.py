@@ -38,7 +38,7 @@ def half_decibel(manifest: Manifest, frontier: pa.Table) -> list[str]:
         f"Half a decibel more costs {_step(now, better)}." if better else "No measured plan is half a decibel better.",
         f"Half a decibel less saves {_step(now, worse)}."
         if worse
-        else "No measured plan that is half a decibel worse at most is cheaper.",
+        else "No cheaper plan within half a decibel was measured.",
     ]
 
 

@@ -17,18 +17,18 @@ def runs_as(manifest: Manifest) -> dict[str, LayerRun]:
 
 
 def kernels(manifest: Manifest) -> list[str]:
-    """Sentences on what layers run as, on those computed in float, and on other nodes left to the processor."""
+    """Return sentences on the kernels of layers, on layers computed in float, and on other nodes left to the CPU."""
     listed = runs_as(manifest)
     found = [one for name, one in listed.items() if name in manifest.plan]
     if not found or manifest.deployed is None:
         return []
-    counted = Counter(one.runs_as or "what its graph does not tell" for one in found)
-    runs = ", ".join(f"{count} as {name}" for name, count in counted.most_common())
-    said = [f"In {manifest.deployed.runtime} layers run so: {runs}."]
+    counted = Counter(one.runs_as or "unknown" for one in found)
+    runs = ", ".join(f"{name} ({count})" for name, count in counted.most_common())
+    said = [f"Layers run in {manifest.deployed.runtime} as {runs}."]
     reasons = Counter(one.why for one in found if one.why and not one.is_integer)
     if reasons:
-        told = "; ".join(f"{count}: {why}" for why, count in reasons.most_common(_MOST_REASONS))
-        said.append(f"{sum(reasons.values())} of {len(found)} are not computed in integers ({told}).")
+        told = "; ".join(f"{why} ({count})" for why, count in reasons.most_common(_MOST_REASONS))
+        said.append(f"{sum(reasons.values())} of {len(found)} layers are not computed in integers: {told}.")
     if others := sum(name not in manifest.plan and one.runs_as == "CPU" for name, one in listed.items()):
         said.append(f"{others} other {'node is' if others == 1 else 'nodes are'} left to the CPU there.")
     return said

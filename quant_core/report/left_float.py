@@ -15,7 +15,7 @@ _SHOWN = 6
 
 
 def left_float(manifest: Manifest) -> Iterator[str]:
-    """Sentences on what stays in float or wide in every plan, and the reason."""
+    """Yield sentences on what stays in float or wide in every plan, with the reason."""
     yield from (_sentence(manifest, found) for found in manifest.narrowed.others)
     if manifest.narrowed.slow:
         yield _slow(manifest)
@@ -28,8 +28,8 @@ def _slow(manifest: Manifest) -> str:
     stay = "1 layer stays" if len(found) == 1 else f"{len(found)} layers stay"
     named = [f"{name} ({why})" for name, why in islice(found.items(), _SHOWN)]
     return (
-        f"{stay} in {manifest.wide}, for in 8 bits the runtime is slower: {_listed(named, len(found))}. Another --cost "
-        "or a budget may narrow what is slow."
+        f"{stay} in {manifest.wide} because the runtime would be slower in 8 bits: {_listed(named, len(found))}. With "
+        "another --cost or a budget the search may narrow them."
     )
 
 
@@ -44,8 +44,8 @@ def _tensors(manifest: Manifest) -> str:
     wide = metric_text(metric, manifest.scores.wide.get(metric))
     named = [f"{tensor.name} ({_loss(tensor)})" for tensor in found[:_SHOWN]]
     return (
-        f"{stay} in float, for with all quantized at {manifest.wide} the model's {METRIC_NAMES[metric]} is {wide}. "
-        f"Of what tensors lose that are quantized each alone, they have: {_listed(named, len(found))}."
+        f"{stay} in float because with every tensor quantized at {manifest.wide} the {METRIC_NAMES[metric]} is {wide}. "
+        f"Share of the loss when tensors are quantized one at a time: {_listed(named, len(found))}."
     )
 
 
@@ -57,7 +57,7 @@ def _sentence(manifest: Manifest, found: OtherOperators) -> str:
     precision = manifest.wide if found.precision == "wide" else "float"
     stay = "stays" if found.nodes == 1 else "stay"
     if found.macs_share is None:
-        share = "how many multiply-accumulates that takes is not known, and no share counts them"
+        share = "an unknown number of multiply-accumulates, which no share counts"
     else:
         share = f"{percent(found.macs_share)} of the multiply-accumulates"
     return f"{found.nodes} {found.op} {stay} in {precision} ({share}): {found.why}."

@@ -13,7 +13,7 @@ def outputs(manifest: Manifest) -> list[str]:
     several = [found for found in manifest.outputs if not found.channels]
     parts = [found for found in manifest.outputs if found.channels]
     said = [f"By output: {_listed(several)}."] if several else []
-    return [*said, f"By channels of unlike scale: {_listed(parts)}."] if parts else said
+    return [*said, f"By groups of channels with values of different size: {_listed(parts)}."] if parts else said
 
 
 def _listed(found: list[OutputScores]) -> str:

@@ -80,7 +80,7 @@ def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep
         return None
     limit = _rounded_outwards(others[0]["bound"], target.higher_is_better)
     return NextStep(
-        "The model of any other of them is written without another search, by the limit that it meets:",
+        "To write the model of another of these plans, without a new search, give the limit that it meets:",
         f"narrowcast pick {shlex.quote(_run(manifest))} {_LIMIT_FLAGS[target.metric]} {number_text(limit)}",
     )
 

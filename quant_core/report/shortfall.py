@@ -35,8 +35,8 @@ def unsure_of_target(
     """
     settled = f"about {samples:,} evaluation samples would settle it" if samples else "it is right at the limit"
     return (
-        f"{_best(config, plan)} is not sure to meet {target or config.target}: it scores {score:.6g}, but "
-        f"{bound:.6g} is possible; {settled}"
+        f"{_best(config, plan)} does not surely meet {target or config.target}: it scores {score:.6g}, but "
+        f"could be {bound:.6g} on other samples; {settled}"
     )
 
 

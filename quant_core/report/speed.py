@@ -15,7 +15,7 @@ def speed(manifest: Manifest) -> list[str]:
     """Sentences on what a sample takes, and on what would be faster; none where nothing was timed."""
     found = [_asked(manifest) or _in_passing(manifest)]
     if manifest.deployed is not None and manifest.deployed.faster:
-        found.append(f"Faster would be {manifest.deployed.faster}.")
+        found.append(f"A faster choice: {manifest.deployed.faster}.")
     return list(filter(None, found))
 
 
@@ -25,13 +25,13 @@ def _asked(manifest: Manifest) -> str:
     if found is None:
         return ""
     threads = "thread" if found.threads == 1 else "threads"
-    where = f"In {_program(manifest)} on {found.threads} {threads} where this ran," if found.timer is None else ""
-    where = where or f"As timed by {found.timer},"
-    predicted = "" if found.predicted is None else f", and the search took it for {found.predicted:.3g} ms"
+    here = f"In {_program(manifest)}, on {found.threads} {threads} of the machine that ran this,"
+    where = here if found.timer is None else f"As timed by {found.timer},"
+    predicted = "" if found.predicted is None else f"; the search expected {found.predicted:.3g} ms"
     taken = f"{found.mixed:.3g} ms{_in_batches(found.batch)}"
     return (
-        f"{where} {_pass(manifest)} takes {taken}: {_compared(found.speedup)} the float model ({found.float:.3g} ms); "
-        f"all {manifest.wide} takes {found.wide:.3g} ms{predicted}."
+        f"{where} {_pass(manifest)} takes {taken}, {_compared(found.speedup)} the float model ({found.float:.3g} ms) "
+        f"and {found.wide:.3g} ms with all layers at {manifest.wide}{predicted}."
     )
 
 
@@ -44,8 +44,8 @@ def _in_passing(manifest: Manifest) -> str:
     compared = "about as fast as" if 1 / _ALIKE <= factor <= _ALIKE else _compared(factor)
     taken = f"{found.mixed:.3g} ms{_in_batches(found.batch)}"
     return (
-        f"In {_program(manifest)} on 1 thread where this ran, {_pass(manifest)} takes {taken}: {compared} the "
-        f"float model ({found.float:.3g} ms), as timed for a moment."
+        f"In {_program(manifest)}, on 1 thread of the machine that ran this, {_pass(manifest)} takes {taken}, "
+        f"{compared} the float model ({found.float:.3g} ms); this was timed only briefly."
     )
 
 

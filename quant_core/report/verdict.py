@@ -107,7 +107,7 @@ def _further(manifest: Manifest) -> str:
         + _against_limit(one.criterion, one.met)
         for one in manifest.target.also
     ]
-    return f"{''.join(said)}; the one that binds is {METRIC_NAMES[manifest.target.binds or manifest.target.metric]}"
+    return f"{''.join(said)}; the tightest is {METRIC_NAMES[manifest.target.binds or manifest.target.metric]}"
 
 
 def _above(manifest: Manifest) -> list[str]:
@@ -124,7 +124,7 @@ def _lifted(manifest: Manifest) -> str:
         return ""
     wide = metric_text(metric, manifest.scores.wide.get(metric))
     layers = "1 layer is" if count == 1 else f"{count} layers are"
-    return f"; {layers} lifted to {' or '.join(_above(manifest))}, for with all at {manifest.wide} it is {wide}"
+    return f"; {layers} lifted to {' or '.join(_above(manifest))}, since with all at {manifest.wide} it is {wide}"
 
 
 def _against_limit(target: Criterion, met: bool) -> str:

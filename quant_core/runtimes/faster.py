@@ -29,12 +29,12 @@ def faster_options(wide: Precision, kernels: Sequence[LayerKernel], saves_latenc
     """
     in_float = [kernel for kernel in kernels if kernel.why and not kernel.is_integer]
     paired = [kernel for kernel in in_float if NOT_QUANTIZED not in kernel.why]
-    count = f"{len(paired)} of {len(kernels)} layers are computed in float between their pairs"
+    count = f"{len(paired)} of {len(kernels)} layers are computed in float between Q/DQ pairs"
     if paired and not wide.is_float:
-        return f"--wide float32 ({count}; beside it they have integer kernels, or no pairs)"
+        return f"--wide float32 ({count}; with a wide float32 they get integer kernels or no pairs)"
     without = [kernel for kernel in paired if NO_KERNEL in kernel.why]
     if without:
         return f"--narrow au8w8 ({count}: {without[0].why})"
     if not saves_latency:
-        return "--cost latency (it narrows only what saves time as measured there)"
-    return "the float model: no option is known to make a faster file"
+        return "--cost latency (it narrows only layers that are measured to be faster)"
+    return "the float model (no option is known to give a faster file)"

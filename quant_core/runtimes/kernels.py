@@ -19,9 +19,9 @@ from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
 __all__ = ["NOT_QUANTIZED", "NO_KERNEL", "LayerKernel", "kernels_of", "layer_kernels"]
 
-NOT_QUANTIZED = "what it reads is not quantized"
+NOT_QUANTIZED = "its input is not quantized"
 """Why layers are float that a plan leaves so."""
-NO_KERNEL = "there is no integer kernel"
+NO_KERNEL = "no integer kernel"
 """Why layers are computed in float between their pairs."""
 
 _INTEGER = (
@@ -105,22 +105,22 @@ def _why(layer: WrittenLayer, node: onnx.NodeProto | None) -> tuple[str, tuple[s
     if layer.reads is None:
         return NOT_QUANTIZED, (layer.source,)
     if layer.weight is None:
-        return "its weight is no constant of codes", ()
+        return "its weight is not a quantized constant", ()
     if layer.node.op_type in RECURRENT_OPS:
         return "recurrent layers are computed in float between their pairs", ()
     if layer.reads.kind.bits != 8 or layer.weight.kind.bits != 8:
-        return f"{NO_KERNEL} for {layer.reads.kind} and {layer.weight.kind}", (layer.source,)
+        return f"{NO_KERNEL} for {layer.reads.kind} activations and {layer.weight.kind} weights", (layer.source,)
     return _why_not_behind(layer), layer.readers
 
 
 def _why_not_behind(layer: WrittenLayer) -> str:
-    """Return what keeps a layer with all that it reads in 8 bits from being fused with the pair behind it."""
+    """Return why a layer whose inputs are all in 8 bits is not fused with the Q/DQ pair after it."""
     if layer.writes is None:
-        return "there is no pair behind it that alone reads it"
+        return "its output does not go into one Q/DQ pair alone"
     if layer.writes.bits != 8:
-        return f"the pair behind it is {layer.writes}"
+        return f"the Q/DQ pair after it is {layer.writes}"
     if layer.activation and layer.writes.signed:
-        return f"its {layer.activation} stays, for 0 is not the lowest code of the {layer.writes} pair behind it"
+        return f"its {layer.activation} is not fused: 0 is not the lowest code of the {layer.writes} pair after it"
     return "ONNX Runtime does not fuse it with its pairs"
 
 

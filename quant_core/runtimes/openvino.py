@@ -100,7 +100,7 @@ def _kernel(layer: WrittenLayer, runs: Mapping[str, tuple[str, str]]) -> LayerKe
     names = (node.name, f"{node.name}/WithoutBiases", node.output[0])
     kind, precision = next((runs[name] for name in names if name in runs), ("", ""))
     integer = precision in _INTEGER
-    unread = "" if layer.reads else f", for {NOT_QUANTIZED}"
+    unread = "" if layer.reads else f": {NOT_QUANTIZED}"
     why = "" if integer or not kind else f"its runtime precision is {precision}{unread}"
     return LayerKernel(node.name, node.op_type, f"{kind} {precision}".strip(), integer, why)
 

@@ -137,7 +137,7 @@ def _layer_kernel(layer: WrittenLayer, placed: Mapping[str, str]) -> LayerKernel
     weight = layer.weight and placed.get(layer.weight.node, _PROVIDER)
     if not kernel.is_integer or weight == _PROVIDER:
         return kernel
-    why = "its weight is dequantized on the CPU" if weight else "its weight is no constant of codes"
+    why = "its weight is dequantized on the CPU" if weight else "its weight is not a quantized constant"
     return replace(kernel, is_integer=False, why=f"{why}: it is computed in float")
 
 

@@ -81,7 +81,7 @@ def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config] | 
         return cast("Decision[Config] | None", _lifted_further(searching, on))
     if not decision.ranking.num_rows:
         return later
-    watcher().noted("the file misses in its runtime what its plan met in simulation: the search goes on in the runtime")
+    watcher().noted("in its runtime the file misses the target its plan met in simulation: the search goes on there")
     search_plans(PlanEvaluator(searching, on), decision.ranking)
     found = tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in searching.best_first())
     return replace(later, study=cast("Study[Config]", searching), finalists=found or later.finalists)
@@ -130,7 +130,7 @@ def _reference(evaluator: PlanEvaluator[RunConfig], file: Reference, plan: Preci
         return evaluator.score_file(file, study.baseline, study.job.evaluation, "reference")
     simulated = study.simulated_scores(plan)
     if simulated is not None:
-        watcher().noted("what the pairs of the file say is known from the search: it is not computed again")
+        watcher().noted("the score of the Q/DQ pairs is known from the search and not computed again")
         return simulated
     if evaluator.simulates_reference:
         return evaluator.first_scores(plan)

@@ -310,7 +310,9 @@ def test_with_a_confidence_the_bound_must_meet_the_target(chain, tmp_path, searc
 def test_a_wide_model_that_is_not_sure_to_meet_the_target_is_an_error_that_says_what_would_settle_it(chain, tmp_path):
     score = run(chain, tmp_path).manifest.scores.wide["l2"]
     target = {"metric": "l2", "limit": score * 1.001, "confidence": 0.95}
-    with pytest.raises(TargetError, match=r"is not sure to meet .* is possible; about [\d,]+ evaluation samples would"):
+    with pytest.raises(
+        TargetError, match=r"does not surely meet .* on other samples; about [\d,]+ evaluation samples would"
+    ):
         run(chain, tmp_path, config_from(target=target, wide="a16w16", lift="none", per_channel=False), name="unsure")
 
 

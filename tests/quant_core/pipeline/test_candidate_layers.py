@@ -24,7 +24,9 @@ def test_what_is_slower_in_8_bits_stays_float_and_is_told(tmp_path):
     assert manifest.plan == {"c1": "float32", "c2": "au8w8", "c3": "au8w8", "fc": "au8w8"}
     assert manifest.narrowed.slow == SLOW
     [sentence] = left_float(manifest)
-    assert sentence.startswith("1 layer stays in float32, for in 8 bits the runtime is slower: c1 (a Conv of 3 to 4")
+    assert sentence.startswith(
+        "1 layer stays in float32 because the runtime would be slower in 8 bits: c1 (a Conv of 3 to 4"
+    )
 
 
 @pytest.mark.parametrize(

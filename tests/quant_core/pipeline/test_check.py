@@ -60,9 +60,9 @@ def test_a_fused_product_is_named_with_its_own_error(network, tmp_path):
 @pytest.mark.parametrize(
     ("wide", "why"),
     [
-        ("a8w8", "its Relu stays, for 0 is not the lowest code of the int8 pair behind it"),
-        ("a16w8", "there is no integer kernel for int16 and int8"),
-        ("a8w4", "there is no integer kernel for int8 and int4"),
+        ("a8w8", "its Relu is not fused: 0 is not the lowest code of the int8 pair after it"),
+        ("a16w8", "no integer kernel for int16 activations and int8 weights"),
+        ("a8w4", "no integer kernel for int8 activations and int4 weights"),
     ],
 )
 def test_why_a_layer_is_computed_in_float_is_said_with_the_nodes(tmp_path, wide, why):

@@ -68,7 +68,7 @@ def test_what_layers_run_as_and_their_pace_is_told_without_being_asked(network, 
     assert bool(found.faster) == (found.pace.mixed > 1.05 * found.pace.float)
     assert [one.layer for one in found.layers] == list(made.manifest.plan)
     page = (made.folder / "report.html").read_text()
-    assert "In onnxruntime layers run so: " in page and "where this ran, a sample takes" in page
+    assert "Layers run in onnxruntime as " in page and "of the machine that ran this, a sample takes" in page
 
 
 def test_a_fusion_that_changes_the_score_is_told_with_the_nodes(network, tmp_path, fused):
@@ -77,7 +77,7 @@ def test_a_fusion_that_changes_the_score_is_told_with_the_nodes(network, tmp_pat
     assert made.manifest.scores.mixed["l2"] == pytest.approx(measured, rel=5e-3)
     assert found.differs and found.reference["l2"] < 0.9 * measured
     assert all("MatMulNBits" in reason for reason in found.reasons) and found.reasons
-    assert "what the Q/DQ pairs say is" in (made.folder / "report.html").read_text()
+    assert "computed exactly as the Q/DQ pairs say, it is" in (made.folder / "report.html").read_text()
 
 
 def test_the_reference_is_scored_as_the_pairs_say(network, tmp_path):

@@ -67,7 +67,7 @@ def test_the_report_says_what_was_lifted_and_why(chain, tmp_path):
     outcome = run(chain, tmp_path, 0.0015)
     page = (outcome.folder / "report.html").read_text()
     assert (
-        f"{outcome.manifest.narrowed.lifted} layers are lifted to a16w16, for with all at a16w8 it is 0.00387" in page
+        f"{outcome.manifest.narrowed.lifted} layers are lifted to a16w16, since with all at a16w8 it is 0.00387" in page
     )
 
 

@@ -37,7 +37,7 @@ def test_a_plan_meets_all_targets_and_the_one_that_binds_is_named(chain, tmp_pat
     assert outcome.met and scores["l2"] <= l2 and scores["kl"] <= kl
     assert target.binds == binds and [(one.metric, one.met) for one in target.also] == [("kl", True)]
     assert 0 < outcome.manifest.narrowed.layers < 4
-    assert "the one that binds is" in (outcome.folder / "report.html").read_text()
+    assert "the tightest is" in (outcome.folder / "report.html").read_text()
 
 
 def test_each_target_has_a_bound_of_its_own(chain, tmp_path):

@@ -40,12 +40,12 @@ BYTES = CostSummary(unit="bytes", wide=1e4, mixed=2e3, saved=0.8)
         ),
         (
             unsure_of_target(PLAIN, 0.45, 0.55, 12_000, ALL_WIDE),
-            "even the wide model (a16w8) is not sure to meet l2 <= 0.5: it scores 0.45, but 0.55 is possible; "
+            "even the wide model (a16w8) does not surely meet l2 <= 0.5: it scores 0.45, but could be 0.55 on other samples; "
             "about 12,000 evaluation samples would settle it",
         ),
         (
             unsure_of_target(PLAIN, 0.5, 0.55, None, ALL_WIDE),
-            "even the wide model (a16w8) is not sure to meet l2 <= 0.5: it scores 0.5, but 0.55 is possible; "
+            "even the wide model (a16w8) does not surely meet l2 <= 0.5: it scores 0.5, but could be 0.55 on other samples; "
             "it is right at the limit",
         ),
         (

@@ -5,9 +5,9 @@ from quant_core.runtimes.faster import faster_options, is_slower
 from quant_core.runtimes.kernels import LayerKernel
 
 INTEGER = LayerKernel("a", "Conv", "QLinearConv", True, "")
-WIDE = LayerKernel("b", "Conv", "Conv", False, "the pair behind it is int16")
-FLOAT = LayerKernel("c", "Conv", "Conv", False, "what it reads is not quantized")
-FOUR_BITS = LayerKernel("d", "Conv", "Conv", False, "there is no integer kernel for uint8 and int4")
+WIDE = LayerKernel("b", "Conv", "Conv", False, "the Q/DQ pair after it is int16")
+FLOAT = LayerKernel("c", "Conv", "Conv", False, "its input is not quantized")
+FOUR_BITS = LayerKernel("d", "Conv", "Conv", False, "no integer kernel for uint8 activations and int4 weights")
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ FOUR_BITS = LayerKernel("d", "Conv", "Conv", False, "there is no integer kernel 
         ),
         pytest.param("float32", [INTEGER, FLOAT], False, "--cost latency (", id="integer and float layers"),
         pytest.param("au8w8", [INTEGER], False, "--cost latency (", id="integer kernels alone"),
-        pytest.param("float32", [INTEGER, FLOAT], True, "the float model: no option", id="saved latency already"),
+        pytest.param("float32", [INTEGER, FLOAT], True, "the float model (no option", id="saved latency already"),
     ],
 )
 def test_what_would_be_faster_follows_from_what_layers_run_as(wide, kernels, saves_latency, told):

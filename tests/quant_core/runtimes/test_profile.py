@@ -126,7 +126,7 @@ def test_what_is_not_run_here_is_scored_as_the_pairs_say_and_told_so(tmp_path, r
     assert found.runtime == runtime and found.processor == "" and found.assumes
     assert found.reference == made.manifest.scores.mixed
     assert (
-        f"The score is that of the Q/DQ pairs, for {runtime} is not run here"
+        f"The score is that of the Q/DQ pairs, since {runtime} is not run here"
         in (made.folder / "report.html").read_text()
     )
     file = onnx.load(made.folder / "model.onnx")
