@@ -23,12 +23,12 @@ from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import CPU, Session, check_providers, fast_numerics, open_nodes
 from quant_core.model.topology import Topology
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts, with_facts
+from quant_core.storage.tables import with_facts
 
 __all__ = ["calibrate", "observed_tensors"]
 
@@ -56,7 +56,7 @@ def calibrate(
     A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float.
     """
     check_providers(providers)
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     dataset = step_data(graph, data, machine.cache)
     tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
     others = () if compared is None else tuple(name for name in graph.outputs if name not in compared)

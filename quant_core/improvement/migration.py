@@ -33,7 +33,7 @@ from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import Layer, layer_table, layers_from_table
-from quant_core.model.prepare import prepared_graph, publish_prepared
+from quant_core.model.prepared_model import prepared_graph, publish_prepared
 from quant_core.model.sessions import Session, open_nodes
 from quant_core.precision import Precision
 from quant_core.storage.references import Reference
@@ -90,7 +90,7 @@ def migrated_model(
     The facts hold `migrated`, for each tensor that has factors the expected error as a share of that without, and
     `migrated_layers`, the layers that read them. A model of more than 1 GiB of weights stays as it is.
     """
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     listed = layers_from_table(layers)
     sites = [] if graph.is_large else _sites(graph, listed)
     seen = _seen(graph, sites, data, batch_size, machine) if sites else {}

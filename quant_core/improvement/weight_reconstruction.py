@@ -30,7 +30,7 @@ from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.numerics import QParams, spread_along
 from quant_core.precision import Precision
 from quant_core.quantization.qdq import PlanWriter
@@ -42,7 +42,7 @@ from quant_core.quantization.weights import Rounding, Weight, WeightKind, weight
 from quant_core.scoring.sampling import visit_order
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts, with_facts
+from quant_core.storage.tables import with_facts
 
 __all__ = ["held_out_samples", "reconstructed_weights"]
 
@@ -66,7 +66,7 @@ def reconstructed_weights(
     that was tried the error of its output on those samples, with the weight it had and with the new one.
     """
     wanted = Precision.parse(precision)
-    graph = prepared_graph(facts(recipe.layers)["prepared"], machine.cache)
+    graph = prepared_graph(recipe.layers, machine.cache)
     # What the pairs say, whatever a runtime makes of them: its rules for the form of weights have no part in this.
     config = recipe.config.model_copy(update={"runtime": "reference"})
     layers = layers_from_table(recipe.layers)

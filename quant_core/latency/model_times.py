@@ -11,12 +11,11 @@ from quant_core.latency.device_timer import DeviceTimer
 from quant_core.latency.timing import Timing, timed
 from quant_core.model.carried_states import step_data
 from quant_core.model.inputs import Batch, batches
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Numerics, open_file
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.schemas import MODEL_TIMES
-from quant_core.storage.tables import facts
 
 __all__ = ["model_times"]
 
@@ -56,7 +55,7 @@ def model_times(
         batch_size: samples of a call, where the model leaves that open.
 
     """
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     batch = next(batches(graph, step_data(graph, data, machine.cache), batch_size))
     if timer is None:
         found = timed(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
@@ -21,8 +18,9 @@ from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.equalization import equalized
 from quant_core.model.fitted_data import fitted
 from quant_core.model.fixed_inputs import fix_given_inputs
-from quant_core.model.graph import FloatGraph, nodes_inside, outer_names
+from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.half_precision import has_halves, keep_types, types_given, widened
+from quant_core.model.inferred_types import with_inferred_types
 from quant_core.model.inner_tensors import note_inner_tensors
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
@@ -30,30 +28,20 @@ from quant_core.model.observation import observed
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, has_pairs, upgraded
 from quant_core.model.other_products import find_other_products, with_other_products
+from quant_core.model.prepared_model import load_prepared, publish_prepared
 from quant_core.model.runtime_optimizations import OLDEST_IR_VERSION, optimized_by_runtime, restore_order
 from quant_core.model.selection import leave_in_float, note_origins
 from quant_core.model.sequences import with_one_state
-from quant_core.model.sessions import session_options
 from quant_core.model.signature import Signature
 from quant_core.model.sizes import Sizes
 from quant_core.model.states import signature_said
-from quant_core.model.stored_model import (
-    DATA_FILE,
-    MODEL_FILE,
-    ModelFolder,
-    add_constants,
-    is_intact,
-    published,
-    write_model,
-)
 from quant_core.storage.data import Dataset, open_columns
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.scratch import scratch_folder
-from quant_core.storage.tables import facts, with_facts
+from quant_core.storage.tables import with_facts
 
-__all__ = ["is_prepared", "prepare", "prepared_folder", "prepared_graph", "publish_prepared"]
+__all__ = ["prepare"]
 
-_STAGE = "prepared"  # the folder of the cache
 _IR_VERSION = 10  # the one that came with opset 21
 
 
@@ -77,18 +65,28 @@ def prepare(
 ) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
 
-    With `equalize` the channels of its weights are made alike first (see `equalization`); without `optimize`
-    nothing is folded; nodes named in `exclude` stay in float (see `selection`); with `pairs` of com.microsoft the
-    opset stays what it is, else it is raised to `opset` (see the module of that name).
+    The table's facts hold `prepared`, the digest of the prepared file (see `prepared_model`), and `float`, that of the
+    model as given. Raises InputError when the file is not a float ONNX model or has nothing to narrow.
 
-    With `data` costs follow from the shapes that these have, and what inputs and outputs are is found out on them
-    (see `observation`); `sample_axis` and `classes` say axes of inputs and outputs, `fix_inputs` values of inputs,
-    `states` which inputs are fed from which outputs, and with `split_outputs` outputs are parted whose channels are of
-    unlike scale. Where the `output` that is compared is a tensor inside, or several, the model notes that down.
-    Which of the data are random samples (`random_data`) is noted in the model, and in every model made of it.
+    Args:
+        model: the float model.
+        layer_ops: operators that are layers.
+        machine: cache.
+        equalize: whether the channels of weights are made alike in range first (see `equalization`).
+        optimize: whether constants and batch norms are folded.
+        exclude: nodes that stay in float (see `selection`).
+        pairs: domain of the Q/DQ pairs; with com.microsoft the opset stays what it is.
+        data: samples that the model is run on, for the shapes that costs follow from and for what inputs and outputs
+            are (see `observation`); None: declared shapes say.
+        sample_axis: axes of samples that the user gives, `name=axis`.
+        classes: axes of classes that the user gives, likewise.
+        fix_inputs: inputs that the user fixes, `name=value`.
+        states: inputs that are fed from outputs, `input=output`.
+        output: the compared outputs where some are inside the model; the prepared model notes them down.
+        random_data: which of the data are random samples; noted in the model and in every model made of it.
+        opset: what the opset is raised to (see `opset`).
+        split_outputs: whether outputs are split whose channels hold values of different size.
 
-    The table's facts hold `prepared`, the digest of the prepared file (see `prepared_graph`), and `float`, that of the
-    model as given. Raises InputError when the file is no float ONNX model or has nothing to narrow.
     """
     cache = machine.cache
     path = fetch(model, cache)
@@ -112,7 +110,7 @@ def prepare(
         optimized = _optimized(proto, folder, scratch, model.url, optimize, pairs, opset)
         _write_constant_outputs(optimized)
         _name_nodes(optimized)
-        inferred = _inferred(optimized, scratch)
+        inferred = with_inferred_types(optimized, scratch)
         if equalize:
             inferred = _equalized(inferred, scratch, model.url)
         note_origins(proto, inferred)
@@ -129,8 +127,8 @@ def prepare(
             if not split_outputs:
                 signature = signature.unsplit()
             signature.keep_in(inferred)
-        digest = _published(FloatGraph(inferred, scratch), {}, scratch, cache)
-    graph = prepared_graph(digest, cache)
+        digest = publish_prepared(inferred, scratch, {}, cache)
+    graph = load_prepared(digest, cache)
     layers = find_layers(graph, layer_ops, sizes)
     if not layers:
         raise InputError(
@@ -177,22 +175,6 @@ def _refuse_infinite_weights(graph: FloatGraph, layers: Sequence[Layer], source:
             values = graph.constant(weight)
             if not np.isfinite([values.min(initial=0), values.max(initial=0)]).all():
                 raise InputError(f"{source}: weight {weight!r} of layer {layer.name!r} holds a NaN or an infinity")
-
-
-def prepared_graph(digest: str, cache: Path) -> FloatGraph:
-    """The prepared model with that digest."""
-    return FloatGraph.load(cache / _STAGE / digest / MODEL_FILE)
-
-
-def prepared_folder(table: pa.Table) -> ModelFolder | None:
-    """Return where the model is that a layer table was read from; None for other tables."""
-    digest = facts(table).get("prepared")
-    return None if digest is None else ModelFolder(f"{_STAGE}/{digest}", (DATA_FILE,))
-
-
-def is_prepared(table: pa.Table, cache: Path) -> bool:
-    """Return whether the files a layer table was read from are still in the cache, unchanged."""
-    return is_intact(cache / _STAGE, facts(table)["prepared"], [DATA_FILE])
 
 
 def _inside_bodies(graph: FloatGraph, layer_ops: Sequence[str]) -> str:
@@ -255,34 +237,6 @@ def _least_ir_version(opset: int) -> int:
     return _IR_VERSION if opset == OPSET else OLDEST_IR_VERSION
 
 
-def publish_prepared(
-    model: onnx.ModelProto, folder: Path, constants: Mapping[str, NDArray[np.generic]], cache: Path
-) -> str:
-    """Write a prepared model that was changed to the cache, and return its digest.
-
-    `constants` are those that are new or changed; all others are read from the model or `folder`.
-    """
-    with scratch_folder(cache) as scratch:
-        return _published(FloatGraph(model, folder), constants, scratch, cache)
-
-
-def _published(graph: FloatGraph, changed: Mapping[str, NDArray[np.generic]], scratch: Path, cache: Path) -> str:
-    """Write the prepared model, its constants in the order of their first use; its digest."""
-    used = dict.fromkeys(name for node in graph.nodes for name in [*node.input, *outer_names(node)])
-    constants = (
-        (name, changed[name] if name in changed else graph.constant(name))
-        for name in used
-        if name in changed or name in graph.initializers
-    )
-    bare = onnx.ModelProto()
-    bare.CopyFrom(graph.model)
-    del bare.graph.initializer[:]
-    with (scratch / DATA_FILE).open("wb") as data:
-        add_constants(bare, constants, data)
-    write_model(bare, scratch)
-    return published(scratch, cache / _STAGE, [DATA_FILE])
-
-
 def _declare_domains(proto: onnx.ModelProto, pairs: str, opset: int) -> None:
     """Import the domains the nodes and the pairs to come are of, instead of all that ONNX Runtime knows."""
     used = {node.domain for node in proto.graph.node} | {""}
@@ -303,36 +257,13 @@ def _write_constant_outputs(proto: onnx.ModelProto) -> None:
         proto.graph.node.insert(0, onnx.helper.make_node("Identity", [f"{name}/constant"], [name]))
 
 
-def _inferred(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
-    """The model with every tensor's type: ONNX's inference, and ONNX Runtime's for what that cannot tell."""
-    proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    known = {value.name for value in [*proto.graph.value_info, *proto.graph.output]}
-    unknown = [name for node in proto.graph.node for name in node.output if name and name not in known]
-    if unknown:
-        asked = onnx.ModelProto()
-        asked.CopyFrom(proto)
-        asked.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
-        session = ort.InferenceSession(asked.SerializeToString(), session_options(folder=folder))
-        found = [value for value in session.get_outputs() if value.name in set(unknown)]
-        proto.graph.value_info.extend(filter(None, map(_declared, found)))
-    return proto
-
-
 def _equalized(proto: onnx.ModelProto, folder: Path, source: str) -> onnx.ModelProto:
     graph = FloatGraph(proto, folder)
     if graph.is_large:
         raise UnsupportedError(f"{source}: equalize is for models of up to 1 GiB of weights; leave it out")
     model = equalized(graph)
     _name_nodes(model)
-    return _inferred(model, folder)
-
-
-def _declared(value: ort.NodeArg) -> onnx.ValueInfoProto | None:
-    """ONNX's declaration of what ONNX Runtime inferred; None for what is no tensor."""
-    kind = re.fullmatch(r"tensor\((\w+)\)", value.type)
-    if kind is None:
-        return None
-    return onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.DataType.Value(kind[1].upper()), value.shape)
+    return with_inferred_types(model, folder)
 
 
 def _name_nodes(proto: onnx.ModelProto) -> None:

@@ -20,7 +20,7 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine, available_cores
 from quant_core.execution.runner import Runner, Stage
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plan_summary import calibration_with_types
 from quant_core.pipeline.probe_rounds import probe_rounds
@@ -35,7 +35,7 @@ from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import DataSource
 from quant_core.storage.references import atomic_write, made_folder
 from quant_core.storage.schemas import DEPTH
-from quant_core.storage.tables import facts, to_ipc
+from quant_core.storage.tables import to_ipc
 from quant_core.urls import redacted
 
 __all__ = ["Analysis", "analyse", "run_analysis"]
@@ -131,7 +131,7 @@ def _depth(study: Study[AnalysisConfig], precision: Precision, on: Runner) -> pa
 def analysed(study: Study[AnalysisConfig], ranking: pa.Table, depth: pa.Table, cache: Path) -> Analysis:
     """Return what the probes, the errors along the depth (schema DEPTH) and the histograms say."""
     job, config = study.job, study.job.config
-    graph = prepared_graph(facts(study.layers)["prepared"], cache)
+    graph = prepared_graph(study.layers, cache)
     return Analysis(
         model=redacted(job.model.url),
         sha256=job.model.sha256,

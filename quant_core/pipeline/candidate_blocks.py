@@ -13,9 +13,8 @@ from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
 from quant_core.model.blocks import blocks_by_name, blocks_in_graph
 from quant_core.model.layers import Layer, layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.selection import names_meant
-from quant_core.storage.tables import facts
 
 __all__ = ["candidate_blocks"]
 
@@ -41,7 +40,7 @@ def candidate_blocks(layers: pa.Table, candidates: Sequence[str], config: RunCon
 def _found(rules: Sequence[str], layers: pa.Table, listed: Sequence[Layer], cache: Path) -> Sequence[Sequence[str]]:
     match rules:
         case ["graph"]:
-            return blocks_in_graph(prepared_graph(facts(layers)["prepared"], cache), listed)
+            return blocks_in_graph(prepared_graph(layers, cache), listed)
         case ["names"]:
             return blocks_by_name(listed)
         case [file] if file.endswith((".yaml", ".yml", ".json")):

@@ -12,12 +12,11 @@ from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.selection import OPERATOR, names_meant, origins_of
 from quant_core.pipeline.lifting import rungs_above
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import compared_outputs, layers_compared
-from quant_core.storage.tables import facts
 
 __all__ = [
     "candidate_layers",
@@ -38,7 +37,7 @@ def candidate_layers(layers: pa.Table, config: RunConfig, cache: Path) -> tuple[
     """
     if not isinstance(config, ProbeConfig):
         return ()
-    graph, listed = prepared_graph(facts(layers)["prepared"], cache), layers_from_table(layers)
+    graph, listed = prepared_graph(layers, cache), layers_from_table(layers)
     origins = {layer.name: [name for node in layer.nodes for name in origins_of(graph.nodes[node])] for layer in listed}
     operators = {layer.name: layer.op for layer in listed}
     wide = names_meant(operators, _rules_of_layers(graph, operators, config), "keep_wide", "layer", origins)
@@ -64,7 +63,7 @@ def slow_layers(layers: pa.Table, config: RunConfig, cache: Path) -> dict[str, s
     slower = profile_of(config.runtime).slower_in_8_bits
     if slower is None:
         return {}
-    graph = prepared_graph(facts(layers)["prepared"], cache)
+    graph = prepared_graph(layers, cache)
     found = {layer.name: slower(graph, layer, config.format) for layer in layers_from_table(layers)}
     return {name: why for name, why in found.items() if why}
 
@@ -85,7 +84,7 @@ def note_rules_without_layers(layers: pa.Table, config: RunConfig, cache: Path) 
     """Tell whoever watches which operators to keep wide are no layers: that they stay wide in any case."""
     if isinstance(config, ProbeConfig):
         operators = {layer.name: layer.op for layer in layers_from_table(layers)}
-        kept = _rules_of_layers(prepared_graph(facts(layers)["prepared"], cache), operators, config)
+        kept = _rules_of_layers(prepared_graph(layers, cache), operators, config)
         for rule in config.keep_wide:
             if rule not in kept:
                 watcher().noted(f"keep_wide: {rule!r} changes nothing: such operators are no layers and never narrowed")
@@ -101,7 +100,7 @@ def note_slow_layers(layers: pa.Table, config: RunConfig, cache: Path) -> None:
 
 def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Path) -> None:
     """Tell whoever watches which outputs are not compared, and which layers stay wide since they reach no other."""
-    graph = prepared_graph(facts(layers)["prepared"], cache)
+    graph = prepared_graph(layers, cache)
     compared = compared_outputs(graph, config.output)
     others = [name for name in graph.outputs if name not in compared]
     unseen = _not_compared(graph, layers_from_table(layers), config)

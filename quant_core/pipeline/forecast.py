@@ -25,14 +25,14 @@ from quant_core.model.fitted_data import model_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import batches
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import open_nodes
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.lifting import rungs_above
 from quant_core.pipeline.plan_search import FRONTIER_PLANS
 from quant_core.precision import Precision
 from quant_core.probing.racing import sample_rounds
-from quant_core.storage.tables import facts
 
 __all__ = ["Forecast", "forecast"]
 
@@ -142,7 +142,7 @@ def _pace(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> _Pace:
         began = time.perf_counter()
         table = prepare(model=job.model, data=job.calibration, machine=machine, **config.preparation())
         prepared = time.perf_counter() - began
-        graph = prepared_graph(facts(table)["prepared"], machine.cache)
+        graph = prepared_graph(table, machine.cache)
         session = open_nodes(graph, graph.nodes, [value.name for value in graph.model.graph.output], {})
         data = model_data(graph, job.evaluation, cache)
         few = list(batches(graph, data, config.batch_size, np.arange(min(_SAMPLES, data.count))))

@@ -8,20 +8,19 @@ import pyarrow as pa
 
 from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import CALIBRATE, ROUND
 from quant_core.precision import Precision
 from quant_core.quantization.weights import WeightKind
 from quant_core.scoring.compared import compared_outputs
-from quant_core.storage.tables import facts
 
 __all__ = ["histograms", "rounded_weights"]
 
 
 def histograms(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) -> pa.Table:
     """Run the float model on the calibration data; a histogram of each tensor (schema CALIBRATION)."""
-    graph = prepared_graph(facts(layers)["prepared"], on.machine.cache)
+    graph = prepared_graph(layers, on.machine.cache)
     return on.run(
         CALIBRATE,
         layers=layers,

@@ -19,11 +19,11 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.observation import class_source
 from quant_core.model.operators import DEFAULT_LAYER_OPS, RECURRENT_OPS, Role
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.signature import Signature
 from quant_core.model.states import likely_states
 from quant_core.model.topology import Topology
-from quant_core.storage.tables import facts
 
 __all__ = ["inspect_model"]
 
@@ -41,7 +41,7 @@ def inspect_model(
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
         table = prepare(refer_model(model), tuple(layer_ops), Machine(cache), fix_inputs=tuple(fix_inputs))
-        graph = prepared_graph(facts(table)["prepared"], cache)
+        graph = prepared_graph(table, cache)
         layers = table.to_pylist()
         topology = Topology.of(graph, layers_from_table(table))
         return {

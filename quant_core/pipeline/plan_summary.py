@@ -13,13 +13,12 @@ from quant_core.config import ProbeConfig, RunConfig
 from quant_core.manifest import Budget, Costs, CostSummary, Narrowed, OtherOperators
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.other_products import OtherProduct, other_products
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.results.tensor_types import with_tensor_types
 from quant_core.search import within
 from quant_core.search.cost import CostModel
-from quant_core.storage.tables import facts
 
 __all__ = ["BudgetsKept", "budgets_kept", "calibration_with_types", "cost_summaries", "narrow_precisions", "narrowed"]
 
@@ -106,7 +105,7 @@ def calibration_with_types(
     calibration: pa.Table, layers: pa.Table, plan: PrecisionPlan, config: RunConfig, cache: Path
 ) -> pa.Table:
     """Return the calibration table with each tensor's types in a plan, and its range in each, for the report."""
-    graph = prepared_graph(facts(layers)["prepared"], cache)
+    graph = prepared_graph(layers, cache)
     narrow = [precision.activations for precision in narrow_precisions(config, plan)]
     kinds = dict.fromkeys([config.wide.activations, *narrow, *(kind for _, kind in plan.tensors)])
     return with_tensor_types(calibration, graph, layers, plan, config.quantization(), list(kinds))

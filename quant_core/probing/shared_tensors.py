@@ -16,11 +16,10 @@ from quant_core.execution.machine import Machine
 from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import Batch, batches
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Session, open_inside, open_nodes
 from quant_core.scoring.sampling import visit_order
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts
 
 __all__ = ["TensorErrors", "tensor_errors"]
 
@@ -53,7 +52,7 @@ def tensor_errors(files: Sequence[Path], layers: pa.Table, data: Reference, mach
         machine: threads and cache.
 
     """
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     names = [name for node in graph.nodes for name in node.output if graph.is_float_activation(name)]
     opened = [_Opened.of(file, names) for file in files]
     shared = {name for one in opened for name in one.tensors}

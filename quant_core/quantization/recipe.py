@@ -11,7 +11,7 @@ import pyarrow as pa
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import CPU
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.storage.tables import content_digest, facts
@@ -60,5 +60,5 @@ class _Key:
 # Its ranges and codes are the same for every shard of probes and every plan.
 @lru_cache(maxsize=1)
 def _quantizer(key: _Key) -> Quantizer:
-    recipe, graph = key.recipe, prepared_graph(facts(key.recipe.layers)["prepared"], key.cache)
+    recipe, graph = key.recipe, prepared_graph(key.recipe.layers, key.cache)
     return Quantizer(graph, layers_from_table(recipe.layers), recipe.calibration, recipe.config, recipe.weights)

@@ -27,7 +27,7 @@ from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import Layer, layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Session, open_nodes
 from quant_core.precision import DataType
 from quant_core.quantization.unfolding import Unfolding, unfolding_of
@@ -35,7 +35,6 @@ from quant_core.quantization.weight_candidates import nearest_weights, rounding_
 from quant_core.quantization.weights import Weight, WeightKind, weights_table
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts
 
 __all__ = ["COLUMNS", "FEWEST", "ONE_AT_A_TIME", "WIDEST", "rounded_weights"]
 
@@ -89,7 +88,7 @@ def rounded_weights(
 
     """
     kind = WeightKind(next(kind for kind in DataType if kind.code == weights), alone)
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     dataset = step_data(graph, data, machine.cache)
     listed = [layer for layer in layers_from_table(layers) if layer.weights]
     unfolded = [unfolding_of(graph, layer) for layer in listed]

@@ -16,7 +16,8 @@ from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.model.layers import layers_from_table
 from quant_core.model.model_file import refer_model
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.auto import auto_mixed_precision
 from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.quark.accuracy import evaluating
@@ -25,7 +26,6 @@ from quant_core.quark.selection import left_in_float
 from quant_core.quark.translation import Config
 from quant_core.results.outcome import Outcome
 from quant_core.storage.references import atomic_copy
-from quant_core.storage.tables import facts
 
 __all__ = ["ModelQuantizer"]
 
@@ -80,7 +80,7 @@ class ModelQuantizer:
         config, cache = self.config, folder / "cache"
         scored = first_samples(items, config.auto["DataSize"])
         table = prepare(refer_model(model), machine=Machine(cache), **config.named().preparation())
-        graph, layers = prepared_graph(facts(table)["prepared"], cache), layers_from_table(table)
+        graph, layers = prepared_graph(table, cache), layers_from_table(table)
         left = left_in_float(config.fields, graph, layers)
         given: dict[str, Any] = {
             "calibration": replayed(first_samples(items, config.extra["CalibDataSize"])),

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.runtimes.encoded_tensors import encoded_tensors
 from quant_core.runtimes.registry import PROFILES, profile_of
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.storage.references import atomic_write
-from quant_core.storage.tables import facts
 
 __all__ = ["write_beside"]
 
@@ -27,7 +26,7 @@ def write_beside(folder: Path, runtime: str, file: Path, layers: pa.Table, cache
         (folder / name).unlink(missing_ok=True)
     if not wanted:
         return
-    graph = prepared_graph(facts(layers)["prepared"], cache)
+    graph = prepared_graph(layers, cache)
     names = {*graph.inputs, *graph.initializers, *(name for node in graph.nodes for name in node.output)}
     tensors = encoded_tensors(WrittenModel.of_file(file), names)
     for name, content in wanted.items():

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from quant_core.execution.machine import Machine
 from quant_core.model.fitted_data import model_data
 from quant_core.model.inputs import Batch, in_row_order
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import OpenModel
 from quant_core.scoring.compared import Compared
 from quant_core.scoring.evaluation import Outputs, compared_by, outputs_by_batch, reference_arrays, sample_outputs
 from quant_core.scoring.metrics import Terms, sample_terms, terms_table
 from quant_core.scoring.worst_samples import Answer, answers, label_of, picture_of, worst_rows
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts
 
 __all__ = ["Disagreement", "disagreements"]
 
@@ -63,7 +62,7 @@ def disagreements(
         machine: threads and cache.
 
     """
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     dataset, names = model_data(graph, data, machine.cache), baseline.column_names
     outputs, floats = compared_by(graph, names), reference_arrays(baseline)
 

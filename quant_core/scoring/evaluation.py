@@ -19,7 +19,7 @@ from quant_core.model.fitted_data import model_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
 from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Numerics, OpenModel, fast_numerics, open_file, open_nodes
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
@@ -64,7 +64,7 @@ def float_outputs(
 
     The facts hold each output's shape, and the user's metric `function` of them if there is one.
     """
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     dataset = model_data(graph, data, machine.cache)
     names = compared_outputs(graph, output)
     if types_kept(graph) or graph.inside:
@@ -190,7 +190,7 @@ def score_file(
 
     `processor` says where, for runtimes whose numbers depend on it: results of one are not taken for another's.
     """
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     session = open_shipped(exported, graph, runtime, machine)
     rows = np.arange(baseline.num_rows)
     return _score(session, graph, data, baseline, function, rows, batch_size, machine)

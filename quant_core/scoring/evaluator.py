@@ -25,7 +25,7 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
 from quant_core.model.fitted_data import model_data
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import OpenModel, open_file
 from quant_core.model.stored_model import MODEL_FILE
 from quant_core.runtimes.registry import profile_of
@@ -34,7 +34,7 @@ from quant_core.scoring.user_function import call_function, finite_number, load_
 from quant_core.storage.data import Dataset, samples_of
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.schemas import OWN_SCORES
-from quant_core.storage.tables import facts, with_facts
+from quant_core.storage.tables import with_facts
 
 __all__ = ["Evaluator", "SessionFactory", "own_scores"]
 
@@ -167,7 +167,7 @@ def own_scores(
         machine: cache.
 
     """
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     path = graph.folder / MODEL_FILE if model is None else fetch(model, machine.cache)
     dataset = model_data(graph, data, machine.cache)
     columns = {name: samples_of(column) for name, column in dataset.columns.items()}

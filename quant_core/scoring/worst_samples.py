@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quant_core.config.target import MetricName
 from quant_core.execution.machine import Machine
 from quant_core.model.fitted_data import model_data
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.scoring.compared import Compared
 from quant_core.scoring.evaluation import compared_by, outputs_by_batch, reference_arrays
 from quant_core.scoring.shipped_file import open_shipped
@@ -22,7 +22,6 @@ from quant_core.storage.columns import Column
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
 from quant_core.storage.schemas import SAMPLES
-from quant_core.storage.tables import facts
 
 __all__ = ["SHOWN", "Answer", "answers", "label_of", "picture_of", "worst_rows", "worst_samples"]
 
@@ -91,7 +90,7 @@ def worst_samples(
     rows, distances = worst_rows(scores, metric)
     if not len(rows):
         return SAMPLES.empty_table()
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     dataset, names = model_data(graph, data, machine.cache), tuple(baseline.column_names)
     outputs, floats = compared_by(graph, names), reference_arrays(baseline)
     by_class = dataset.labels is not None or outputs.classes.probabilities or metric in ("top1_drop", "kl")

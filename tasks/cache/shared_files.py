@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
-from quant_core.model.prepare import prepared_folder
+from quant_core.model.prepared_model import prepared_folder
 from quant_core.model.stored_model import MODEL_FILE, ModelFolder
 from quant_core.quantization.export import exported_folder
 from quant_core.storage.data_forms import RandomForm

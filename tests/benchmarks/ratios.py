@@ -25,7 +25,7 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.auto import auto_mixed_precision
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.probe_rounds import probe_rounds
@@ -33,7 +33,6 @@ from quant_core.pipeline.steps import baseline, calibrate, prepare
 from quant_core.pipeline.study import Study
 from quant_core.results.outcome import Outcome
 from quant_core.scoring.evaluation import float_outputs
-from quant_core.storage.tables import facts
 from tests.benchmarks.processes import measured
 from tests.models import build
 
@@ -88,7 +87,7 @@ def probing(options: argparse.Namespace, folder: Path) -> None:
     ready = Prepared.of(options.model, options.data, folder, samples="all")
     ready.probing(workers=2)  # the first time weights are quantized too
     once, took = ready.forwards(), ready.probing(workers=1)
-    graph = prepared_graph(facts(ready.study.layers)["prepared"], folder)
+    graph = prepared_graph(ready.study.layers, folder)
     share = suffix_share(graph, layers_from_table(ready.study.layers))
     print(f"a float pass {once:.2f} s, suffixes are {share:.2f} passes, probing {took:.2f} s")
     print(f"probing is {took / (share * once):.2f} times its suffixes at the price of float passes")

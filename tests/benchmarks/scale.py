@@ -37,7 +37,8 @@ from quant_core.config import MixedPrecisionConfig, QuantizationConfig, config_f
 from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner, Stage, StageFunction
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.topology import Topology
 from quant_core.pipeline import probe_rounds, steps
 from quant_core.pipeline.auto import run_auto
@@ -51,7 +52,7 @@ from quant_core.scoring.metrics import sample_terms, terms_table
 from quant_core.scoring.sampling import Samples, visit_order
 from quant_core.storage.references import refer
 from quant_core.storage.schemas import PROBES
-from quant_core.storage.tables import facts, with_facts
+from quant_core.storage.tables import with_facts
 from tests.benchmarks.ratios import chain_of
 
 Made = TypeVar("Made")
@@ -69,7 +70,7 @@ def _loss(layer: str, precision: str) -> float:
 
 def calibrate(layers: pa.Table, machine: Machine, **_: object) -> pa.Table:
     """A histogram of 4,096 bins for each tensor."""
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
     counts = np.random.default_rng(0).integers(0, 1000, 4096)
     return histogram_table({name: Histogram(0.0, 1.0, -12, 0, counts) for name in tensors})

@@ -19,7 +19,8 @@ from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Numerics, open_nodes, session_options
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
@@ -30,7 +31,6 @@ from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer
-from quant_core.storage.tables import facts
 from tests.models import samples
 
 __all__ = ["Feeds", "Outputs", "Workbench", "bench", "distance", "same", "saved"]
@@ -130,7 +130,7 @@ def bench(
     table = prepare(refer(saved(model, folder)), layer_ops, machine, pairs=pairs, optimize=optimize)
     calibration = calibrate(table, refer_data(feeds, machine.cache), None, machine)
     settings = QuantizationConfig.model_validate(config)
-    graph = prepared_graph(facts(table)["prepared"], machine.cache)
+    graph = prepared_graph(table, machine.cache)
     return Workbench(model, table, calibration, settings, graph, feeds, machine)
 
 

@@ -23,7 +23,7 @@ from quant_core.config import config_from
 from quant_core.errors import InputError
 from quant_core.execution.progress import watched_by
 from quant_core.execution.runner import Runner
-from quant_core.model.prepare import is_prepared
+from quant_core.model.prepared_model import is_prepared
 from quant_core.pipeline.auto import run_auto
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import STAGES

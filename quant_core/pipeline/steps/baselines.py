@@ -11,7 +11,7 @@ from quant_core.errors import InputError
 from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.candidate_blocks import candidate_blocks
 from quant_core.pipeline.candidate_layers import (
     candidate_layers,
@@ -33,14 +33,13 @@ from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.evaluator import Evaluator
 from quant_core.scoring.own_scores import with_float_score
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts
 
 
 def assign(job: QuantizationJob[LayerWiseConfig], layers: pa.Table, on: Runner) -> PrecisionPlan:
     """Return the plan that the user has chosen; raises InputError for a name that is no layer and no tensor."""
     if job.assignment is None:
         raise InputError("give the plan: types with the names of layers and tensors")
-    graph = prepared_graph(facts(layers)["prepared"], on.machine.cache)
+    graph = prepared_graph(layers, on.machine.cache)
     return job.assignment.plan(graph, layers_from_table(layers), job.config.wide)
 
 
@@ -58,7 +57,7 @@ def baseline(
     `plan` is the one that the user has chosen, if so.
     """
     if plan is not None:
-        _check_ranges(plan, prepared_graph(facts(layers)["prepared"], on.machine.cache), calibration)
+        _check_ranges(plan, prepared_graph(layers, on.machine.cache), calibration)
     warn_of_outputs_not_compared(layers, job.config, on.machine.cache)
     note_rules_without_layers(layers, job.config, on.machine.cache)
     note_slow_layers(layers, job.config, on.machine.cache)

@@ -8,7 +8,7 @@ from quant_core.config import RunConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.model.inputs import BATCH_BYTES
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.candidate_layers import candidate_layers
 from quant_core.pipeline.costs import check_device_costs
 from quant_core.pipeline.from_calibration import histograms
@@ -36,7 +36,7 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
         PREPARE, model=job.model, data=job.calibration, random_data=job.random_data, **job.config.preparation()
     )
     # Once more: the prepared model knows the shapes that the file leaves open.
-    check_data(prepared_graph(facts(layers)["prepared"], cache), job, cache)
+    check_data(prepared_graph(layers, cache), job, cache)
     check_device_costs(job, layers, cache)
     candidate_layers(layers, job.config, cache)  # which refuses names that are no layer's
     return layers

@@ -13,7 +13,7 @@ from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.latency import processor_name
 from quant_core.model.half_precision import types_kept
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import CPU
 from quant_core.pipeline.costs import device_timer
 from quant_core.pipeline.findings import Findings, HeldOut, Shipped
@@ -27,7 +27,6 @@ from quant_core.pipeline.study import Config_co, Study
 from quant_core.precision import PrecisionPlan
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference
-from quant_core.storage.tables import facts
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def _held_out(study: Study[RunConfig], shipped: Shipped, on: Runner) -> HeldOut 
 
 def _has_bfloat16(study: Study[RunConfig], on: Runner) -> bool:
     """Return whether the model is in bfloat16, which ONNX Runtime has no kernels for here."""
-    graph = prepared_graph(facts(study.layers)["prepared"], on.machine.cache)
+    graph = prepared_graph(study.layers, on.machine.cache)
     return onnx.TensorProto.BFLOAT16 in types_kept(graph).values()
 
 

@@ -12,12 +12,13 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.progress import Watcher, watched_by
 from quant_core.model.layers import layers_from_table
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.topology import Topology
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer
 from quant_core.storage.schemas import CALIBRATION
-from quant_core.storage.tables import facts, to_ipc
+from quant_core.storage.tables import to_ipc
 from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import saved
 
@@ -69,7 +70,7 @@ def test_only_what_a_quantized_operator_touches_is_observed(tmp_path):
     )
     machine = Machine(tmp_path)
     layers = prepare(refer(saved(model, tmp_path)), DEFAULT_LAYER_OPS, machine)
-    graph = prepared_graph(facts(layers)["prepared"], tmp_path)
+    graph = prepared_graph(layers, tmp_path)
     assert observed_tensors(Topology.of(graph, layers_from_table(layers))) == ["b", "c"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from quant_core.execution.machine import Machine
 from quant_core.improvement.migration import Channels, best_factors, migrated_model
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepared_graph
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import open_nodes
 from quant_core.precision import Precision
 from quant_core.storage.data import refer_data
@@ -51,7 +51,7 @@ def test_the_model_computes_what_it_did_and_the_large_channel_is_gone(sum_of, fo
     before = made(tmp_path, sum_of)
     data, machine = refer_data(before.feeds, before.machine.cache), before.machine
     table = migrated_model(before.layer_table, data, "a8w8", 7, machine)
-    graph, layers = prepared_graph(facts(table)["prepared"], machine.cache), layers_from_table(table)
+    graph, layers = prepared_graph(table, machine.cache), layers_from_table(table)
     assert set(facts(table)["migrated"]) >= {"n"} and set(facts(table)["migrated_layers"]) >= {"first", "second"}
     assert np.allclose(outputs(graph, before.feeds), outputs(before.graph, before.feeds), rtol=1e-4, atol=1e-4)
     read = next(layer for layer in layers if layer.name == "first").activations[0]

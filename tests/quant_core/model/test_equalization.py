@@ -11,9 +11,9 @@ from quant_core import LayerWiseConfig, layer_wise
 from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.storage.references import refer
-from quant_core.storage.tables import facts
 from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import saved
 
@@ -69,7 +69,7 @@ def transposed() -> onnx.ModelProto:
 
 def equalized_graph(model: onnx.ModelProto, folder, equalize: bool = True) -> FloatGraph:
     table = prepare(refer(saved(model, folder)), DEFAULT_LAYER_OPS, Machine(folder / "cache"), equalize)
-    return prepared_graph(facts(table)["prepared"], folder / "cache")
+    return prepared_graph(table, folder / "cache")
 
 
 def outputs(graph: FloatGraph, feeds) -> list[np.ndarray]:

@@ -15,7 +15,8 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.model_file import read_model, refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import load_prepared, prepared_graph
 from quant_core.model.stored_model import DATA_FILE, is_intact
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import fetch, file_digest, refer
@@ -107,7 +108,7 @@ def test_a_cache_of_downloads_is_read(tmp_path):
 
 def is_read_as_given(path: Path, folder: Path) -> bool:
     table = prepare(refer_model(path), DEFAULT_LAYER_OPS, Machine(folder / "cache"))
-    graph = prepared_graph(facts(table)["prepared"], folder / "cache")
+    graph = prepared_graph(table, folder / "cache")
     weight = onnx.numpy_helper.to_array(next(t for t in MODELS["chain"]().graph.initializer if t.name == "w2"))
     return any(np.array_equal(graph.constant(name), weight) for name in graph.initializers)
 
@@ -204,7 +205,7 @@ def test_a_damaged_prepared_file_is_replaced(tmp_path):
     prepared.write_bytes(b"damaged")
     prepare(refer_model(path), DEFAULT_LAYER_OPS, machine)
     assert is_intact(machine.cache / "prepared", digest, [DATA_FILE])
-    assert prepared_graph(digest, machine.cache).nodes
+    assert load_prepared(digest, machine.cache).nodes
 
 
 def test_damaged_data_given_from_memory_are_written_again(tmp_path):

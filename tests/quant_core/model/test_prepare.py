@@ -9,7 +9,8 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, opset_of
-from quant_core.model.prepare import is_prepared, prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import is_prepared, prepared_graph
 from quant_core.storage.references import refer
 from quant_core.storage.tables import facts
 from tests.models import MODELS, build
@@ -73,7 +74,7 @@ def test_a_model_the_converter_fails_on_stays_at_its_opset(tmp_path, monkeypatch
 
     monkeypatch.setattr(onnx.version_converter, "convert_version", failing)
     table = prepared(MODELS["chain"](), tmp_path)
-    model = prepared_graph(facts(table)["prepared"], tmp_path / "cache").model
+    model = prepared_graph(table, tmp_path / "cache").model
     assert opset_of(model) == 17
 
 
@@ -92,7 +93,7 @@ def test_a_batch_norm_is_folded_into_the_layer_before_it(tmp_path):
         {"w": (4, 3, 1, 1), "scale": (4,), "shift": (4,), "mean": (4,), "var": np.ones(4, np.float32)},
     )
     table = prepared(model, tmp_path)
-    graph = prepared_graph(facts(table)["prepared"], tmp_path / "cache")
+    graph = prepared_graph(table, tmp_path / "cache")
     assert [node.op_type for node in graph.nodes] == ["Conv", "Relu"]
 
 
@@ -155,7 +156,7 @@ def in_type(kind: int) -> onnx.ModelProto:
 @pytest.mark.parametrize("kind", ["FLOAT16", "BFLOAT16"])
 def test_a_model_in_a_narrower_float_type_is_prepared_in_float32(tmp_path, kind):
     table = prepared(in_type(onnx.TensorProto.DataType.Value(kind)), tmp_path)
-    graph = prepared_graph(facts(table)["prepared"], tmp_path / "cache")
+    graph = prepared_graph(table, tmp_path / "cache")
     assert table.column("layer").to_pylist() == ["c1", "c2", "c3", "fc"]
     assert {graph.element_type(name) for name in [*graph.inputs, *graph.outputs]} == {onnx.TensorProto.FLOAT}
 
@@ -213,7 +214,7 @@ def test_a_constant_listed_as_an_input_is_a_constant(tmp_path):
     weights = {"w": (4, 3, 1, 1), "scale": (4,), "shift": (4,), "mean": (4,), "var": np.ones(4, np.float32)}
     for version in (3, 10):
         model = build(body, weights, ir_version=version, initializers_are_inputs=True)
-        graph = prepared_graph(facts(prepared(model, tmp_path))["prepared"], tmp_path / "cache")
+        graph = prepared_graph(prepared(model, tmp_path), tmp_path / "cache")
         assert [node.op_type for node in graph.nodes] == ["Conv", "Relu"]
         assert [value.name for value in graph.model.graph.input] == ["x"]
 
@@ -228,5 +229,5 @@ def test_without_optimization_batch_norms_stay(tmp_path):
     kinds = []
     for optimize in (True, False):
         table = prepare(refer(saved(model, tmp_path)), DEFAULT_LAYER_OPS, Machine(tmp_path / "c"), optimize=optimize)
-        kinds.append([node.op_type for node in prepared_graph(facts(table)["prepared"], tmp_path / "c").nodes])
+        kinds.append([node.op_type for node in prepared_graph(table, tmp_path / "c").nodes])
     assert kinds == [["Conv", "Relu"], ["Conv", "BatchNormalization", "Relu"]]

@@ -10,11 +10,11 @@ from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import find_layers
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.selection import is_left_in_float, names_meant
 from quant_core.model.topology import Topology
 from quant_core.storage.references import refer
-from quant_core.storage.tables import facts
 from tests.models import MODELS
 from tests.quant_core.workbench import saved
 
@@ -23,7 +23,7 @@ def prepared(folder, *exclude: str) -> FloatGraph:
     table = prepare(
         refer(saved(MODELS["residual"](), folder)), DEFAULT_LAYER_OPS, Machine(folder / "cache"), exclude=exclude
     )
-    return prepared_graph(facts(table)["prepared"], folder / "cache")
+    return prepared_graph(table, folder / "cache")
 
 
 def roles(graph: FloatGraph) -> dict[str, Role]:

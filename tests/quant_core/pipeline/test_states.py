@@ -13,7 +13,8 @@ from quant_core.execution.machine import Machine
 from quant_core.model.carried_states import step_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare, prepared_graph
+from quant_core.model.prepare import prepare
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import open_nodes
 from quant_core.model.signature import Signature
 from quant_core.model.states import likely_states
@@ -26,7 +27,6 @@ from quant_core.scoring.evaluation import float_outputs, reference_arrays
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer
-from quant_core.storage.tables import facts
 from tests.models import build
 from tests.quant_core.pipeline.test_models_as_they_come import quantized
 from tests.quant_core.workbench import saved
@@ -123,7 +123,7 @@ def test_each_step_is_a_pass_that_begins_with_the_state_of_a_loop_in_numpy(tmp_p
     machine = Machine(tmp_path / "cache")
     model, data = refer(saved(gru(), tmp_path)), refer_data(ragged(tmp_path / "data", *PARTS), machine.cache)
     layers = prepare(model, DEFAULT_LAYER_OPS, machine, data=data, states=("h=hn",))
-    graph = prepared_graph(facts(layers)["prepared"], machine.cache)
+    graph = prepared_graph(layers, machine.cache)
     outputs, states = (np.concatenate(found) for found in zip(*map(by_hand, SEQUENCES), strict=True))
     floats = reference_arrays(float_outputs(model, layers, data, "y", None, None, machine))["y"]
     np.testing.assert_allclose(floats.values.reshape(-1, 3), outputs, atol=1e-5)
