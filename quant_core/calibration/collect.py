@@ -179,8 +179,9 @@ def _refuse_nan_outputs(
         )
 
 
-def _has_nan(array: NDArray[np.generic]) -> bool:
-    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+def _has_nan(value: object) -> bool:
+    """Return whether an array holds a NaN; a sequence or a map, which is never compared, is not looked into."""
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f" and bool(np.isnan(value).any())
 
 
 def _unmasked(name: str, scores: NDArray[np.float32], axis: int) -> dict[str, Histogram]:

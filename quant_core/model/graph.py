@@ -64,9 +64,14 @@ class FloatGraph:
 
     @cached_property
     def inside(self) -> Mapping[str, str]:
-        """The tensors inside that are compared as outputs are, by their names in the user's model."""
+        """The tensors inside that are compared as outputs are, by their names in the user's model.
+
+        For a map that scikit-learn's exporter makes of probabilities (ZipMap) it is the tensor of these.
+        """
         kept = next((entry.value for entry in self.model.metadata_props if entry.key == INSIDE), "{}")
-        found: dict[str, str] = json.loads(kept)
+        maps = (node for node in self.nodes if node.op_type == "ZipMap" and node.output[0] in self.outputs)
+        zipped = {node.output[0]: node.input[0] for node in maps if node.input[0] not in self.outputs}
+        found: dict[str, str] = zipped | json.loads(kept)
         return found
 
     @cached_property

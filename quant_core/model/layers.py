@@ -155,8 +155,10 @@ def _layer(graph: FloatGraph, nodes: list[int], sizes: Sizes | None) -> Layer:
 
 
 def _channels(graph: FloatGraph, nodes: Iterable[int], weight: str) -> int:
-    """Output channels of a weight; 1 where nodes do not agree on their axis."""
+    """Output channels of a weight; 1 of a vector, and where nodes do not agree on their axis."""
     shape = graph.initializers[weight].dims
+    if len(shape) == 1:
+        return 1
     axes = {output_axis(graph.nodes[index], weight, len(shape)) for index in nodes}
     return shape[axes.pop()] if len(axes) == 1 else 1
 

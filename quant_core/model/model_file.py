@@ -17,6 +17,7 @@ from onnx.external_data_helper import uses_external_data
 from quant_core.errors import IncompleteError, InputError
 from quant_core.model.graph import inner_graphs
 from quant_core.model.negative_sizes import open_negative_sizes, refuse_negative_sizes
+from quant_core.model.sparse_constants import store_densely
 from quant_core.model.stored_model import INLINE_BYTES
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.retry import patiently
@@ -85,8 +86,12 @@ def read_model(path: Path, source: str) -> onnx.ModelProto:
     _refuse_damaged_names(proto.graph, source)
     _refuse_unknown_types(proto, source)
     _refuse_wrong_lengths(proto.graph, source)
-    _refuse_empty_inputs(proto, source)
+    _refuse_odd_inputs(proto, source)
     _refuse_quantized(proto, source)
+    try:
+        store_densely(proto.graph)
+    except (ValueError, IndexError, OSError) as error:
+        raise InputError(f"{source}: a constant that is stored sparsely cannot be read: {error}") from error
     open_negative_sizes(proto.graph)
     refuse_negative_sizes(proto, source)
     return proto
@@ -101,8 +106,13 @@ def _refuse_damaged_names(graph: onnx.GraphProto, source: str) -> None:
         raise InputError(f"{source}: the name {damaged!r} is no text; the file is damaged")
 
 
-def _refuse_empty_inputs(proto: onnx.ModelProto, source: str) -> None:
+def _refuse_odd_inputs(proto: onnx.ModelProto, source: str) -> None:
+    """Refuse inputs that declare no shape, which ONNX does not allow, or one of no values."""
     for value in proto.graph.input:
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            raise InputError(
+                f"{source}: input {value.name!r} declares no shape; declare one, whose sizes may be open ([N, 3, H, W])"
+            )
         if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in value.type.tensor_type.shape.dim):
             raise InputError(
                 f"{source}: input {value.name!r} is declared with a size of 0: no sample fits; give it another"

@@ -179,7 +179,8 @@ def _described(
         known = max(summing, key=lambda at: values.shape[at])
     if known is None:
         source = class_source(graph, role.name)
-        known = None if source is None else behind_samples(source[0] % found[0].ndim, axis) + leading - 1
+        at = None if source is None else source[0] % found[0].ndim
+        known = None if at in (None, axis) else behind_samples(at, axis) + leading - 1
     if known is None and values.ndim == leading + 1:
         known = leading  # there is no other axis
     finite = values[np.isfinite(values)]
@@ -235,7 +236,8 @@ _PASSING = frozenset("Identity Cast Relu Clip Add Sub Mul Div Dropout LeakyRelu 
 def class_source(graph: FloatGraph, name: str) -> tuple[int, str] | None:
     """Return the axis of classes and the operator that computes them; None where nothing shows them.
 
-    It is the axis of a Softmax, the last one of a product of matrices, the second one of a convolution.
+    It is the axis of a Softmax, the last one of a product of matrices (of one with its weight on the left the last but
+    one), the second one of a convolution.
     """
     moved: list[list[int]] = []
     while name in graph.producer:
@@ -243,7 +245,7 @@ def class_source(graph: FloatGraph, name: str) -> tuple[int, str] | None:
         if node.op_type in ("Softmax", "LogSoftmax"):
             return _through(moved, int(str(attribute(node, "axis", -1)))), node.op_type
         if node.op_type in ("MatMul", "Gemm"):
-            return _through(moved, -1), node.op_type
+            return _through(moved, -2 if node.input[0] in graph.initializers else -1), node.op_type
         if node.op_type in ("Conv", "ConvTranspose"):
             return _through(moved, 1), node.op_type
         if node.op_type == "Transpose" and (perm := attribute(node, "perm", None)):

@@ -43,6 +43,10 @@ _PAIRS = "narrowcast.pairs"
 # GroupNormalization's scale as it was when there was one a group.
 _MISCONVERTED = {"Upsample": 9, "Resize": 10, "GroupNormalization": 20}
 
+_FIRST_FOR_BYTES = 9
+"""The first opset whose Flatten takes 8 bits: ONNX Runtime moves pairs across it. No operator of _MISCONVERTED changes
+up to there."""
+
 
 def opset_of(model: onnx.ModelProto) -> int:
     """The version of the standard's operators the model uses."""
@@ -67,10 +71,15 @@ def has_pairs(model: onnx.ModelProto, first: int = OPSET) -> bool:
 
 
 def upgraded(model: onnx.ModelProto, first: int = OPSET) -> onnx.ModelProto:
-    """The model at an opset of `first` to NEWEST, or as it is where that would fail or change what it computes."""
+    """The model at an opset of `first` to NEWEST, or as it is where that would fail or change what it computes.
+
+    From below _FIRST_FOR_BYTES it is brought that far all the same.
+    """
     version = opset_of(model)
     wanted = min(max(version, first), NEWEST)
-    if version == wanted or any(version <= _MISCONVERTED.get(node.op_type, -1) for node in _all_nodes(model.graph)):
+    if any(version <= _MISCONVERTED.get(node.op_type, -1) for node in _all_nodes(model.graph)):
+        wanted = max(version, _FIRST_FOR_BYTES)
+    if version == wanted:
         return model
     try:
         return onnx.version_converter.convert_version(_inlined(model), wanted)

@@ -102,7 +102,7 @@ def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Pat
     """Tell whoever watches which outputs are not compared, and which layers stay wide since they reach no other."""
     graph = prepared_graph(layers, cache)
     compared = compared_outputs(graph, config.output)
-    others = [name for name in graph.outputs if name not in compared]
+    others = [name for name in graph.outputs if name not in compared and graph.inside.get(name) not in compared]
     unseen = _not_compared(graph, layers_from_table(layers), config)
     if others:
         kept = f"; layers that reach no other output stay wide: {', '.join(unseen)}" if unseen else ""

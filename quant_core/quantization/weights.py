@@ -106,9 +106,18 @@ def _scale_axis(
         return None, None
     if has_blocks(graph, layer, kind, config):
         return reduction_axis(graph, layer), config.block_size
-    if layer.op == "MatMul" and len(layer.weight_shape) > 2 and profile_of(config.runtime).keeps_matmuls_apart:
-        return None, None  # its kernel for 8-bit activations refuses a scale a channel of stacked matrices
+    if profile_of(config.runtime).keeps_matmuls_apart and _has_one_scale(graph, layer):
+        return None, None
     return (weight_axis(graph, layer) if config.per_channel else None), None
+
+
+def _has_one_scale(graph: FloatGraph, layer: Layer) -> bool:
+    """Return whether ONNX Runtime's kernel for 8-bit activations refuses a scale a channel of a MatMul's weight.
+
+    It takes one of a matrix on the right; of stacked matrices, or on the left, it takes none.
+    """
+    on_the_left = any(graph.nodes[index].input[0] == layer.weight for index in layer.nodes)
+    return layer.op == "MatMul" and (on_the_left or len(layer.weight_shape) > 2)
 
 
 def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig) -> bool:
@@ -119,9 +128,11 @@ def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: Quanti
 def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
     """The axis of a layer's weights for output channels, a table's rows, a recurrent node's gates and hidden units.
 
-    None when nodes do not agree on one.
+    None when nodes do not agree on one, and for a MatMul with a vector, which has a single output.
     """
     rank = len(layer.weight_shape)
+    if rank == 1:
+        return None
     axes = {output_axis(graph.nodes[index], layer.weight, rank) for index in layer.nodes}
     return axes.pop() if len(axes) == 1 else None
 
@@ -160,15 +171,17 @@ def weights_with_limited_sums(graph: FloatGraph, layer: Layer, values: NDArray[n
     """
     channels, inputs = weight_axis(graph, layer), reduction_axis(graph, layer)
     op_type = next(kind for index in layer.nodes if (kind := graph.nodes[index].op_type) != TABLE_OP)
-    if channels is None or any(graph.nodes[index].input[0] == layer.weight for index in layer.nodes):
+    on_the_left = any(graph.nodes[index].input[0] == layer.weight for index in layer.nodes)
+    if on_the_left or (channels is None and values.ndim > 1):
         return weight
     tried = []
     for growth in _GROWTHS:
         qparams = replace(weight.qparams, scale=np.asarray(weight.qparams.scale * np.float32(growth), np.float32))
         codes = limited(op_type, quantize(values, qparams, weight.axis), inputs)
         error = np.square(dequantize(codes, qparams, weight.axis) - values, dtype=np.float64)
-        by_channel = np.moveaxis(error, channels, 0).reshape(values.shape[channels], -1).sum(axis=1)
-        tried.append(by_channel if qparams.scale.ndim else by_channel.sum())
+        if channels is not None:
+            error = np.moveaxis(error, channels, 0).reshape(values.shape[channels], -1).sum(axis=1)
+        tried.append(error if qparams.scale.ndim else error.sum())
     best = np.take(_GROWTHS, np.argmin(tried, axis=0)).astype(np.float32)
     qparams = replace(weight.qparams, scale=np.asarray(weight.qparams.scale * best, np.float32))
     return replace(weight, codes=limited(op_type, quantize(values, qparams, weight.axis), inputs), qparams=qparams)

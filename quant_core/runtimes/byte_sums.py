@@ -58,7 +58,7 @@ def _orders(op_type: str, codes: Codes, inputs_axis: int | None) -> list[Codes]:
     """The weights of each output along the last axes, in every order in which a kernel may read them."""
     if op_type == "Conv":
         return [codes, np.moveaxis(codes, 1, -1)]
-    return [np.moveaxis(codes, 0 if inputs_axis is None else inputs_axis, -1)]
+    return [np.moveaxis(np.atleast_2d(codes), -1 if codes.ndim == 1 else inputs_axis or 0, -1)]
 
 
 def _excess(rows: Codes) -> Codes:

@@ -168,7 +168,7 @@ def compared_outputs(graph: FloatGraph, output: int | str) -> tuple[str, ...]:
     """
     signature = Signature.of(graph)
     if output == "all":
-        found = [name for name in graph.outputs if _is_float(graph, name) and _why_not(graph, signature, name) == ""]
+        found = [name for name in graph.compared if _is_float(graph, name) and _why_not(graph, signature, name) == ""]
         if not found:
             found = [name for name in graph.outputs if _why_not(graph, signature, name) == ""]
         if not found:
@@ -201,12 +201,11 @@ def _inside(graph: FloatGraph) -> str:
 
 def _named(graph: FloatGraph, output: int | str) -> str:
     if isinstance(output, str) and not output.isdecimal():
-        if output in graph.compared:
-            return output
-        if output in graph.inside:
-            return graph.inside[output]
+        if output in (*graph.compared, *graph.inside):
+            return graph.inside.get(output, output)
     elif int(output) < len(graph.outputs):
-        return graph.outputs[int(output)]
+        name = graph.outputs[int(output)]
+        return graph.inside.get(name, name)
     raise InputError(f"output {output!r}: the model has {', '.join(f'{i}: {n}' for i, n in enumerate(graph.outputs))}")
 
 

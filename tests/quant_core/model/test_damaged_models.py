@@ -1,5 +1,7 @@
 """Models whose file is damaged: one line each, which names what is wrong."""
 
+import numpy as np
+import onnx
 import pytest
 
 from quant_core.errors import InputError
@@ -22,6 +24,16 @@ def size_of_0(model):
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 0
 
 
+def no_shape(model):
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+
+
+def sparse_beyond_its_end(model):
+    values = onnx.numpy_helper.from_array(np.ones(1, np.float32), "sparse")
+    places = onnx.numpy_helper.from_array(np.int64([4]), "places")
+    model.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(values, places, [2, 2]))
+
+
 def another_type(model):
     model.graph.initializer[0].data_type = 10
 
@@ -35,6 +47,8 @@ DAMAGES = {
     size_below_0: "constant 'w1' has shape [-1, ",
     unknown_type: "'w1' is of type 99, which onnx",
     no_type: "'x' has no type",
+    no_shape: "input 'x' declares no shape",
+    sparse_beyond_its_end: "stored sparsely cannot be read: index 4 is out of bounds",
     size_of_0: "input 'x' is declared with a size of 0",
 }
 
