@@ -18,11 +18,12 @@ from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantization.export import exported_reference
 from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.runtimes.registry import profile_of
+from quant_core.scoring.by_margin import ByMargin
 from quant_core.scoring.evaluator import Evaluator
 from quant_core.scoring.metrics import additive
 from quant_core.scoring.own_scores import with_own_scores
-from quant_core.scoring.sampling import Samples, sample_shards
-from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
+from quant_core.scoring.sampling import sample_shards
+from quant_core.scoring.sequential import EvenVisits, Visits, evaluation_rounds, in_data_order
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import facts
 
@@ -60,29 +61,48 @@ class PlanEvaluator(Generic[Config_co]):
             scores = self.score_file(self.export(plan), study.baseline, study.job.evaluation, title=title)
             return study.trial_of(plan, scores, alpha)
         if not study.trials and _is_fine(plan) and all(target.metric in _SMOOTH for target in targets):
-            trial = study.trial_of(plan, self._scores(plan, 0, count, fast=True), alpha)
+            trial = study.trial_of(plan, self._scores(plan, 0, count, EvenVisits(count), fast=True), alpha)
             if all(map(_is_clear, targets, trial.bounds)):
                 return trial
         stops = self._rounds(study.samples) if study.trials else [count]
+        visits = self._visits(plan)
         rounds: list[pa.Table] = []
         for start, stop in pairwise([0, *stops]):
-            rounds.append(self._scores(plan, start, stop))
-            scores = in_data_order(rounds, stops[: len(rounds)], count)
-            if stop < count:
-                whole = study.nearest_trial(plan).scores
-                found = [project(target.metric, scores, whole) for target in targets]
-                verdicts = [one.verdict(target, alpha) for one, target in zip(found, targets, strict=True)]
-                if False in verdicts or None not in verdicts:
-                    judged = [
-                        Judgement(one.score, one.bound(target, alpha), bool(verdict))
-                        for one, target, verdict in zip(found, targets, verdicts, strict=True)
-                    ]
-                    return Trial.of(plan, scores, judged, alpha, self.simulates_reference)
+            rounds.append(self._scores(plan, start, stop, visits))
+            scores = in_data_order(rounds, [visits.rows(*ends) for ends in pairwise([0, *stops[: len(rounds)]])])
+            settled = self._settled(plan, scores, visits, alpha) if stop < count else None
+            if settled is not None:
+                return settled
         return replace(study.trial_of(plan, scores, alpha), simulated=self.simulates_reference)
+
+    def _settled(self, plan: PrecisionPlan, scores: pa.Table, visits: Visits, alpha: float | None) -> Trial | None:
+        """Judge a plan by its scores on some samples; None while the verdict is open."""
+        targets = self.study.job.config.targets
+        found = [visits.project(target.metric, scores) for target in targets]
+        verdicts = [one.verdict(target, alpha) for one, target in zip(found, targets, strict=True)]
+        if None in verdicts and False not in verdicts:
+            return None
+        judged = [
+            Judgement(one.score, one.bound(target, alpha), bool(verdict))
+            for one, target, verdict in zip(found, targets, verdicts, strict=True)
+        ]
+        # What the pairs of a file say is told of samples that stand for all.
+        simulated = self.simulates_reference and isinstance(visits, EvenVisits)
+        return Trial.of(plan, scores, judged, alpha, simulated)
+
+    def _visits(self, plan: PrecisionPlan) -> Visits:
+        """Return in which order a plan is scored: where classes are counted, what may change its class comes first."""
+        study = self.study
+        if not study.trials:
+            return EvenVisits(study.baseline.num_rows)
+        counted = all(target.metric in ("top1", "top1_drop") for target in study.job.config.targets)
+        if counted and ByMargin.known(study.wide.scores):
+            return ByMargin(study.wide.scores)
+        return EvenVisits(study.baseline.num_rows, study.nearest_trial(plan).scores)
 
     def first_scores(self, plan: PrecisionPlan, step: str = "verify") -> pa.Table:
         """Simulate a plan that is no trial on the samples of a search's first round (schema SCORES), for a step."""
-        return self._scores(plan, 0, self._rounds("auto")[0], step=step)
+        return self._scores(plan, 0, self._rounds("auto")[0], EvenVisits(self.study.baseline.num_rows), step=step)
 
     def _rounds(self, samples: Literal["auto", "all"] | int) -> list[int]:
         """Return the numbers of samples after which each round ends; a user's metric wants all at once."""
@@ -95,14 +115,16 @@ class PlanEvaluator(Generic[Config_co]):
         config = self.study.job.config
         return config.providers == CPU and config.format == "qdq"
 
-    def _scores(self, plan: PrecisionPlan, start: int, stop: int, step: str = "", fast: bool = False) -> pa.Table:
+    def _scores(
+        self, plan: PrecisionPlan, start: int, stop: int, visits: Visits, step: str = "", fast: bool = False
+    ) -> pa.Table:
         """Return the terms of samples [start, stop) in the order of visits, in the order of the data."""
         study, config = self.study, self.study.job.config
         # A user's metric wants the outputs of all samples at once.
         shards = sample_shards(start, stop) if config.metric_function is None else [(start, stop)]
         scores = self.on.fan_out(
             EVALUATE,
-            [{"samples": Samples(study.job.evaluation, first, last)} for first, last in shards],
+            [{"samples": visits.samples(study.job.evaluation, *ends)} for ends in shards],
             step=step or ("search" if study.trials else "baseline"),
             title=step or (f"search round {len(study.trials)}" if study.trials else "baseline"),
             recipe=study.recipe,
@@ -113,7 +135,7 @@ class PlanEvaluator(Generic[Config_co]):
             batch_size=config.batch_size,
             fast=fast,
         )
-        return in_data_order(scores, [last for _, last in shards], study.baseline.num_rows, start)
+        return in_data_order(scores, [visits.rows(*ends) for ends in shards])
 
     def export(self, plan: PrecisionPlan) -> Reference:
         """Write the model file of a plan."""

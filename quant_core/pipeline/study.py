@@ -278,7 +278,7 @@ class Study(Generic[Config_co]):
         error, target = trial.score.standard_error, self.job.config.target
         if trial.alpha is None or not error:
             return None
-        return samples_to_settle(target, trial.score.value, error * math.sqrt(trial.scores.num_rows), trial.alpha)
+        return samples_to_settle(target, trial.score.value, error * math.sqrt(self.baseline.num_rows), trial.alpha)
 
     def table(self) -> pa.Table:
         """Return one row a trial, in order (schema SEARCH)."""

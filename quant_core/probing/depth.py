@@ -20,7 +20,7 @@ from quant_core.model.sessions import Session, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
-from quant_core.scoring.sampling import Samples, visit_order
+from quant_core.scoring.sampling import Samples
 from quant_core.storage.schemas import DEPTH
 
 __all__ = ["errors_along_depth"]
@@ -61,7 +61,7 @@ def errors_along_depth(
     exact = open_nodes(graph, graph.nodes, sorted(wanted), {})
     quantized = open_nodes(graph, written.nodes, sorted({part.quantized for part in parts}), writer.constants)
     data = step_data(graph, samples.data, machine.cache)
-    rows = data.rows_of(visit_order(data.samples, samples.start, samples.stop))
+    rows = data.rows_of(samples.rows(data.samples))
     watcher().expects("depth", len(rows))
     every = batches(graph, data, batch_size, rows, machine.memory)
     found = ordered_map(partial(_sums, exact, quantized, parts), every, machine.workers)

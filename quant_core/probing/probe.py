@@ -27,7 +27,7 @@ from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.compared import Compared, probed
 from quant_core.scoring.evaluation import per_sample, reference_arrays
 from quant_core.scoring.metrics import divergence
-from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples, visit_order
+from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples
 from quant_core.storage.data import Column, Dataset
 from quant_core.storage.mapped import let_go
 from quant_core.storage.schemas import PROBES
@@ -213,7 +213,7 @@ def variant_losses(
     floats = None if of.baseline is None else _of_entries(reference_arrays(of.baseline), dataset)
     losses: list[list[NDArray[np.float64]]] = [[] for _ in variants]
     seconds = np.zeros(len(variants))
-    samples = visit_order(dataset.samples, of.samples.start, of.samples.stop)
+    samples = of.samples.rows(dataset.samples)
     rows = dataset.rows_of(samples)
     moved = in_row_order(dataset.in_groups(rows))
     groups = model.groups(machine.memory // 2 // _COPIES)

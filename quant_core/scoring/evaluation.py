@@ -27,7 +27,7 @@ from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.collected import collected
 from quant_core.scoring.compared import Compared, compared_of, compared_outputs
 from quant_core.scoring.metrics import Terms, sample_terms, terms_table
-from quant_core.scoring.sampling import Samples, visit_order
+from quant_core.scoring.sampling import Samples
 from quant_core.scoring.shipped_file import open_shipped
 from quant_core.scoring.user_function import call_function, finite_number, load_function
 from quant_core.storage.data import Column, Dataset, samples_of
@@ -171,7 +171,7 @@ def evaluate_plan(
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
     numerics = fast_numerics(graph) if fast else Numerics.SHIPPED
     session = open_nodes(graph, nodes, graph.compared, writer.constants, numerics, providers=recipe.providers)
-    rows = visit_order(baseline.num_rows, samples.start, samples.stop)
+    rows = samples.rows(baseline.num_rows)
     return _score(session, graph, samples.data, baseline, function, rows, batch_size, machine)
 
 

@@ -95,6 +95,9 @@ def _terms(
     if labels is not None:
         terms["top1"] = share_right(quantized[classes.output], labels, classes.axis)
         terms["float_top1"] = share_right(reference[classes.output], labels, classes.axis)
+        if labels[0].size == 1:
+            terms["margin"] = margin_of(quantized[classes.output], labels, classes.axis)
+            terms["float_margin"] = margin_of(reference[classes.output], labels, classes.axis)
     return terms
 
 
@@ -156,6 +159,20 @@ def share_right(outputs: Array, labels: Array, axis: int = 1) -> NDArray[np.floa
     """For each sample, the share of positions (one, unless the output is dense) whose largest class is right."""
     right = np.argmax(outputs, axis=axis) == labels
     return np.asarray(right.reshape(len(right), -1).mean(axis=1))
+
+
+def margin_of(outputs: Array, labels: Array, axis: int = 1) -> NDArray[np.float64]:
+    """For each sample of one label, by how much its class leads the best other one; it is below 0 where it does not.
+
+    Minus infinity where the label is none of the classes.
+    """
+    values = np.moveaxis(np.array(outputs, np.float64), axis, -1).reshape(len(outputs), -1)
+    right = labels.reshape(len(values)).astype(np.intp)
+    rows = np.flatnonzero((right >= 0) & (right < values.shape[1]))
+    own = np.full(len(values), -np.inf)
+    own[rows] = values[rows, right[rows]]
+    values[rows, right[rows]] = -np.inf
+    return np.asarray(own - values.max(axis=1))
 
 
 def terms_table(parts: Sequence[Terms]) -> pa.Table:

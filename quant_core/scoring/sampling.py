@@ -30,6 +30,12 @@ class Samples:
     """The place of the first one."""
     stop: int
     """The place behind the last one."""
+    numbers: tuple[int, ...] = ()
+    """Which samples these are, ascending, where they come in an order of their own; else by `visit_order`."""
+
+    def rows(self, count: int) -> NDArray[np.intp]:
+        """Return the numbers of the samples, ascending, in a data set of `count`."""
+        return np.array(self.numbers, np.intp) if self.numbers else visit_order(count, self.start, self.stop)
 
 
 def visit_order(count: int, start: int, stop: int) -> NDArray[np.intp]:

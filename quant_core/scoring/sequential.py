@@ -14,8 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +23,18 @@ from numpy.typing import NDArray
 from quant_core.config.target import Criterion
 from quant_core.scoring.confidence import margin
 from quant_core.scoring.metrics import METRICS, Score, scores_of
-from quant_core.scoring.sampling import doubling, visit_order
+from quant_core.scoring.sampling import Samples, doubling, visit_order
+from quant_core.storage.references import Reference
 
-__all__ = ["Projection", "evaluation_rounds", "in_data_order", "project", "projected_scores"]
+__all__ = [
+    "EvenVisits",
+    "Projection",
+    "Visits",
+    "evaluation_rounds",
+    "in_data_order",
+    "project",
+    "projected_scores",
+]
 
 _FEWEST = 32
 _FIRST_SHARE = 8
@@ -41,12 +49,46 @@ def evaluation_rounds(count: int, samples: Literal["auto", "all"] | int) -> list
     return sorted(set(stops))
 
 
-def in_data_order(parts: Sequence[pa.Table], stops: Sequence[int], count: int, start: int = 0) -> pa.Table:
-    """Scores (schema SCORES) of parts that end at `stops`, the first from `start` on, in the order of the data."""
+def in_data_order(parts: Sequence[pa.Table], rows: Sequence[NDArray[np.intp]]) -> pa.Table:
+    """Scores (schema SCORES) of some samples each, whose numbers are `rows`, in the order of the data."""
     if len(parts) == 1:
         return parts[0]
-    rows = [visit_order(count, first, last) for first, last in pairwise([start, *stops])]
     return pa.concat_tables(parts).take(np.argsort(np.concatenate(rows), kind="stable"))
+
+
+class Visits(Protocol):
+    """An order in which samples are scored, and what the first ones tell of all."""
+
+    def rows(self, start: int, stop: int) -> NDArray[np.intp]:
+        """Return the numbers of the samples that come as [start, stop), ascending."""
+
+    def samples(self, data: Reference, start: int, stop: int) -> Samples:
+        """Return these samples, as a stage is given them."""
+
+    def project(self, metric: str, seen: pa.Table) -> Projection:
+        """Project a metric on all samples from the scores (schema SCORES) of the first ones that were visited."""
+
+
+@dataclass(frozen=True)
+class EvenVisits:
+    """Visits that are spread over the data; what they tell is projected from a plan that is known on all of it."""
+
+    count: int
+    """Number of all samples."""
+    whole: pa.Table | None = None
+    """The scores of that plan; None where nothing is to be projected."""
+
+    def rows(self, start: int, stop: int) -> NDArray[np.intp]:
+        """Return the numbers of the samples that come as [start, stop), ascending."""
+        return visit_order(self.count, start, stop)
+
+    def samples(self, data: Reference, start: int, stop: int) -> Samples:
+        """Return these samples, as a stage is given them."""
+        return Samples(data, start, stop)
+
+    def project(self, metric: str, seen: pa.Table) -> Projection:
+        """Project a metric on all samples from the scores (schema SCORES) of the first ones that were visited."""
+        return Projection(Score(math.nan, None), math.inf) if self.whole is None else project(metric, seen, self.whole)
 
 
 @dataclass(frozen=True)
@@ -101,9 +143,8 @@ def project(metric: str, plan: pa.Table, other: pa.Table) -> Projection:
     spread = float(np.sqrt(np.mean(deviations**2)))
     # The standard error of a variance, by the fourth moment; half of it is that of the deviation.
     doubt = math.sqrt(float(np.mean((deviations / spread) ** 4)) / seen) / 2 if spread else 0.0
-    return Projection(
-        Score(value, ours.score.standard_error), error * math.sqrt(1 - seen / count), spread, doubt, count
-    )
+    uncertain = error * math.sqrt(1 - seen / count)
+    return Projection(Score(value, math.hypot(uncertain, spread / math.sqrt(count))), uncertain, spread, doubt, count)
 
 
 def projected_scores(some: pa.Table, whole: pa.Table) -> dict[str, float]:

@@ -158,6 +158,8 @@ SCORES = _schema(
     pa.field("cosine", pa.float64(), nullable=False),
     pa.field("top1", pa.float64()),
     pa.field("float_top1", pa.float64()),
+    pa.field("margin", pa.float64()),
+    pa.field("float_margin", pa.float64()),
     pa.field("output_signal", pa.list_(pa.float64())),
     pa.field("output_error", pa.list_(pa.float64())),
     pa.field("output_cosine", pa.list_(pa.float64())),

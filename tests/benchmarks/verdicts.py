@@ -1,9 +1,9 @@
 """Are the verdicts of a search right? Random plans, judged as a search judges them, and measured from their files.
 
-    python -m tests.benchmarks.verdicts MODEL.onnx DATA.npz [--plans 300] [--limits 8]
+    python -m tests.benchmarks.verdicts MODEL.onnx DATA.npz [--metric top1_drop] [--plans 300] [--limits 8]
 
 The data serves for calibration and for evaluation. A plan has each layer narrow or wide by chance, more or less of them.
-It is scored on more and more samples until the verdict is settled, for limits on the L2 distance around its own; then its
+It is scored on more and more samples until the verdict is settled, for limits on the metric around its own; then its
 file is run on all samples with no optimisation. An accepted plan whose file misses the limit is a wrong verdict; by the
 rule of three standard errors there are few, and none misses by more than the error that was stated. Exit code 1 where
 one does.
@@ -29,13 +29,15 @@ from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.study import Study
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.export import export, exported_reference
+from quant_core.scoring.by_margin import ByMargin
 from quant_core.scoring.evaluation import evaluate_plan, score_file
 from quant_core.scoring.metrics import METRICS
-from quant_core.scoring.sampling import Samples
-from quant_core.scoring.sequential import evaluation_rounds, in_data_order, project
+from quant_core.scoring.sequential import EvenVisits, Visits, evaluation_rounds, in_data_order
 
 _SPREAD = 0.03
 """Limits are that share of a plan's distance above and below it."""
+_SAMPLES = 8
+"""Limits of a drop in accuracy are up to so many samples above and below a plan's own."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,10 @@ class Verdict:
     """How far the file is beyond the limit; negative within it."""
 
 
-def begun(model: Path, data: Path, folder: Path, workers: int) -> tuple[Study, Runner]:
+def begun(model: Path, data: Path, folder: Path, workers: int, metric: str = "l2") -> tuple[Study, Runner]:
     """Return a study with the wide plan scored on all samples."""
     job = QuantizationJob.of(
-        str(model), str(data), str(data), None, MixedPrecisionConfig(target={"metric": "l2", "limit": 1}),
+        str(model), str(data), str(data), None, MixedPrecisionConfig(target={"metric": metric, "limit": 1}),
         folder / "out", folder,
     )  # fmt: skip
     on = Runner(Machine(folder, workers))
@@ -71,40 +73,41 @@ def random_plan(study: Study, generator: np.random.Generator) -> PrecisionPlan:
 
 
 def verdicts(study: Study, on: Runner, plan: PrecisionPlan, limits: int) -> list[Verdict]:
-    """Judge a plan for some limits around its distance, and measure its file."""
-    count = study.baseline.num_rows
+    """Judge a plan for some limits around its own score, and measure its file."""
+    metric, count = study.job.config.target.metric, study.baseline.num_rows
     file = exported_reference(export(study.recipe, plan.as_dict(), on.machine), on.machine.cache)
-    measured = METRICS["l2"](
-        score_file(file, study.layers, study.baseline, study.job.evaluation, None, None, on.machine)
-    ).value
+    scores = score_file(file, study.layers, study.baseline, study.job.evaluation, None, None, on.machine)
+    measured = METRICS[metric](scores).value
+    reach = _SPREAD * measured if metric == "l2" else _SAMPLES / count
+    by_margin = metric != "l2" and ByMargin.known(study.wide.scores)
+    visits: Visits = ByMargin(study.wide.scores) if by_margin else EvenVisits(count, study.wide.scores)
     stops = evaluation_rounds(count, "auto")
-    rounds: list[pa.Table] = []
-    for first, last in pairwise([0, *stops]):
-        rounds.append(
-            evaluate_plan(
-                study.recipe,
-                study.baseline,
-                Samples(study.job.evaluation, first, last),
-                plan.as_dict(),
-                None,
-                None,
-                on.machine,
-            )
+    ends = list(pairwise([0, *stops]))
+    rounds = [
+        evaluate_plan(
+            study.recipe,
+            study.baseline,
+            visits.samples(study.job.evaluation, *pair),
+            plan.as_dict(),
+            None,
+            None,
+            on.machine,
         )
-    seen = [in_data_order(rounds[: number + 1], stops[: number + 1], count) for number in range(len(stops))]
-    return [
-        _verdict(study, seen, share * measured, measured) for share in np.linspace(1 - _SPREAD, 1 + _SPREAD, limits)
+        for pair in ends
     ]
+    rows = [visits.rows(*pair) for pair in ends]
+    seen = [in_data_order(rounds[:number], rows[:number]) for number in range(1, len(stops) + 1)]
+    return [_verdict(study, visits, seen, measured + by, measured) for by in np.linspace(-reach, reach, limits)]
 
 
-def _verdict(study: Study, seen: list[pa.Table], limit: float, measured: float) -> Verdict:
+def _verdict(study: Study, visits: Visits, seen: list[pa.Table], limit: float, measured: float) -> Verdict:
     target = study.job.config.target.model_copy(update={"limit": limit})
     for scores in seen[:-1]:
-        projection = project("l2", scores, study.wide.scores)
+        projection = visits.project(target.metric, scores)
         accepted = projection.verdict(target)
         if accepted is not None:
             return Verdict(accepted, scores.num_rows, 3 * projection.uncertain, measured - limit)
-    return Verdict(target.met_by(METRICS["l2"](seen[-1]).value), seen[-1].num_rows, 0.0, measured - limit)
+    return Verdict(target.met_by(METRICS[target.metric](seen[-1]).value), seen[-1].num_rows, 0.0, measured - limit)
 
 
 def main() -> None:
@@ -112,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("data", type=Path)
+    parser.add_argument("--metric", choices=["l2", "top1_drop"], default="l2")
     parser.add_argument("--plans", type=int, default=300)
     parser.add_argument("--limits", type=int, default=8)
     parser.add_argument("--workers", type=int, default=2)
@@ -119,7 +123,7 @@ def main() -> None:
     generator = np.random.default_rng(0)
     found: list[Verdict] = []
     with tempfile.TemporaryDirectory() as folder:
-        study, on = begun(asked.model, asked.data, Path(folder), asked.workers)
+        study, on = begun(asked.model, asked.data, Path(folder), asked.workers, asked.metric)
         for _ in range(asked.plans):
             found += verdicts(study, on, random_plan(study, generator), asked.limits)
     early = [one for one in found if one.samples < study.baseline.num_rows]

@@ -47,8 +47,8 @@ def seen(table, count):
 @pytest.mark.parametrize(("start", "stops"), [(0, [7, 20]), (7, [11, 20]), (7, [20])], ids=str)
 def test_parts_of_a_round_are_joined_in_the_order_of_the_data(start, stops):
     whole = scores(np.arange(20.0))
-    parts = [whole.take(visit_order(20, first, last)) for first, last in zip([start, *stops], stops, strict=False)]
-    assert in_data_order(parts, stops, 20, start) == whole.take(visit_order(20, start, 20))
+    rows = [visit_order(20, first, last) for first, last in zip([start, *stops], stops, strict=False)]
+    assert in_data_order([whole.take(one) for one in rows], rows) == whole.take(visit_order(20, start, 20))
 
 
 def random_scores(seed):
