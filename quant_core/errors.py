@@ -2,7 +2,15 @@
 
 from quant_core.urls import redacted
 
-__all__ = ["IncompleteError", "InputError", "NarrowcastError", "OutageError", "TargetError", "UnsupportedError"]
+__all__ = [
+    "IncompleteError",
+    "InputError",
+    "NarrowcastError",
+    "OutageError",
+    "TargetError",
+    "UnsupportedError",
+    "first_line",
+]
 
 
 class NarrowcastError(Exception):
@@ -38,3 +46,8 @@ class TargetError(NarrowcastError):
         super().__init__(message)
         self.outcome = outcome
         """The Outcome of the run: the best model that was found is written nevertheless."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's text, or the name of its class where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.graph import FloatGraph, integer_attribute
 
 __all__ = ["is_masked", "masked_scores", "softmax_scores", "without_masked"]
 
@@ -38,7 +38,7 @@ def softmax_scores(graph: FloatGraph) -> Mapping[str, int]:
     for name, places in graph.readers.items():
         nodes = [graph.nodes[index] for index, _ in places]
         if name not in graph.outputs and all(node.op_type == "Softmax" for node in nodes):
-            axes = {int(str(attribute(node, "axis", _DEFAULT_AXIS))) for node in nodes}
+            axes = {integer_attribute(node, "axis", _DEFAULT_AXIS) for node in nodes}
             if len(axes) == 1:
                 found[name] = axes.pop()
     return found

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import onnx
 
-__all__ = ["OWN_PREFIX", "copy_descriptions"]
+from quant_core.model.notes import OWN_PREFIX
 
-OWN_PREFIX = "narrowcast."
-"""Begins the keys of what preparation notes down in a model for later steps; a result has none of them."""
+__all__ = ["copy_descriptions"]
 
 
 def copy_descriptions(source: onnx.ModelProto, target: onnx.ModelProto) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quant_core.model.graph import FloatGraph, attribute, outer_names
+from quant_core.model.graph import FloatGraph, attribute, integer_attribute, outer_names
 
 __all__ = ["equalized"]
 
@@ -202,7 +202,7 @@ def _geometry(graph: FloatGraph, index: int) -> tuple[onnx.NodeProto, int, int, 
     """A layer's node, the first two dimensions of its weight, and its number of groups."""
     node = graph.nodes[index]
     rows, columns = graph.initializers[node.input[1]].dims[:2]
-    return node, rows, columns, int(str(attribute(node, "group", 1)))
+    return node, rows, columns, integer_attribute(node, "group", 1)
 
 
 def _factors(graph: FloatGraph, pairs: Sequence[_Pair]) -> list[Factors]:

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
+from quant_core.model.notes import note
 from quant_core.model.signature import FIXED
 
 __all__ = ["fix_given_inputs", "fixed_values"]
@@ -50,8 +51,8 @@ def fix_given_inputs(model: onnx.ModelProto, texts: Sequence[str], source: str) 
     del model.graph.input[:]
     model.graph.input.extend(kept)
     model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in found.items())
-    model.metadata_props.add(key=FIXED, value=json.dumps(_noted(found)))
+    note(model, FIXED, json.dumps(_as_json(found)))
 
 
-def _noted(found: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[object, str]]:
+def _as_json(found: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[object, str]]:
     return {name: (array.tolist(), str(array.dtype)) for name, array in found.items()}

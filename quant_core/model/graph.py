@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quant_core.model.descriptions import OWN_PREFIX
+from quant_core.model.notes import OWN_PREFIX, noted
 
-__all__ = ["INSIDE", "FloatGraph", "attribute", "inner_graphs", "nodes_inside", "outer_names"]
+__all__ = ["INSIDE", "FloatGraph", "attribute", "inner_graphs", "integer_attribute", "nodes_inside", "outer_names"]
 
 INSIDE = f"{OWN_PREFIX}inside"
 """The key of the tensors inside that are compared, in a prepared model: names there by those in the user's, as JSON."""
@@ -68,10 +68,9 @@ class FloatGraph:
 
         For a map that scikit-learn's exporter makes of probabilities (ZipMap) it is the tensor of these.
         """
-        kept = next((entry.value for entry in self.model.metadata_props if entry.key == INSIDE), "{}")
         maps = (node for node in self.nodes if node.op_type == "ZipMap" and node.output[0] in self.outputs)
         zipped = {node.output[0]: node.input[0] for node in maps if node.input[0] not in self.outputs}
-        found: dict[str, str] = zipped | json.loads(kept)
+        found: dict[str, str] = zipped | json.loads(noted(self.model, INSIDE) or "{}")
         return found
 
     @cached_property
@@ -191,3 +190,8 @@ def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
         if entry.name == name:
             return onnx.helper.get_attribute_value(entry)
     return default
+
+
+def integer_attribute(node: onnx.NodeProto, name: str, default: int) -> int:
+    """Return the integer value of a node's attribute, or the default."""
+    return next((int(entry.i) for entry in node.attribute if entry.name == name), default)

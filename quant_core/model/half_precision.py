@@ -16,8 +16,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from quant_core.model.descriptions import OWN_PREFIX
 from quant_core.model.graph import FloatGraph, inner_graphs
+from quant_core.model.notes import OWN_PREFIX, note, noted
 from quant_core.model.stored_model import DATA_FILE, add_constants
 
 __all__ = [
@@ -76,13 +76,13 @@ def keep_types(model: onnx.ModelProto, given: Mapping[str, int]) -> None:
     names += [tensor.name for tensor in graph.initializer]
     found = {kind: [name for name in dict.fromkeys(names) if given.get(name) == kind] for kind in sorted(HALVES)}
     if any(found.values()):
-        model.metadata_props.add(key=_KEY, value=json.dumps(found))
+        note(model, _KEY, json.dumps(found))
 
 
 def types_kept(graph: FloatGraph) -> dict[str, int]:
     """The tensors of a prepared model that the user has in float16 or bfloat16, and which."""
-    kept = next((entry.value for entry in graph.model.metadata_props if entry.key == _KEY), "{}")
-    return {name: int(kind) for kind, names in json.loads(kept).items() for name in names}
+    kept = json.loads(noted(graph.model, _KEY) or "{}")
+    return {name: int(kind) for kind, names in kept.items() for name in names}
 
 
 def widened(model: onnx.ModelProto, source: Path, folder: Path) -> onnx.ModelProto:

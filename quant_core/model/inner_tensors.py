@@ -12,6 +12,7 @@ import onnx
 
 from quant_core.errors import InputError
 from quant_core.model.graph import INSIDE, FloatGraph, nodes_inside, outer_names
+from quant_core.model.notes import note
 from quant_core.model.stored_model import MODEL_FILE
 
 __all__ = ["inner_candidates", "inner_names", "names_said", "note_inner_tensors", "with_outputs"]
@@ -54,8 +55,8 @@ def note_inner_tensors(given: onnx.ModelProto, prepared: onnx.ModelProto, output
     written = {name for node in given.graph.node for name in node.output}
     names = [name for name in names_said(output, written) if name not in graph.outputs]
     if names:
-        noted = json.dumps({name: _name_there(given, graph, name) for name in names})
-        prepared.metadata_props.add(key=INSIDE, value=noted)
+        names_there = json.dumps({name: _name_there(given, graph, name) for name in names})
+        note(prepared, INSIDE, names_there)
     return bool(names)
 
 

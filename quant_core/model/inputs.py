@@ -15,6 +15,7 @@ from quant_core.errors import InputError
 from quant_core.model.fitted_data import fits, spelled, without_axis
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
+from quant_core.model.notes import noted
 from quant_core.model.sequences import initial_states, step_counts
 from quant_core.model.signature import FIXED, OutputRole, Signature
 from quant_core.storage.data import Dataset
@@ -229,8 +230,8 @@ def _as_given(array: NDArray[np.generic], kind: int) -> NDArray[np.float32]:
 
 def fixed_inputs(graph: FloatGraph) -> dict[str, NDArray[np.generic]]:
     """The inputs of the user's model that are fixed for good in the prepared one, and their values."""
-    kept = next((entry.value for entry in graph.model.metadata_props if entry.key == FIXED), "{}")
-    return {name: np.asarray(value, dtype) for name, (value, dtype) in json.loads(kept).items()}
+    kept = json.loads(noted(graph.model, FIXED) or "{}")
+    return {name: np.asarray(value, dtype) for name, (value, dtype) in kept.items()}
 
 
 def in_row_order(rows: Sequence[NDArray[np.intp]]) -> NDArray[np.intp] | None:

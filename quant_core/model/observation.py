@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.errors import InputError
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.errors import InputError, first_line
+from quant_core.model.graph import FloatGraph, attribute, integer_attribute
 from quant_core.model.inputs import batches
 from quant_core.model.sessions import Session, open_nodes
 from quant_core.model.signature import OutputRole, Signature, behind_samples
@@ -76,8 +76,9 @@ def _named_failure(data: Dataset, row: int) -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{data.source}: ONNX Runtime cannot run the model on sample {row}: {reason}") from error
+        raise InputError(
+            f"{data.source}: ONNX Runtime cannot run the model on sample {row}: {first_line(error)}"
+        ) from error
 
 
 def _run(session: Session, graph: FloatGraph, data: Dataset, rows: NDArray[np.intp]) -> dict[str, NDArray[np.generic]]:
@@ -243,7 +244,7 @@ def class_source(graph: FloatGraph, name: str) -> tuple[int, str] | None:
     while name in graph.producer:
         node = graph.nodes[graph.producer[name]]
         if node.op_type in ("Softmax", "LogSoftmax"):
-            return _through(moved, int(str(attribute(node, "axis", -1)))), node.op_type
+            return _through(moved, integer_attribute(node, "axis", -1)), node.op_type
         if node.op_type in ("MatMul", "Gemm"):
             return _through(moved, -2 if node.input[0] in graph.initializers else -1), node.op_type
         if node.op_type in ("Conv", "ConvTranspose"):

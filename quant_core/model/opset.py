@@ -14,6 +14,7 @@ import onnx
 import onnx.inliner
 
 from quant_core.model.graph import inner_graphs
+from quant_core.model.notes import OWN_PREFIX, note, noted
 
 __all__ = [
     "NEWEST",
@@ -35,8 +36,8 @@ NEWEST = 27
 RUNTIME_DOMAIN = "com.microsoft"
 """The domain of the Q/DQ pairs that take 16-bit types at any opset."""
 
-_PAIRS = "narrowcast.pairs"
-"""The prepared model's property that says its pairs are not the standard's."""
+_PAIRS = f"{OWN_PREFIX}pairs"
+"""The key of the domain of a prepared model's pairs, where that is not the standard's."""
 
 # What onnx's converter (1.23) gets wrong without saying so, by the last opset it does so from: it takes
 # Upsample and the first Resize, which sampled asymmetrically, for the later one, which does not; and it leaves
@@ -55,14 +56,14 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 def pair_domain(model: onnx.ModelProto) -> str:
     """The domain of a prepared model's Q/DQ pairs."""
-    return RUNTIME_DOMAIN if any(prop.key == _PAIRS for prop in model.metadata_props) else ""
+    return noted(model, _PAIRS) or ""
 
 
 def choose_runtime_pairs(model: onnx.ModelProto) -> None:
     """Have the pairs of a model written in ONNX Runtime's domain."""
     if all(entry.domain != RUNTIME_DOMAIN for entry in model.opset_import):
         model.opset_import.add(domain=RUNTIME_DOMAIN, version=1)
-    model.metadata_props.add(key=_PAIRS, value=RUNTIME_DOMAIN)
+    note(model, _PAIRS, RUNTIME_DOMAIN)
 
 
 def has_pairs(model: onnx.ModelProto, first: int = OPSET) -> bool:

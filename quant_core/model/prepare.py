@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pyarrow as pa
 
-from quant_core.errors import InputError, UnsupportedError
+from quant_core.errors import InputError, UnsupportedError, first_line
 from quant_core.execution.machine import Machine
 from quant_core.model.branches import without_decided_branches
 from quant_core.model.descriptions import copy_descriptions
@@ -24,6 +24,7 @@ from quant_core.model.inferred_types import with_inferred_types
 from quant_core.model.inner_tensors import note_inner_tensors
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
+from quant_core.model.notes import note
 from quant_core.model.observation import observed
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, has_pairs, upgraded
@@ -119,7 +120,7 @@ def prepare(
         if output is not None:
             _note_inner_tensors(proto, inferred, output, equalize)
         if random_data:
-            inferred.metadata_props.add(key="random_data", value=f"{', '.join(random_data)}: a dry run, not to be used")
+            note(inferred, "random_data", f"{', '.join(random_data)}: a dry run, not to be used")
         sizes = None
         if data is not None:
             said = signature_said(FloatGraph(inferred, scratch), sample_axis, classes, states)
@@ -149,7 +150,7 @@ def _one_line_on_faults(source: str) -> Iterator[None]:
         raise InputError(f"{source}: its shapes or types contradict each other: {error}") from error
     except Exception as error:
         if type(error).__module__.startswith("onnxruntime") or isinstance(error, MemoryError):
-            reason = (str(error).strip().splitlines() or ["it needs too much memory"])[0]
+            reason = first_line(error) if str(error).strip() else "it needs too much memory"
             raise InputError(f"{source}: ONNX Runtime cannot run it on a first sample: {reason}") from error
         raise
 
@@ -216,7 +217,7 @@ def _optimized(
 
     Large constants are read from `folder`, and written to `scratch`.
     """
-    failure = None
+    failure: Exception = RuntimeError()
     for candidate in (proto if pairs == RUNTIME_DOMAIN else upgraded(proto, opset), proto):
         try:
             optimized = optimized_by_runtime(candidate, folder, scratch, optimize, _least_ir_version(opset))
@@ -224,8 +225,7 @@ def _optimized(
         except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
             failure = error
     else:
-        reason = str(failure).strip().splitlines()[0]
-        raise InputError(f"{source}: ONNX Runtime cannot run it: {reason}") from failure
+        raise InputError(f"{source}: ONNX Runtime cannot run it: {first_line(failure)}") from failure
     load_small_weights(optimized, scratch, source)
     restore_order(optimized, proto)
     copy_descriptions(proto, optimized)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx
 from onnx.helper import make_graph, make_model, make_tensor_value_info
 
-from quant_core.model.graph import FloatGraph, attribute, inner_graphs, outer_names
+from quant_core.model.graph import FloatGraph, attribute, inner_graphs, integer_attribute, outer_names
 
 __all__ = ["Shapes", "node_products"]
 
@@ -87,8 +87,8 @@ def _attention(node: onnx.NodeProto, shapes: Shapes) -> int:
     query, key, value = (shapes[name] for name in node.input[:3])
     if len(query) == 4:
         return math.prod(query[:3]) * key[2] * (query[3] + value[3])
-    return _heads(query, key, value, int(str(attribute(node, "q_num_heads", 1))),
-                  int(str(attribute(node, "kv_num_heads", 1))))  # fmt: skip
+    return _heads(query, key, value, integer_attribute(node, "q_num_heads", 1),
+                  integer_attribute(node, "kv_num_heads", 1))  # fmt: skip
 
 
 def _heads(query: tuple[int, ...], key: tuple[int, ...], value: tuple[int, ...], queries: int, values: int) -> int:

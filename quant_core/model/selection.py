@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 import onnx
 
 from quant_core.errors import InputError
+from quant_core.model.notes import OWN_PREFIX
 
 __all__ = [
     "OPERATOR",
@@ -27,8 +28,8 @@ __all__ = [
 OPERATOR = "op:"
 """Begins a rule that is about an operator: `op:Softmax`, or a pattern of operators, `op:*Pool`."""
 
-_MARK = "narrowcast.float"
-_ORIGIN = "narrowcast.from"
+_MARK = f"{OWN_PREFIX}float"
+_ORIGIN = f"{OWN_PREFIX}from"
 
 
 def leave_in_float(model: onnx.ModelProto, patterns: Sequence[str]) -> None:

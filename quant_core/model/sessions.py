@@ -14,7 +14,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, first_line
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.half_precision import with_float32_ends
 from quant_core.model.stored_model import INLINE_BYTES, declared_constant
@@ -165,7 +165,7 @@ def _told_of_memory() -> Iterator[None]:
         yield
     except Exception as error:
         if "Failed to allocate memory" in str(error) or "bad_alloc" in str(error):
-            raise MemoryError(_first_line(error)) from error
+            raise MemoryError(first_line(error)) from error
         raise
 
 
@@ -182,7 +182,7 @@ def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED, entries: Mappin
         data = with_float32_ends(onnx.load(path, load_external_data=False)).SerializeToString()
         return Session(ort.InferenceSession(data, session_options(numerics, path.parent, entries), providers=CPU))
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-        raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
+        raise InputError(f"{path.name}: ONNX Runtime cannot run it: {first_line(error)}") from error
 
 
 def open_inside(path: Path, tensors: Iterable[str]) -> Session:
@@ -194,11 +194,7 @@ def open_inside(path: Path, tensors: Iterable[str]) -> Session:
         options = session_options(folder=path.parent)
         return Session(ort.InferenceSession(model.SerializeToString(), options, providers=CPU))
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-        raise InputError(f"{path.name}: ONNX Runtime cannot run it: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path.name}: ONNX Runtime cannot run it: {first_line(error)}") from error
 
 
 def open_nodes(

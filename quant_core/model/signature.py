@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, replace
 import onnx
 
 from quant_core.errors import InputError
-from quant_core.model.descriptions import OWN_PREFIX
 from quant_core.model.graph import FloatGraph
+from quant_core.model.notes import OWN_PREFIX, note, noted
 
 __all__ = ["FIXED", "InputRole", "OutputRole", "Signature", "axes_said"]
 
@@ -111,7 +111,7 @@ class Signature:
     @classmethod
     def of(cls, graph: FloatGraph) -> Signature:
         """The signature that a prepared model holds, or else what its declared shapes say."""
-        kept = next((entry.value for entry in graph.model.metadata_props if entry.key == _KEY), None)
+        kept = noted(graph.model, _KEY)
         if kept is None:
             return cls.declared(graph)
         found = json.loads(kept)
@@ -128,10 +128,7 @@ class Signature:
 
     def keep_in(self, model: onnx.ModelProto) -> None:
         """Write the signature into a prepared model, in the place of another."""
-        kept = [entry for entry in model.metadata_props if entry.key != _KEY]
-        del model.metadata_props[:]
-        model.metadata_props.extend(kept)
-        model.metadata_props.add(key=_KEY, value=json.dumps(asdict(self)))
+        note(model, _KEY, json.dumps(asdict(self)))
 
     @classmethod
     def declared(

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine
 from quant_core.latency import processor_name
 from quant_core.model.fitted_data import fitted, model_data
@@ -163,7 +163,7 @@ def _deployed(
     try:
         return _outputs((profile.opens or open_file)(path), graph, data), ""
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-        return None, str(error).strip().splitlines()[0]
+        return None, first_line(error)
 
 
 def _float_outputs(path: Path, quantized: FloatGraph, data: Dataset) -> list[Outputs]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from quant_core.config import LayerWiseConfig, validated
-from quant_core.errors import InputError
+from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine, available_cores
 from quant_core.execution.runner import Runner
 from quant_core.latency import model_times, processor_name
@@ -159,7 +159,7 @@ def _scored(reference: Reference, setting: _Setting, runtime: str) -> tuple[pa.T
     try:
         return score_file(reference, one.layers, one.baseline, one.data, None, one.batch_size, one.machine, runtime), ""
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-        return None, (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return None, first_line(error)
 
 
 def _caveats(files: Sequence[_File], layers: Sequence[LayerDifference], profile: RuntimeProfile) -> tuple[str, ...]:

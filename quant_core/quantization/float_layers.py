@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.graph import FloatGraph, attribute, integer_attribute
 from quant_core.numerics import QParams
 from quant_core.precision import DataType
 
@@ -43,5 +43,5 @@ def _outputs(graph: FloatGraph, node: onnx.NodeProto) -> int:
     """Return how many output channels a layer has."""
     weight = graph.initializers[node.input[1]]
     if node.op_type == "ConvTranspose":
-        return int(weight.dims[1]) * int(str(attribute(node, "group", 1)))
+        return int(weight.dims[1]) * integer_attribute(node, "group", 1)
     return int(weight.dims[1 if node.op_type == "Gemm" and not attribute(node, "transB", 0) else 0])

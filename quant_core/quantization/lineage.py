@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 
 from quant_core.execution.engine_version import engine_version
-from quant_core.model.descriptions import OWN_PREFIX
+from quant_core.model.notes import OWN_PREFIX
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.storage.schemas import CALIBRATION
 from quant_core.storage.tables import content_digest, facts

@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from quant_core.errors import UnsupportedError
+from quant_core.errors import UnsupportedError, first_line
 from quant_core.model.sessions import CPU, session_options
 
 __all__ = ["with_integer_operators"]
@@ -34,8 +34,9 @@ def with_integer_operators(model: onnx.ModelProto) -> onnx.ModelProto:
         try:
             ort.InferenceSession(model.SerializeToString(), options, providers=CPU)
         except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-            reason = str(error).strip().splitlines()[0]
-            raise UnsupportedError(f"format: ONNX Runtime cannot convert the model; use qdq: {reason}") from error
+            raise UnsupportedError(
+                f"format: ONNX Runtime cannot convert the model; use qdq: {first_line(error)}"
+            ) from error
         converted = onnx.load(options.optimized_model_filepath)
     _check_layers(converted)
     used = {node.domain for node in converted.graph.node} | {""}

@@ -17,7 +17,7 @@ from quant_core.calibration.ranges import range_groups
 from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import InputError, UnsupportedError
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.graph import FloatGraph, attribute, integer_attribute
 from quant_core.model.layers import Layer, find_layers
 from quant_core.model.operators import PRODUCT_OPS
 from quant_core.model.opset import OPSET, opset_of, pair_domain
@@ -234,7 +234,7 @@ class Quantizer:
         if weight is None:
             return None
         if node.op_type == "ConvTranspose":
-            return (weight[1] or 0) * int(str(attribute(node, "group", 1)))
+            return (weight[1] or 0) * integer_attribute(node, "group", 1)
         if node.op_type == "Gemm":
             return weight[0 if attribute(node, "transB", 0) else 1]
         return weight[0]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.graph import FloatGraph, attribute, integer_attribute
 from quant_core.model.layers import Layer
 
 __all__ = ["Unfolding", "unfolding_of"]
@@ -128,7 +128,7 @@ def _form(node: onnx.NodeProto, layer: Layer) -> tuple[int, bool] | None:
     if node.input[1] != layer.weight or node.input[0] == layer.weight:
         return None
     if node.op_type == "Conv":
-        return int(str(attribute(node, "group", 1))), False
+        return integer_attribute(node, "group", 1), False
     if node.op_type == "MatMul":
         return (1, True) if len(layer.weight_shape) == 2 else None
     if node.op_type == "Gemm" and not attribute(node, "transA", 0):

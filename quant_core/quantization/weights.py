@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.graph import FloatGraph, integer_attribute
 from quant_core.model.layers import Layer
 from quant_core.model.operators import RECURRENT_OPS, TABLE_OP
 from quant_core.model.weight_axes import input_axis, output_axis
@@ -154,7 +154,7 @@ def weight_sums_overflow(graph: FloatGraph, layer: Layer, weight: Weight) -> boo
     """
     for index in layer.nodes:
         node = graph.nodes[index]
-        group = int(str(attribute(node, "group", 1)))
+        group = integer_attribute(node, "group", 1)
         inputs = None if node.input[0] == layer.weight else input_axis(node, layer.weight, len(layer.weight_shape))
         if node.op_type in _ADDS_UP_BYTES and overflows(node.op_type, weight.codes, inputs, group):
             return True

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, first_line
 from quant_core.manifest import Manifest, Part
 from quant_core.report.markdown import report_markdown
 from quant_core.report.summary import summary
@@ -59,8 +59,7 @@ def _client(tracking_uri: str) -> MlflowClient:
 
 
 def _refusal(tracking_uri: str, error: Exception) -> InputError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return InputError(f"MLflow at {redacted(tracking_uri)}: {redacted(reason)}")
+    return InputError(f"MLflow at {redacted(tracking_uri)}: {redacted(first_line(error))}")
 
 
 def _mlflow_error() -> type[Exception]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quant_core.model.graph import attribute
+from quant_core.model.graph import integer_attribute
 from quant_core.precision import DataType
 from quant_core.runtimes.written_model import StoredTensor, WrittenModel
 
@@ -64,7 +64,7 @@ def _encoded(model: WrittenModel, names: set[str]) -> Iterator[EncodedTensor]:
             continue
         scale = np.atleast_1d(tensor.scale)
         zero_point = np.broadcast_to(tensor.zero_point, scale.shape)
-        axis = int(str(attribute(node, "axis", 1))) if tensor.scale.ndim else None
+        axis = integer_attribute(node, "axis", 1) if tensor.scale.ndim else None
         readers = tuple(one.name for one in model.model.graph.node if node.output[0] in one.input)
         yield EncodedTensor(name, tensor.kind, scale, zero_point, axis, tensor.codes is not None, readers)
 

@@ -9,7 +9,7 @@ integer kernel mostly has 0.5 to 0.95 times the speed of the float one (with 2 t
 
 from __future__ import annotations
 
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.graph import FloatGraph, integer_attribute
 from quant_core.model.layers import Layer
 
 __all__ = ["few_channels"]
@@ -25,7 +25,7 @@ def few_channels(graph: FloatGraph, layer: Layer) -> str:
     """Return why a layer is slower in 8 bits than in float; empty where it is not."""
     if layer.op != "Conv" or len(layer.weight_shape) < 3:
         return ""
-    groups = int(str(attribute(graph.nodes[layer.nodes[0]], "group", 1)))
+    groups = integer_attribute(graph.nodes[layer.nodes[0]], "group", 1)
     read, written = layer.weight_shape[1], layer.weight_shape[0] // groups
     is_depthwise = read == written == 1
     if is_depthwise or read * written >= _FEWEST_PRODUCTS or (groups == 1 and read > _RGB):

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, first_line
 from quant_core.model.graph import attribute
 from quant_core.model.operators import RECURRENT_OPS
 from quant_core.model.sessions import CPU
@@ -81,8 +81,7 @@ def _optimised(path: Path) -> onnx.GraphProto:
         try:
             ort.InferenceSession(path, options, providers=list(CPU))
         except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"{path.name}: ONNX Runtime does not open it: {reason}") from error
+            raise InputError(f"{path.name}: ONNX Runtime does not open it: {first_line(error)}") from error
         return onnx.load(options.optimized_model_filepath, load_external_data=False).graph
 
 

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, first_line
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import with_float32_ends
 from quant_core.model.sessions import Numerics, session_options
@@ -91,7 +91,7 @@ def _opened(path: Path, signature: Signature) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model.SerializeToString(), options)
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
-        raise InputError(f"{path.name}: QNN does not run it: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"{path.name}: QNN does not run it: {first_line(error)}") from error
 
 
 def _fix_batch(model: onnx.ModelProto, signature: Signature, options: ort.SessionOptions) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from quant_core.model.graph import attribute
+from quant_core.model.graph import attribute, integer_attribute
 from quant_core.precision import DataType
 from quant_core.runtimes.byte_sums import overflows
 from quant_core.runtimes.profile import Rule
@@ -111,12 +111,12 @@ def _overflowing(model: WrittenModel) -> Iterator[tuple[str, str]]:
         if weight is None or weight.codes is None or weight.kind is not DataType.INT8 or not layer.has_8_bit_input:
             continue
         if layer.node.op_type != "ConvTranspose" and overflows(
-            layer.node.op_type, weight.codes, layer.inputs_axis, int(str(attribute(layer.node, "group", 1)))
+            layer.node.op_type, weight.codes, layer.inputs_axis, integer_attribute(layer.node, "group", 1)
         ):
             yield layer.node.name, _SATURATES
     for node, codes, inputs_axis in model.integer_products():
         op_type = "Conv" if "Conv" in node.op_type else "MatMul"
-        group = int(str(attribute(node, "group", 1)))
+        group = integer_attribute(node, "group", 1)
         if codes.dtype == np.int8 and overflows(op_type, codes, inputs_axis, group):
             yield node.name, _SATURATES
 

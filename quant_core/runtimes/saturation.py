@@ -15,7 +15,7 @@ import onnx
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.graph import FloatGraph, attribute, integer_attribute
 from quant_core.precision import DataType
 from quant_core.runtimes.byte_sums import is_depthwise
 from quant_core.runtimes.layer_errors import captured
@@ -57,7 +57,7 @@ def _may_saturate(layer: WrittenLayer) -> bool:
     if read is None or not layer.has_8_bit_input or weight.scale is None:
         return False
     if layer.node.op_type == "Conv":
-        group = int(str(attribute(layer.node, "group", 1)))
+        group = integer_attribute(layer.node, "group", 1)
         return not is_depthwise("Conv", weight.codes, group)
     return layer.node.op_type in ("Gemm", "MatMul") and weight.codes.ndim == 2
 
@@ -98,7 +98,7 @@ def _operands(layer: WrittenLayer, codes: Codes, zero: int) -> Iterator[tuple[Co
         left = codes.T if attribute(layer.node, "transA", 0) else codes
         yield _spread(left.reshape(-1, left.shape[-1])), weights.T if attribute(layer.node, "transB", 0) else weights
         return
-    groups = int(str(attribute(layer.node, "group", 1)))
+    groups = integer_attribute(layer.node, "group", 1)
     patches = _patches(layer.node, codes, weights.shape[2:], zero)
     channels = np.split(patches, groups, axis=-1)
     for own, kernels in zip(channels, np.split(weights, groups), strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quant_core.model.graph import attribute
+from quant_core.model.graph import attribute, integer_attribute
 from quant_core.model.operators import PRODUCT_OPS, RECURRENT_OPS
 from quant_core.model.opset import opset_of
 from quant_core.precision import DataType
@@ -209,7 +209,7 @@ class WrittenModel:
             zero_name,
             np.zeros((), np.int64) if zero is None else zero.astype(np.int64),
             codes,
-            int(str(attribute(node, "block_size", 0))),
+            integer_attribute(node, "block_size", 0),
         )
 
     def _kind(self, node: onnx.NodeProto) -> DataType | None:
@@ -219,7 +219,7 @@ class WrittenModel:
                 return _KINDS.get(self._initializers[name].data_type)
         if node.op_type == "DequantizeLinear" and (source := self._producer.get(node.input[0])) is not None:
             return self._kind(source) if source.op_type == "QuantizeLinear" else None
-        return _KINDS.get(int(str(attribute(node, "output_dtype", 0)))) or DataType.UINT8
+        return _KINDS.get(integer_attribute(node, "output_dtype", 0)) or DataType.UINT8
 
     def _constant(self, name: str) -> NDArray[np.generic] | None:
         tensor = self._initializers.get(name)

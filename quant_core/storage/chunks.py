@@ -13,7 +13,7 @@ import pyarrow as pa
 from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, first_line
 from quant_core.storage.arrays import npy_columns, npz_columns
 from quant_core.storage.arrow_tables import arrow_columns, parquet_columns, saved_files
 from quant_core.storage.data_forms import LABELS, ColumnForm, DataForm, PictureForm, RandomForm
@@ -86,8 +86,7 @@ def _file_chunks(path: Path, source: str, form: DataForm | None) -> Iterator[Chu
             else:
                 yield from _ARRAYS[file.suffix](file)
         except _UNREADABLE as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise InputError(f"{place}: cannot be read as {file.suffix}: {reason[0]}") from error
+            raise InputError(f"{place}: cannot be read as {file.suffix}: {first_line(error)}") from error
 
 
 def _files(path: Path, source: str) -> list[Path]:
