@@ -3,7 +3,7 @@
 from quant_core.latency.device_costs import DeviceCosts, read_device_costs
 from quant_core.latency.device_timer import DeviceTimer, load_timer
 from quant_core.latency.device_times import device_times
-from quant_core.latency.layer_times import layer_times, processor_name
+from quant_core.latency.layer_times import layer_times
 from quant_core.latency.model_times import model_times
 from quant_core.latency.prices import LATENCY, device_cost, measured_cost
 
@@ -17,6 +17,5 @@ __all__ = [
     "load_timer",
     "measured_cost",
     "model_times",
-    "processor_name",
     "read_device_costs",
 ]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,13 +38,12 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
-from quant_core.runtimes.processor import processor_abilities
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference
 from quant_core.storage.schemas import TIMES
 from quant_core.storage.tables import with_facts
 
-__all__ = ["layer_times", "processor_name"]
+__all__ = ["layer_times"]
 
 _LAYER_SECONDS, _MODEL_SECONDS, _MIX_SECONDS = 0.05, 0.5, 0.15
 """How long each layer, each model with all layers at a precision, and each mix is timed."""
@@ -227,14 +225,3 @@ def _nothing(runtime: str) -> Callable[[], object]:
     else:
         opened = open_nodes(FloatGraph(model, Path()), [node], ["y"], {}, Numerics.DEPLOYED)
     return opened.call_on({"x": np.zeros(1, np.float32)})
-
-
-def processor_name() -> str:
-    """Return the name of this machine's processor, and those of its abilities that change numbers, as far as known."""
-    try:
-        told = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        told = []
-    names = [line.partition(":")[2].strip() for line in told if line.startswith("model name")]
-    known = f"{platform.machine()} {next(filter(None, names), platform.processor())}".strip()
-    return " ".join([known, *processor_abilities()])

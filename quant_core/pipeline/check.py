@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine
-from quant_core.latency import processor_name
 from quant_core.model.fitted_data import fitted, model_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import batches
@@ -121,7 +120,7 @@ def check_file(
         first = next(batches(graph, data, None, np.arange(min(_SAMPLES_OF_LAYERS, data.count))))
         return Check(
             runtime=runtime,
-            processor=profile.place(processor_name()),
+            processor=profile.place,
             compared_with="reference" if float_model is None else "float",
             reference=scores_of(reference),
             deployed={} if refusal else scores_of(deployed),
@@ -161,7 +160,7 @@ def _deployed(
 ) -> tuple[list[Outputs] | None, str]:
     """Outputs as the runtime has them, or why there are none."""
     try:
-        return _outputs((profile.opens or open_file)(path), graph, data), ""
+        return _outputs(profile.open(path), graph, data), ""
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
         return None, first_line(error)
 

@@ -15,11 +15,10 @@ from quant_core.config import LayerWiseConfig, validated
 from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine, available_cores
 from quant_core.execution.runner import Runner
-from quant_core.latency import model_times, processor_name
+from quant_core.latency import model_times
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import fixed_batch
 from quant_core.model.model_file import refer_model
-from quant_core.model.sessions import open_file
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.steps import prepare
 from quant_core.probing.shared_tensors import TensorErrors, tensor_errors
@@ -272,7 +271,7 @@ def _times(files: Sequence[_File], setting: _Setting) -> list[str]:
         setting.layers,
         {"float": setting.float_model, **running},
         setting.data,
-        profile.place(processor_name()),
+        profile.place,
         setting.machine,
         profile.session_entries,
         runtime=profile.name,
@@ -296,8 +295,7 @@ def _decibels(value: float | None) -> str:
 def _furthest(files: Sequence[_File], setting: _Setting) -> list[Disagreement]:
     if any(file.refusal for file in files):
         return []
-    opens = setting.profile.opens or open_file
-    first, second = (opens(file.path) for file in files)
+    first, second = (setting.profile.open(file.path) for file in files)
     one = setting
     return disagreements(first, second, one.layers, one.baseline, one.data, one.batch_size, one.machine)
 

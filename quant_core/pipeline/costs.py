@@ -9,21 +9,14 @@ import pyarrow as pa
 
 from quant_core.config import RunConfig, SearchConfig
 from quant_core.execution.runner import Runner
-from quant_core.latency import (
-    LATENCY,
-    DeviceCosts,
-    DeviceTimer,
-    device_cost,
-    measured_cost,
-    processor_name,
-    read_device_costs,
-)
+from quant_core.latency import LATENCY, DeviceCosts, DeviceTimer, device_cost, measured_cost, read_device_costs
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import DEVICE_LATENCY
 from quant_core.pipeline.stages import LATENCY as LATENCY_STAGE
 from quant_core.precision import Precision
+from quant_core.runtimes.processor import processor_name
 from quant_core.runtimes.registry import profile_of
 from quant_core.search.cost import COUNTED, CostModel, counted_cost
 
@@ -71,7 +64,7 @@ def _latency(
     timer = device_timer(job.config)
     if timer is not None:
         return measured_cost(on.run(DEVICE_LATENCY, step="latency", **what, timer=timer))
-    place = profile_of(job.config.runtime).place(processor_name()) or processor_name()
+    place = profile_of(job.config.runtime).place or processor_name()
     return measured_cost(on.run(LATENCY_STAGE, **what, processor=place))
 
 

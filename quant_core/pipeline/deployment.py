@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
-from quant_core.latency import processor_name
 from quant_core.manifest import Deployed, LayerRun, Pace
 from quant_core.pipeline.findings import Findings
 from quant_core.runtimes.faster import faster_options, is_slower
@@ -56,7 +55,7 @@ def deployed_record(
     )
     return Deployed(
         runtime=profile.name,
-        processor=profile.place(processor_name()),
+        processor=profile.place,
         assumes=profile.assumes,
         session=dict(profile.session_entries),
         reference=projected_scores(reference, scores),

@@ -11,7 +11,7 @@ from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
-from quant_core.latency import model_times, processor_name
+from quant_core.latency import model_times
 from quant_core.model.model_file import refer_model
 from quant_core.pipeline.study import target_score
 from quant_core.results.outcome import Outcome
@@ -64,12 +64,12 @@ def picked_score(
     function, batch_size = target.function, config.batch_size
     baseline = float_outputs(model, layers, data, config.output, function, batch_size, machine)
     profile = profile_of(config.runtime)
-    runtime = profile.name if profile.opens else "reference"
+    runtime = profile.scored_in
     scores, reference = (
         score_file(file, layers, baseline, data, function, batch_size, machine, name) for name in (runtime, "reference")
     )
     if evaluator := Evaluator.of(config):
-        place = profile.place(processor_name())
+        place = profile.place
         theirs, ours = (own_scores(one, layers, data, evaluator, runtime, place, machine) for one in (None, file))
         scores = with_own_scores(scores, ours, with_float_score(baseline, theirs, target))
     score = target_score(target, scores, baseline)
@@ -93,7 +93,7 @@ def _times(
         layers,
         models,
         data,
-        profile.place(processor_name()),
+        profile.place,
         machine,
         profile.session_entries,
         runtime=profile.name,

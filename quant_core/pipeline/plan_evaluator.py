@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from quant_core.config.target import Criterion
 from quant_core.execution.runner import Runner
-from quant_core.latency import processor_name
 from quant_core.model.sessions import CPU
 from quant_core.pipeline.stages import EVALUATE, EXPORT, OWN_SCORE, VERIFY
 from quant_core.pipeline.study import Config_co, Judgement, Study, Trial
@@ -167,8 +166,8 @@ class PlanEvaluator(Generic[Config_co]):
             function=config.metric_function,
             batch_size=config.batch_size,
             # What is not optimised is scored alike in all runtimes, and on all processors.
-            runtime=profile.name if profile.opens else "reference",
-            processor=profile.place(processor_name()),
+            runtime=profile.scored_in,
+            processor=profile.place,
         )
         evaluator = Evaluator.of(config)
         if runtime is not None or evaluator is None or "float_score" not in facts(baseline):
@@ -221,6 +220,6 @@ def own_score_of(
         layers=layers,
         data=data,
         evaluator=evaluator,
-        runtime=profile.name if profile.opens else "reference",
-        processor=profile.place(processor_name()),
+        runtime=profile.scored_in,
+        processor=profile.place,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import onnxruntime as ort
 
 from quant_core.model.sessions import CPU
 
-__all__ = ["adds_bytes_in_32_bits", "processor_abilities"]
+__all__ = ["adds_bytes_in_32_bits", "processor_abilities", "processor_name"]
 
 _DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "asimddp", "amx_int8")
 """Instructions that add up products of 8-bit codes in 32 bits, as Linux calls them."""
@@ -20,13 +21,25 @@ _SUMMED = 64
 
 @cache
 def processor_abilities() -> tuple[str, ...]:
-    """The instructions of _DOT_PRODUCTS that this processor has; empty where the system does not say."""
-    try:
-        told = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return ()
-    flags = next((line.partition(":")[2].split() for line in told if line.startswith(("flags", "Features"))), [])
+    """Return the instructions of _DOT_PRODUCTS that this processor has; empty where the system does not say."""
+    flags = _told("flags", "Features").split()
     return tuple(name for name in _DOT_PRODUCTS if name in flags)
+
+
+def processor_name() -> str:
+    """Return the name of this machine's processor, and those of its abilities that change numbers, as far as known."""
+    known = f"{platform.machine()} {_told('model name') or platform.processor()}".strip()
+    return " ".join([known, *processor_abilities()])
+
+
+def _told(*names: str) -> str:
+    """Return what Linux says of the processor under the first of some names that is there; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return ""
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith(names))
+    return next(filter(None, found), "")
 
 
 @cache

@@ -13,10 +13,11 @@ from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
 from quant_core.model.operators import RECURRENT_OPS
-from quant_core.model.sessions import OpenModel
+from quant_core.model.sessions import OpenModel, open_file
 from quant_core.precision import DataType, Precision
 from quant_core.runtimes.encoded_tensors import EncodedTensor
 from quant_core.runtimes.kernels import LayerKernel
+from quant_core.runtimes.processor import processor_name
 from quant_core.runtimes.written_model import WrittenModel
 
 __all__ = ["Consequence", "Finding", "PrecisionOption", "Rule", "RuntimeProfile"]
@@ -111,6 +112,10 @@ class RuntimeProfile:
     slower_in_8_bits: Callable[[FloatGraph, Layer, str], str] | None = None
     """Says of a layer, in a file of a form (`--format`), why it is slower in 8 bits than in float, empty where it is
     not; None: nobody knows."""
+    has_one_scale_beside_states: bool = False
+    """Whether weights of recurrent layers have one scale each, whatever others have."""
+    recurrent: str = ""
+    """What is known of LSTM, GRU and RNN there, for the documentation."""
 
     @property
     def defaults(self) -> Mapping[str, object]:
@@ -156,11 +161,6 @@ class RuntimeProfile:
             f"{self.name} has no {precision.weights} weights beside float activations ({precision}); it has "
             f"{_names(self.weights_alone)}"
         )
-
-    has_one_scale_beside_states: bool = False
-    """Whether weights of recurrent layers have one scale each, whatever others have."""
-    recurrent: str = ""
-    """What is known of LSTM, GRU and RNN there, for the documentation."""
 
     @property
     def recurrent_layers(self) -> tuple[str, ...]:
@@ -220,9 +220,19 @@ class RuntimeProfile:
         except PackageNotFoundError:
             return ""
 
-    def place(self, processor: str) -> str:
-        """Return where it is run, on a processor; empty for what is not run here: that scores alike everywhere."""
-        return f"{processor} {self.package} {self.package_version}".strip() if self.opens else ""
+    @property
+    def place(self) -> str:
+        """Where it is run: this processor, and its package; empty for one not run here: it scores alike everywhere."""
+        return f"{processor_name()} {self.package} {self.package_version}".strip() if self.opens else ""
+
+    @property
+    def scored_in(self) -> str:
+        """Name of the runtime that files are scored in: itself, or `reference` for one that is not run here."""
+        return self.name if self.opens else "reference"
+
+    def open(self, path: Path) -> OpenModel:
+        """Open a file as an application does there, or with all optimisations off if it is not run here."""
+        return (self.opens or open_file)(path)
 
     def findings(self, model: WrittenModel) -> list[Finding]:
         """Return what breaks the rules in a file, rule by rule."""

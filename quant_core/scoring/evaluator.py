@@ -26,7 +26,7 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
 from quant_core.model.fitted_data import model_data
 from quant_core.model.prepared_model import prepared_graph
-from quant_core.model.sessions import OpenModel, open_file
+from quant_core.model.sessions import OpenModel
 from quant_core.model.stored_model import MODEL_FILE
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.evaluate_command import command_arguments, command_output
@@ -139,11 +139,10 @@ class SessionFactory:
 
         Raises InputError for a file that is not there, and for an unknown runtime.
         """
-        opens = profile_of(runtime or self.runtime).opens or open_file
         path = self.file if file is None else Path(file)
         if not path.is_file():
             raise InputError(f"{path}: no such file")
-        return opens(path)
+        return profile_of(runtime or self.runtime).open(path)
 
 
 def own_scores(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inner_tensors import with_outputs
-from quant_core.model.sessions import OpenModel, open_file
+from quant_core.model.sessions import OpenModel
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference, fetch
 from quant_core.storage.scratch import scratch_folder
@@ -25,8 +25,8 @@ def open_shipped(file: Reference, graph: FloatGraph, runtime: str, machine: Mach
         machine: cache.
 
     """
-    opens, path = profile_of(runtime).opens or open_file, fetch(file, machine.cache)
+    profile, path = profile_of(runtime), fetch(file, machine.cache)
     if not graph.inside:
-        return opens(path)
+        return profile.open(path)
     with scratch_folder(machine.cache) as folder:
-        return opens(with_outputs(path, graph.inside.values(), folder))
+        return profile.open(with_outputs(path, graph.inside.values(), folder))

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from quant_core.calibration.collect import calibrate
 from quant_core.config import QuantizationConfig
 from quant_core.execution.machine import Machine
-from quant_core.latency import layer_times, measured_cost, processor_name
+from quant_core.latency import layer_times, measured_cost
 from quant_core.latency.mixes import mixes
 from quant_core.model.layers import layers_from_table
 from quant_core.model.model_file import refer_model
@@ -34,6 +34,7 @@ from quant_core.model.prepare import prepare
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.export import export, exported_reference
 from quant_core.quantization.recipe import QuantizationRecipe
+from quant_core.runtimes.processor import processor_name
 from quant_core.search.cost import CostModel
 from quant_core.storage.data import refer_data
 

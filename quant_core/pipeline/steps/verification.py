@@ -11,7 +11,6 @@ import pyarrow as pa
 from quant_core.config import Config, MixedPrecisionConfig, RunConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
-from quant_core.latency import processor_name
 from quant_core.model.half_precision import types_kept
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import CPU
@@ -25,6 +24,7 @@ from quant_core.pipeline.steps.baselines import float_outputs
 from quant_core.pipeline.steps.decision import Decision, Finalist, probe, rank, search
 from quant_core.pipeline.study import Config_co, Study
 from quant_core.precision import PrecisionPlan
+from quant_core.runtimes.processor import processor_name
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference
 
@@ -171,7 +171,7 @@ def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Ta
         layers=study.layers,
         models=models,
         data=study.job.calibration,
-        processor=profile.place(processor_name()) or processor_name(),
+        processor=profile.place or processor_name(),
         session=dict(profile.session_entries),
         timer=device_timer(config),
         runtime=config.runtime,

@@ -14,6 +14,7 @@ from quant_core.errors import InputError
 from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.precision import Precision
 from quant_core.report.reproduce import command
+from quant_core.runtimes.processor import processor_name
 from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.runtimes.registry import PROFILES, profile_of
 from quant_core.runtimes.written_model import WrittenModel
@@ -144,3 +145,9 @@ def test_options_of_a_session_are_in_the_metadata(workbench):
         made.quantizer.runtime = profile_of("reference")
     assert {entry.key: entry.value for entry in written.metadata_props}["narrowcast.session"] == '{"session.x": "1"}'
     assert np.all([entry.key != "narrowcast.session" for entry in made.exported(made.wide).metadata_props])
+
+
+def test_a_runtime_that_is_not_run_here_is_scored_by_the_reference_whatever_the_processor():
+    here, elsewhere = profile_of("onnxruntime"), profile_of("tract")
+    assert (here.scored_in, here.place) == ("onnxruntime", processor_name()) and processor_name()
+    assert (elsewhere.scored_in, elsewhere.place) == ("reference", "")
