@@ -1,29 +1,15 @@
 """The manifest: everything a finished run says of itself, as records."""
 
+from quant_core.manifest.costs import Budget, Costs, CostSummary
+from quant_core.manifest.deployed import Deployed, LayerRun
+from quant_core.manifest.improvement import Improvement
 from quant_core.manifest.layer_weight import LayerWeight
 from quant_core.manifest.manifest import Config, Manifest
-from quant_core.manifest.outcomes import (
-    Budget,
-    ByMetric,
-    Costs,
-    CostSummary,
-    Deployed,
-    FloatTensor,
-    FurtherTarget,
-    HeldOutBound,
-    Improvement,
-    Latency,
-    LayerRun,
-    Narrowed,
-    OtherOperators,
-    OutputScores,
-    Pace,
-    Part,
-    Scores,
-    Target,
-    Undecided,
-)
+from quant_core.manifest.narrowed import FloatTensor, Narrowed, OtherOperators
 from quant_core.manifest.provenance import Data, Input, Output, Samples, Sources, Work
+from quant_core.manifest.scores import ByMetric, OutputScores, Part, Scores
+from quant_core.manifest.target import FurtherTarget, HeldOutBound, Target, Undecided
+from quant_core.manifest.times import Latency, Pace
 
 __all__ = [
     "Budget",

@@ -7,21 +7,16 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from quant_core.manifest.costs import Budget, Costs
+from quant_core.manifest.deployed import Deployed
+from quant_core.manifest.improvement import Improvement
 from quant_core.manifest.layer_weight import LayerWeight
-from quant_core.manifest.outcomes import (
-    Budget,
-    Costs,
-    Deployed,
-    FloatTensor,
-    Improvement,
-    Latency,
-    Narrowed,
-    OutputScores,
-    Scores,
-    Target,
-)
+from quant_core.manifest.narrowed import FloatTensor, Narrowed
 from quant_core.manifest.provenance import Data, Input, Output, Samples, Sources, Work
 from quant_core.manifest.record import Record
+from quant_core.manifest.scores import OutputScores, Scores
+from quant_core.manifest.target import Target
+from quant_core.manifest.times import Latency
 
 __all__ = ["Config", "Manifest"]
 

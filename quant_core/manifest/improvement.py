@@ -1,0 +1,30 @@
+"""What was tried to make layers better at equal bits."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from quant_core.manifest.record import Record
+
+__all__ = ["Improvement"]
+
+
+class Improvement(Record):
+    """What was tried to make layers better at equal bits, and what it gave on held-out calibration samples."""
+
+    method: Literal["migration", "reconstruction"]
+    """What was done: `migration` of the spread of activations into weights, or `reconstruction` of weights."""
+    precision: str
+    """The precision that it is for, and that all layers had when it was measured."""
+    layers: int
+    """Layers that it changes."""
+    of: int
+    """Layers that it was tried on."""
+    before: float
+    """L2 of the model without it."""
+    after: float
+    """L2 of the model with it."""
+    kept: bool
+    """Whether the model has it: where the L2 is lower (of a migration: over all precisions of the run)."""
+    samples: int
+    """Calibration samples that were held out."""
