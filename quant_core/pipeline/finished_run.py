@@ -43,7 +43,8 @@ from quant_core.pipeline.plan_summary import (
     narrow_precisions,
     narrowed,
 )
-from quant_core.pipeline.study import Study, target_values
+from quant_core.pipeline.study import Study
+from quant_core.pipeline.trial import target_values
 from quant_core.results.outcome import Outcome
 from quant_core.results.output_folder import output_file, write_folder
 from quant_core.scoring.metrics import METRICS, scores_of

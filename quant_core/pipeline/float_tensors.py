@@ -20,7 +20,8 @@ from quant_core.execution.runner import Runner
 from quant_core.manifest import FloatTensor
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.stages import PROBE_TENSORS
-from quant_core.pipeline.study import Study, Trial, target_score
+from quant_core.pipeline.study import Study
+from quant_core.pipeline.trial import Trial, target_score
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.probe import probe_samples
 from quant_core.probing.racing import losses_by_probe

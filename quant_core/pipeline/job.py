@@ -18,7 +18,7 @@ from quant_core.storage.data import DataSource, refer_data
 from quant_core.storage.data_forms import RandomForm
 from quant_core.storage.references import Reference
 
-__all__ = ["QuantizationJob"]
+__all__ = ["Config_co", "QuantizationJob"]
 
 Config_co = TypeVar("Config_co", bound=RunConfig, default=MixedPrecisionConfig, covariant=True)
 

@@ -11,8 +11,10 @@ import pyarrow as pa
 from quant_core.config.target import Criterion
 from quant_core.execution.runner import Runner
 from quant_core.model.sessions import CPU
+from quant_core.pipeline.job import Config_co
 from quant_core.pipeline.stages import EVALUATE, EXPORT, OWN_SCORE, VERIFY
-from quant_core.pipeline.study import Config_co, Judgement, Study, Trial
+from quant_core.pipeline.study import Study
+from quant_core.pipeline.trial import Judgement, Trial
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantization.export import exported_reference
 from quant_core.runtimes.profile import RuntimeProfile

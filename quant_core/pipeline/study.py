@@ -1,4 +1,4 @@
-"""A study: which plans were tried, how each did, which is the best, and what a plan may cost."""
+"""A study: which plans were tried, which of them is the best, and what a plan may cost."""
 
 from __future__ import annotations
 
@@ -10,82 +10,25 @@ from functools import cached_property
 from typing import Generic, Literal
 
 import pyarrow as pa
-from typing_extensions import TypeVar
 
-from quant_core.config import Criterion, MixedPrecisionConfig, RunConfig
+from quant_core.config import Criterion
 from quant_core.config.target import OWN_METRICS
 from quant_core.execution.progress import watcher
 from quant_core.manifest import FloatTensor, Improvement
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
-from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.job import Config_co, QuantizationJob
+from quant_core.pipeline.trial import Trial, judged
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.quantization.recipe import QuantizationRecipe
-from quant_core.scoring.confidence import alpha_of_look, bounds, samples_to_settle
-from quant_core.scoring.metrics import METRICS, Score, additive
-from quant_core.scoring.own_scores import own_score, own_values
+from quant_core.scoring.confidence import alpha_of_look, samples_to_settle
+from quant_core.scoring.metrics import additive
 from quant_core.search import Measured, within
 from quant_core.search.cost import CostModel
 from quant_core.storage.schemas import SEARCH
-from quant_core.storage.tables import facts
 
-__all__ = ["Judgement", "Study", "Trial", "judged", "target_score", "target_values"]
-
-Config_co = TypeVar("Config_co", bound=RunConfig, default=MixedPrecisionConfig, covariant=True)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """How a plan does by one target."""
-
-    score: Score
-    """Its value of the target's metric."""
-    bound: float
-    """The number held against the limit."""
-    met: bool
-    """Whether that is within the limit."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A plan that was evaluated."""
-
-    plan: PrecisionPlan
-    """The plan."""
-    scores: pa.Table
-    """Its terms on the evaluation data, or on as many samples as the verdict took (schema SCORES)."""
-    score: Score
-    """Its value of the target's metric on all of the evaluation data; projected where not all were looked at."""
-    met: bool
-    """Whether `bound` is within the limit. As simulated or, once the plan was shipped, as measured from its file."""
-    bound: float
-    """The number held against the limit: the value, or its confidence bound."""
-    alpha: float | None
-    """The error probability of the bound; None without a confidence."""
-    simulated: bool = False
-    """Whether `scores` are, bit for bit, what the pairs of its file say, computed on the CPU."""
-    others: tuple[Judgement, ...] = ()
-    """How it does by the targets behind the first; `met` is by all of them."""
-
-    @classmethod
-    def of(
-        cls,
-        plan: PrecisionPlan,
-        scores: pa.Table,
-        judged: Sequence[Judgement],
-        alpha: float | None,
-        simulated: bool = False,
-    ) -> Trial:
-        """Return the trial of a plan that was judged by each target."""
-        first, *others = judged
-        met = all(one.met for one in judged)
-        return cls(plan, scores, first.score, met, first.bound, alpha, simulated, tuple(others))
-
-    @property
-    def bounds(self) -> tuple[float, ...]:
-        """What is held against the limit of each target."""
-        return (self.bound, *(one.bound for one in self.others))
+__all__ = ["Study"]
 
 
 @dataclass(frozen=True)
@@ -212,8 +155,10 @@ class Study(Generic[Config_co]):
 
     def closest_first(self) -> list[Trial]:
         """Sort the trials on all samples by their error."""
-        whole = [trial for trial in self.trials if trial.scores.num_rows == self.baseline.num_rows]
-        return sorted(whole, key=self._by_score)
+        return sorted(self._on_all_samples(), key=self._by_score)
+
+    def _on_all_samples(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.scores.num_rows == self.baseline.num_rows]
 
     def _by_score(self, trial: Trial) -> tuple[bool, bool, float, float]:
         error = self.error_of(trial) if self.job.config.also else self._additive(trial.score.value)
@@ -226,8 +171,7 @@ class Study(Generic[Config_co]):
 
     def nearest_trial(self, plan: PrecisionPlan) -> Trial:
         """Return, of the trials on all samples, the one whose plan differs in the fewest layers."""
-        whole = [trial for trial in self.trials if trial.scores.num_rows == self.baseline.num_rows]
-        return min(whole, key=lambda trial: len(plan.changed_from(trial.plan)))
+        return min(self._on_all_samples(), key=lambda trial: len(plan.changed_from(trial.plan)))
 
     def simulated_scores(self, plan: PrecisionPlan) -> pa.Table | None:
         """Return what the pairs of a plan say (schema SCORES), on as many samples as it took; None if not simulated."""
@@ -304,26 +248,3 @@ class Study(Generic[Config_co]):
 
     def _narrowed(self, plan: PrecisionPlan) -> int:
         return len(plan.narrowed_from(self.job.config.wide))
-
-
-def judged(target: Criterion, scores: pa.Table, baseline: pa.Table, alpha: float | None) -> Judgement:
-    """Judge scores by a target, with a bound of error probability `alpha` if that is given."""
-    score = target_score(target, scores, baseline)
-    bound = score.value if alpha is None else bounds(target.metric, scores, alpha).worst(target)
-    return Judgement(score, bound, target.met_by(bound))
-
-
-def target_values(config: RunConfig, scores: pa.Table, baseline: pa.Table) -> dict[str, float]:
-    """Return what the user's own metric and evaluator say of a model, by metric; empty without any."""
-    own = {name: score.value for name, score in own_values(config.own_target, scores).items()}
-    drops = [target for target in config.targets if target.function]
-    return own | {target.metric: target_score(target, scores, baseline).value for target in drops}
-
-
-def target_score(target: Criterion, scores: pa.Table, baseline: pa.Table) -> Score:
-    """Return the value of the target's metric."""
-    if target.metric == "metric_drop":
-        return Score(facts(baseline)["metric"] - facts(scores)["metric"], None)
-    if target.is_own:
-        return own_score(target.metric, scores)
-    return METRICS[target.metric](scores).score

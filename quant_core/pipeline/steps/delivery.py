@@ -8,7 +8,8 @@ from quant_core.execution.runner import Runner
 from quant_core.pipeline.findings import Findings
 from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.plan_summary import cost_summaries
-from quant_core.pipeline.study import Judgement, Study
+from quant_core.pipeline.study import Study
+from quant_core.pipeline.trial import Judgement
 from quant_core.report.shortfall import missed_budgets, missed_target, unsure_of_target
 from quant_core.report.verdict import on_random_data
 from quant_core.results.outcome import Outcome
