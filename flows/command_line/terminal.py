@@ -19,7 +19,7 @@ from quant_core.config import Criterion
 from quant_core.errors import InputError
 from quant_core.execution.progress import Watcher
 from quant_core.manifest import ByMetric, Manifest, Part
-from quant_core.report.summary import summary
+from quant_core.report.sentences.summary import summary
 from quant_core.storage.tables import from_ipc
 
 __all__ = ["NoteWatcher", "TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]

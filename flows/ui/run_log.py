@@ -13,7 +13,7 @@ from quant_core.config import Criterion
 from quant_core.errors import InputError, TargetError
 from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.manifest import Manifest
-from quant_core.report.summary import summary
+from quant_core.report.sentences.summary import summary
 from quant_core.report.text import METRIC_NAMES, metric_text
 
 __all__ = ["log_outcome", "logged_run", "run_logger"]

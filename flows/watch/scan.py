@@ -13,7 +13,7 @@ from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.errors import IncompleteError, NarrowcastError, OutageError, TargetError
 from quant_core.execution.progress import watcher
 from quant_core.manifest import Manifest
-from quant_core.report.verdict import verdict
+from quant_core.report.sentences.verdict import verdict
 from quant_core.results.outcome import Outcome
 from quant_core.storage.store import Store
 

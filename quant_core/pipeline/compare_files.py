@@ -22,9 +22,8 @@ from quant_core.model.model_file import refer_model
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.steps import prepare
 from quant_core.probing.shared_tensors import TensorErrors, tensor_errors
-from quant_core.report.samples import answer_text, label_text, picture_url
-from quant_core.report.text import bare_text, bytes_text, interval, number
-from quant_core.report.verdict import with_unit
+from quant_core.report.tables.samples import answer_text, label_text, picture_url
+from quant_core.report.text import bare_text, bytes_text, interval, number, with_unit
 from quant_core.results.comparison import Comparison, Difference, LayerDifference, SampleDifference
 from quant_core.runtimes.layer_precisions import UNKNOWN, StoredLayer, stored_layers
 from quant_core.runtimes.profile import RuntimeProfile

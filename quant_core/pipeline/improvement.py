@@ -24,7 +24,7 @@ from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import BASELINE, EVALUATE, MIGRATE, RECONSTRUCT
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.quantization.recipe import QuantizationRecipe
-from quant_core.report.improvements import improvement_sentence
+from quant_core.report.sentences.improvements import improvement_sentence
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.metrics import scores_of
 from quant_core.scoring.sampling import Samples, sample_shards

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from quant_core.calibration.outliers import TensorSpread
 from quant_core.probing.attribution import LayerError, LayerLoss
-from quant_core.report.charts import tensor_charts
-from quant_core.report.limits import LISTED, POINTS, ROWS, foremost, short
-from quant_core.report.templates import rendered
+from quant_core.report.charts.loss import drawn_losses
+from quant_core.report.charts.tensors import tensor_charts
+from quant_core.report.limits import LISTED, POINTS, ROWS, short
+from quant_core.report.rendering import rendered
 from quant_core.report.text import interval, number, percent
 
 __all__ = ["analysis_page"]
@@ -114,15 +115,7 @@ def _loss_chart(losses: Sequence[LayerLoss], names: Sequence[str], rank: str) ->
     points = [
         _point(loss, order, place[loss.layer]) for order, loss in enumerate(losses, 1) if math.isfinite(loss.loss)
     ]
-    positive = [point["loss"] for point in points if point["loss"] > 0]
-    return {
-        "points": sorted(foremost(points, POINTS, lambda point: point["loss"]), key=lambda point: point["layer"]),
-        "of": len(points),
-        "layers": len(names),
-        "narrow": list(dict.fromkeys(loss.precision for loss in sorted(losses, key=lambda one: one.precision))),
-        "log": bool(positive) and max(positive) > 20 * min(positive),
-        "label": f"Loss ({rank}) when narrowed alone",
-    }
+    return drawn_losses(points, len(names), rank) | {"narrow": sorted({loss.precision for loss in losses})}
 
 
 def _point(loss: LayerLoss, order: int, layer: int) -> dict[str, Any]:

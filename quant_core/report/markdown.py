@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from quant_core.manifest import Manifest
-from quant_core.report.half_decibel import half_decibel
-from quant_core.report.layer_table import layer_rows
 from quant_core.report.limits import foremost, short
-from quant_core.report.samples import sample_rows
-from quant_core.report.summary import summary
-from quant_core.report.verdict import costs, score_rows
+from quant_core.report.sentences.half_decibel import half_decibel
+from quant_core.report.sentences.summary import summary
+from quant_core.report.tables.costs import costs
+from quant_core.report.tables.layers import layer_rows
+from quant_core.report.tables.samples import sample_rows
+from quant_core.report.tables.scores import score_rows
 
 __all__ = ["bold", "plain", "report_markdown", "table", "verdict_markdown"]
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from quant_core.manifest import Manifest
-from quant_core.report.chart import framed
-from quant_core.report.charts import loss_chart, search_chart
-from quant_core.report.frontier import frontier_chart
-from quant_core.report.summary import summary
-from quant_core.report.templates import fragment, rendered
-from quant_core.report.verdict import score_rows
+from quant_core.report.charts.chart import framed
+from quant_core.report.charts.frontier import frontier_chart
+from quant_core.report.charts.loss import loss_chart
+from quant_core.report.charts.search import search_chart
+from quant_core.report.rendering import fragment, rendered
+from quant_core.report.sentences.summary import summary
+from quant_core.report.tables.scores import score_rows
 
 __all__ = ["outcome_html"]
 

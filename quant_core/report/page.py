@@ -8,17 +8,20 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.manifest import Manifest
-from quant_core.report.charts import loss_chart, search_chart, tensor_charts
-from quant_core.report.frontier import frontier_chart
-from quant_core.report.half_decibel import half_decibel
-from quant_core.report.layer_latency import latency_rows, latency_totals
-from quant_core.report.layer_table import LayerRow, layer_rows
+from quant_core.report.charts.frontier import frontier_chart
+from quant_core.report.charts.loss import loss_chart
+from quant_core.report.charts.search import search_chart
+from quant_core.report.charts.tensors import tensor_charts
 from quant_core.report.limits import LISTED, ROWS, foremost, short
+from quant_core.report.rendering import rendered
 from quant_core.report.reproduce import command, next_step, picking
-from quant_core.report.samples import sample_rows
-from quant_core.report.summary import summary
-from quant_core.report.templates import rendered
-from quant_core.report.verdict import costs, score_rows
+from quant_core.report.sentences.half_decibel import half_decibel
+from quant_core.report.sentences.summary import summary
+from quant_core.report.tables.costs import costs
+from quant_core.report.tables.latency import latency_rows, latency_totals
+from quant_core.report.tables.layers import LayerRow, layer_rows
+from quant_core.report.tables.samples import sample_rows
+from quant_core.report.tables.scores import score_rows
 
 __all__ = ["report_page"]
 

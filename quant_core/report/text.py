@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "COST_NAMES",
     "METRIC_NAMES",
     "UNITS",
     "bare_text",
@@ -16,6 +17,7 @@ __all__ = [
     "metric_text",
     "number",
     "percent",
+    "with_unit",
 ]
 
 METRIC_NAMES = {
@@ -33,6 +35,14 @@ METRIC_NAMES = {
     "score_rise": "Score rise",
 }
 """Metrics as a reader calls them."""
+
+COST_NAMES = {
+    "bops": "bit operations",
+    "bytes": "weight bytes",
+    "activation-bytes": "bytes of what layers read",
+    "latency": "time in the layers",
+}
+"""Costs as a reader calls them."""
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -79,6 +89,12 @@ def bare_text(metric: str, value: float | None, digits: int = 3) -> str:
 def metric_text(metric: str, value: float | None) -> str:
     """A score with its metric's unit."""
     return f"{bare_text(metric, value)} {UNITS.get(metric, '')}".strip().replace(" %", "%")
+
+
+def with_unit(metric: str) -> str:
+    """A metric's name with the unit its values are written in."""
+    name = METRIC_NAMES.get(metric, metric)
+    return f"{name} ({UNITS[metric]})" if metric in UNITS else name
 
 
 def limit_text(metric: str, limit: float) -> str:

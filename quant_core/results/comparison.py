@@ -9,8 +9,10 @@ from typing import Literal
 from pydantic import JsonValue
 
 from quant_core.manifest import Manifest, Part
-from quant_core.report.text import bare_text, bytes_text, number, percent
-from quant_core.report.verdict import Cost, claims, costs, is_met, on_random_data, spread_of, with_unit
+from quant_core.report.sentences.verdict import claims, is_met, on_random_data
+from quant_core.report.tables.costs import Cost, costs
+from quant_core.report.tables.scores import spread_of
+from quant_core.report.text import bare_text, bytes_text, number, percent, with_unit
 from quant_core.results.outcome import Outcome
 
 __all__ = ["Comparison", "Difference", "LayerDifference", "SampleDifference", "compare"]

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quant_core.probing.shared_tensors import TensorErrors
-from quant_core.report.charts import loss_chart, search_chart
+from quant_core.report.charts.loss import loss_chart
+from quant_core.report.charts.search import search_chart
 from quant_core.report.limits import POINTS, ROWS, short
 from quant_core.report.markdown import bold, plain, table
-from quant_core.report.templates import rendered
+from quant_core.report.rendering import rendered
 from quant_core.report.text import number
 from quant_core.results.comparison import Comparison
 from quant_core.results.outcome import Outcome

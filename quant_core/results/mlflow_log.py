@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from quant_core.errors import InputError, first_line
 from quant_core.manifest import Manifest, Part
 from quant_core.report.markdown import report_markdown
-from quant_core.report.summary import summary
-from quant_core.report.verdict import claims
+from quant_core.report.sentences.summary import summary
+from quant_core.report.sentences.verdict import claims
 from quant_core.results.outcome import Outcome
 from quant_core.urls import redacted
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 from quant_core.errors import InputError
 from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
-from quant_core.report.chart import Chart, charts_of
-from quant_core.report.verdict import is_met, verdict
+from quant_core.report.charts.chart import Chart, charts_of
+from quant_core.report.sentences.verdict import is_met, verdict
 from quant_core.results.manifest_file import read_manifest
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.schemas import (

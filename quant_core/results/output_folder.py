@@ -12,7 +12,7 @@ from quant_core.manifest import Manifest, Output
 from quant_core.model.stored_model import DATA_FILE, MODEL_FILE
 from quant_core.precision import PrecisionPlan
 from quant_core.report.page import report_page
-from quant_core.report.verdict import is_met
+from quant_core.report.sentences.verdict import is_met
 from quant_core.results.beside_model import write_beside
 from quant_core.results.manifest_file import manifest_json, sealed
 from quant_core.results.outcome import OPTIONAL_TABLES, Outcome

@@ -14,7 +14,7 @@ import pytest
 from flows import command_line
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
-from quant_core.report.frontier import frontier_chart
+from quant_core.report.charts.frontier import frontier_chart
 from quant_core.report.text import metric_text
 from quant_core.results.outcome import open_outcome
 from tests.e2e.browser import chromium

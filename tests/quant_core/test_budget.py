@@ -11,7 +11,7 @@ import pytest
 from quant_core import InputError, TargetError, auto_mixed_precision
 from quant_core.budget import Amount
 from quant_core.config import MixedPrecisionConfig, config_from
-from quant_core.report.verdict import headline, verdict
+from quant_core.report.sentences.verdict import headline, verdict
 from quant_core.results.outcome import open_outcome
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved

@@ -14,13 +14,16 @@ import pyarrow as pa
 import pytest
 
 import quant_core.report
-from quant_core.report.charts import loss_chart, search_chart, tensor_charts
-from quant_core.report.frontier import frontier_chart
-from quant_core.report.layer_table import layer_rows
+from quant_core.report.charts.frontier import frontier_chart
+from quant_core.report.charts.loss import loss_chart
+from quant_core.report.charts.search import search_chart
+from quant_core.report.charts.tensors import tensor_charts
 from quant_core.report.page import report_page
 from quant_core.report.reproduce import command, next_step, picking
+from quant_core.report.sentences.verdict import doubt, verdict
+from quant_core.report.tables.costs import costs
+from quant_core.report.tables.layers import layer_rows
 from quant_core.report.text import count_text, interval, limit_text, metric_text, number, percent
-from quant_core.report.verdict import costs, doubt, verdict
 from tests.reports import HOSTILE, changed, everything_narrow, frontier, ladder, missed, mixed, own_metric
 
 RUNS = [mixed, missed, everything_narrow, own_metric, ladder, frontier]
@@ -278,7 +281,7 @@ def _contrast(one, other):
 
 def test_colours_can_be_told_apart_in_light_and_dark():
     """What axe-core cannot judge: text and marks inside of charts."""
-    palettes = re.findall(r":root \{([^}]*)\}", (VENDOR.parent / "style.css").read_text())
+    palettes = re.findall(r":root \{([^}]*)\}", (VENDOR.parent / "templates" / "style.css").read_text())
     assert len(palettes) == 3  # light, dark, printed
     for palette in (dict(re.findall(r"--([a-z-]+): (#\w{6})", text)) for text in palettes):
         for text in ("ink", "soft", "narrow", "wide", "limit", "met"):

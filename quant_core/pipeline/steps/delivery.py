@@ -10,8 +10,8 @@ from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.plan_summary import cost_summaries
 from quant_core.pipeline.study import Study
 from quant_core.pipeline.trial import Judgement
-from quant_core.report.shortfall import missed_budgets, missed_target, unsure_of_target
-from quant_core.report.verdict import on_random_data
+from quant_core.report.sentences.shortfall import missed_budgets, missed_target, unsure_of_target
+from quant_core.report.sentences.verdict import on_random_data
 from quant_core.results.outcome import Outcome
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from flows.command_line.terminal import TerminalWatcher, console, print_inspection, print_outcome
 from quant_core.config import Target
-from quant_core.report.verdict import verdict
+from quant_core.report.sentences.verdict import verdict
 from quant_core.storage.schemas import SENSITIVITY
 from quant_core.storage.tables import to_ipc
 from tests.reports import changed, mixed

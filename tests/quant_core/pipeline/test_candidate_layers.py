@@ -4,7 +4,7 @@ import pytest
 
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
-from quant_core.report.left_float import left_float
+from quant_core.report.sentences.left_float import left_float
 from tests.models import chain, samples
 from tests.quant_core.workbench import saved
 

@@ -12,7 +12,7 @@ from quant_core.errors import InputError, TargetError
 from quant_core.model.model_file import refer_model
 from quant_core.pipeline.given_data import check_used, data_form
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.report.summary import summary
+from quant_core.report.sentences.summary import summary
 from quant_core.storage.data import open_columns, refer_data
 from quant_core.storage.data_forms import RandomInput
 from tests.models import build, chain

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from quant_core.report.half_decibel import half_decibel
 from quant_core.report.markdown import report_markdown
+from quant_core.report.sentences.half_decibel import half_decibel
 from quant_core.storage.schemas import FRONTIER
 from quant_core.storage.tables import with_facts
 from tests.reports import HOSTILE, everything_narrow, frontier, mixed

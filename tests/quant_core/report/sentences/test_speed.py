@@ -1,6 +1,6 @@
 import pytest
 
-from quant_core.report.speed import speed
+from quant_core.report.sentences.speed import speed
 from tests.reports import changed, mixed
 
 TIMES = {"unit": "ms", "threads": 1, "float": 2.0, "wide": 4.0, "mixed": 1.0, "speedup": 2.0}

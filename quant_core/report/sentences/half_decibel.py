@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
-from quant_core.report.frontier import COST_NAMES
-from quant_core.report.text import metric_text, percent
+from quant_core.report.text import COST_NAMES, metric_text, percent
 from quant_core.storage.tables import facts
 
 __all__ = ["half_decibel"]

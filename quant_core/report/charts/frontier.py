@@ -10,23 +10,15 @@ import pyarrow as pa
 
 from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
-from quant_core.report.charts import fate, verdicts
-from quant_core.report.choice import add_changes
+from quant_core.report.charts.choice import add_changes
+from quant_core.report.charts.search import fate, verdicts
 from quant_core.report.reproduce import pick_line
-from quant_core.report.text import METRIC_NAMES, UNITS, limit_text, metric_text, percent
+from quant_core.report.text import COST_NAMES, METRIC_NAMES, UNITS, limit_text, metric_text, percent
 from quant_core.search import non_dominated, within
 from quant_core.storage.frontier_rows import costs_of_plan
 from quant_core.storage.tables import facts
 
-__all__ = ["COST_NAMES", "frontier_chart"]
-
-COST_NAMES = {
-    "bops": "bit operations",
-    "bytes": "weight bytes",
-    "activation-bytes": "bytes of what layers read",
-    "latency": "time in the layers",
-}
-"""Costs as a reader calls them."""
+__all__ = ["frontier_chart"]
 
 
 def frontier_chart(manifest: Manifest, frontier: pa.Table) -> dict[str, Any]:

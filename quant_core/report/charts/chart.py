@@ -12,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.manifest import Manifest
-from quant_core.report.charts import loss_chart, search_chart, tensor_charts
-from quant_core.report.frontier import frontier_chart
+from quant_core.report.charts.frontier import frontier_chart
+from quant_core.report.charts.loss import loss_chart
+from quant_core.report.charts.search import search_chart
+from quant_core.report.charts.tensors import tensor_charts
 from quant_core.report.page import most_telling
-from quant_core.report.templates import rendered
+from quant_core.report.rendering import rendered
 from quant_core.storage.references import atomic_write
 
 __all__ = ["Chart", "charts_of", "framed"]

@@ -11,9 +11,9 @@ import pyarrow as pa
 from quant_core.manifest import Manifest
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
-from quant_core.report.improvements import layer_notes
-from quant_core.report.kernels import runs_as
 from quant_core.report.limits import short
+from quant_core.report.sentences.improvements import layer_notes
+from quant_core.report.sentences.kernels import runs_as
 from quant_core.report.text import count_text, interval, number
 from quant_core.storage.tables import facts
 

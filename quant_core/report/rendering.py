@@ -20,7 +20,8 @@ from quant_core.report.text import bytes_text, count_text, percent
 __all__ = ["fragment", "packed", "rendered"]
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "charts.js")
+_TEMPLATES = _HERE / "templates"
+_SCRIPTS = ("vendor/d3.min.js", "vendor/plot.umd.min.js", "templates/charts.js")
 
 
 def rendered(template: str, charts: Mapping[str, Any], **values: Any) -> str:
@@ -34,7 +35,7 @@ def rendered(template: str, charts: Mapping[str, Any], **values: Any) -> str:
         template,
         charts=charts,
         data=packed(charts),
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        style=Markup((_TEMPLATES / "style.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         script_digests=" ".join(f"'sha256-{_digest(script)}'" for script in scripts),
         **values,
@@ -49,7 +50,11 @@ def fragment(template: str, **values: Any) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "bytes_text": bytes_text, "count_text": count_text, "pretty": _pretty}
     return environment

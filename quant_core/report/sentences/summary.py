@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from quant_core.manifest import Manifest
-from quant_core.report.certainty import certainty
-from quant_core.report.deployed import deployed
-from quant_core.report.improvements import improvements
-from quant_core.report.kernels import kernels
-from quant_core.report.left_float import left_float
-from quant_core.report.outputs import outputs
-from quant_core.report.speed import speed
-from quant_core.report.verdict import doubt, headline, is_met, verdict
+from quant_core.report.sentences.certainty import certainty
+from quant_core.report.sentences.deployed import deployed
+from quant_core.report.sentences.improvements import improvements
+from quant_core.report.sentences.kernels import kernels
+from quant_core.report.sentences.left_float import left_float
+from quant_core.report.sentences.outputs import outputs
+from quant_core.report.sentences.speed import speed
+from quant_core.report.sentences.verdict import doubt, headline, is_met, verdict
 
 __all__ = ["Summary", "summary"]
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from quant_core.precision import PrecisionPlan
-from quant_core.report.frontier import frontier_chart
+from quant_core.report.charts.frontier import frontier_chart
 from quant_core.report.page import report_page
 from quant_core.storage.schemas import FRONTIER
 from quant_core.storage.tables import with_facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quant_core.report.layer_latency import latency_rows, latency_totals
+from quant_core.report.tables.latency import latency_rows, latency_totals
 from tests.reports import changed, frontier
 
 

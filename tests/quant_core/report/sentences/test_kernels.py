@@ -1,4 +1,4 @@
-from quant_core.report.kernels import kernels
+from quant_core.report.sentences.kernels import kernels
 from tests.reports import changed, mixed
 
 LAYERS = [

@@ -1,49 +1,17 @@
-"""What the report says in words: the verdict, the scores and the cost."""
+"""The outcome of a run in a sentence, and what speaks against it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import pyarrow as pa
 
 from quant_core.budget import Amount
 from quant_core.config import Criterion
-from quant_core.config.quantization import QuantizationConfig
 from quant_core.manifest import Budget, Manifest, Part
-from quant_core.model.layers import layers_from_table
-from quant_core.model.other_products import other_products
-from quant_core.precision import Precision, PrecisionPlan
-from quant_core.report.text import (
-    METRIC_NAMES,
-    UNITS,
-    bare_text,
-    bytes_text,
-    cost_text,
-    count_text,
-    interval,
-    limit_text,
-    metric_text,
-    percent,
-)
-from quant_core.search.cost import counted_cost
+from quant_core.precision import Precision
+from quant_core.report.tables.scores import spread_of
+from quant_core.report.text import METRIC_NAMES, cost_text, limit_text, metric_text, percent
 
-__all__ = [
-    "Cost",
-    "ScoreRow",
-    "claims",
-    "costs",
-    "doubt",
-    "headline",
-    "is_met",
-    "on_random_data",
-    "score_rows",
-    "spread_of",
-    "verdict",
-    "with_unit",
-]
-
-_PARTS: tuple[Part, ...] = ("float", "wide", "mixed", "holdout")
+__all__ = ["claims", "doubt", "headline", "is_met", "on_random_data", "verdict"]
 
 
 def is_met(manifest: Manifest) -> bool:
@@ -169,12 +137,6 @@ def doubt(manifest: Manifest) -> str:
     return said if found else ""
 
 
-def spread_of(manifest: Manifest, part: Part, metric: str) -> tuple[float, float] | None:
-    """The 95% interval of a score; None where it has none."""
-    error = manifest.standard_errors.of(part).get(metric)
-    return interval(manifest.scores.of(part).get(metric), error)
-
-
 def _reaches_beyond(manifest: Manifest, part: Part, target: Criterion) -> bool:
     value = manifest.scores.of(part).get(target.metric)
     spread = spread_of(manifest, part, target.metric) or (value, value)
@@ -185,93 +147,3 @@ def _reaches_beyond(manifest: Manifest, part: Part, target: Criterion) -> bool:
 def _used(manifest: Manifest) -> list[str]:
     """The narrow precisions that the plan uses, in the order the user gave them."""
     return [precision for precision in manifest.narrow if precision in manifest.plan.values()]
-
-
-@dataclass(frozen=True)
-class ScoreRow:
-    """One metric."""
-
-    name: str
-    """As a reader calls it."""
-    target: bool
-    """Whether it is what the target is about."""
-    cells: tuple[tuple[str, str], ...]
-    """Score and 95% interval, empty where there is none: float, wide, mixed, and held-out if there is such data."""
-    margins: tuple[str, ...]
-    """Half of each interval, for where there is little room."""
-
-
-def score_rows(manifest: Manifest) -> list[ScoreRow]:
-    """Every metric of the manifest, the target's first."""
-    scores, target = manifest.scores, manifest.target.metric
-    names = dict.fromkeys([target, *(name for part in _PARTS for name in scores.of(part))])
-    return [
-        ScoreRow(with_unit(name), name == target, _cells(manifest, name), _margins(manifest, name)) for name in names
-    ]
-
-
-def with_unit(metric: str) -> str:
-    """A metric's name with the unit its values are written in."""
-    name = METRIC_NAMES.get(metric, metric)
-    return f"{name} ({UNITS[metric]})" if metric in UNITS else name
-
-
-def _parts(manifest: Manifest) -> Sequence[Part]:
-    return _PARTS if manifest.scores.holdout else _PARTS[:-1]
-
-
-def _margins(manifest: Manifest, metric: str) -> tuple[str, ...]:
-    spreads = [spread_of(manifest, part, metric) for part in _parts(manifest)]
-    return tuple(bare_text(metric, (spread[1] - spread[0]) / 2, 2) if spread else "" for spread in spreads)
-
-
-def _cells(manifest: Manifest, metric: str) -> tuple[tuple[str, str], ...]:
-    cells = []
-    for part in _parts(manifest):
-        value = manifest.scores.of(part).get(metric)
-        bounds = [bare_text(metric, bound) for bound in spread_of(manifest, part, metric) or ()]
-        # Where the metric is there without a value, it was not finite: JSON has no word for that.
-        there = metric in manifest.scores.of(part)
-        cells.append((bare_text(metric, value) if there else "", " to ".join(bounds)))
-    return tuple(cells)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a model costs."""
-
-    name: str
-    """Which model."""
-    shipped: bool
-    """Whether it is the one that is given out."""
-    bops: str
-    """Bit operations of one sample."""
-    bops_share: float
-    """Of the wide model's."""
-    size: str
-    """Bytes of all layers' weights."""
-    size_share: float
-    """Of the float model's."""
-
-
-def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
-    """The wide model, the one that is given out, and the one with all layers as narrow as may be."""
-    listed, others = layers_from_table(layers), other_products(layers)
-    names = [layer.name for layer in listed]
-    wide, *narrow = (Precision.parse(text) for text in (manifest.wide, *manifest.narrow))
-    plans = {
-        f"all {wide}": PrecisionPlan.uniform(names, wide),
-        "mixed, as shipped": PrecisionPlan.from_dict(manifest.plan),
-        **{f"all {narrowest}": PrecisionPlan.uniform(names, narrowest) for narrowest in narrow[-1:]},
-    }
-    used = dict.fromkeys(precision for plan in plans.values() for precision in plan.precisions)
-    known = {name: value for name, value in manifest.config.items() if name in QuantizationConfig.model_fields}
-    stored = QuantizationConfig.model_validate(known)
-    operations, weights = (counted_cost(name, listed, used, others, stored) for name in ("bops", "bytes"))
-    before = operations.total(plans[f"all {wide}"]) or 1
-    floats = 4 * (sum(layer.weight_elements for layer in listed) + sum(one.weight_elements for one in others)) or 1
-    rows = [Cost("float32", False, "", 0.0, bytes_text(floats), 1.0)]
-    for name, plan in plans.items():
-        bops, size = operations.total(plan), weights.total(plan)
-        rows.append(Cost(name, "shipped" in name, count_text(bops), bops / before, bytes_text(size), size / floats))
-    return rows

@@ -7,7 +7,7 @@ import pytest
 from quant_core.config import config_from
 from quant_core.manifest import CostSummary
 from quant_core.precision import PrecisionPlan
-from quant_core.report.shortfall import missed_budgets, missed_target, unsure_of_target
+from quant_core.report.sentences.shortfall import missed_budgets, missed_target, unsure_of_target
 
 TARGET = {"metric": "l2", "limit": 0.5}
 PLAIN = config_from(target=TARGET)

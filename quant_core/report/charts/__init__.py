@@ -1,0 +1,1 @@
+"""What the charts draw: every number and every line of text, ready for charts.js."""
