@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quant_core.errors import InputError
-from quant_core.runtimes.onnxruntime import ONNXRUNTIME
-from quant_core.runtimes.onnxruntime_vnni import ONNXRUNTIME_VNNI
-from quant_core.runtimes.onnxruntime_web import ONNXRUNTIME_WEB
-from quant_core.runtimes.openvino import OPENVINO
 from quant_core.runtimes.profile import RuntimeProfile
-from quant_core.runtimes.qnn import QNN
-from quant_core.runtimes.reference import REFERENCE
-from quant_core.runtimes.tensorrt import TENSORRT
-from quant_core.runtimes.tract import TRACT
-from quant_core.runtimes.vitisai import VITISAI
+from quant_core.runtimes.profiles.onnxruntime import ONNXRUNTIME
+from quant_core.runtimes.profiles.onnxruntime_vnni import ONNXRUNTIME_VNNI
+from quant_core.runtimes.profiles.onnxruntime_web import ONNXRUNTIME_WEB
+from quant_core.runtimes.profiles.openvino import OPENVINO
+from quant_core.runtimes.profiles.qnn import QNN
+from quant_core.runtimes.profiles.reference import REFERENCE
+from quant_core.runtimes.profiles.tensorrt import TENSORRT
+from quant_core.runtimes.profiles.tract import TRACT
+from quant_core.runtimes.profiles.vitisai import VITISAI
 
 __all__ = ["PROFILES", "profile_of"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from quant_core.runtimes.reference import REFERENCE
-from quant_core.runtimes.rules import NO_ROUNDED_WEIGHTS
+from quant_core.runtimes.profiles.reference import REFERENCE
+from quant_core.runtimes.rules.products import NO_ROUNDED_WEIGHTS
 
 __all__ = ["ONNXRUNTIME_WEB"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from quant_core.runtimes.onnxruntime import ONNXRUNTIME
-from quant_core.runtimes.rules import BYTE_SUMS_IN_RANGE, INT8_BESIDE_INT8
+from quant_core.runtimes.profiles.onnxruntime import ONNXRUNTIME
+from quant_core.runtimes.rules.products import BYTE_SUMS_IN_RANGE, INT8_BESIDE_INT8
 
 __all__ = ["ONNXRUNTIME_VNNI"]
 

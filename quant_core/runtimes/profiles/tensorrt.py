@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from quant_core.precision import DataType
-from quant_core.runtimes.reference import REFERENCE
-from quant_core.runtimes.tensor_rules import FLOAT_BIASES, ZERO_POINTS_ARE_0, types_among, weights_alone_among
+from quant_core.runtimes.profiles.reference import REFERENCE
+from quant_core.runtimes.rules.tensors import FLOAT_BIASES, ZERO_POINTS_ARE_0, types_among, weights_alone_among
 
 __all__ = ["TENSORRT"]
 

@@ -4,7 +4,7 @@ import onnx
 import pytest
 
 from quant_core.model.layers import Layer
-from quant_core.runtimes.few_channels import few_channels
+from quant_core.runtimes.slower_layers import slower_layer
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ from quant_core.runtimes.few_channels import few_channels
 def test_what_few_channels_make_slower_in_8_bits(op, shape, groups, why):
     node = onnx.helper.make_node(op, ["x", "w"], ["y"], group=groups)
     layer = Layer("layer", op, (0,), ("x",), ("w",), (shape,), 1, 1)
-    assert few_channels(SimpleNamespace(nodes=[node]), layer) == why
+    assert slower_layer(SimpleNamespace(nodes=[node]), layer, "qdq") == why

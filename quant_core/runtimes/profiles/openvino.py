@@ -16,10 +16,10 @@ from quant_core.errors import InputError
 from quant_core.model.operators import RECURRENT_OPS
 from quant_core.precision import DataType
 from quant_core.runtimes.kernels import NOT_QUANTIZED, LayerKernel
-from quant_core.runtimes.recurrent_rules import STATES_BESIDE_FLOATS
-from quant_core.runtimes.reference import REFERENCE
-from quant_core.runtimes.rules import BYTE_SUMS_IN_RANGE
-from quant_core.runtimes.tensor_rules import types_among
+from quant_core.runtimes.profiles.reference import REFERENCE
+from quant_core.runtimes.rules.products import BYTE_SUMS_IN_RANGE
+from quant_core.runtimes.rules.recurrent import STATES_BESIDE_FLOATS
+from quant_core.runtimes.rules.tensors import types_among
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
 __all__ = ["OPENVINO"]

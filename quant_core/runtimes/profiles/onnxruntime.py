@@ -7,8 +7,8 @@ from functools import partial
 
 from quant_core.model.sessions import Numerics, open_file
 from quant_core.runtimes.kernels import layer_kernels
-from quant_core.runtimes.reference import REFERENCE
-from quant_core.runtimes.rules import (
+from quant_core.runtimes.profiles.reference import REFERENCE
+from quant_core.runtimes.rules.products import (
     BIAS_AT_PRODUCT_SCALE,
     BLOCKS_BESIDE_4_BITS,
     BYTE_SUMS_IN_RANGE,

@@ -24,10 +24,10 @@ from quant_core.precision import DataType
 from quant_core.runtimes.aimet_encodings import aimet_encodings
 from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.profile import Rule
-from quant_core.runtimes.recurrent_rules import ONE_SCALE_BESIDE_STATES, no_layers_of
-from quant_core.runtimes.reference import REFERENCE
+from quant_core.runtimes.profiles.reference import REFERENCE
+from quant_core.runtimes.rules.recurrent import ONE_SCALE_BESIDE_STATES, no_layers_of
+from quant_core.runtimes.rules.tensors import types_among, weights_alone_among
 from quant_core.runtimes.tensor_overrides import tensor_overrides
-from quant_core.runtimes.tensor_rules import types_among, weights_alone_among
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
 __all__ = ["QNN"]

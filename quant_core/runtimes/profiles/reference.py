@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quant_core.precision import ACTIVATION_TYPES, WEIGHT_TYPES
 from quant_core.runtimes.profile import RuntimeProfile
-from quant_core.runtimes.rules import BIAS_AT_PRODUCT_SCALE, PAIRS_HAVE_KERNELS
+from quant_core.runtimes.rules.products import BIAS_AT_PRODUCT_SCALE, PAIRS_HAVE_KERNELS
 
 __all__ = ["REFERENCE"]
 

@@ -1,0 +1,1 @@
+"""The profile of each runtime, one module each."""
