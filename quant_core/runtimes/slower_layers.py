@@ -6,8 +6,8 @@ times as long as in float. An LSTM as DynamicQuantizeLSTM takes 0.29 to 0.91 tim
 Convolutions of few channels lose their time in copies: the integer kernel copies what each result is summed from, byte
 by byte and group by group, into rows of a matrix before it multiplies; the float kernel multiplies in place. With VNNI,
 batch 1 and 8, kernels of 3x3 to 7x7, the integer kernel mostly has 0.5 to 0.95 times the speed of the float one below
-100 products of channels a position (with 2 to 8 channels a group 0.1 to 0.8); from 128 on it is faster, up to 2.8 times.
-A depthwise convolution has an integer kernel of its own.
+100 products of channels a position (0.1 to 0.8 with 2 to 8 channels a group); from 128 on it is faster,
+up to 2.8 times. A depthwise convolution has an integer kernel of its own.
 """
 
 from __future__ import annotations
