@@ -71,7 +71,9 @@ class ByMargin:
         value, error = float(np.sum(influence)) / count, (math.sqrt(expected) + _DOUBT * expected) / count
         deviations = np.abs(influence - value) / (spread or 1.0)
         doubt = math.sqrt(float(np.mean(deviations**4)) / count) / 2
-        return Projection(Score(value, math.hypot(error, spread / math.sqrt(count))), error, spread, doubt, count)
+        known = None if expected else pa.table({"top1": after, "float_top1": before})
+        score = Score(value, math.hypot(error, spread / math.sqrt(count)))
+        return Projection(score, error, spread, doubt, count, known)
 
 
 def _moved(seen: pa.Table) -> float:

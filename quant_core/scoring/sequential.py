@@ -6,7 +6,7 @@ the samples seen (a difference estimator with finite population correction; Coch
 edition, chapters 2 and 7). It stops when the limit is three standard errors away. A plan that was taken for good in
 error is found out: the model that is given out is measured on all samples, from its file. With a confidence asked
 for, a plan may be refused early, when the bound on all samples is sure to be beyond the limit, but is only accepted
-on all of them.
+where all of them are known.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.config.target import Criterion
-from quant_core.scoring.confidence import margin
+from quant_core.scoring.confidence import bounds, margin
 from quant_core.scoring.metrics import METRICS, Score, scores_of
 from quant_core.scoring.sampling import Samples, doubling, visit_order
 from quant_core.storage.references import Reference
@@ -105,6 +105,8 @@ class Projection:
     """Standard error of that, as a share of it."""
     count: int = 0
     """Number of all samples."""
+    known: pa.Table | None = None
+    """The metric's terms (of schema SCORES) on all samples, where those of the rest are known, too."""
 
     def verdict(self, target: Criterion, alpha: float | None = None) -> bool | None:
         """Return whether the plan meets the target, or None while that is open.
@@ -113,6 +115,8 @@ class Projection:
         """
         if not (math.isfinite(self.score.value) and math.isfinite(self.uncertain)):
             return None
+        if self.known is not None:
+            return target.met_by(self.bound(target, alpha))
         reach = _STANDARD_ERRORS * self.uncertain
         if alpha is not None:
             least = self._margin(alpha) * max(1 - _STANDARD_ERRORS * self.spread_doubt, 0.0)
@@ -123,6 +127,8 @@ class Projection:
 
     def bound(self, target: Criterion, alpha: float | None) -> float:
         """Return what has to meet the target: the value or, with `alpha`, its bound on the side that is the worse."""
+        if self.known is not None and alpha is not None:
+            return bounds(target.metric, self.known, alpha).worst(target)
         reach = 0.0 if alpha is None else self._margin(alpha)
         return self.score.value - reach if target.higher_is_better else self.score.value + reach
 

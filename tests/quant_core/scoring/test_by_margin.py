@@ -8,6 +8,7 @@ import pytest
 
 from quant_core.config import Target
 from quant_core.scoring.by_margin import ByMargin
+from quant_core.scoring.confidence import bounds
 from quant_core.scoring.metrics import METRICS, sample_terms, terms_table
 
 COUNT, CLASSES = 1000, 10
@@ -60,6 +61,14 @@ def test_where_no_crossing_is_expected_the_score_is_exact_on_a_part():
     whole = scored(0.05)
     found = ByMargin(whole).project("top1_drop", seen(whole, COUNT // 8))
     assert found.uncertain == 0 and found.score.value == METRICS["top1_drop"](whole).value
+
+
+@pytest.mark.parametrize("limit", [0.005, 0.05], ids=["refused", "accepted"])
+def test_where_no_crossing_is_expected_the_confidence_bound_is_that_of_all_samples(limit):
+    whole = scored(0.05)
+    target = Target(metric="top1_drop", limit=limit, confidence=0.95)
+    found, exact = ByMargin(whole).project("top1_drop", seen(whole, COUNT // 8)), bounds("top1_drop", whole, 0.05).high
+    assert found.bound(target, 0.05) == exact and found.verdict(target, 0.05) is target.met_by(exact)
 
 
 @pytest.mark.parametrize(("moved", "verdict"), [(0.05, True), (0.2, None), (2.0, False)], ids=str)
