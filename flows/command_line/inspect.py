@@ -26,6 +26,7 @@ def inspect(model: str, fix_inputs: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        from flows.command_line.terminal import console, print_inspection
+        from flows.command_line.inspection_table import print_inspection
+        from flows.command_line.terminal import console
 
         print_inspection(console(), found)

@@ -48,7 +48,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
 
 def _show(screen: Console, manifest: Manifest, folder: str, missed: str, as_json: bool) -> int:
     """Print what came of a run, and by how much it `missed` its target, if it did; the exit code."""
-    from flows.command_line.terminal import print_outcome
+    from flows.command_line.outcome_tables import print_outcome
     from quant_core.report.sentences.verdict import is_met
     from quant_core.results.manifest_file import manifest_json
 

@@ -1,28 +1,21 @@
-"""What a person sees while a run goes on, and at its end."""
+"""What a person sees while a run goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from flows.command_line.progress_lines import ProgressLines
 from quant_core.config import Criterion
-from quant_core.errors import InputError
 from quant_core.execution.progress import Watcher
-from quant_core.manifest import ByMetric, Manifest, Part
-from quant_core.report.sentences.summary import summary
-from quant_core.storage.tables import from_ipc
 
-__all__ = ["NoteWatcher", "TerminalWatcher", "WarningWatcher", "console", "print_inspection", "print_outcome"]
+__all__ = ["NoteWatcher", "TerminalWatcher", "WarningWatcher", "console"]
 
 
 def console() -> Console:
@@ -154,82 +147,3 @@ class TerminalWatcher(WarningWatcher):
     def noted(self, message: str) -> None:
         """Print one line."""
         self._screen.print(f"  {escape(message)}", highlight=False, soft_wrap=True)
-
-
-def print_outcome(screen: Console, manifest: Manifest, folder: str) -> None:
-    """Layers with their precision, scores, and the verdict."""
-    screen.print()
-    screen.print(_layers(manifest, Path(folder)), _scores(manifest))
-    said = summary(manifest)
-    colour = "green" if said.good else "red"
-    screen.print(f"[bold {colour}]{said.headline}.[/] {escape(said.verdict)}", highlight=False, soft_wrap=True)
-    for sentence in filter(None, [said.doubt, *said.details]):
-        screen.print(sentence, highlight=False, soft_wrap=True, markup=False)
-    screen.print(f"model and report are in {escape(folder)}", highlight=False, soft_wrap=True)
-
-
-def _layers(manifest: Manifest, folder: Path) -> Table:
-    """The plan, and by how much each layer's narrowing alone changes the output."""
-    losses = _losses(folder, manifest)
-    table = Table("layer", "precision", title="layers", title_justify="left")
-    if losses:
-        table.add_column("loss when narrow", justify="right")
-    for layer, precision in manifest.plan.items():
-        style = None if precision == manifest.wide else "green"
-        loss = [f"{losses[layer]:.3g}" if layer in losses else ""] if losses else []
-        table.add_row(escape(layer), precision, *loss, style=style)
-    return table
-
-
-def _losses(folder: Path, manifest: Manifest) -> dict[str, float]:
-    """Loss of each probed layer at the precision it has, or for a wide one, at the first it was refused."""
-    try:
-        ranking = from_ipc((folder / "sensitivity.arrow").read_bytes()).to_pylist()
-    except (OSError, InputError):
-        return {}
-    plan, first = manifest.plan, next(iter(manifest.narrow), None)
-    shown = {layer: first if precision == manifest.wide else precision for layer, precision in plan.items()}
-    return {row["layer"]: row["loss"] for row in ranking if shown.get(row["layer"]) == row["precision"]}
-
-
-_PARTS: Mapping[Part, str] = {"float": "float", "wide": "wide", "mixed": "mixed", "holdout": "mixed, held-out"}
-
-
-def _scores(manifest: Manifest) -> Table:
-    scores = {part: manifest.scores.of(part) for part in _PARTS if manifest.scores.of(part)}
-    table = Table("metric", title="scores", title_justify="left", caption_justify="left")
-    for part in scores:
-        table.add_column(_PARTS[part], justify="right")
-    for name in dict.fromkeys(name for found in scores.values() for name in found):
-        table.add_row(name, *(_score(found, name) for found in scores.values()))
-    if "holdout" in scores:
-        table.caption = "held-out: the same mixed model on the data the search never saw"
-    return table
-
-
-def _score(found: ByMetric, name: str) -> str:
-    if name not in found:
-        return ""
-    score = found[name]
-    return "nan" if score is None else f"{score:.5g}"
-
-
-def print_inspection(screen: Console, found: Mapping[str, Any]) -> None:
-    """Layers with their costs, then what is left alone."""
-    table = Table("layer", "op", "weight", "MACs", "weight bytes", title="layers", title_justify="left")
-    for layer in found["layers"]:
-        shape = ", ".join("x".join(map(str, dims)) for dims in layer["weight_shapes"]) or "-"
-        macs = "unknown" if layer["layer"] in found["open"] else f"{layer['macs']:,}"
-        table.add_row(escape(layer["layer"]), layer["op"], shape, macs, f"{layer['weight_bytes']:,}")
-    screen.print(table)
-    total = found["total"]
-    macs = "MACs unknown (open sizes follow from data)" if found["open"] else f"{total['macs']:,} MACs a sample"
-    screen.print(f"{len(found['layers'])} layers, {macs}, {total['weight_bytes']:,} weight bytes", highlight=False)
-    for name, role in found["signature"].items():
-        screen.print(f"{name}: {role}", highlight=False, markup=False)
-    for state in found["states"]:
-        name, _, output = state.partition("=")
-        told = f"{name}: looks like a state that {output} gives for the next step; if it is one, say --state {state}"
-        screen.print(told, highlight=False, markup=False)
-    for entry in found["left_alone"]:
-        screen.print(f"left alone: {entry['nodes']} {entry['op']}: {entry['why']}", highlight=False)

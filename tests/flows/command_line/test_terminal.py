@@ -8,7 +8,9 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from flows.command_line.terminal import TerminalWatcher, console, print_inspection, print_outcome
+from flows.command_line.inspection_table import print_inspection
+from flows.command_line.outcome_tables import print_outcome
+from flows.command_line.terminal import TerminalWatcher, console
 from quant_core.config import Target
 from quant_core.report.sentences.verdict import verdict
 from quant_core.storage.schemas import SENSITIVITY
