@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -99,9 +100,11 @@ class DataType(Enum):
         return 0, 2**self.bits - 1
 
 
+_SMALLEST_BLOCK = 16
+"""Inputs that share a scale, at least: runtimes have kernels for no fewer."""
 _BY_CODE = {kind.code: kind for kind in DataType}
 _FLOATS = tuple(kind for kind in DataType if kind.is_float)
-_PATTERN = re.compile(rf"(?:a(u?\d+)|({'|'.join(kind.code for kind in _FLOATS)}))(?:w(u?\d+))?")
+_PATTERN = re.compile(rf"(?:a(u?\d+)|({'|'.join(kind.code for kind in _FLOATS)}))(?:w(u?\d+)(?:b([1-9]\d*))?)?")
 ACTIVATION_TYPES = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
 """Integer types that activations may have."""
 WEIGHT_TYPES = (DataType.INT4, DataType.UINT4, *ACTIVATION_TYPES)
@@ -113,13 +116,16 @@ class Precision:
     """A pair of types a layer computes in, written `a16w8` (`au8w8` for uint8 activations).
 
     A floating-point type alone stands for both: `float32`, `float16`, `bfloat16`. With a type of weights behind it,
-    `float32w8`, only the weight is held in codes: the layer multiplies what they stand for in float.
+    `float32w8`, only the weight is held in codes: the layer multiplies what they stand for in float. In `float32w4b32`
+    every 32 inputs share a scale, in weights that have blocks.
     """
 
     activations: DataType
     """Type of the tensors the layer reads."""
     weights: DataType
     """Type of the layer's weight."""
+    block: int | None = None
+    """How many inputs share a scale in weights that have blocks; None: as many as `block_size` says."""
 
     @classmethod
     def parse(cls, text: str | Precision) -> Precision:
@@ -127,7 +133,7 @@ class Precision:
         if isinstance(text, Precision):
             return text
         match = _PATTERN.fullmatch(str(text))
-        integer, floating, coded = match.groups() if match else (None, None, None)
+        integer, floating, coded, block = match.groups() if match else (None, None, None, None)
         activations = _BY_CODE.get(integer or floating or "")
         weights = activations if floating and not coded else _BY_CODE.get(coded or "")
         is_known = weights in WEIGHT_TYPES or (weights is activations and floating)
@@ -136,9 +142,25 @@ class Precision:
             raise InputError(
                 f"precision {text!r} is not known: write a16w8, a8w8, au8w8, a8w4, ... "
                 f"(activations {_codes('a', ACTIVATION_TYPES)}; weights {_codes('w', WEIGHT_TYPES)}), "
-                f"float32w8, float16w4, ... for codes of weights alone, or a float type for both ({floats})"
+                f"float32w8, float16w4, ... for codes of weights alone, float32w4b32 with a scale for 32 inputs each, "
+                f"or a float type for both ({floats})"
             )
-        return cls(activations, weights)
+        found = cls(activations, weights, None if block is None else int(block))
+        found._check_block()
+        return found
+
+    def _check_block(self) -> None:
+        if self.block is None:
+            return
+        if not self.takes_blocks:
+            raise InputError(
+                f"precision {self}: blocks are of 4-bit weights, and of 8-bit ones beside floats; "
+                f"leave b{self.block} out"
+            )
+        if self.block < _SMALLEST_BLOCK or self.block & (self.block - 1):
+            raise InputError(
+                f"precision {self}: a block is a power of two from {_SMALLEST_BLOCK} on, which runtimes ask for"
+            )
 
     @property
     def bit_product(self) -> int:
@@ -146,10 +168,15 @@ class Precision:
         return self.activations.bits * self.weights.bits
 
     def narrower_than(self, other: Precision) -> bool:
-        """Return whether this precision has no more bits than `other` on either side and fewer on one."""
+        """Return whether this precision has no more bits than `other` on either side and fewer on one.
+
+        Of two with the same bits it is the one of longer blocks; without any they are longest.
+        """
         mine = (self.activations.bits, self.weights.bits)
         theirs = (other.activations.bits, other.weights.bits)
-        return mine != theirs and all(a <= b for a, b in zip(mine, theirs, strict=True))
+        if mine == theirs:
+            return (self.block or math.inf) > (other.block or math.inf)
+        return all(a <= b for a, b in zip(mine, theirs, strict=True))
 
     def sides(self, wide: Precision) -> tuple[Precision, Precision]:
         """This precision of integers with its activations alone narrow, and with its weights alone.
@@ -157,7 +184,12 @@ class Precision:
         The other side is that of `wide`; 16 bits stand for a wide float, which no precision has on one side only.
         """
         activations, weights = (DataType.INT16 if kind.is_float else kind for kind in (wide.activations, wide.weights))
-        return Precision(self.activations, weights), Precision(activations, self.weights)
+        return Precision(self.activations, weights), Precision(activations, self.weights, self.block)
+
+    def reading(self, activations: DataType) -> Precision:
+        """Return this precision with other activations, and without blocks where those take none."""
+        found = replace(self, activations=activations)
+        return found if found.takes_blocks else replace(found, block=None)
 
     @property
     def is_float(self) -> bool:
@@ -187,7 +219,8 @@ class Precision:
 
     def __str__(self) -> str:
         activations = self.activations.code if self.activations.is_float else f"a{self.activations.code}"
-        return activations if self.is_float else f"{activations}w{self.weights.code}"
+        blocks = "" if self.block is None else f"b{self.block}"
+        return activations if self.is_float else f"{activations}w{self.weights.code}{blocks}"
 
 
 def _codes(prefix: str, kinds: Iterable[DataType]) -> str:
@@ -205,7 +238,7 @@ def _parse_for_pydantic(value: object) -> Precision:
 _WRITTEN = "|".join(
     [
         f"(a({'|'.join(kind.code for kind in ACTIVATION_TYPES)})|{'|'.join(kind.code for kind in _FLOATS)})"
-        f"w({'|'.join(kind.code for kind in WEIGHT_TYPES)})",
+        f"w({'|'.join(kind.code for kind in WEIGHT_TYPES)})(b[1-9][0-9]*)?",
         *(kind.code for kind in _FLOATS),
     ]
 )

@@ -74,7 +74,7 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
                 raise ValueError(f"lift: {above} is not wider than {below}")
         if self.lift and (self.budgets or self.most_layers is not None):
             raise ValueError("lift: goes with a target alone; a budget or most_layers narrows from wide; leave it out")
-        if self.block_size is not None and not any(precision.takes_blocks for precision in self.ladder):
+        if self.block_size is not None and not any(one.takes_blocks and one.block is None for one in self.ladder):
             raise ValueError(
                 "block_size is of 4-bit weights, and of 8-bit ones beside floats: add a precision such as a8w4 or "
                 "float32w8, or leave it out"
@@ -100,7 +100,8 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         """
         kinds = {kind for precision in self.narrow for kind in (precision.activations, precision.weights)}
         coded = [kind for kind in kinds if not kind.is_float]
-        newest = self.block_size is not None or not all(kind.bits == 8 for kind in coded)
+        has_blocks = self.block_size is not None or any(precision.block for precision in self.narrow)
+        newest = has_blocks or not all(kind.bits == 8 for kind in coded)
         if self.wide.activations is not DataType.FLOAT32 or newest or TABLE_OP in self.layer_ops:
             return super().opset
         return _CHANNEL_SCALES if self.per_channel else _BYTES

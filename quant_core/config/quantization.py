@@ -49,7 +49,7 @@ class QuantizationConfig(FrozenModel):
         description="How weights of up to 8 bits become codes. nearest: each the nearest one; gptq: all of them for "
         "the least error of the layer's output on the calibration data; hqq: each the nearest one of a grid that is "
         "fitted to most values, without data; auto: for 4 bits, what of these and of gptq on hqq's grid gives the "
-        "least error of the layer's output.",
+        "least error of the layer's output; for 8 bits beside floats, nearest or gptq.",
     )
     correct_bias: Annotated[bool, Flag(Heading.RANGES)] = Field(
         default=False,
@@ -66,7 +66,8 @@ class QuantizationConfig(FrozenModel):
         default=None,
         ge=16,
         description="Inputs that share a scale in weights of MatMul, Gemm, Gather and recurrent layers. Weights of 4 "
-        "bits and, beside floats (`float32w8`), of 8. A power of two; by default all inputs do.",
+        "bits and, beside floats (`float32w8`), of 8. A power of two; by default all inputs do. A precision may say it "
+        "for itself (`float32w4b32`).",
     )
     biases: Annotated[Literal["int32", "as-weights", "narrow-as-weights", "float32"], Flag(Heading.MODEL, "TYPE")] = (
         Field(
@@ -120,11 +121,11 @@ class QuantizationConfig(FrozenModel):
         """Whether 8-bit weights get codes whose sums fit, instead of being stored unsigned where they do not."""
         return self.byte_sums == "fast" or (self.byte_sums == "auto" and self.wide.is_float)
 
-    def rounds_by_output(self, weights: DataType) -> bool:
-        """Return whether weights of a type are rounded for what their layer puts out."""
+    def rounds_by_output(self, weights: DataType, alone: bool) -> bool:
+        """Return whether weights of a type, `alone` beside floats, are rounded for what their layer puts out."""
         if weights.is_float or weights.bits > 8 or self.round_weights == "nearest":
             return False
-        return self.round_weights == "gptq" or (self.round_weights == "auto" and weights.bits == 4)
+        return self.round_weights == "gptq" or (self.round_weights == "auto" and (alone or weights.bits == 4))
 
     def fits_grids(self, weights: DataType) -> bool:
         """Return whether the grid of weights of a type may be fitted to most values, in place of all."""
@@ -132,10 +133,10 @@ class QuantizationConfig(FrozenModel):
             return False
         return self.round_weights == "hqq" or (self.round_weights == "auto" and weights.bits == 4)
 
-    def chooses_weights(self, weights: DataType) -> bool:
+    def chooses_weights(self, weights: DataType, alone: bool) -> bool:
         """Return whether the calibration data have a say in the codes of such weights, or in the biases beside them."""
         corrected = self.correct_bias and not weights.is_float and weights.bits <= 8
-        return corrected or self.rounds_by_output(weights) or self.fits_grids(weights)
+        return corrected or self.rounds_by_output(weights, alone) or self.fits_grids(weights)
 
     @property
     def has_power_of_two_scales(self) -> bool:

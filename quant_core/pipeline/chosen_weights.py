@@ -11,7 +11,7 @@ from quant_core.precision import PrecisionPlan
 
 __all__ = ["chosen_weights"]
 
-_COLUMNS = ["layer", "weight", "type", "alone", "precision", "rounding", "error"]
+_COLUMNS = ["layer", "weight", "type", "alone", "block", "precision", "rounding", "error"]
 
 
 def chosen_weights(plan: PrecisionPlan, tables: Iterable[pa.Table]) -> tuple[LayerWeight, ...]:
@@ -24,11 +24,11 @@ def chosen_weights(plan: PrecisionPlan, tables: Iterable[pa.Table]) -> tuple[Lay
     weights: dict[str, dict[str, None]] = {}
     for table in tables:
         for row in table.select(_COLUMNS).to_pylist():
-            known[row["weight"], row["precision"] or (row["type"], row["alone"])] = row
+            known[row["weight"], row["precision"] or (row["type"], row["alone"], row["block"])] = row
             weights.setdefault(row["layer"], {})[row["weight"]] = None
     found = []
     for layer, precision in plan.layers:
-        kind = precision.weights.code, precision.is_weight_only
+        kind = precision.weights.code, precision.is_weight_only, precision.block
         for name in weights.get(layer, ()):
             row = known.get((name, str(precision))) or known.get((name, kind))
             if row is not None and row["rounding"] != "nearest":

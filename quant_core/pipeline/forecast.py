@@ -92,7 +92,7 @@ def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Ite
 
 
 def _not_foretold(config: RunConfig, ladder: Sequence[Precision]) -> Iterator[tuple[str, str]]:
-    if any(config.chooses_weights(precision.weights) for precision in ladder):
+    if any(config.chooses_weights(precision.weights, precision.is_weight_only) for precision in ladder):
         yield "round", "weights, for what layers put out"
     if config.improve == "auto":
         yield "migrate", "spread of activations into weights"

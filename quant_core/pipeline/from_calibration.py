@@ -43,9 +43,10 @@ def rounded_weights(
             data=job.calibration,
             weights=kind.dtype.code,
             alone=kind.alone,
+            block=kind.block,
             config=config.quantization(),
             batch_size=config.batch_size,
         )
         for kind in dict.fromkeys(map(WeightKind.of, precisions))
-        if config.chooses_weights(kind.dtype)
+        if config.chooses_weights(kind.dtype, kind.alone)
     )

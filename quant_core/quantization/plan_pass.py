@@ -178,7 +178,7 @@ class PlanPass:
         if precision.is_float:
             return self.rounded(name, precision.weights)
         if precision.is_weight_only and (read := self.reads()) is not None and not read.is_float:
-            precision = Precision(read, precision.weights)  # another's pair, with which the layer may be fused
+            precision = precision.reading(read)  # another's pair, with which the layer may be fused
         form = self.form() if position == 1 else LayerForm.PLAIN
         weight = in_form(self.quantizer.weight(layer, precision, name), form)
         if self.is_stored_unsigned(layer, precision):

@@ -16,17 +16,17 @@ from quant_core.calibration.range_methods import range_method
 from quant_core.calibration.ranges import range_groups
 from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
-from quant_core.errors import InputError, UnsupportedError
+from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph, attribute, integer_attribute
 from quant_core.model.layers import Layer, find_layers
 from quant_core.model.operators import PRODUCT_OPS
-from quant_core.model.opset import OPSET, opset_of, pair_domain
 from quant_core.model.topology import Topology
 from quant_core.numerics import QParams, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.quantization.weights import (
     Weight,
     WeightKind,
+    check_blocks,
     has_blocks,
     weight_qparams,
     weight_sums_overflow,
@@ -75,11 +75,8 @@ class Quantizer:
         fixed = [layer for layer in find_layers(graph, PRODUCT_OPS) if searched.isdisjoint(layer.nodes)]
         self.layers = (*layers, *fixed)
         """The layers of the plan, then products that the user took out of the search, which stay wide."""
-        if config.block_size is not None and pair_domain(graph.model):
-            raise UnsupportedError(
-                f"block_size needs the standard's pairs of opset {OPSET}; this model, at opset "
-                f"{opset_of(graph.model)}, gets ONNX Runtime's: leave it out, or use per_channel"
-            )
+        if config.block_size is not None:
+            check_blocks(graph, "block_size")
         self._histograms = histograms_from_table(calibration)
         self._chosen = weights_from_tables(graph, self.layers, config, weights)
         self.topology = Topology.of(graph, self.layers, self._histograms)

@@ -68,6 +68,7 @@ def rounded_weights(
     data: Reference,
     weights: str,
     alone: bool,
+    block: int | None,
     config: QuantizationConfig,
     batch_size: int | None,
     machine: Machine,
@@ -82,17 +83,18 @@ def rounded_weights(
         data: The calibration data.
         weights: Code of the type, as in a precision: `4` for int4.
         alone: Whether the weights are those of layers that read floats.
+        block: How many inputs share a scale, as the precision says; None: as `config` does.
         config: How numbers are chosen.
         batch_size: Samples of a forward pass; by default as many as keep memory small.
         machine: Where this runs.
 
     """
-    kind = WeightKind(next(kind for kind in DataType if kind.code == weights), alone)
+    kind = WeightKind(next(kind for kind in DataType if kind.code == weights), alone, block)
     graph = prepared_graph(layers, machine.cache)
     dataset = step_data(graph, data, machine.cache)
     listed = [layer for layer in layers_from_table(layers) if layer.weights]
     unfolded = [unfolding_of(graph, layer) for layer in listed]
-    if not config.rounds_by_output(kind.dtype) and not config.correct_bias:
+    if not config.rounds_by_output(kind.dtype, kind.alone) and not config.correct_bias:
         unfolded = []
     wanted = [unfolding for unfolding in unfolded if unfolding is not None and unfolding.width <= WIDEST]
     by_output = {unfolding.layer.name for unfolding in wanted}
@@ -185,7 +187,7 @@ def _chosen(
     unfolding, inputs = pair
     values = np.asarray(graph.constant(unfolding.layer.weights[0]), np.float32)
     candidates = list(nearest_weights(graph, unfolding.layer, values, kind, config))
-    if config.rounds_by_output(kind.dtype) and np.isfinite(inputs.moments).all():
+    if config.rounds_by_output(kind.dtype, kind.alone) and np.isfinite(inputs.moments).all():
         candidates += [second_order_weight(unfolding, values, one, inputs.moments) for one in candidates]
         weight = _best(candidates, [_output_error(unfolding, values, one, inputs.moments) for one in candidates])
     else:

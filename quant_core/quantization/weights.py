@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
+from quant_core.errors import UnsupportedError
 from quant_core.model.graph import FloatGraph, integer_attribute
 from quant_core.model.layers import Layer
 from quant_core.model.operators import RECURRENT_OPS, TABLE_OP
+from quant_core.model.opset import OPSET, opset_of, pair_domain
 from quant_core.model.weight_axes import input_axis, output_axis
 from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
@@ -26,6 +28,7 @@ __all__ = [
     "Rounding",
     "Weight",
     "WeightKind",
+    "check_blocks",
     "has_blocks",
     "reduction_axis",
     "weight_axis",
@@ -45,11 +48,13 @@ class WeightKind:
     """Type of the codes."""
     alone: bool
     """Whether its layer reads floats: no integer kernel then says what it may be like."""
+    block: int | None = None
+    """How many inputs share a scale, as its precision says; None: as the configuration does."""
 
     @classmethod
     def of(cls, precision: Precision) -> WeightKind:
         """Return how layers of a precision hold their weights."""
-        return cls(precision.weights, precision.is_weight_only)
+        return cls(precision.weights, precision.is_weight_only, precision.block)
 
     def has_zero_points(self, config: QuantizationConfig) -> bool:
         """Return whether zero points are chosen, not 0: of unsigned codes, and of 4-bit ones beside floats."""
@@ -58,6 +63,8 @@ class WeightKind:
 
     def block_size(self, config: QuantizationConfig) -> int | None:
         """Return how many inputs may share a scale; None where all of an output channel do."""
+        if self.block is not None:
+            return self.block
         activations = DataType.FLOAT32 if self.alone else DataType.INT16
         return config.block_size if Precision(activations, self.dtype).takes_blocks else None
 
@@ -105,7 +112,7 @@ def _scale_axis(
     if layer.op in RECURRENT_OPS and profile_of(config.runtime).has_one_scale_beside_states:
         return None, None
     if has_blocks(graph, layer, kind, config):
-        return reduction_axis(graph, layer), config.block_size
+        return reduction_axis(graph, layer), kind.block_size(config)
     if profile_of(config.runtime).keeps_matmuls_apart and _has_one_scale(graph, layer):
         return None, None
     return (weight_axis(graph, layer) if config.per_channel else None), None
@@ -122,7 +129,18 @@ def _has_one_scale(graph: FloatGraph, layer: Layer) -> bool:
 
 def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig) -> bool:
     """Return whether a weight has a scale for each block of inputs."""
+    if kind.block is not None:
+        check_blocks(graph, f"b{kind.block}")
     return kind.block_size(config) is not None and reduction_axis(graph, layer) is not None
+
+
+def check_blocks(graph: FloatGraph, asked: str) -> None:
+    """Raise UnsupportedError for a model whose pairs have no scale a block, naming what asks for one."""
+    if pair_domain(graph.model):
+        raise UnsupportedError(
+            f"{asked} needs the standard's pairs of opset {OPSET}; this model, at opset {opset_of(graph.model)}, gets "
+            "ONNX Runtime's: leave it out, or use per_channel"
+        )
 
 
 def weight_axis(graph: FloatGraph, layer: Layer) -> int | None:
@@ -204,6 +222,7 @@ def weights_table(
             "weight": name,
             "type": kind.dtype.code,
             "alone": kind.alone,
+            "block": kind.block,
             "codes": weight.codes.astype(np.int16).ravel(),
             "scale": weight.qparams.scale.ravel(),
             "zero_point": weight.qparams.zero_point.ravel(),
@@ -227,7 +246,8 @@ def weights_from_tables(
     for table in tables:
         for at, layer in enumerate(table.column("layer").to_pylist()):
             row = {column: table.column(column)[at] for column in table.schema.names}
-            kind, precision = WeightKind(_TYPES[row["type"].as_py()], row["alone"].as_py()), row["precision"].as_py()
+            precision, *held = (row[column].as_py() for column in ("precision", "type", "alone", "block"))
+            kind = WeightKind(_TYPES[held[0]], *held[1:])
             weight = _weight(graph, named[layer], kind, config, row)
             found[row["weight"].as_py(), kind if precision is None else Precision.parse(precision)] = weight
     return found

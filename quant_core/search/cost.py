@@ -73,11 +73,11 @@ def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     codes = math.ceil(layer.weight_elements * bits / 8)
     if stored is None or not layer.weights or precision.weights.is_float:
         return codes
-    has_blocks = stored.block_size is not None and precision.takes_blocks and layer.op in _WITH_BLOCKS
+    block = (precision.block or stored.block_size) if precision.takes_blocks and layer.op in _WITH_BLOCKS else None
     scales = layer.channels if stored.per_channel else len(layer.weights)
-    if has_blocks:
-        scales = math.ceil(layer.weight_elements / (stored.block_size or 1))
-    with_scales = stored.biases == "int32" and not has_blocks and not precision.activations.is_float
+    if block is not None:
+        scales = math.ceil(layer.weight_elements / block)
+    with_scales = stored.biases == "int32" and block is None and not precision.activations.is_float
     return codes + math.ceil(scales * bits / 8) + 4 * scales * (1 + (layer.biases if with_scales else 0))
 
 

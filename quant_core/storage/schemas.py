@@ -23,7 +23,7 @@ __all__ = [
     "WEIGHTS",
 ]
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Grows whenever a schema below changes meaning; part of every cache key."""
 
 
@@ -69,6 +69,7 @@ WEIGHTS = _schema(
     pa.field("weight", pa.string(), nullable=False),
     pa.field("type", pa.string(), nullable=False),
     pa.field("alone", pa.bool_(), nullable=False),
+    pa.field("block", pa.int32()),
     pa.field("codes", pa.large_list(pa.int16()), nullable=False),
     pa.field("scale", pa.large_list(pa.float32()), nullable=False),
     pa.field("zero_point", pa.large_list(pa.int64()), nullable=False),
@@ -78,7 +79,8 @@ WEIGHTS = _schema(
     pa.field("rounding", pa.string(), nullable=False),
     pa.field("error", pa.float64()),
 )
-"""round, reconstruct: one row a weight that was rounded with the calibration data in view, `alone` beside floats. Codes
+"""round, reconstruct: one row a weight that was rounded with the calibration data in view, `alone` beside floats, in
+blocks of so many inputs if the precision says how many. Codes
 are in the weight's order, scale and zero point in that of `scale_shape`; the shift is what is added to biases, one
 value an output channel. A row with a precision is of layers at that precision; one without is of all that have weights
 of its kind. `rounding` says how codes were chosen, and `error` what that leaves of the squared error of what the layer

@@ -111,6 +111,11 @@ def test_a_ladder_is_read_in_order():
         ),
         pytest.param({"target": L2, "block_size": 48}, "block_size must be a power of two", id="odd blocks"),
         pytest.param({"target": L2, "block_size": 32}, "block_size is of 4-bit weights", id="blocks of 8 bits"),
+        pytest.param(
+            {"target": L2, "block_size": 32, "narrow": ("a8w8", "a8w4b16")},
+            "block_size is of 4-bit weights",
+            id="blocks that precisions have themselves",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(options, line):

@@ -66,6 +66,21 @@ def test_a_float_stands_for_both(kind):
     assert Precision.parse(kind.code).is_float
 
 
+@pytest.mark.parametrize(("text", "block"), [("float32w4b32", 32), ("float16w8b128", 128), ("a8w4b16", 16)])
+def test_b_is_how_many_inputs_share_a_scale(text, block):
+    found = Precision.parse(text)
+    assert (found.block, str(found)) == (block, text)
+    assert found.reading(DataType.INT16).block == (block if found.weights.bits == 4 else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("a8w8b32", "leave b32 out"), ("float32w4b24", "power of two"), ("float32w4b8", "from 16 on")]
+)
+def test_blocks_that_no_weight_has_are_refused(text, said):
+    with pytest.raises(InputError, match=f"^precision {text}: .*{said}"):
+        Precision.parse(text)
+
+
 def test_u_marks_unsigned_types():
     assert Precision.parse("au8w8") == Precision(DataType.UINT8, DataType.INT8)
     assert Precision.parse("a8wu4") == Precision(DataType.INT8, DataType.UINT4)
@@ -120,6 +135,10 @@ def test_bit_product(text, product):
         ("float16", "bfloat16", False),
         ("a16w16", "float16", False),
         ("a16w8", "float16", True),
+        ("float32w4b64", "float32w4b16", True),
+        ("float32w4b16", "float32w4b64", False),
+        ("float32w8", "float32w8b64", True),
+        ("float32w4b16", "float32w8", True),
     ],
 )
 def test_narrower_than(one, other, narrower):

@@ -153,9 +153,9 @@ def wide_linears():
 BLOCKED = {"left": (1, (40, 3)), "right": (0, (3, 40)), "plain": (0, (3, 48)), "turned": (1, (6, 3))}
 
 
-@pytest.mark.parametrize("narrow", ["a8w4", "a8wu4"])
+@pytest.mark.parametrize("narrow", ["a8w4", "a8wu4", "a8w4b16"])
 def test_blocks_lie_along_the_inputs(tmp_path, narrow):
-    made = bench(wide_linears(), tmp_path, block_size=16)
+    made = bench(wide_linears(), tmp_path, block_size=None if narrow.endswith("b16") else 16)
     plan = made.plan(*made.names, precision=narrow)
     model = made.exported(plan)
     for layer in made.layers:

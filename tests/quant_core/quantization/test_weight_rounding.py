@@ -11,7 +11,7 @@ from quant_core.config import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.model.sessions import open_nodes
 from quant_core.numerics import dequantize
-from quant_core.precision import Precision
+from quant_core.precision import DataType, Precision
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.quantization.unfolding import unfolding_of
@@ -31,11 +31,11 @@ def made(request, tmp_path):
     return bench(model, tmp_path, samples(model, count=40))
 
 
-def rounded(made, weights="4", workers=1, batch_size=None, alone=False, **config):
+def rounded(made, weights="4", workers=1, batch_size=None, alone=False, block=None, **config):
     settings = QuantizationConfig.model_validate({"wide": "a16w16", **config})
     machine = Machine(made.machine.cache, workers)
     return settings, rounded_weights(
-        made.layer_table, refer_data(made.feeds, machine.cache), weights, alone, settings, batch_size, machine
+        made.layer_table, refer_data(made.feeds, machine.cache), weights, alone, block, settings, batch_size, machine
     )
 
 
@@ -128,12 +128,17 @@ def test_what_cannot_be_unfolded_is_rounded_to_nearest(workbench):
     assert set(rounded(made)[1].column("layer").to_pylist()) == set(made.names)  # there is a grid to choose
 
 
-@pytest.mark.parametrize("settings", [{}, {"per_channel": False}, {"block_size": 16, "alone": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"per_channel": False}, {"block_size": 16, "alone": True}, {"weights": "8", "block": 16, "alone": True}],
+    ids=["a16w4", "a16w4-per-tensor", "float32w4-blocks", "float32w8b16"],
+)
 def test_the_way_of_least_error_is_chosen_for_each_layer(made, settings):
     """Of columns that were looked at: all of them, in models as small as these."""
-    alone = settings.get("alone", False)
-    precision = Precision.parse("float32w4" if alone else "a16w4")
-    found = {way: quantizer(made, round_weights=way, **settings) for way in ("nearest", "gptq", "hqq", "auto")}
+    alone, kind = settings.get("alone", False), DataType.INT8 if "weights" in settings else DataType.INT4
+    precision = Precision(DataType.FLOAT32 if alone else DataType.INT16, kind, settings.get("block"))
+    ways = ("nearest", "gptq", *(["hqq"] if kind is DataType.INT4 else []), "auto")
+    found = {way: quantizer(made, round_weights=way, **settings) for way in ways}
     for layer in made.layers:
         if unfolding_of(made.graph, layer) is not None:
             errors = {way: output_error(made, layer.name, one, precision) for way, one in found.items()}

@@ -32,6 +32,7 @@ from tests.quant_core.workbench import saved
         ("openvino", "au16w8", "openvino has no uint16 activations"),
         ("qnn", "a16w8", "qnn has no int16 activations (a16w8); it has uint8, uint16: say --wide au16w8 for one"),
         ("qnn", "au8wu8", "qnn has no uint8 weights"),
+        ("qnn", "au8w4b32", "qnn takes no blocks of inputs (au8w4b32): leave b32 out"),
     ],
 )
 def test_a_precision_it_has_not_got_is_refused_with_what_does(runtime, precision, told):

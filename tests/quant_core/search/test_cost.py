@@ -38,7 +38,13 @@ def test_weights_alone_are_narrow_where_a_layer_has_one():
 
 @pytest.mark.parametrize(
     ("precision", "size"),
-    [("float32w8", 4096 + 64 * (4 + 1)), ("float32w4", 2048 + 64 * 4 + 32), ("a8w8", 4096 + 5), ("float32", 4 * 4096)],
+    [
+        ("float32w8", 4096 + 64 * (4 + 1)),
+        ("float32w4", 2048 + 64 * 4 + 32),
+        ("float32w4b16", 2048 + 4 * (64 * 4 + 32)),
+        ("a8w8", 4096 + 5),
+        ("float32", 4 * 4096),
+    ],
 )
 def test_scales_and_zero_points_of_blocks_count(precision, size):
     found, layer = Precision.parse(precision), Layer("only", "MatMul", (0,), ("x",), ("w",), ((64, 64),), 1, 1, 64)
