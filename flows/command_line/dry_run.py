@@ -40,4 +40,6 @@ def _told(found: DryRun) -> str:
     for stage in found.ahead:
         seconds = "not foretold" if stage.seconds is None else f"about {duration(stage.seconds)}"
         lines.append(f"  {stage.stage:<10} {stage.work:<44} {seconds}")
-    return "\n".join([*lines, f"in all about {duration(found.seconds)} at most, and seconds for Prefect to start"])
+    beside = "besides what is not foretold " if any(stage.seconds is None for stage in found.ahead) else ""
+    lines.append(f"in all about {duration(found.seconds)} at most, {beside}and seconds for Prefect to start")
+    return "\n".join(lines)

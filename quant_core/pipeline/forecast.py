@@ -85,7 +85,7 @@ def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Ite
     )
     yield Forecast(
         "search",
-        f"at most {plans} plans on {evaluation:,} samples"
+        f"at most {plans} {'plan' if plans == 1 else 'plans'} on {evaluation:,} samples"
         + (f", {above + _most_plans(config, lifted)} if wide misses" if above else ""),
         plans * evaluation * pace.simulated,
     )

@@ -11,7 +11,7 @@ from quant_core.execution.machine import memory_budget
 from quant_core.latency import load_timer
 from quant_core.model.fitted_data import fitted
 from quant_core.model.fixed_inputs import fixed_values
-from quant_core.model.graph import FloatGraph
+from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.inner_tensors import inner_names
 from quant_core.model.inputs import check_labels
 from quant_core.model.model_file import read_model
@@ -24,11 +24,11 @@ from quant_core.pipeline.lifting import rungs_above
 from quant_core.precision import Precision
 from quant_core.runtimes.profile import PrecisionOption
 from quant_core.runtimes.registry import profile_of
-from quant_core.scoring.compared import check_classes, compared
+from quant_core.scoring.compared import check_classes, compared, layers_compared
 from quant_core.scoring.evaluator import Evaluator
 from quant_core.scoring.user_function import load_function
 from quant_core.storage.data import open_columns
-from quant_core.storage.folders import usable_folder
+from quant_core.storage.folders import check_folder, usable_folder
 from quant_core.storage.references import fetch
 
 __all__ = ["check_data", "check_job"]
@@ -37,7 +37,7 @@ __all__ = ["check_data", "check_job"]
 def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     """Raise InputError for a model, data, metric, folder or memory budget that cannot be used.
 
-    Data are unpacked into the cache on the way. The output folder is made last, when all else is well.
+    Data are unpacked into the cache on the way. The output folder is not made yet.
     """
     memory_budget()
     check_providers(job.config.providers)
@@ -53,7 +53,7 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     _check_opset(graph, job.config.runtime)
     check_data(graph, job, cache)
     job.output.check()
-    usable_folder(job.output.folder, "output folder")
+    check_folder(job.output.folder, "output folder")
 
 
 def _check_precisions(config: RunConfig) -> None:
@@ -105,7 +105,8 @@ def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) 
     if inside and config.format != "qdq":
         raise InputError(f"output: {inside[0]!r} is inside the model, where {config.format} merges nodes; use qdq")
     outputs = None if inside else compared(graph, config.output)
-    if seen:
+    if seen and outputs:
+        _refuse_random_outputs(graph, outputs.names)
         for option in _that_need_classes(config):
             check_classes(graph, config.output, option)
     signature, fixed = _signature(graph, config), list(fixed_values(graph.model, config.fix_inputs_of(graph.inputs)))
@@ -115,6 +116,23 @@ def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) 
         known = outputs and (seen or (outputs.classes.known and not config.classes))
         if outputs and known and any(target.metric == "top1_drop" for target in config.targets):
             check_labels(graph, dataset, outputs.names[outputs.classes.output], signature)
+
+
+_RANDOM = frozenset(
+    ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"]
+)
+
+
+def _refuse_random_outputs(graph: FloatGraph, outputs: Sequence[str]) -> None:
+    """Refuse outputs that random numbers go into: each run gives others, and a difference would say nothing."""
+    for node in graph.nodes:
+        drawn = next((one.op_type for one in (node, *nodes_inside(node)) if one.op_type in _RANDOM), None)
+        if drawn and node.name in layers_compared(graph, outputs):
+            raise InputError(
+                f"output: what is compared ({', '.join(outputs)}) is computed from random numbers ({drawn} in "
+                f"{node.name!r}), so no two runs agree; have them given by an input, or compare what is in front of "
+                "them: --output NAME"
+            )
 
 
 def _that_need_classes(config: RunConfig) -> list[str]:

@@ -195,7 +195,9 @@ class IncrementalModel:
             yield self._outputs(values)
 
     def _outputs(self, values: Values) -> dict[str, NDArray[np.generic]]:
-        return {name: values[name].numpy() for name in self._graph.compared}
+        """Return the values of what may be compared: of outputs that are sequences or maps there are none."""
+        found = ((name, values[name]) for name in self._graph.compared)
+        return {name: value.numpy() for name, value in found if value.is_tensor()}
 
 
 def _read(node: onnx.NodeProto) -> list[str]:

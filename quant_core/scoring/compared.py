@@ -20,6 +20,7 @@ __all__ = [
     "Compared",
     "OutputPart",
     "check_classes",
+    "class_count",
     "compared",
     "compared_of",
     "compared_outputs",
@@ -137,6 +138,15 @@ def _classes(graph: FloatGraph, roles: Sequence[OutputRole]) -> ClassAxis:
 def _shows_classes(graph: FloatGraph, role: OutputRole) -> bool:
     """Return whether an output's axis of classes is known: found, said, or the only one beside the samples."""
     return role.classes is not None or len(Signature.of(graph).sample_shape(graph, role.name) or ()) == 2
+
+
+def class_count(graph: FloatGraph, output: int | str) -> int | None:
+    """Return how many classes the outputs that are compared have; None where that is not known."""
+    found = compared(graph, output)
+    if not found.classes.known:
+        return None
+    shape = Signature.of(graph).sample_shape(graph, found.names[found.classes.output]) or ()
+    return shape[found.classes.axis] if found.classes.axis < len(shape) else None
 
 
 def check_classes(graph: FloatGraph, output: int | str, option: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from quant_core.errors import InputError
 
-__all__ = ["usable_folder"]
+__all__ = ["check_folder", "usable_folder"]
 
 
 def usable_folder(path: Path, role: str) -> Path:
@@ -22,3 +23,14 @@ def usable_folder(path: Path, role: str) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"{role} {path}: may not be written to")
     return path
+
+
+def check_folder(path: Path, role: str) -> None:
+    """Raise InputError when a folder cannot be made, or written to; what is not there yet is not left behind."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    try:
+        usable_folder(path, role)
+    finally:
+        for place in missing:  # the innermost first
+            with suppress(OSError):  # it was not made, or somebody has filled it since
+                place.rmdir()

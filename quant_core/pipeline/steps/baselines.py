@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from quant_core.config import Config, LayerWiseConfig, MixedPrecisionConfig, RunConfig
 from quant_core.errors import InputError
+from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
@@ -30,6 +32,7 @@ from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.runtimes.registry import profile_of
+from quant_core.scoring.compared import class_count
 from quant_core.scoring.evaluator import Evaluator
 from quant_core.scoring.own_scores import with_float_score
 from quant_core.storage.references import Reference
@@ -82,8 +85,20 @@ def baseline(
         samples=_plan_samples(job.config),
         in_runtime=job.config.score_in == "runtime" or job.config.has_evaluator,
     )
-    PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, job.config.wide))
+    wide = PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, job.config.wide))
+    _warn_of_labels(wide.scores, prepared_graph(layers, on.machine.cache), job)
     return lifted(study, on)
+
+
+def _warn_of_labels(scores: pa.Table, graph: FloatGraph, job: QuantizationJob[Config]) -> None:
+    """Tell whoever watches that labels are no better than guesses: they may be those of other samples, or classes."""
+    classes = class_count(graph, job.config.output)
+    right = pc.mean(scores.column("float_top1")).as_py()
+    if right is not None and classes is not None and right <= 1 / classes:
+        watcher().warned(
+            f"the float model's Top-1 is {right:.1%}, where guessing one of {classes} classes gives {1 / classes:.1%}: "
+            f"the labels in {job.evaluation} may be of other samples, or number the classes otherwise"
+        )
 
 
 def _ladder(job: QuantizationJob[RunConfig], plan: PrecisionPlan | None) -> tuple[Precision, ...]:

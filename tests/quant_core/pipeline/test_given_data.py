@@ -9,6 +9,7 @@ import pytest
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.errors import InputError, TargetError
+from quant_core.execution.progress import watched_by
 from quant_core.model.model_file import refer_model
 from quant_core.pipeline.given_data import check_used, data_form
 from quant_core.pipeline.job import QuantizationJob
@@ -17,6 +18,7 @@ from quant_core.storage.data import open_columns, refer_data
 from quant_core.storage.data_forms import RandomInput
 from tests.models import build, chain
 from tests.quant_core.workbench import saved
+from tests.watching import Said
 
 EMBEDDING = build(
     """(int64[N,S] ids, int64[N,S] mask) => (float[N,S,4] y) {
@@ -187,3 +189,32 @@ def test_only_random_data_are_marked(tmp_path):
     assert notes.pop("narrowcast.model_sha256") == outcome.manifest.input.sha256
     rest = {name: len(digest) for name, digest in notes.items()}
     assert rest == {"narrowcast.histograms_sha256": 64, "narrowcast.options_sha256": 64}
+
+
+@pytest.mark.parametrize(("shift", "warnings"), [(0, 0), (1, 1)], ids=["right labels", "of other classes"])
+def test_labels_no_better_than_guesses_are_told(shift, warnings, tmp_path):
+    model, x = (
+        build("(float[N,4] x) => (float[N,3] y) { y = MatMul(x, w) }", {"w": (4, 3)}),
+        np.eye(4, dtype=np.float32),
+    )
+    labels = np.linalg.multi_dot([x, onnx.numpy_helper.to_array(model.graph.initializer[0])]).argmax(axis=1)
+    data, said = {"x": x, "labels": (labels + shift) % 3}, Said()
+    config = config_from(target={"metric": "top1_drop", "limit": 0.5})
+    with watched_by(said):
+        auto_mixed_precision(saved(model, tmp_path), calibration=data, evaluation=data, config=config, output=tmp_path)
+    assert sum("Top-1 is 0.0%, where guessing one of 3 classes gives 33.3%" in line for line in said.said) == warnings
+
+
+def test_outputs_of_random_numbers_are_refused(tmp_path):
+    body = "{ r = RandomNormalLike(x)  h = Add(x, r)  y = MatMul(h, w) }"
+    model, data = build(f"(float[N,4] x) => (float[N,3] y) {body}", {"w": (4, 3)}), {"x": np.eye(4, dtype=np.float32)}
+    config = config_from(target={"metric": "l2", "limit": 1.0})
+    with pytest.raises(InputError, match="computed from random numbers .RandomNormalLike"):
+        auto_mixed_precision(
+            saved(model, tmp_path),
+            calibration=data,
+            evaluation=data,
+            config=config,
+            output=tmp_path / "out/deep",
+        )
+    assert not (tmp_path / "out").exists()
