@@ -11,8 +11,8 @@ from flows.options.inputs import AutoInputs
 from flows.options.option_file import OptionFile, read_option_file
 from quant_core.budget import BUDGETS
 from quant_core.config import Config, MixedPrecisionConfig, RunConfig
+from quant_core.config.criterion import OWN_METRICS
 from quant_core.config.evaluator import EvaluatorConfig
-from quant_core.config.target import OWN_METRICS
 from quant_core.errors import InputError
 from quant_core.options import LIMITS, OF_THE_TARGET, listed, options_of
 from quant_core.validation import Mistake, MistakesError, mistakes_in

@@ -7,6 +7,7 @@ digests the code that the step can import.
 """
 
 from quant_core.config.analysis import AnalysisConfig
+from quant_core.config.criterion import Criterion, MetricName, Target
 from quant_core.config.layer_operators import default_layer_ops
 from quant_core.config.mixed_precision import MixedPrecisionConfig, config_from
 from quant_core.config.probing import ProbeConfig, default_narrow
@@ -14,7 +15,6 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.config.run import Config, LayerWiseConfig, RunConfig, validated
 from quant_core.config.runtimes import RUNTIME_DEFAULTS, RuntimeName
 from quant_core.config.search import SearchConfig, default_candidates
-from quant_core.config.target import Criterion, MetricName, Target
 
 __all__ = [
     "RUNTIME_DEFAULTS",

@@ -1,4 +1,4 @@
-"""What of the user's measures a model file: a function, or a command."""
+"""The user's own evaluator of model files: a function, or a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["EvaluatorConfig"]
 
 
 class EvaluatorConfig(FrozenModel):
-    """What of the user's measures a model file."""
+    """The user's own evaluator of model files."""
 
     evaluator: Annotated[str | None, Flag(Heading.TARGET, "PKG.MOD:FN")] = Field(
         default=None,

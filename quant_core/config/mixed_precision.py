@@ -9,11 +9,11 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from quant_core.budget import BUDGETS, Amount
+from quant_core.config.criterion import Target
 from quant_core.config.probing import default_narrow
 from quant_core.config.run import RunConfig, validated
 from quant_core.config.runtimes import with_runtime_defaults
 from quant_core.config.search import SearchConfig, default_candidates
-from quant_core.config.target import Target
 from quant_core.model.operators import TABLE_OP
 from quant_core.precision import DataType, Precision
 

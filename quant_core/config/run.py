@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from quant_core.budget import Amount
+from quant_core.config.cost import CostConfig
 from quant_core.config.data import DataConfig
-from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.config.inputs import InputsConfig
 from quant_core.config.layer_operators import default_layer_ops
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.config.runtimes import with_runtime_defaults
-from quant_core.config.target import Criterion, MetricName
+from quant_core.config.targets import TargetsConfig
 from quant_core.config.written_format import FormatName, why_not_written
 from quant_core.errors import InputError
 from quant_core.flags import Flag, Heading
@@ -31,13 +30,9 @@ def _index_or_name(output: object) -> object:
     return int(output) if isinstance(output, str) and re.fullmatch(r"-?\d+", output) else output
 
 
-class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
+class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, QuantizationConfig):
     """What every run is told, whatever it is that chooses the plan."""
 
-    target: Criterion = Field(default=Criterion(), description="What the model that comes out is measured by.")
-    also: tuple[Criterion, ...] = Field(
-        default=(), description="Further targets, each with a limit and the confidence of the first: all must be met."
-    )
     layer_ops: Annotated[tuple[LayerOp, ...], Flag(Heading.PRECISIONS, "OPERATORS")] = Field(
         default=DEFAULT_LAYER_OPS,
         min_length=1,
@@ -101,39 +96,6 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
         "accuracy level 1, which is float32; or with its DynamicQuantizeLSTM for LSTM layers of 8 bits, which are "
         "slower than in float between pairs.",
     )
-    cost: Annotated[Literal["bops", "bytes", "activation-bytes", "latency"], Flag(Heading.COST, "COST")] = Field(
-        default="bops",
-        description="What is to be saved. Bit operations, weight bytes, bytes of what layers read, or the time layers "
-        "take in the runtime on this machine.",
-    )
-    device_costs: Annotated[str | None, Flag(Heading.COST, "CSV", is_path=True)] = Field(
-        default=None,
-        description="Your device's latencies, for the cost latency. A CSV file of what layers take on it "
-        "(layer,precision,milliseconds), in place of timing them here.",
-    )
-    timer: Annotated[str | None, Flag(Heading.COST, "PKG.MOD:FN")] = Field(
-        default=None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
-        description="Your own function that times a model file, on your board for one. It gets the file's path and the "
-        "inputs of one call by name, and returns milliseconds. For the cost latency and for time_models.",
-    )
-    timer_limit: Annotated[str | None, Flag(Heading.COST, "NAME")] = Field(
-        default=None,
-        min_length=1,
-        description="The global concurrency limit in Prefect of which a slot is held while the timer runs. So runs on "
-        "several machines take turns on one board.",
-    )
-    time_models: Annotated[bool, Flag(Heading.COST)] = Field(
-        default=False,
-        description="Time the float, the wide and the finished model in the runtime. With the cost latency this is "
-        "always done.",
-    )
-    time_batch: Annotated[int, Flag(Heading.COST, "N")] = Field(
-        default=1,
-        ge=1,
-        description="Samples of a call when models and layers are timed, as your application has them. Some kernels "
-        "gain by batches more than others. A model with a fixed batch is timed on that.",
-    )
     batch_size: Annotated[int | None, Flag(Heading.RUNNING, "N")] = Field(
         default=None,
         ge=1,
@@ -157,103 +119,10 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
             return given
         return {"layer_ops": default_layer_ops(given.get("narrow"), given.get("runtime", "onnxruntime")), **given}
 
-    @model_validator(mode="after")
-    def _device_costs_are_latencies(self) -> Self:
-        if self.device_costs is not None and not self.counts_latency:
-            raise ValueError(f"device_costs are of the cost 'latency', not of {self.cost!r}; leave them out")
-        return self
-
-    @model_validator(mode="after")
-    def _a_timer_has_something_to_time(self) -> Self:
-        if self.timer_limit is not None and self.timer is None:
-            raise ValueError("timer_limit: give the timer that is called under it, or leave it out")
-        if self.timer is not None and not self.times_models:
-            raise ValueError("timer: nothing is timed; add the cost 'latency' or time_models, or leave it out")
-        return self
-
-    @model_validator(mode="after")
-    def _confidence_is_of_a_limit(self) -> Self:
-        if self.target.limit is None and self.target.confidence is not None:
-            raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
-        return self
-
-    @property
-    def targets(self) -> tuple[Criterion, ...]:
-        """All that the model must meet, the first of which is what it is measured by."""
-        return (self.target, *self.also)
-
-    @property
-    def own_target(self) -> Criterion:
-        """The target that the user's evaluator measures; the first one where none is."""
-        return next((target for target in self.targets if target.is_own), self.target)
-
-    @property
-    def metric_function(self) -> str | None:
-        """The user's own metric among the targets, as `pkg.mod:fn`."""
-        return next((target.function for target in self.targets if target.function), None)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _targets_have_an_order(cls, given: Any) -> Any:
-        """Sort several targets as their flags are: whatever order they are asked for in, it is one configuration."""
-        if not isinstance(given, Mapping) or not given.get("also") or given.get("target") is None:
-            return given
-        targets = [one.model_dump() if isinstance(one, Criterion) else one for one in (given["target"], *given["also"])]
-        if not all(isinstance(one, Mapping) and one.get("metric") in get_args(MetricName) for one in targets):
-            return given  # what is wrong with them is said as they are
-        first, *others = sorted(targets, key=lambda one: get_args(MetricName).index(one["metric"]))
-        return {**given, "target": first, "also": others}
-
-    @model_validator(mode="after")
-    def _targets_go_together(self) -> Self:
-        if self.also and any(target.limit is None for target in self.targets):
-            raise ValueError("also: every one of several targets needs a limit")
-        if len({target.metric for target in self.targets}) < len(self.targets):
-            raise ValueError("also: each metric can have one target")
-        if any(target.confidence != self.target.confidence for target in self.also):
-            raise ValueError("also: several targets have one confidence, by which each has its own bound")
-        return self
-
-    @model_validator(mode="before")
-    @classmethod
-    def _an_evaluator_measures(cls, given: Any) -> Any:
-        searches = cls.model_fields["target"].is_required()  # so that the target says what is better
-        asked = isinstance(given, Mapping) and (given.get("evaluator") or given.get("evaluate_command"))
-        return {"target": {"metric": "score"}, **given} if asked and not searches else given
-
-    @model_validator(mode="after")
-    def _evaluator_goes_with_its_score(self) -> Self:
-        own = [target.metric for target in self.targets if target.is_own]
-        if own and not self.has_evaluator:
-            raise ValueError(f"target: {own[0]} is that of an evaluator; give evaluator or evaluate_command")
-        if self.has_evaluator and not own:
-            name = "evaluator" if self.evaluator else "evaluate_command"
-            raise ValueError(
-                f"{name}: nothing says which scores are good; give min_score or max_score_drop where higher is better, "
-                "max_score or max_score_rise where lower is, or as what is best within a budget the metric score or "
-                "low_score"
-            )
-        return self
-
-    @property
-    def budgets(self) -> Mapping[str, Amount]:
-        """The most that a plan may cost, by cost; empty where there is no such limit."""
-        return {}
-
-    @property
-    def counts_latency(self) -> bool:
-        """Whether what plans take is saved, or has a budget."""
-        return "latency" in (self.cost, *self.budgets)
-
     @property
     def ladder(self) -> tuple[Precision, ...]:
         """The precisions that a plan is made of, the wide one first."""
         return (self.wide,)
-
-    @property
-    def budget_text(self) -> str:
-        """The budgets as a claim: `bops <= 0.4 of the wide model and bytes <= 300kB`; empty without one."""
-        return " and ".join(amount.claim(name) for name, amount in self.budgets.items())
 
     @model_validator(mode="after")
     def _format_goes_with_the_rest(self) -> Self:
@@ -261,11 +130,6 @@ class RunConfig(InputsConfig, DataConfig, EvaluatorConfig, QuantizationConfig):
         if why := why_not_written(self.format, self.runtime, self.ladder, self.block_size, self.layer_ops, timed):
             raise ValueError(f"format: {why}")
         return self
-
-    @property
-    def times_models(self) -> bool:
-        """Whether whole models are timed."""
-        return self.time_models or self.counts_latency
 
     @property
     def candidate_ops(self) -> tuple[str, ...]:

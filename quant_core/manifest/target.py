@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quant_core.config.target import Criterion, MetricName
+from quant_core.config.criterion import Criterion, MetricName
 from quant_core.manifest.record import Record, Score
 
 __all__ = ["FurtherTarget", "HeldOutBound", "Target", "Undecided"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from quant_core.config import Criterion, RunConfig, SearchConfig
-from quant_core.config.target import OWN_METRICS
+from quant_core.config.criterion import OWN_METRICS
 from quant_core.execution.engine_version import engine_version
 from quant_core.execution.runner import Runner
 from quant_core.latency import LATENCY

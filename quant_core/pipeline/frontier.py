@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from quant_core.config.target import OWN_METRICS
+from quant_core.config.criterion import OWN_METRICS
 from quant_core.errors import InputError
 from quant_core.pipeline.study import Study
 from quant_core.pipeline.trial import Trial, target_values

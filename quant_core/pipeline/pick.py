@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from quant_core.budget import BUDGETS
 from quant_core.config import MixedPrecisionConfig, config_from
+from quant_core.config.criterion import OWN_METRICS
 from quant_core.config.evaluator import EvaluatorConfig
-from quant_core.config.target import OWN_METRICS
 from quant_core.errors import InputError, TargetError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher

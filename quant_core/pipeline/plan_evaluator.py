@@ -8,7 +8,7 @@ from typing import Generic, Literal
 
 import pyarrow as pa
 
-from quant_core.config.target import Criterion
+from quant_core.config.criterion import Criterion
 from quant_core.execution.runner import Runner
 from quant_core.model.sessions import CPU
 from quant_core.pipeline.job import Config_co

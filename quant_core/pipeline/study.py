@@ -12,7 +12,7 @@ from typing import Generic, Literal
 import pyarrow as pa
 
 from quant_core.config import Criterion
-from quant_core.config.target import OWN_METRICS
+from quant_core.config.criterion import OWN_METRICS
 from quant_core.execution.progress import watcher
 from quant_core.manifest import FloatTensor, Improvement
 from quant_core.model.layers import layers_from_table

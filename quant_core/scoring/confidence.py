@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config.target import Criterion
+from quant_core.config.criterion import Criterion
 from quant_core.scoring.metrics import estimate
 
 __all__ = ["Bounds", "alpha_of_look", "bounds", "margin", "samples_to_settle", "student_quantile", "tango_bounds"]

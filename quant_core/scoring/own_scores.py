@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from quant_core.config.target import OWN_METRICS, Criterion
+from quant_core.config.criterion import OWN_METRICS, Criterion
 from quant_core.errors import InputError
 from quant_core.scoring.metrics import METRICS, Score, estimate, scores_of
 from quant_core.storage.schemas import SCORES

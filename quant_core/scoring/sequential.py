@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config.target import Criterion
+from quant_core.config.criterion import Criterion
 from quant_core.scoring.confidence import bounds, margin
 from quant_core.scoring.metrics import METRICS, Score, scores_of
 from quant_core.scoring.sampling import Samples, doubling, visit_order

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.config.target import MetricName
+from quant_core.config.criterion import MetricName
 from quant_core.execution.machine import Machine
 from quant_core.model.fitted_data import model_data
 from quant_core.model.prepared_model import prepared_graph

@@ -15,8 +15,8 @@ from flows.command_line.layer_wise import inputs_and_config as asked_of_layer_wi
 from flows.command_line.layer_wise import layer_wise
 from quant_core.budget import BUDGETS
 from quant_core.config import LayerWiseConfig, MixedPrecisionConfig, RunConfig
+from quant_core.config.criterion import OWN_METRICS
 from quant_core.config.evaluator import EvaluatorConfig
-from quant_core.config.target import OWN_METRICS
 from quant_core.config.written_format import why_not_written
 from quant_core.manifest import Manifest
 from quant_core.model.operators import LayerOp
