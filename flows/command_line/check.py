@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
+
+from flows.command_line.inputs_said import inputs_said, inputs_table
+from flows.command_line.table_command import TableCommand
 
 __all__ = ["check"]
 
 
-@click.command()
+@click.command(cls=TableCommand, table=inputs_table, own_first=True)
 @click.argument("model", type=click.Path())
 @click.option("--runtime", default="onnxruntime", show_default=True, help="Where it will run.")
 @click.option("--evaluation", metavar="DATA", required=True, type=click.Path(), help="Data that it is run on.")
 @click.option("--float", "float_model", metavar="FLOAT", type=click.Path(), help="The float model, to score against.")
 @click.option("--evaluator", metavar="PKG.MOD:FN", help="Your own evaluator, as for narrowcast auto.")
 @click.option("--evaluate-command", metavar="CMD", help="Your own command that evaluates a file, likewise.")
-@click.option("--state", "states", multiple=True, metavar="INPUT=OUTPUT", help="An input that is a state, likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def check(
     model: str,
@@ -25,8 +28,8 @@ def check(
     float_model: str | None,
     evaluator: str | None,
     evaluate_command: str | None,
-    states: tuple[str, ...],
     as_json: bool,
+    **said: Any,
 ) -> None:
     """Say what the layers of a quantized MODEL run as in a runtime, and what that does to its outputs.
 
@@ -44,7 +47,7 @@ def check(
     from quant_core.scoring.evaluator import Evaluator
 
     given = validated(LayerWiseConfig, {"evaluator": evaluator, "evaluate_command": evaluate_command})
-    found = check_file(model, runtime, evaluation, float_model, Evaluator.of(given), states)
+    found = check_file(model, runtime, evaluation, float_model, Evaluator.of(given), inputs_said(said))
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.command_line.inputs_said import inputs_said, inputs_table
+from flows.command_line.table_command import TableCommand
+
 if TYPE_CHECKING:
     from quant_core.results.comparison import Comparison
 
 __all__ = ["compare"]
 
 
-@click.command()
+@click.command(cls=TableCommand, table=inputs_table, own_first=True)
 @click.argument("first", metavar="DIR1|FILE1", type=click.Path())
 @click.argument("second", metavar="DIR2|FILE2", type=click.Path())
 @click.option("--float", "float_model", metavar="FLOAT", type=click.Path(), help="Of model files: their float model.")
 @click.option("--evaluation", metavar="DATA", type=click.Path(), help="Of model files: data that they are run on.")
 @click.option("--runtime", metavar="NAME", help="Of model files: where they will run.  [default: onnxruntime]")
-@click.option(
-    "--state", "states", multiple=True, metavar="INPUT=OUTPUT", help="Of model files: an input that is a state."
-)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--markdown", is_flag=True, help="Print Markdown instead of tables, for a pull request.")
 @click.option("--out", metavar="FILE", type=click.Path(), help="Write a page with the charts of both instead.")
@@ -31,10 +31,10 @@ def compare(
     float_model: str | None,
     evaluation: str | None,
     runtime: str | None,
-    states: tuple[str, ...],
     as_json: bool,
     markdown: bool,
     out: str | None,
+    **said: Any,
 ) -> None:
     """Show two finished runs side by side, or two quantized .onnx files, whoever wrote them.
 
@@ -57,8 +57,7 @@ def compare(
 
     if as_json + markdown + (out is not None) > 1:
         raise click.UsageError("give one of --json, --markdown and --out")
-    given = {"--float": float_model, "--evaluation": evaluation, "--runtime": runtime}
-    given["--state"] = ",".join(states) or None
+    given = {"float": float_model, "evaluation": evaluation, "runtime": runtime, **said}
     are_files = first.endswith(".onnx") or second.endswith(".onnx")
     found, charts = _files(first, second, given) if are_files else _runs(first, second, given)
     if out is not None:
@@ -75,44 +74,45 @@ def compare(
         print_comparison(console(), found)
 
 
-def _runs(first: str, second: str, given: Mapping[str, str | None]) -> tuple[Comparison, Mapping[str, Any]]:
+def _runs(first: str, second: str, given: Mapping[str, Any]) -> tuple[Comparison, Mapping[str, Any]]:
     from quant_core.results.comparison import compare as compared
     from quant_core.results.comparison_page import run_charts
     from quant_core.results.outcome import open_outcome
 
-    if unused := [flag for flag, value in given.items() if value is not None]:
-        raise click.UsageError(f"{unused[0]} is for two .onnx files; finished runs have their own")
+    if unused := [option for option, value in given.items() if value is not None]:
+        flags = {option.name: option.flag for option in inputs_table()}
+        raise click.UsageError(
+            f"{flags.get(unused[0], f'--{unused[0]}')} is for two .onnx files; finished runs have their own"
+        )
     runs = open_outcome(first), open_outcome(second)
     return compared(*runs), run_charts(*runs)
 
 
-def _files(first: str, second: str, given: Mapping[str, str | None]) -> tuple[Comparison, Mapping[str, Any]]:
+def _files(first: str, second: str, given: Mapping[str, Any]) -> tuple[Comparison, Mapping[str, Any]]:
     """Compare two model files; for a run's folder its model is taken, and what is not given as the run had it."""
-    from quant_core.options import listed
     from quant_core.pipeline.compare_files import compare_files
     from quant_core.results.comparison_page import file_charts
 
     known = {name: value for place in (first, second) for name, value in _of_run(place).items()}
-    float_model, evaluation, runtime, states = (value or known.get(name) for name, value in given.items())
+    known |= {name: value for name, value in given.items() if value is not None}
+    float_model, evaluation, runtime = (known.pop(name, None) for name in ("float", "evaluation", "runtime"))
     if float_model is None or evaluation is None:
         raise click.UsageError("two .onnx files are compared with --float and --evaluation")
-    places = [place if place.endswith(".onnx") else f"{place.rstrip('/')}/model.onnx" for place in (first, second)]
-    said = listed(states) if states else ()
-    found, errors = compare_files(places[0], places[1], float_model, evaluation, runtime or "onnxruntime", said)
+    one, other = (place if place.endswith(".onnx") else f"{place.rstrip('/')}/model.onnx" for place in (first, second))
+    found, errors = compare_files(one, other, float_model, evaluation, runtime or "onnxruntime", inputs_said(known))
     return found, file_charts(errors)
 
 
-def _of_run(place: str) -> dict[str, str | None]:
-    """Return what a run's folder says of its float model, evaluation data and runtime; nothing for a model file."""
+def _of_run(place: str) -> dict[str, Any]:
+    """Return what a run's folder says of its float model, data, runtime and inputs; nothing for a model file."""
     from quant_core.results.outcome import open_outcome
 
     if place.endswith(".onnx"):
         return {}
     manifest = open_outcome(place).manifest
-    runtime, states = manifest.config.get("runtime"), manifest.config.get("states")
-    return {
-        "--float": manifest.sources.model,
-        "--evaluation": manifest.sources.evaluation,
-        "--runtime": runtime if isinstance(runtime, str) else None,
-        "--state": ",".join(map(str, states)) if isinstance(states, list) else None,
+    found = {option.name: manifest.config.get(option.name) for option in inputs_table()}
+    return found | {
+        "float": manifest.sources.model,
+        "evaluation": manifest.sources.evaluation,
+        "runtime": manifest.config.get("runtime"),
     }

@@ -61,9 +61,12 @@ class TableCommand(click.Command):
     The table is read when they are needed: it takes pydantic, for which a list of commands need not wait.
     """
 
-    def __init__(self, *args: Any, table: Callable[[], Sequence[Option]], **given: Any) -> None:
+    def __init__(
+        self, *args: Any, table: Callable[[], Sequence[Option]], own_first: bool = False, **given: Any
+    ) -> None:
         super().__init__(*args, **given)
         self._table = table
+        self._own_first = own_first
 
     @cached_property
     def _made(self) -> list[click.Parameter]:
@@ -73,8 +76,9 @@ class TableCommand(click.Command):
         ]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the options of the table, and then the command's own."""
-        return [*self._made, *super().get_params(ctx)]
+        """Return the options of the table, and then the command's own, or these first, but for --help."""
+        own = super().get_params(ctx)
+        return [*own[:-1], *self._made, own[-1]] if self._own_first else [*self._made, *own]
 
 
 class GroupedCommand(TableCommand):

@@ -10,7 +10,7 @@ from pydantic import Field
 from quant_core.config.frozen import FrozenModel
 from quant_core.flags import Flag, Heading
 
-__all__ = ["InputsConfig"]
+__all__ = ["NOTHING_SAID", "InputsConfig"]
 
 
 class InputsConfig(FrozenModel):
@@ -37,3 +37,7 @@ class InputsConfig(FrozenModel):
     def fix_inputs_of(self, names: Sequence[str]) -> tuple[str, ...]:
         """Return what is said of some inputs: those of a model in which others are fixed already."""
         return tuple(text for text in self.fix_inputs if text.partition("=")[0] in names)
+
+
+NOTHING_SAID = InputsConfig()
+"""What is found holds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from quant_core.errors import InputError
 from quant_core.model.notes import note
 from quant_core.model.signature import FIXED
+from quant_core.model.stored_model import write_variant
+from quant_core.storage.references import made_folder
 
-__all__ = ["fix_given_inputs", "fixed_values"]
+__all__ = ["fix_given_inputs", "fixed_values", "with_fixed_inputs"]
 
 
 def fixed_values(model: onnx.ModelProto, texts: Sequence[str]) -> dict[str, NDArray[np.generic]]:
@@ -45,13 +48,24 @@ def fix_given_inputs(model: onnx.ModelProto, texts: Sequence[str], source: str) 
     if not texts:
         return
     found = fixed_values(model, texts)
-    if len(found) == len(model.graph.input) - len({t.name for t in model.graph.initializer}):
+    if {value.name for value in model.graph.input} <= {*found, *(tensor.name for tensor in model.graph.initializer)}:
         raise InputError(f"{source}: fix_inputs leaves it no input")
     kept = [value for value in model.graph.input if value.name not in found]
     del model.graph.input[:]
     model.graph.input.extend(kept)
     model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in found.items())
     note(model, FIXED, json.dumps(_as_json(found)))
+
+
+def with_fixed_inputs(path: Path, texts: Sequence[str], folder: Path) -> Path:
+    """Return the path of a model file in which those inputs are fixed that it still has: a copy, or the file itself."""
+    model = onnx.load(path, load_external_data=False)
+    names = {value.name for value in model.graph.input}
+    there = [text for text in texts if text.partition("=")[0] in names]
+    if not there:
+        return path
+    fix_given_inputs(model, there, path.name)
+    return write_variant(model, path, made_folder(folder))
 
 
 def _as_json(found: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[object, str]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import onnx
 from quant_core.errors import InputError
 from quant_core.model.graph import INSIDE, FloatGraph, nodes_inside, outer_names
 from quant_core.model.notes import note
-from quant_core.model.stored_model import MODEL_FILE
+from quant_core.model.stored_model import write_variant
 
 __all__ = ["inner_candidates", "inner_names", "names_said", "note_inner_tensors", "with_outputs"]
 
@@ -126,15 +125,4 @@ def with_outputs(path: Path, names: Iterable[str], folder: Path) -> Path:
             )
         if name not in outputs:
             model.graph.output.append(onnx.ValueInfoProto(name=name))
-    for location in _files_beside(model):
-        (folder / location).parent.mkdir(parents=True, exist_ok=True)
-        os.link(path.parent / location, folder / location)
-    (folder / MODEL_FILE).write_bytes(model.SerializeToString())
-    return folder / MODEL_FILE
-
-
-def _files_beside(model: onnx.ModelProto) -> Mapping[str, None]:
-    """Return where constants are that a model has outside itself."""
-    outside = (one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL)
-    entries = (entry for tensor in outside for entry in tensor.external_data)
-    return dict.fromkeys(entry.value for entry in entries if entry.key == "location")
+    return write_variant(model, path, folder)

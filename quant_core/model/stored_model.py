@@ -6,7 +6,9 @@ large, has to be in memory whole. Protobuf ends at 2 GiB, the file beside it doe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +30,7 @@ __all__ = [
     "is_intact",
     "published",
     "write_model",
+    "write_variant",
 ]
 
 MODEL_FILE, DATA_FILE = "model.onnx", "model.onnx.data"
@@ -114,3 +117,22 @@ def is_intact(stage: Path, digest: str, beside: Sequence[str] = ()) -> bool:
         return refer(stage / digest / MODEL_FILE, beside).sha256 == digest
     except InputError:
         return False
+
+
+def write_variant(model: onnx.ModelProto, path: Path, folder: Path) -> Path:
+    """Write a model that was read from a path and changed into a folder, with the files of its constants; its path."""
+    for location in _files_beside(model):
+        (folder / location).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path.parent / location, folder / location)
+        except OSError:  # they are on another disk
+            shutil.copyfile(path.parent / location, folder / location)
+    (folder / MODEL_FILE).write_bytes(model.SerializeToString())
+    return folder / MODEL_FILE
+
+
+def _files_beside(model: onnx.ModelProto) -> Mapping[str, None]:
+    """Return where constants are that a model has outside itself."""
+    outside = (one for one in model.graph.initializer if one.data_location == onnx.TensorProto.EXTERNAL)
+    entries = (entry for tensor in outside for entry in tensor.external_data)
+    return dict.fromkeys(entry.value for entry in entries if entry.key == "location")

@@ -12,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from quant_core.config.inputs import NOTHING_SAID, InputsConfig
 from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine
 from quant_core.model.fitted_data import fitted, model_data
+from quant_core.model.fixed_inputs import with_fixed_inputs
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import batches
 from quant_core.model.model_file import refer_model
@@ -29,11 +31,12 @@ from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.saturation import layer_saturation
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
+from quant_core.scoring.compared import compared_of
 from quant_core.scoring.evaluation import sample_outputs
 from quant_core.scoring.evaluator import Evaluator, SessionFactory
 from quant_core.scoring.metrics import sample_terms, scores_of, terms_table
 from quant_core.storage.data import Dataset, DataSource, refer_data, samples_of
-from quant_core.storage.references import fetch
+from quant_core.storage.references import fetch, made_folder
 
 __all__ = ["Check", "check_file"]
 
@@ -86,7 +89,7 @@ def check_file(
     evaluation: DataSource,
     float_model: str | os.PathLike[str] | None = None,
     evaluator: Evaluator | None = None,
-    states: Sequence[str] = (),
+    said: InputsConfig = NOTHING_SAID,
 ) -> Check:
     """Check a quantized ONNX file against a runtime, on some data.
 
@@ -96,7 +99,7 @@ def check_file(
         evaluation: the data.
         float_model: path or URL of the float model, to score against.
         evaluator: what else scores it.
-        states: inputs that are states, each with the output that it is fed from, `input=output`.
+        said: what is said of inputs and outputs: axes, states, and inputs that are fixed in either model.
 
     Raises InputError for an unknown runtime, and for a model, data or an evaluator that cannot be used.
 
@@ -107,15 +110,15 @@ def check_file(
     profile.check_package()
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine(Path(folder))
-        path = fetch(refer_model(model), machine.cache)
+        path = _fetched(model, said, machine.cache / "quantized")
         graph = FloatGraph.load(path)
-        signature_said(graph, (), (), states).keep_in(graph.model)
+        signature_said(graph, said.sample_axis, said.classes, said.states).keep_in(graph.model)
         data = model_data(graph, refer_data(evaluation, machine.cache), machine.cache)
-        said = _outputs(open_file(path), graph, data)
+        simulated = _outputs(open_file(path), graph, data)
         found, refusal = _deployed(path, graph, data, profile)
-        against_file = None if float_model is None else fetch(refer_model(float_model), machine.cache)
-        against = said if against_file is None else _float_outputs(against_file, graph, data)
-        reference, deployed = _scores(against, said, data), _scores(against, found or said, data)
+        against_file = None if float_model is None else _fetched(float_model, said, machine.cache / "float")
+        against = simulated if against_file is None else _float_outputs(against_file, graph, data)
+        reference, deployed = (_scores(against, outputs, graph, data) for outputs in (simulated, found or simulated))
         layers = profile.kernels is layer_kernels and not refusal
         first = next(batches(graph, data, None, np.arange(min(_SAMPLES_OF_LAYERS, data.count))))
         return Check(
@@ -134,6 +137,11 @@ def check_file(
             findings=tuple(profile.findings(WrittenModel.of_file(path))),
             own={} if evaluator is None or refusal else _own_scores(evaluator, path, data, runtime, against_file),
         )
+
+
+def _fetched(model: str | os.PathLike[str], said: InputsConfig, folder: Path) -> Path:
+    """Return where a model file is on this machine, or a copy of it with inputs fixed."""
+    return with_fixed_inputs(fetch(refer_model(model), made_folder(folder)), said.fix_inputs, folder / "fixed")
 
 
 def _own_scores(
@@ -175,7 +183,7 @@ def _float_outputs(path: Path, quantized: FloatGraph, data: Dataset) -> list[Out
 
 def _outputs(session: OpenModel, graph: FloatGraph, data: Dataset) -> list[Outputs]:
     """Float outputs of every batch."""
-    kept = [name for name in graph.outputs if graph.is_float_activation(name)] or list(graph.outputs)
+    kept = _kept(graph)
     found = []
     for batch in batches(graph, data):
         outputs = sample_outputs(session, batch, kept)
@@ -183,11 +191,16 @@ def _outputs(session: OpenModel, graph: FloatGraph, data: Dataset) -> list[Outpu
     return found
 
 
-def _scores(against: Sequence[Outputs], outputs: Sequence[Outputs], data: Dataset) -> pa.Table:
+def _kept(graph: FloatGraph) -> tuple[str, ...]:
+    """Return the outputs that are scored: those of floats, if there are any."""
+    return tuple(name for name in graph.outputs if graph.is_float_activation(name)) or graph.outputs
+
+
+def _scores(against: Sequence[Outputs], outputs: Sequence[Outputs], graph: FloatGraph, data: Dataset) -> pa.Table:
     """Terms of all samples (schema SCORES); labels only where they are one a sample."""
     labels = data.labels if data.labels is not None and data.labels.ndim == 1 else None
-    terms = []
+    compared, terms = compared_of(graph, _kept(graph)), []
     for (rows, ours), (_, theirs) in zip(against, outputs, strict=True):
-        right = None if labels is None or ours[0].ndim != 2 else labels[rows]
-        terms.append(sample_terms(ours, theirs, right))
+        right = None if labels is None or ours[compared.classes.output].ndim != 2 else labels[rows]
+        terms.append(sample_terms(ours, theirs, right, compared))
     return terms_table(terms)

@@ -12,10 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from quant_core.config import LayerWiseConfig, validated
+from quant_core.config.inputs import NOTHING_SAID, InputsConfig
 from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine, available_cores
 from quant_core.execution.runner import Runner
 from quant_core.latency import model_times
+from quant_core.model.fixed_inputs import with_fixed_inputs
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inputs import fixed_batch
 from quant_core.model.model_file import refer_model
@@ -75,7 +77,7 @@ def compare_files(
     float_model: str | os.PathLike[str],
     evaluation: DataSource,
     runtime: str = "onnxruntime",
-    states: Sequence[str] = (),
+    said: InputsConfig = NOTHING_SAID,
 ) -> tuple[Comparison, list[TensorErrors]]:
     """Compare two quantized files on some data: the comparison in words, and the errors of tensors inside them.
 
@@ -85,7 +87,8 @@ def compare_files(
         float_model: of the float model that both were made of.
         evaluation: the data.
         runtime: the runtime's name.
-        states: inputs that are states, each with the output that it is fed from, `input=output`.
+        said: what is said of inputs and outputs: axes, states, and inputs that are fixed in the float model, and in a
+            file that still has them.
 
     Raises InputError for an unknown runtime, and for a model or data that cannot be used. A file that does not run is
     compared as far as it can be read.
@@ -95,15 +98,19 @@ def compare_files(
     profile.check_package()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        references = [refer_model(place) for place in (first, second)]
-        paths = [fetch(reference, folder) for reference in references]
-        setting = _setting(float_model, evaluation, profile, paths, states, Machine(folder, available_cores()))
+        given = [refer_model(place) for place in (first, second)]
+        paths = [
+            with_fixed_inputs(fetch(reference, folder), said.fix_inputs, folder / name)
+            for reference, name in zip(given, _NAMES, strict=True)
+        ]
+        references = [refer_model(path) for path in paths]
+        setting = _setting(float_model, evaluation, profile, paths, said, Machine(folder, available_cores()))
         files = [_measured(reference, path, setting) for reference, path in zip(references, paths, strict=True)]
         errors = tensor_errors(paths, setting.layers, setting.data, setting.machine)
         layers = _matched(*(file.layers for file in files))
         return Comparison(
-            first=str(references[0]),
-            second=str(references[1]),
+            first=str(given[0]),
+            second=str(given[1]),
             caveats=_caveats(files, layers, profile),
             lines=tuple(_lines(files, setting)),
             layers=tuple(layer for layer in layers if layer.first != layer.second or layer.first == UNKNOWN),
@@ -119,17 +126,18 @@ def _setting(
     evaluation: DataSource,
     profile: RuntimeProfile,
     paths: Sequence[Path],
-    states: Sequence[str],
+    said: InputsConfig,
     machine: Machine,
 ) -> _Setting:
     """Prepare the float model and run it on the data."""
-    config = validated(LayerWiseConfig, {"runtime": profile.name, "states": list(states)})
+    config = validated(LayerWiseConfig, {"runtime": profile.name, **said.model_dump()})
     output = machine.cache / "output"
     job = QuantizationJob.of(float_model, evaluation, evaluation, None, config, output, machine.cache)
     layers = prepare(job, Runner(machine))
     graphs = [FloatGraph.load(path) for path in paths]
+    floats = with_fixed_inputs(fetch(job.model, machine.cache), said.fix_inputs, machine.cache / "float")
     for path, graph in zip(paths, graphs, strict=True):
-        _check_ends(path, graph, FloatGraph.load(fetch(job.model, machine.cache)))
+        _check_ends(path, graph, FloatGraph.load(floats))
     batch_size = next(filter(None, map(fixed_batch, graphs)), None)
     baseline = float_outputs(job.model, layers, job.evaluation, "all", None, batch_size, machine)
     return _Setting(profile, job.model, layers, baseline, job.evaluation, batch_size, machine)

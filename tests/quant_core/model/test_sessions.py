@@ -31,3 +31,9 @@ def test_open_sessions_keep_no_activations_of_their_own(tmp_path):
     for session in sessions[1:]:
         session(feeds)
     assert resident_bytes() - before < 80 * _MIB
+
+
+def test_a_session_asked_for_nothing_gives_nothing(tmp_path):
+    """Such as one for the tensors inside that products read, where all of them read an input of the model."""
+    graph = FloatGraph(build("(float[N] x) => (float[N] y) { y = Relu(x) }", {}), tmp_path)
+    assert open_nodes(graph, graph.nodes, [], {})({"x": np.ones(2, np.float32)}) == {}

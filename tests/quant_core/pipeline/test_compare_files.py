@@ -10,12 +10,15 @@ import pytest
 from click.testing import CliRunner
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 
+from flows.command_line.check import check
 from flows.command_line.compare import compare
 from quant_core.config import LayerWiseConfig
+from quant_core.config.inputs import InputsConfig
 from quant_core.errors import InputError
+from quant_core.pipeline.check import check_file
 from quant_core.pipeline.compare_files import compare_files
 from quant_core.pipeline.layer_wise import layer_wise
-from tests.models import MODELS, samples
+from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import saved
 
 COUNT = 24
@@ -125,3 +128,34 @@ def test_the_command_compares_files_and_folders_and_says_what_it_needs(given, tm
     assert "| SQNR (dB) of tensor | A | B |" in CliRunner().invoke(compare, [*arguments, "--markdown"]).output
     for wrong in ([str(ours), str(source)], [str(ours.parent), str(ours.parent), "--runtime", "qnn"]):
         assert CliRunner().invoke(compare, wrong).exit_code == 2
+
+
+SAID = {"fix_inputs": ("rate=2",), "sample_axis": ("x=1", "y=1")}
+
+
+def time_major(weight=None):
+    """Samples are on the second axis, and one input is set for good."""
+    return build("(float[A,B,8] x, float rate) => (float[A,B,3] y) { h = MatMul(x, w)  y = Mul(h, rate) }",
+                 {"w": (8, 3) if weight is None else weight})  # fmt: skip
+
+
+def test_axes_and_fixed_inputs_are_taken_as_a_run_takes_them(tmp_path):
+    model, data = time_major(), {"x": np.random.default_rng(0).standard_normal((24, 4, 8)).astype(np.float32)}
+    source, config = saved(model, tmp_path), LayerWiseConfig(wide="a8w8", **SAID)
+    ours = layer_wise(source, tensors={}, calibration=data, config=config, output=tmp_path / "out", workers=1)
+    weight = onnx.numpy_helper.to_array(model.graph.initializer[0])
+    onnx.save(time_major(weight * np.float32(1.1)), tmp_path / "theirs.onnx")  # which still has the fixed input
+    file, said = ours.folder / "model.onnx", InputsConfig(**SAID)
+    for runtime in ("onnxruntime", "reference"):
+        checked = check_file(file, runtime, data, source, said=said)
+        assert checked.deployed["l2"] == pytest.approx(ours.manifest.scores.mixed["l2"], rel=1e-5)
+    found, _ = compare_files(file, tmp_path / "theirs.onnx", source, data, "onnxruntime", said)
+    (scores,) = (line for line in found.lines if line.name == "SQNR (dB), in onnxruntime")
+    assert scores.second == "20.0 (20.0 to 20.0)"  # a tenth of the signal
+    np.savez(tmp_path / "data.npz", **data)
+    told = CliRunner().invoke(
+        check,
+        f"{file} --evaluation {tmp_path / 'data.npz'} --float {source} --set rate=2 --sample-axis x=1,y=1 --json".split(),
+        catch_exceptions=False,
+    )
+    assert json.loads(told.output)["deployed"] == checked.deployed

@@ -62,7 +62,9 @@ ODD = [vector_weight, weights_on_the_left, sparse_weight, old_flatten, sequence_
 
 
 def quantized(model, folder, evaluation=None, **target):
-    config = config_from(target=target or {"metric": "sqnr_db", "limit": 15}, search="linear")  # which probes all layers
+    config = config_from(
+        target=target or {"metric": "sqnr_db", "limit": 15}, search="linear"
+    )  # which probes all layers
     given = {"calibration": X, "evaluation": evaluation or X}
     auto_mixed_precision(saved(model, folder), **given, config=config, output=folder / "out", workers=1)
     return json.loads((folder / "out/manifest.json").read_text())

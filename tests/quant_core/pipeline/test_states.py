@@ -8,6 +8,7 @@ import pytest
 
 from quant_core.calibration.collect import calibrate
 from quant_core.config import MixedPrecisionConfig
+from quant_core.config.inputs import InputsConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.carried_states import step_data
@@ -208,7 +209,9 @@ def test_a_layer_that_reaches_what_is_compared_one_step_later_is_ranked_by_the_s
 
 def test_a_file_is_checked_step_by_step(tmp_path):
     manifest = quantized(gru(), {"x": X}, tmp_path, **STATE)
-    found = check_file(tmp_path / "out/model.onnx", "reference", {"x": X}, tmp_path / "float.onnx", states=("h=hn",))
+    found = check_file(
+        tmp_path / "out/model.onnx", "reference", {"x": X}, tmp_path / "float.onnx", said=InputsConfig(states=("h=hn",))
+    )
     assert found.reference["l2"] == pytest.approx(manifest["scores"]["mixed"]["l2"], rel=1e-3)
 
 
