@@ -120,6 +120,11 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
         return {"layer_ops": default_layer_ops(given.get("narrow"), given.get("runtime", "onnxruntime")), **given}
 
     @property
+    def saves_bytes(self) -> bool:
+        """Whether the bytes of the file are saved, or have a budget."""
+        return "bytes" in (self.cost, *self.budgets)
+
+    @property
     def ladder(self) -> tuple[Precision, ...]:
         """The precisions that a plan is made of, the wide one first."""
         return (self.wide,)

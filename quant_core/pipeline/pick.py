@@ -117,7 +117,7 @@ def _written(
     while True:
         row = picked_plan(left, asked, wide)
         plan = plan_of_row(row)
-        exported = export(recipe, plan.as_dict(), machine, plan.tensor_types(), asked.format)
+        exported = export(recipe, plan.as_dict(), machine, plan.tensor_types(), asked.format, asked.saves_bytes)
         file = exported_reference(exported, machine.cache)
         measured = picked_score(run, layers, asked, file, machine)
         if measured is None or asked.target.met_by(measured.bound):

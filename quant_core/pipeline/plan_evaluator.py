@@ -146,6 +146,7 @@ class PlanEvaluator(Generic[Config_co]):
             plan=plan.as_dict(),
             tensors=plan.tensor_types(),
             form=self.study.job.config.format,
+            compact=self.study.job.config.saves_bytes,
         )
         return exported_reference(exported, self.on.machine.cache)
 

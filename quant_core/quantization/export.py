@@ -32,8 +32,10 @@ from quant_core.model.stored_model import (
 )
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.block_operators import with_block_operators
+from quant_core.quantization.compact import compacted
 from quant_core.quantization.given_types import in_given_types, with_given_ends
 from quant_core.quantization.lineage import lineage
+from quant_core.quantization.made_names import names_taken
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.qoperator import with_integer_operators
 from quant_core.quantization.quantizer import Quantizer
@@ -69,12 +71,13 @@ def export(
     machine: Machine,
     tensors: Mapping[str, str] | None = None,
     form: str = "qdq",
+    compact: bool = False,
 ) -> pa.Table:
     """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED).
 
     `plan` and `tensors` are a PrecisionPlan as dictionaries. With the `form` qoperator the model has integer
     operators; raises UnsupportedError where ONNX Runtime has none. With matmulnbits it has operators for weights in
-    blocks, with dynamiclstm those for LSTM layers.
+    blocks, with dynamiclstm those for LSTM layers. With `compact` what the plan adds has short names (see `compact`).
     """
     quantizer = quantizer_of(recipe, machine)
     chosen, integer = PrecisionPlan.from_dict(plan, tensors), form == "qoperator"
@@ -84,7 +87,7 @@ def export(
     writer = PlanWriter(quantizer, folded=False, unfused=integer)
     written = writer.write(chosen)
     with scratch_folder(machine.cache) as scratch:
-        files = _write(quantizer, written, writer.constants, scratch, form, lineage(recipe))
+        files = _write(quantizer, written, writer.constants, scratch, form, lineage(recipe), compact)
         rows = [
             {"file": name, "sha256": file_digest(scratch / name), "bytes": (scratch / name).stat().st_size}
             for name in files
@@ -109,6 +112,7 @@ def _write(
     folder: Path,
     form: str,
     notes: Mapping[str, str],
+    compact: bool,
 ) -> list[str]:
     """Write a model whose constants are in a file beside it where they are large; the names of the files.
 
@@ -119,6 +123,7 @@ def _write(
         folder: where the files go.
         form: qdq, or the operators that the pairs become.
         notes: what goes into the metadata.
+        compact: whether what is added gets short names; not in a model of large constants, where names do not count.
 
     """
     size = sum(array.nbytes for _, array in _used_constants(quantizer.graph, written.nodes, constants))
@@ -127,6 +132,8 @@ def _write(
     if size <= LARGEST_FILE:
         model = quantized_model(quantizer, written, constants, notes=notes)
         model = _in_form(model, form, quantizer.runtime)
+        if compact and not quantizer.runtime.beside:  # files beside the model call tensors by their names
+            model = compacted(model, names_taken(quantizer.graph))
         onnx.checker.check_model(model, full_check=True)
         write_model(model, folder)
         return [MODEL_FILE]
