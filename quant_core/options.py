@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 from quant_core.config import (
-    RUNTIME_DEFAULTS,
     Criterion,
     RunConfig,
     SearchConfig,
     default_candidates,
     default_layer_ops,
     default_narrow,
+    run_defaults,
 )
 from quant_core.flags import Flag, Heading
 
@@ -175,9 +175,9 @@ def flags_of(config: RunConfig) -> Iterator[tuple[str, str | None]]:
 
 
 def _default(row: Option, config: RunConfig) -> object:
-    of_the_runtime = RUNTIME_DEFAULTS.get(config.runtime, {})
-    if row.name in of_the_runtime:
-        return of_the_runtime[row.name]
+    of_the_run = run_defaults(config.model_dump())
+    if row.name in of_the_run:
+        return of_the_run[row.name]
     if row.name == "narrow":
         return default_narrow(config.wide)
     if row.name == "candidates" and isinstance(config, SearchConfig):

@@ -13,7 +13,7 @@ from quant_core.config.mixed_precision import MixedPrecisionConfig, config_from
 from quant_core.config.probing import ProbeConfig, default_narrow
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.config.run import Config, LayerWiseConfig, RunConfig, validated
-from quant_core.config.runtimes import RUNTIME_DEFAULTS, RuntimeName
+from quant_core.config.runtimes import RUNTIME_DEFAULTS, RuntimeName, run_defaults
 from quant_core.config.search import SearchConfig, default_candidates
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "default_candidates",
     "default_layer_ops",
     "default_narrow",
+    "run_defaults",
     "validated",
 ]

@@ -74,7 +74,7 @@ class QuantizationConfig(FrozenModel):
             default="int32",
             description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
             "layer's weights with a scale of their own, in all layers or in those that are not wide; "
-            "float32 leaves them.",
+            "float32 leaves them, which ONNX Runtime rounds itself: there it is the default where bytes are saved.",
         )
     )
     runtime: Annotated[RuntimeName, Flag(Heading.MODEL, "RUNTIME")] = Field(

@@ -8,7 +8,14 @@ from typing import Any, Literal
 from quant_core.model.operators import RECURRENT_OPS, LayerOp
 from quant_core.precision import Precision
 
-__all__ = ["RECURRENT_LAYERS", "RECURRENT_WEIGHTS_ALONE", "RUNTIME_DEFAULTS", "RuntimeName", "with_runtime_defaults"]
+__all__ = [
+    "RECURRENT_LAYERS",
+    "RECURRENT_WEIGHTS_ALONE",
+    "RUNTIME_DEFAULTS",
+    "RuntimeName",
+    "run_defaults",
+    "with_runtime_defaults",
+]
 
 RuntimeName = Literal[
     "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "qnn", "vitisai", "tensorrt", "tract", "reference"
@@ -26,6 +33,19 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, object]] = {
 }
 """Options by runtime, where it cannot have those of others."""
 
+_ROUNDS_BIASES = ("onnxruntime", "onnxruntime-vnni", "onnxruntime-web")
+"""Runtimes that make int32 of float biases as they load a file, at the scale that a file would have."""
+
+
+def run_defaults(options: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return what options of a run are where nobody says, by its runtime and by whether it saves bytes."""
+    runtime = str(options.get("runtime", "onnxruntime"))
+    saves = options.get("cost") == "bytes" or options.get("max_bytes") is not None
+    in_pairs = options.get("format", "qdq") == "qdq" and not options.get("correct_bias")
+    biases = {"biases": "float32"} if saves and in_pairs and runtime in _ROUNDS_BIASES else {}
+    return {**biases, **RUNTIME_DEFAULTS.get(runtime, {})}
+
+
 RECURRENT_LAYERS: Mapping[str, tuple[LayerOp, ...]] = {
     **dict.fromkeys(("onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "tract", "reference"), RECURRENT_OPS),
     "openvino": RECURRENT_OPS,
@@ -38,11 +58,11 @@ RECURRENT_WEIGHTS_ALONE = frozenset({"openvino"})
 
 
 def with_runtime_defaults(given: Any, names: Collection[str]) -> Any:
-    """Return loose options with those of their runtime, as far as there are such `names` and they do not say them.
+    """Return loose options with what they are where nobody says (see `run_defaults`), as far as there are such `names`.
 
     What is no mapping is returned as it is.
     """
     if not isinstance(given, Mapping):
         return given
-    defaults = RUNTIME_DEFAULTS.get(str(given.get("runtime")), {})
+    defaults = run_defaults(given)
     return {**{name: value for name, value in defaults.items() if name in names}, **given}

@@ -284,8 +284,9 @@ class PlanPass:
             attributes = {} if axis is None else {"axis": axis}
             if qparams.block is not None:
                 attributes["block_size"] = qparams.block
-            # A bias has zero point 0, which need not be written: that saves 4 bytes a channel.
-            inputs = [f"{result}/codes", scale] if codes.dtype == np.int32 else [f"{result}/codes", scale, zero]
+            # A zero point of 0 need not be written: that saves 4 bytes a channel of biases, and half a byte of weights.
+            is_left_out = qparams.dtype in (DataType.INT32, DataType.INT4) and not qparams.zero_point.any()
+            inputs = [f"{result}/codes", scale, *([] if is_left_out else [zero])]
             self.append(self.writer.node("DequantizeLinear", inputs, [result], **attributes))
         return result
 

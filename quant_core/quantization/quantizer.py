@@ -145,7 +145,7 @@ class Quantizer:
             return chosen
         values = np.asarray(self.graph.constant(name), np.float32)
         qparams, axis = weight_qparams(self.graph, layer, values, kind, self.config)
-        if not self._leaves_biases(layer, precision):
+        if self._rounds_biases(layer, precision):
             qparams = replace(qparams, scale=self._grown_for_biases(layer, precision, qparams.scale))
         weight = Weight(quantize(values, qparams, axis), qparams, axis)
         if not self.config.limits_byte_sums or not self._may_saturate(layer, precision, weight):
@@ -182,12 +182,20 @@ class Quantizer:
 
     def _leaves_biases(self, layer: Layer, precision: Precision) -> bool:
         """Return whether the layer's biases stay float: no one scale of input and weight is theirs."""
-        float_input = precision.activations.is_float
-        return float_input or self.config.biases == "float32" or self.has_blocks(layer, precision)
+        return self.config.biases == "float32" or not self._has_product_scale(layer, precision)
+
+    def _rounds_biases(self, layer: Layer, precision: Precision) -> bool:
+        """Return whether the layer's biases become int32 at the scale of input times weight, if only in the runtime."""
+        in_codes = self.config.biases != "float32" or self.runtime.rounds_float_weights
+        return in_codes and self._has_product_scale(layer, precision)
+
+    def _has_product_scale(self, layer: Layer, precision: Precision) -> bool:
+        """Return whether each channel has one scale of input times weight."""
+        return not precision.activations.is_float and not self.has_blocks(layer, precision)
 
     def _grows(self, layer: Layer, precision: Precision, qparams: QParams) -> bool:
         """Return whether a bias needs a larger scale than codes were chosen for."""
-        if self._leaves_biases(layer, precision):
+        if not self._rounds_biases(layer, precision):
             return False
         return bool((self._grown_for_biases(layer, precision, qparams.scale) > qparams.scale).any())
 

@@ -108,7 +108,8 @@ class RuntimeProfile:
     keeps_matmuls_apart: bool = False
     """Whether products are written so that a float or 16-bit operand is not rounded to 8 bits by a fusion."""
     rounds_float_weights: bool = False
-    """Whether weights of float layers between pairs would be rounded to int8, were they not written in another form."""
+    """Whether weights of float layers between pairs would be rounded to int8, were they not written in another form.
+    Then float biases of quantized layers are rounded, too: to int32, at the scale of input times weight."""
     slower_in_8_bits: Callable[[FloatGraph, Layer, str], str] | None = None
     """Says of a layer, in a file of a form (`--format`), why it is slower in 8 bits than in float, empty where it is
     not; None: nobody knows."""

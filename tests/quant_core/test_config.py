@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from quant_core.config import MixedPrecisionConfig, QuantizationConfig, Target, config_from
 from quant_core.errors import InputError
+from quant_core.options import flags_of
 from quant_core.precision import Precision
 
 L2 = {"metric": "l2", "limit": 1}
@@ -141,6 +142,24 @@ def test_reads_back_from_its_json():
 def test_quantization_is_the_part_that_decides_numbers():
     config = config_from(target=L2, per_channel=True, calibrate="minmax", search="linear")
     assert config.quantization() == QuantizationConfig(per_channel=True, calibrate="minmax")
+
+
+@pytest.mark.parametrize(
+    ("given", "biases"),
+    [
+        ({"cost": "bytes"}, "float32"),
+        ({"max_bytes": 0.5}, "float32"),
+        ({"cost": "bytes", "biases": "int32"}, "int32"),
+        ({"cost": "bytes", "runtime": "qnn"}, "int32"),
+        ({"cost": "bytes", "format": "qoperator", "wide": "float32"}, "int32"),
+        ({"cost": "bytes", "correct_bias": True}, "int32"),
+        ({}, "int32"),
+    ],
+)
+def test_biases_stay_float_where_bytes_are_saved_and_the_runtime_rounds_them(given, biases):
+    config = config_from(target=L2, **given)
+    assert (config.biases, config.saves_bytes) == (biases, "cost" in given or "max_bytes" in given)
+    assert (("--biases", biases) in list(flags_of(config))) == ("biases" in given)
 
 
 def test_the_json_schema_is_written_without_a_warning_and_shows_defaults_as_text():

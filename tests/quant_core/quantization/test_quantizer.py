@@ -135,6 +135,13 @@ def test_weight_scale_grows_where_a_bias_would_overflow(tmp_path, per_channel, s
             assert made.quantizer.weight("m", precision).qparams.scale[1] == np.float32(0.5 / 127)
 
 
+def test_weight_scale_grows_for_a_float_bias_that_the_runtime_rounds(tmp_path):
+    model = linear([[1e-7, 0.5], [1e-8, -0.25]], [1e3, -0.5])
+    made = [bench(model, tmp_path, biases=biases) for biases in ("int32", "float32")]
+    scales = [one.quantizer.weight("m", NARROW).qparams.scale for one in made]
+    np.testing.assert_array_equal(*scales)
+
+
 def test_a_bias_that_just_fits_leaves_the_weight_alone(tmp_path):
     plain = bench(linear([[1.0, 0.5]], [1.0, -0.5]), tmp_path, per_channel=False)
     assert plain.quantizer.weight("m", NARROW).qparams.scale == np.float32(1 / 127)
