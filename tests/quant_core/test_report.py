@@ -132,6 +132,11 @@ def test_the_verdict_has_the_numbers():
     assert verdict(own_metric()[0]).count("pkg.mod:accuracy") == 1
 
 
+def test_a_score_within_the_limit_whose_bound_is_not_is_said_to_be_unsure():
+    manifest = changed(missed()[0], {"target.limit": 0.43, "target.confidence": 0.95, "target.bound": 0.44})
+    assert verdict(manifest).endswith("L2 distance is 0.420, within the target of at most 0.43, but not surely.")
+
+
 def test_an_interval_that_reaches_beyond_the_limit_is_said():
     manifest = mixed()[0]
     assert not doubt(manifest)

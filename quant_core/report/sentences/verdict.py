@@ -46,7 +46,7 @@ def verdict(manifest: Manifest) -> str:
     if manifest.target.also:
         bound = manifest.target.bound if target.confidence is not None else scores.mixed.get(target.metric)
         met = bound is not None and target.met_by(bound)
-    scored = f"{name} is {value}{_against_limit(target, met)}{_further(manifest)}"
+    scored = f"{name} is {value}{_against_limit(target, met, scores.mixed.get(target.metric))}{_further(manifest)}"
     held_out = scores.holdout.get(target.metric)
     proof = "" if held_out is None else f"; on held-out data it is {metric_text(target.metric, held_out)}"
     proof += "".join(map(_against_budget, manifest.budgets))
@@ -72,7 +72,7 @@ def _further(manifest: Manifest) -> str:
         return ""
     said = [
         f", {METRIC_NAMES[one.metric]} {metric_text(one.metric, manifest.scores.mixed.get(one.metric))}"
-        + _against_limit(one.criterion, one.met)
+        + _against_limit(one.criterion, one.met, manifest.scores.mixed.get(one.metric))
         for one in manifest.target.also
     ]
     return f"{''.join(said)}; the tightest is {METRIC_NAMES[manifest.target.binds or manifest.target.metric]}"
@@ -95,11 +95,12 @@ def _lifted(manifest: Manifest) -> str:
     return f"; {layers} lifted to {' or '.join(_above(manifest))}, since with all at {manifest.wide} it is {wide}"
 
 
-def _against_limit(target: Criterion, met: bool) -> str:
+def _against_limit(target: Criterion, met: bool, value: float | None) -> str:
     if target.limit is None:
         return ""
     bound = f"{'at least' if target.higher_is_better else 'at most'} {limit_text(target.metric, target.limit)}"
-    return f", {'within' if met else 'outside'} the target of {bound}"
+    unsure = not met and value is not None and target.met_by(value)  # its confidence bound is beyond the limit
+    return f", {'within' if met or unsure else 'outside'} the target of {bound}{', but not surely' if unsure else ''}"
 
 
 def claims(manifest: Manifest) -> str:
