@@ -71,7 +71,7 @@ def auto_with_approval(
     """
     tag([*config.narrow, config.target.metric, "approval"])
     if not answer_hours > 0:
-        raise InputError(f"answer_hours: {answer_hours:g} is no time to answer in; give a positive number")
+        raise InputError(f"answer_hours: {answer_hours:g} is not a time to answer in; give a positive number")
     place = Workspace.at(workspace)
     candidate = Store(place.url) / "candidates" / str(flow_run.id)
     with failure_events(model, output), logged_run(config.target):

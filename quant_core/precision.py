@@ -154,7 +154,7 @@ class Precision:
             return
         if not self.takes_blocks:
             raise InputError(
-                f"precision {self}: blocks are of 4-bit weights, and of 8-bit ones beside floats; "
+                f"precision {self}: blocks are for 4-bit weights, and for 8-bit ones beside floats; "
                 f"leave b{self.block} out"
             )
         if self.block < _SMALLEST_BLOCK or self.block & (self.block - 1):

@@ -92,8 +92,8 @@ def _verdict(found: Check) -> str:
         return f"{found.runtime} does not run it: {found.refusal}"
     where = f" on {found.processor}" if found.processor else ""
     if found.differs:
-        return f"In {found.runtime}{where} it is another model than its Q/DQ pairs say."
-    return f"In {found.runtime}{where} it is what its Q/DQ pairs say, as far as the samples tell."
+        return f"In {found.runtime}{where} it computes something else than its Q/DQ pairs say."
+    return f"In {found.runtime}{where} it computes what its Q/DQ pairs say, as far as these samples show."
 
 
 def print_runtimes(screen: Console, profiles: Iterable[RuntimeProfile]) -> None:

@@ -82,7 +82,7 @@ def _runs(first: str, second: str, given: Mapping[str, Any]) -> tuple[Comparison
     if unused := [option for option, value in given.items() if value is not None]:
         flags = {option.name: option.flag for option in inputs_table()}
         raise click.UsageError(
-            f"{flags.get(unused[0], f'--{unused[0]}')} is for two .onnx files; finished runs have their own"
+            f"{flags.get(unused[0], f'--{unused[0]}')} is for two .onnx files; finished runs bring their own"
         )
     runs = open_outcome(first), open_outcome(second)
     return compared(*runs), run_charts(*runs)

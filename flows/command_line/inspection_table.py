@@ -27,7 +27,7 @@ def print_inspection(screen: Console, found: Mapping[str, Any]) -> None:
         screen.print(f"{name}: {role}", highlight=False, markup=False)
     for state in found["states"]:
         name, _, output = state.partition("=")
-        told = f"{name}: looks like a state that {output} gives for the next step; if it is one, say --state {state}"
+        told = f"{name}: looks like a state that {output} gives for the next step; if it is one, add --state {state}"
         screen.print(told, highlight=False, markup=False)
     for entry in found["left_alone"]:
         screen.print(f"left alone: {entry['nodes']} {entry['op']}: {entry['why']}", highlight=False)

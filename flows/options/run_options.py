@@ -204,7 +204,7 @@ def _target_mistakes(options: Mapping[str, Any], chosen: list[str], limited: boo
     if written_out and options.get("confidence") is not None:
         found.append(Mistake(("confidence",), "write it inside target, where the target is written out"))
     elif not limited and not chosen and not written_out and options.get("confidence") is not None:
-        found.append(Mistake(("confidence",), f"is that of meeting a target; give one: {flags}"))
+        found.append(Mistake(("confidence",), f"needs a target to meet; give one: {flags}"))
     if not limited and not chosen and not written_out:
         return found  # there the metric needs no limit
     return [*found, *_metric_mistakes(options.get("metric"), chosen)]

@@ -135,7 +135,9 @@ class _Resolution:
             return f"{written!r} is a bias: it is int32 at the scale of input times weight, whatever these are"
         if bare in self.graph.producer or bare in self.graph.initializers or bare in self.graph.inputs:
             return f"{written!r} carries no type: nothing quantized reads or writes it"
-        return f"{written!r} is no layer and no tensor of the prepared model{_meant(bare, [*layers, *self.tensors])}"
+        return (
+            f"{written!r} is neither a layer nor a tensor of the prepared model{_meant(bare, [*layers, *self.tensors])}"
+        )
 
     def nodes(self) -> Iterable[tuple[onnx.NodeProto, Role]]:
         return zip(self.graph.nodes, self.topology.roles, strict=True)

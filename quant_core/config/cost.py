@@ -54,13 +54,13 @@ class CostConfig(FrozenModel):
     @model_validator(mode="after")
     def _device_costs_are_latencies(self) -> Self:
         if self.device_costs is not None and not self.counts_latency:
-            raise ValueError(f"device_costs are of the cost 'latency', not of {self.cost!r}; leave them out")
+            raise ValueError(f"device_costs are for the cost 'latency', not for {self.cost!r}; leave them out")
         return self
 
     @model_validator(mode="after")
     def _a_timer_has_something_to_time(self) -> Self:
         if self.timer_limit is not None and self.timer is None:
-            raise ValueError("timer_limit: give the timer that is called under it, or leave it out")
+            raise ValueError("timer_limit: is for a timer; give one, or leave it out")
         if self.timer is not None and not self.times_models:
             raise ValueError("timer: nothing is timed; add the cost 'latency' or time_models, or leave it out")
         return self

@@ -57,7 +57,7 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         if self.budgets and self.cost not in self.budgets:
             given = " and ".join(f"max_{name}" for name in self.budgets)
             costs = " or ".join(map(repr, self.budgets))
-            raise ValueError(f"cost: within {given} it is {costs}, not {self.cost!r}; leave it out")
+            raise ValueError(f"cost: with {given} it must be {costs}, not {self.cost!r}; leave it out")
         if self.target.limit is None and not self.budgets and self.most_layers is None:
             raise ValueError(f"target: give it a limit, or give a budget: {', '.join(BUDGETS)}")
         if self.most_layers is not None and self.budgets:
@@ -76,7 +76,7 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
             raise ValueError("lift: goes with a target alone; a budget or most_layers narrows from wide; leave it out")
         if self.block_size is not None and not any(one.takes_blocks and one.block is None for one in self.ladder):
             raise ValueError(
-                "block_size is of 4-bit weights, and of 8-bit ones beside floats: add a precision such as a8w4 or "
+                "block_size is for 4-bit weights, and for 8-bit ones beside floats: add a precision such as a8w4 or "
                 "float32w8, or leave it out"
             )
         return self

@@ -99,9 +99,9 @@ class QuantizationConfig(FrozenModel):
     @model_validator(mode="after")
     def _every_setting_counts(self) -> Self:
         if self.percentile != _PERCENTILE and self.calibrate != "percentile":
-            raise ValueError(f"percentile is of calibrate='percentile', not of {self.calibrate!r}; leave it out")
+            raise ValueError(f"percentile is for calibrate='percentile', not for {self.calibrate!r}; leave it out")
         if self.power_of_two_rounding != "up" and not self.has_power_of_two_scales:
-            raise ValueError(f"power_of_two_rounding is of the pow2 methods, not of {self.calibrate!r}; leave it out")
+            raise ValueError(f"power_of_two_rounding is for the pow2 methods, not for {self.calibrate!r}; leave it out")
         if self.round_weights == "hqq" and self.has_power_of_two_scales:
             raise ValueError(f"round_weights: hqq fits scales; {self.calibrate!r} has powers of two; leave it out")
         if self.calibrate_weights != "minmax" and self.has_power_of_two_scales:

@@ -124,7 +124,7 @@ class SearchConfig(ProbeConfig):
     @model_validator(mode="after")
     def _blocks_are_no_single_layers(self) -> Self:
         if self.blocks and (self.order or self.most_layers is not None):
-            raise ValueError("blocks: order and most_layers are of single layers; leave them out, or the blocks")
+            raise ValueError("blocks: order and most_layers are for single layers; leave them out, or the blocks")
         return self
 
     @model_validator(mode="after")

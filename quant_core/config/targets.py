@@ -24,7 +24,7 @@ class TargetsConfig(EvaluatorConfig):
     @model_validator(mode="after")
     def _confidence_is_of_a_limit(self) -> Self:
         if self.target.limit is None and self.target.confidence is not None:
-            raise ValueError("target: a confidence is that of meeting a limit; give one, or leave it out")
+            raise ValueError("target: a confidence needs a limit to meet; give one, or leave the confidence out")
         return self
 
     @property
@@ -61,7 +61,7 @@ class TargetsConfig(EvaluatorConfig):
         if len({target.metric for target in self.targets}) < len(self.targets):
             raise ValueError("also: each metric can have one target")
         if any(target.confidence != self.target.confidence for target in self.also):
-            raise ValueError("also: several targets have one confidence, by which each has its own bound")
+            raise ValueError("also: several targets share one confidence")
         return self
 
     @model_validator(mode="before")
@@ -75,7 +75,7 @@ class TargetsConfig(EvaluatorConfig):
     def _evaluator_goes_with_its_score(self) -> Self:
         own = [target.metric for target in self.targets if target.is_own]
         if own and not self.has_evaluator:
-            raise ValueError(f"target: {own[0]} is that of an evaluator; give evaluator or evaluate_command")
+            raise ValueError(f"target: {own[0]} is measured by an evaluator; give evaluator or evaluate_command")
         if self.has_evaluator and not own:
             name = "evaluator" if self.evaluator else "evaluate_command"
             raise ValueError(

@@ -39,7 +39,7 @@ def read_device_costs(url: str, layers: Sequence[Layer], cache: Path) -> DeviceC
     try:
         text = fetch(refer(url), cache).read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise InputError(f"{source}: is no CSV file: {error}") from error
+        raise InputError(f"{source}: is not a CSV file: {error}") from error
     rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
     if tuple(rows.fieldnames or ()) != _COLUMNS:
         raise InputError(f"{source}: its first line must be {','.join(_COLUMNS)}")
@@ -49,7 +49,7 @@ def read_device_costs(url: str, layers: Sequence[Layer], cache: Path) -> DeviceC
         place = f"{source}, line {rows.line_num}"
         choice = _layer(place, row["layer"], names), _precision(place, row["precision"])
         if choice in found:
-            raise InputError(f"{place}: layer {choice[0]!r} has a row at {choice[1]} before")
+            raise InputError(f"{place}: layer {choice[0]!r} has a second row at {choice[1]}")
         found[choice] = _milliseconds(place, row["milliseconds"])
     return DeviceCosts(source, found)
 
@@ -59,7 +59,7 @@ def _layer(place: str, given: str, names: set[str]) -> str:
         return given
     near = get_close_matches(given, sorted(names), n=1)
     hint = f"did you mean {near[0]!r}?" if near else "`narrowcast inspect` lists the layers"
-    raise InputError(f"{place}: {given!r} is no layer of the model; {hint}")
+    raise InputError(f"{place}: {given!r} is not a layer of the model; {hint}")
 
 
 def _precision(place: str, given: str | None) -> Precision:

@@ -82,7 +82,7 @@ def _check_type(graph: FloatGraph, data: Dataset, name: str) -> None:
         listed = ", ".join([*data.columns, *data.constants])
         state = likely_states(graph).get(name)
         way_out = (
-            f"; if it is a state that {state} gives for the next step, say --state {name}={state}" if state else ""
+            f"; if it is a state that {state} gives for the next step, add --state {name}={state}" if state else ""
         )
         raise InputError(f"{data.source}: has no array {name!r} for that model input; it has {listed}{way_out}")
     kind = types_kept(graph).get(name, graph.element_type(name))
@@ -201,7 +201,7 @@ def _misfit(data: Dataset, role: InputRole, shape: Sequence[int], declared: Sequ
     wanted = f"{data.source}: {role.name} has shape {list(shape)}, the model wants {spelled(declared, axis)}"
     if axis == 0:
         whole = not role.said and len(shape) == len(declared) + 1 and 1 in shape[2:]
-        way_out = f"; if each entry is a batch of one along another axis, say which: --sample-axis {role.name}=AXIS"
+        way_out = f"; if each entry is a batch of one along another axis, name it: --sample-axis {role.name}=AXIS"
         return InputError(wanted + way_out * whole)
     return InputError(f"{wanted}: samples are along axis {axis}; give them there, or one entry a sample along axis 0")
 

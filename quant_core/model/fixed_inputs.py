@@ -49,7 +49,7 @@ def fix_given_inputs(model: onnx.ModelProto, texts: Sequence[str], source: str) 
         return
     found = fixed_values(model, texts)
     if {value.name for value in model.graph.input} <= {*found, *(tensor.name for tensor in model.graph.initializer)}:
-        raise InputError(f"{source}: fix_inputs leaves it no input")
+        raise InputError(f"{source}: fix_inputs fixes all inputs; leave one for the data")
     kept = [value for value in model.graph.input if value.name not in found]
     del model.graph.input[:]
     model.graph.input.extend(kept)

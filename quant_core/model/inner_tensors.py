@@ -67,7 +67,7 @@ def _name_there(given: onnx.ModelProto, graph: FloatGraph, name: str) -> str:
         way_out = f"compare {behind!r} behind it" if behind else "compare another tensor"
         raise InputError(
             f"output {name!r}: the nodes around this tensor were folded into one when the model was prepared, so it is "
-            f"there no more; {way_out}, or leave the model as it is with --no-optimize"
+            f"gone; {way_out}, or leave the model as it is with --no-optimize"
         )
     if not graph.is_float_activation(found):
         kind = str(onnx.TensorProto.DataType.Name(graph.element_type(found))).lower()
@@ -120,7 +120,7 @@ def with_outputs(path: Path, names: Iterable[str], folder: Path) -> Path:
     for name in names:
         if name not in written:
             raise InputError(
-                f"output {name!r}: the written model has no such tensor, for its operators were merged; compare "
+                f"output {name!r}: its operators were merged in the written model, which has no such tensor; compare "
                 "another, or use the format qdq"
             )
         if name not in outputs:

@@ -103,7 +103,7 @@ def _refuse_damaged_names(graph: onnx.GraphProto, source: str) -> None:
     names += [named.name for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info)]
     damaged: bytes | None = next((name for name in names if isinstance(name, bytes)), None)
     if damaged is not None:
-        raise InputError(f"{source}: the name {damaged!r} is no text; the file is damaged")
+        raise InputError(f"{source}: the name {damaged!r} is not valid text; the file is damaged")
 
 
 def _refuse_odd_inputs(proto: onnx.ModelProto, source: str) -> None:

@@ -157,7 +157,7 @@ def _one_line_on_faults(source: str) -> Iterator[None]:
 
 def _note_inner_tensors(given: onnx.ModelProto, prepared: onnx.ModelProto, output: str, equalize: bool) -> None:
     if note_inner_tensors(given, prepared, output) and equalize:
-        raise InputError("output: equalize scales tensors inside the model, so none is compared; leave one of both out")
+        raise InputError("output: equalize scales tensors inside the model, so none can be compared; leave either out")
 
 
 def _observed(model: onnx.ModelProto, folder: Path, data: Dataset, declared: Signature) -> tuple[Signature, Sizes]:

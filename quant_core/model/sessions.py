@@ -239,7 +239,7 @@ def open_nodes(
     session = ort.InferenceSession(model.SerializeToString(), options, providers=list(providers))
     for name in providers:
         if name not in session.get_providers():  # where it cannot, ONNX Runtime takes the next one and only logs that
-            raise InputError(f"execution provider {name!r} does not start here; give --providers without it")
+            raise InputError(f"execution provider {name!r} does not start here; leave it out of --providers")
     return Session(session)
 
 

@@ -71,6 +71,6 @@ def one_plan(frontier: pa.Table, digest: str) -> pa.Table:
     if found.num_rows != 1:
         known = ", ".join(name[:8] for name in frontier.column("plan").to_pylist())
         raise InputError(
-            f"plan {digest}: {found.num_rows or 'none'} of the plans on the frontier begin so; there are {known}"
+            f"plan {digest}: {found.num_rows or 'none'} of the plans on the frontier have names that begin so: {known}"
         )
     return found

@@ -46,7 +46,7 @@ def _plans_within(frontier: pa.Table, asked: MixedPrecisionConfig, wide: Mapping
     known: list[Row] = [row for row in frontier.to_pylist() if row[column] is not None]
     if not known:
         measured = [name for name in METRIC_COLUMNS if any(row[name] is not None for row in frontier.to_pylist())]
-        raise InputError(f"the run did not measure {target.metric}, but {', '.join(measured)}")
+        raise InputError(f"the run did not measure {target.metric}; it measured {', '.join(measured)}")
     rows = [row for row in known if _is_within(row, asked, wide)]
     inside = f" within {asked.budget_text}" if asked.budgets else ""
     if not rows:

@@ -58,10 +58,10 @@ _OF_RANDOM = ("random_samples", "random_sizes", "random_range")
 def check_used(forms: Iterable[DataForm | None], config: RunConfig) -> None:
     """Raise InputError for options of pictures, or of random samples, where no data are such."""
     kinds = {type(form) for form in forms}
-    for names, kind, what in ((_OF_PICTURES, PictureForm, "pictures"), (_OF_RANDOM, RandomForm, "random")):
+    for names, kind, what in ((_OF_PICTURES, PictureForm, "pictures"), (_OF_RANDOM, RandomForm, "random samples")):
         said = [name for name in names if getattr(config, name) != type(config).model_fields[name].default]
         if said and kind not in kinds:
-            raise InputError(f"{said[0]}: is said, and no data are {what}; leave it out")
+            raise InputError(f"{said[0]}: is for {what}, and none of the data are; leave it out")
 
 
 def _are_pictures(source: str, config: RunConfig) -> bool:
@@ -101,7 +101,7 @@ def _picture_form(graph: FloatGraph, source: str, config: RunConfig) -> PictureF
         )
     shape, kind = graph.shape(names[0]), graph.element_type(names[0])
     if kind not in _PIXEL_TYPES:
-        raise InputError(f"{source}: input {names[0]} is no input for pictures: its type is {_type_name(kind)}")
+        raise InputError(f"{source}: input {names[0]} cannot take pictures: its type is {_type_name(kind)}")
     channels, last = _layout(names[0], shape, source)
     height, width = _picture_size(names[0], (shape or ())[1:3] if last else (shape or ())[2:4], source, config)
     if kind == onnx.TensorProto.UINT8 and (config.mean or config.std):
@@ -141,7 +141,7 @@ def _picture_size(name: str, wanted: Sequence[int | None], source: str, config: 
     if config.image_size is None:
         if wanted[0] and wanted[1]:
             return wanted[0], wanted[1]
-        raise InputError(f"{source}: input {name} takes pictures of any size; say which with --image-size")
+        raise InputError(f"{source}: input {name} takes pictures of any size; give one with --image-size")
     height, _, width = config.image_size.partition("x")
     said = int(height), int(width or height)
     if any(model not in (None, given) for model, given in zip(wanted, said, strict=True)):
@@ -176,7 +176,7 @@ _STEPS = "steps"
 def _steps(sizes: Mapping[str, str], source: str) -> tuple[int]:
     text = sizes.get(_STEPS, "")
     if not text.isdecimal() or not int(text):
-        raise InputError(f"{source}: has states; say how many steps a sample has, with --random-sizes {_STEPS}=NUMBER")
+        raise InputError(f"{source}: has states; give the steps of a sample with --random-sizes {_STEPS}=NUMBER")
     return (int(text),)
 
 
@@ -243,7 +243,7 @@ def _dim(graph: FloatGraph, name: str, axis: int, sizes: Mapping[str, str], sour
     called = _axis_name(graph, name, axis)
     text = sizes.get(f"{name}:{axis}", sizes.get(called, ""))
     if not text:
-        raise InputError(f"{source}: input {name} leaves a size open; say it with --random-sizes {called}=SIZE")
+        raise InputError(f"{source}: input {name} leaves a size open; give it with --random-sizes {called}=SIZE")
     if not text.isdecimal() or not int(text):
         raise InputError(f"random_sizes: {called}={text} must be a size of at least 1")
     return int(text)

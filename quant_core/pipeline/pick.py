@@ -165,7 +165,7 @@ def _asked(
     if limit is None and not budget:
         raise InputError("give a target or a budget to pick by")
     if metric == "metric_drop" and function is None:
-        raise InputError("the run measured no metric of yours; give the limit of another")
+        raise InputError("the run did not measure a metric of yours; give a limit for another one")
     if metric in OWN_METRICS and not config.has_evaluator:
         raise InputError("the run had no evaluator of yours; give the limit of another metric")
     wrong = [name for name in budget if BUDGETS[name] not in (config.cost, *config.budgets)]

@@ -80,7 +80,7 @@ def _check_timing(config: RunConfig) -> None:
     if profile.is_simulator and config.times_models and config.device_costs is None and config.timer is None:
         option = "cost" if config.counts_latency else "time_models"
         raise InputError(
-            f"{option}: {profile.name} is run in a simulator here, whose times say nothing of the device: "
+            f"{option}: {profile.name} is run in a simulator here, whose times say nothing about the device: "
             "give --timer, a function of yours that times a file there"
         )
     if config.time_batch > 1 and not config.times_models and not profile.is_timed_here:
@@ -92,8 +92,8 @@ def _check_opset(graph: FloatGraph, runtime: str) -> None:
     profile, found = profile_of(runtime), opset_of(graph.model)
     if profile.newest_opset is not None and found > profile.newest_opset:
         raise InputError(
-            f"runtime: {runtime} takes models of an opset up to {profile.newest_opset}, and this one is of {found}: "
-            "export it at that"
+            f"runtime: {runtime} takes models up to opset {profile.newest_opset}, and this one has opset {found}: "
+            f"export it with opset {profile.newest_opset}"
         )
 
 

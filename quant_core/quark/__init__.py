@@ -36,7 +36,7 @@ What differs, and why:
 
 * QuantFormat.QOperator is ONNX Runtime's own conversion (QLinearConv, QLinearMatMul, QGemm, ...), for 8-bit types; a
   layer that it has no integer operator for is an error that names it. The file that is written is the one that is scored.
-* Nothing is ignored: a field that is not built raises UnsupportedError (a NotImplementedError) that names it and says
+* Nothing is ignored: a field that is not supported raises UnsupportedError (a NotImplementedError) that names it and says
   what to use instead; an unknown key is an error that names the nearest one. `fields` lists them all.
 * NonOverflow rounds a scale's exponent up, so that nothing overflows; Quark rounds it to the nearest, which saturates
   up to 29% of the range. `extra_options={"PowerOfTwoRounding": "nearest"}` gives that rule.

@@ -110,7 +110,7 @@ EXTRA_FIELDS: Mapping[str, Field] = {
     "SaveTensorHistFig": Field(False, "read the report of quant_core.pipeline.layer_wise"),
     "BFPAttributes": Field({}, _BLOCK_TYPES),
     "MXAttributes": Field({}, _BLOCK_TYPES),
-    **{name: Field(False, "it belongs to enable_npu_cnn, which is not built") for name in _NPU},
+    **{name: Field(False, "it belongs to enable_npu_cnn, which is not supported") for name in _NPU},
 }
 """The keys of extra_options."""
 
@@ -139,7 +139,7 @@ AUTO_MIX_FIELDS: Mapping[str, Field] = {
 def checked(given: object, fields: Mapping[str, Field], where: str) -> dict[str, Any]:
     """All fields, with what was given or else the default.
 
-    Raises InputError for a key that is none, UnsupportedError for one that is not built.
+    Raises InputError for a key that is none, UnsupportedError for one that is not supported.
     """
     if not isinstance(given, Mapping):
         raise InputError(f"{where} must be a dict, not {given!r}")
@@ -150,7 +150,7 @@ def checked(given: object, fields: Mapping[str, Field], where: str) -> dict[str,
             raise InputError(f"{where}: {name!r} is not known; {hint}")
         field = fields[name]
         if field.instead is not None and _plain(value) != field.default:
-            raise UnsupportedError(f"{where}: {name}={value!r} is not built; {field.instead}")
+            raise UnsupportedError(f"{where}: {name}={value!r} is not supported; {field.instead}")
     return {name: given.get(name, field.default) for name, field in fields.items()}
 
 

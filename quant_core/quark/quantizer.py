@@ -54,7 +54,8 @@ class ModelQuantizer:
         """
         if algorithms:
             raise UnsupportedError(
-                "quantize_model: algorithms are not built; use include_cle and include_auto_mp of QuantizationConfig"
+                "quantize_model: algorithms are not supported; use include_cle and include_auto_mp of "
+                "QuantizationConfig"
             )
         with tempfile.TemporaryDirectory() as temporary, self._warnings():
             folder = Path(temporary)

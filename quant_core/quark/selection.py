@@ -84,7 +84,7 @@ def _matching(patterns: Sequence[str], graph: FloatGraph) -> set[int]:
         try:
             meant = [index for index, name in enumerate(names) if re.match(pattern, name)]
         except re.error as error:
-            raise InputError(f"nodes_to_exclude: {pattern!r} is no regular expression: {error}") from error
+            raise InputError(f"nodes_to_exclude: {pattern!r} is not a regular expression: {error}") from error
         if not meant:
             raise InputError(f"nodes_to_exclude: no node matches {pattern!r}")
         found.update(meant)

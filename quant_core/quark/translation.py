@@ -36,7 +36,7 @@ class QuantizationConfig:
     """Quark's QuantizationConfig. Its fields are those of `fields.QUANTIZATION_FIELDS`.
 
     Raises InputError for a field or option that is none or has no meaning beside the others, and UnsupportedError
-    (a NotImplementedError) for one that is not built.
+    (a NotImplementedError) for one that is not supported.
     """
 
     def __init__(self, **given: object) -> None:
@@ -46,7 +46,7 @@ class QuantizationConfig:
         self._check_switch("include_auto_mp", "AutoMixprecision")
         self._check_switch("specific_tensor_precision", "MixedPrecisionTensor")
         if self.fields["include_auto_mp"] and self.fields["specific_tensor_precision"]:
-            raise UnsupportedError("specific_tensor_precision beside include_auto_mp is not built; use one of them")
+            raise UnsupportedError("specific_tensor_precision beside include_auto_mp is not supported; use one of them")
         _check_format(self.fields["quant_format"])
         self._check_integer()
         check_op_types(self.fields)
@@ -109,7 +109,7 @@ class QuantizationConfig:
         if not isinstance(method, CalibrationMethod | PowerOfTwoMethod):
             raise InputError(f"calibrate_method: {method!r} is neither a CalibrationMethod nor a PowerOfTwoMethod")
         if method is CalibrationMethod.Distribution:
-            raise UnsupportedError("calibrate_method=Distribution is not built; use Percentile")
+            raise UnsupportedError("calibrate_method=Distribution is not supported; use Percentile")
         wide = (self._type("activation_type"), self._type("weight_type"))
         found: dict[str, object] = {
             "wide": _precision(*wide),
@@ -244,13 +244,13 @@ def data_type(value: object, where: str) -> DataType:
 
 def _precision(activations: DataType, weights: DataType) -> str:
     if weights.is_float and activations is not weights:
-        raise UnsupportedError(f"{activations} activations beside {weights} weights are not built; use one type")
+        raise UnsupportedError(f"{activations} activations beside {weights} weights are not supported; use one type")
     return str(Precision(activations, weights))
 
 
 def _check_format(given: object) -> None:
     if given is VitisQuantFormat.FixNeuron:
-        raise UnsupportedError("quant_format=FixNeuron is not built; use QDQ")
+        raise UnsupportedError("quant_format=FixNeuron is not supported; use QDQ")
     if given not in (*QuantFormat, VitisQuantFormat.QDQ):
         raise InputError(f"quant_format: {given!r} is neither a QuantFormat nor a VitisQuantFormat")
 

@@ -150,7 +150,7 @@ class RuntimeProfile:
                 said = {"wide": self.wide, "narrow": self.narrow, "lift": "none"}[option]
                 return (
                     f"{self.name} has no {kind} {part} ({precision}); it has {_names(legal)}: "
-                    f"say --{option} {said} for one"
+                    f"use --{option} {said}, for example"
                 )
         return ""
 
@@ -159,7 +159,7 @@ class RuntimeProfile:
         if precision.weights in self.weights_alone:
             return ""
         if not self.weights_alone:
-            return f"{self.name} takes no weights in codes beside float activations ({precision}): say {self.wide}"
+            return f"{self.name} takes no weights in codes beside float activations ({precision}): use {self.wide}"
         return (
             f"{self.name} has no {precision.weights} weights beside float activations ({precision}); it has "
             f"{_names(self.weights_alone)}"
@@ -199,7 +199,7 @@ class RuntimeProfile:
                 flag = f"--{shown}" if legal[0] is True else f"--no-{shown}" if legal[0] is False else ""
                 raise InputError(
                     f"runtime: {self.name} takes {name} {values}, not {given[name]}: "
-                    f"say {flag or f'--{shown} {legal[0]}'}"
+                    f"use {flag or f'--{shown} {legal[0]}'}"
                 )
 
     @property

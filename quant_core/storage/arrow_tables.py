@@ -36,7 +36,9 @@ def saved_files(folder: Path, source: str) -> list[Path] | None:
     """
     if (folder / _SPLITS).is_file():
         splits = sorted(found.parent.name for found in folder.glob(f"*/{_STATE}"))
-        raise InputError(f"{source}: holds several data sets; give one of them: {', '.join(splits) or 'none is there'}")
+        raise InputError(
+            f"{source}: holds several data sets; give one of them: {', '.join(splits) or 'none was found'}"
+        )
     if not (folder / _STATE).is_file():
         return None
     try:
@@ -82,7 +84,7 @@ def _wanted(schema: pa.Schema, source: str, form: DataForm | None) -> list[str]:
     if numbers:
         return numbers
     listed = ", ".join(f"{name} is {kind}" for name, kind in kinds.items()) or "it has no column"
-    hint = "; for its pictures say --image-size" if any(map(_holds_pictures, kinds.values())) else ""
+    hint = "; for pictures, give --image-size" if any(map(_holds_pictures, kinds.values())) else ""
     raise InputError(f"{source}: {listed}, not an array of numbers{hint}")
 
 

@@ -82,7 +82,7 @@ def _file_chunks(path: Path, source: str, form: DataForm | None) -> Iterator[Chu
             if file.suffix in _TABLES:
                 yield from _TABLES[file.suffix](file, place, form)
             elif isinstance(form, PictureForm):
-                raise InputError(f"{place}: holds arrays, not pictures; leave out what is said of pictures")
+                raise InputError(f"{place}: holds arrays, not pictures; leave out the options for pictures")
             else:
                 yield from _ARRAYS[file.suffix](file)
         except _UNREADABLE as error:

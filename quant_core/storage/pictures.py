@@ -107,7 +107,7 @@ def picture_array(content: bytes, form: PictureForm, name: str) -> NDArray[np.ge
         with Image.open(io.BytesIO(content)) as opened:
             picture = opened.convert("RGB" if form.channels == 3 else "L")
     except UnidentifiedImageError as error:
-        raise InputError(f"{name} cannot be read: it is no picture") from error
+        raise InputError(f"{name} cannot be read: it is not a picture") from error
     except Exception as error:  # a broken file makes Pillow raise whatever its decoders do
         raise InputError(f"{name} cannot be read as a picture: {error}") from error
     return _as_input(np.asarray(_cropped(picture, form)), form)

@@ -62,7 +62,7 @@ def patiently(call: Callable[[], Result], place: str) -> Result:
                 raise
             reason, tried = redacted(" ".join(str(error).split()) or type(error).__name__), time.monotonic() - began
             if tried + pause > PATIENCE:
-                raise OutageError(f"{redacted(place)}: does not answer, for {tried:.0f} s now: {reason}") from None
+                raise OutageError(f"{redacted(place)}: has not answered for {tried:.0f} s: {reason}") from None
             watcher().warned(f"{redacted(place)}: {reason}; asked again in {pause:.1f} s")
             time.sleep(pause)
     raise AssertionError("pauses never end")

@@ -111,7 +111,7 @@ class Store:
         except Exception as error:  # a store's library raises what it likes
             raise InputError(f"{role} {self}: cannot be used: {redacted(_reason(error))}") from None
         if not readable:
-            raise InputError(f"{role} {self}: what is written there does not come back")
+            raise InputError(f"{role} {self}: what is written there cannot be read back")
 
     @property
     def _files(self) -> fsspec.AbstractFileSystem:

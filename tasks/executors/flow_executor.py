@@ -54,7 +54,7 @@ def refuse_task_runner() -> None:
     """Raise InputError where the flow that is running was given a task runner, for one that starts other flows."""
     given = _given_task_runner()
     if given is not None:
-        raise InputError(f"task_runner: {type(given).__name__} is of no use to this flow; set its parameter runner")
+        raise InputError(f"task_runner: {type(given).__name__} is not a runner for this flow; set its parameter runner")
 
 
 def _given_task_runner() -> TaskRunner[Any] | None:

@@ -102,5 +102,5 @@ def test_without_an_answer_in_time_nothing_is_published(job, tmp_path, workspace
 
 
 def test_no_time_to_answer_in_is_refused(job, tmp_path):
-    with pytest.raises(InputError, match="answer_hours: 0 is no time to answer in; give a positive number"):
+    with pytest.raises(InputError, match="answer_hours: 0 is not a time to answer in; give a positive number"):
         auto_with_approval(**job, config=config_from(target={"metric": "l2", "limit": 1}), output="x", answer_hours=0)

@@ -86,10 +86,16 @@ def test_a_dry_run_tells_what_is_to_do_and_does_nothing(layer_wise_command, job,
 BAD_INPUT = {
     "no plan": ([], "missing --tensors"),
     "a plan that is not there": (["--tensors", "no.yaml"], "no.yaml: cannot be read"),
-    "a name that is not there": (["--tensors", "nose.yaml"], "'nose' is no layer and no tensor of the prepared model"),
+    "a name that is not there": (
+        ["--tensors", "nose.yaml"],
+        "'nose' is neither a layer nor a tensor of the prepared model",
+    ),
     "a type that is none": (["--tensors", "int7.yaml"], "int7.yaml: 'int7' is neither a type"),
-    "a confidence alone": (["--tensors", "good.yaml", "--confidence", "0.9"], "is that of meeting a target"),
-    "a name that is not there, dry": (["--tensors", "nose.yaml", "--dry-run"], "'nose' is no layer and no tensor"),
+    "a confidence alone": (["--tensors", "good.yaml", "--confidence", "0.9"], "needs a target to meet"),
+    "a name that is not there, dry": (
+        ["--tensors", "nose.yaml", "--dry-run"],
+        "'nose' is neither a layer nor a tensor",
+    ),
     "a search": (["--tensors", "good.yaml", "--config", "search.yaml"], "search.yaml:1: search: is not an option"),
     "no such precision": (["--tensors", "good.yaml", "--wide", "a7w7"], "wide: precision 'a7w7' is not known"),
 }
@@ -108,5 +114,5 @@ def test_bad_input(layer_wise_command, options, message):
 
 
 def test_a_flow_with_a_wrong_name(by_hand, tmp_path):
-    with pytest.raises(InputError, match="'nose' is no layer"):
+    with pytest.raises(InputError, match="'nose' is neither a layer"):
         by_hand({"int8": ["nose"]})

@@ -149,7 +149,7 @@ def test_pick_writes_a_result_that_report_and_compare_take(command, job, tmp_pat
     assert json.loads((tmp_path / "same" / "manifest.json").read_text())["plan"] == plan
     code, _, errors = command("pick", str(run), "--plan", "xyz", *workspace)
     assert code == 2 and errors.startswith(
-        "narrowcast: plan xyz: none of the plans on the frontier begin so; there are "
+        "narrowcast: plan xyz: none of the plans on the frontier have names that begin so: "
     )
     code, _, errors = command("pick", str(run), "--max-bops", "0.2", *workspace)
     assert (code, errors[:58]) == (3, "narrowcast: no plan on the frontier is within bops <= 0.2 ")

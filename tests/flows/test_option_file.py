@@ -100,13 +100,13 @@ WHOLE = "model: m\ncalibration: c\nevaluation: e\nout: o\n"
         (
             "max_l2: 1\ncalibrate: minmax\npercentile: 99",
             [
-                "q.yaml:7: percentile is of calibrate='percentile', not of 'minmax'; leave it out",
+                "q.yaml:7: percentile is for calibrate='percentile', not for 'minmax'; leave it out",
             ],
         ),
         (
             "max_l2: 1\ncalibrate: minmax\npercentile: 99\nblock_size: 24",
             [
-                "q.yaml:7: percentile is of calibrate='percentile', not of 'minmax'; leave it out",
+                "q.yaml:7: percentile is for calibrate='percentile', not for 'minmax'; leave it out",
                 "q.yaml:8: block_size must be a power of two, which runtimes ask for, not 24",
             ],
         ),
@@ -115,15 +115,15 @@ WHOLE = "model: m\ncalibration: c\nevaluation: e\nout: o\n"
         ("", ["q.yaml: give one target: --max-top1-drop"]),
         (
             "max_bops: 0.4\nmax_bytes: 0.4\ncost: latency",
-            ["q.yaml:7: cost: within max_bops and max_bytes it is 'bops' or 'bytes', not 'latency'; leave it out"],
+            ["q.yaml:7: cost: with max_bops and max_bytes it must be 'bops' or 'bytes', not 'latency'; leave it out"],
         ),
         (
             "max_bytes: 4000",
             ["q.yaml:5: max_bytes: 4000 is not a share of the wide model's up to 1 (0.4) or an amount"],
         ),
         ("max_bops: 0.4\nmetric: l3", ["q.yaml:6: metric: Input should be 'top1_drop', 'l2'"]),
-        ("max_bops: 0.4\nconfidence: 0.9", ["q.yaml:6: confidence: is that of meeting a target; give one: --max-top1"]),
-        ("max_bops: 0.4\ncost: bytes", ["q.yaml:6: cost: within max_bops it is 'bops', not 'bytes'; leave it out"]),
+        ("max_bops: 0.4\nconfidence: 0.9", ["q.yaml:6: confidence: needs a target to meet; give one: --max-top1"]),
+        ("max_bops: 0.4\ncost: bytes", ["q.yaml:6: cost: with max_bops it must be 'bops', not 'bytes'; leave it out"]),
         ("max_l2: 1\nrunner: threads", ["q.yaml:6: runner 'threads' is not known; there are thread, "]),
     ],
 )

@@ -52,11 +52,14 @@ def test_an_amount_is_a_share_or_has_a_unit_and_reads_back(cost, text, amount, w
         ({"max_bops": True}, "max_bops: True is not a share"),
         (
             {"max_bops": 0.4, "max_bytes": 0.5, "cost": "latency"},
-            "cost: within max_bops and max_bytes it is 'bops' or 'bytes', not 'latency'; leave it out",
+            "cost: with max_bops and max_bytes it must be 'bops' or 'bytes', not 'latency'; leave it out",
         ),
-        ({"max_bytes": 0.4, "cost": "bops"}, "cost: within max_bytes it is 'bytes', not 'bops'; leave it out"),
+        ({"max_bytes": 0.4, "cost": "bops"}, "cost: with max_bytes it must be 'bytes', not 'bops'; leave it out"),
         ({"target": {"metric": "kl"}}, "target: give it a limit, or give a budget: max_bops, max_bytes, max_latency"),
-        ({"max_bops": 0.4, "target": {"metric": "l2", "confidence": 0.9}}, "target: a confidence is that of meeting"),
+        (
+            {"max_bops": 0.4, "target": {"metric": "l2", "confidence": 0.9}},
+            "target: a confidence needs a limit to meet",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_budget_is_said_in_one_line(options, line):

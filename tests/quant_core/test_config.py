@@ -97,12 +97,12 @@ def test_a_ladder_is_read_in_order():
         pytest.param({"target": L2, "percentile": 50}, "percentile: Input should be greater than 50", id="half"),
         pytest.param(
             {"target": L2, "percentile": 99, "calibrate": "mse"},
-            "percentile is of calibrate='percentile', not of 'mse'; leave it out",
+            "percentile is for calibrate='percentile', not for 'mse'; leave it out",
             id="percentile of another method",
         ),
         pytest.param(
             {"target": L2, "power_of_two_rounding": "nearest"},
-            "power_of_two_rounding is of the pow2 methods, not of 'percentile'",
+            "power_of_two_rounding is for the pow2 methods, not for 'percentile'",
             id="rounding of another method",
         ),
         pytest.param(
@@ -111,10 +111,10 @@ def test_a_ladder_is_read_in_order():
             id="weights of a pow2 method",
         ),
         pytest.param({"target": L2, "block_size": 48}, "block_size must be a power of two", id="odd blocks"),
-        pytest.param({"target": L2, "block_size": 32}, "block_size is of 4-bit weights", id="blocks of 8 bits"),
+        pytest.param({"target": L2, "block_size": 32}, "block_size is for 4-bit weights", id="blocks of 8 bits"),
         pytest.param(
             {"target": L2, "block_size": 32, "narrow": ("a8w8", "a8w4b16")},
-            "block_size is of 4-bit weights",
+            "block_size is for 4-bit weights",
             id="blocks that precisions have themselves",
         ),
     ],

@@ -316,7 +316,7 @@ def test_a_block_size_without_4_bit_weights_is_refused():
     target = {"metric": "l2", "limit": 1.0}
     with pytest.raises(
         InputError,
-        match="block_size is of 4-bit weights, and of 8-bit ones beside floats: add a precision such as a8w4",
+        match="block_size is for 4-bit weights, and for 8-bit ones beside floats: add a precision such as a8w4",
     ):
         config_from(target=target, block_size=32)
     assert config_from(target=target, block_size=32, narrow=["a8w8", "a8w4"]).quantization().block_size == 32

@@ -177,6 +177,6 @@ def test_inspection_shows_layers_and_what_is_left_alone(screen):
     assert lines[-4:] == [
         "1 layers, 1,000 MACs a sample, 864 weight bytes",
         "image: samples on axis 0",
-        "h: looks like a state that hn gives for the next step; if it is one, say --state h=hn",
+        "h: looks like a state that hn gives for the next step; if it is one, add --state h=hn",
         "left alone: 2 LSTM: an operator without a quantized form here",
     ]

@@ -87,9 +87,9 @@ def test_a_name_with_brackets_is_a_name(tmp_path):
         (
             "residual",
             {"int8": ["heads"]},
-            "'heads' is no layer and no tensor of the prepared model; did you mean 'head'",
+            "'heads' is neither a layer nor a tensor of the prepared model; did you mean 'head'",
         ),
-        ("chain", {"int8": ["zzz*"]}, "'zzz[*]' is no layer and no tensor"),
+        ("chain", {"int8": ["zzz*"]}, "'zzz[*]' is neither a layer nor a tensor"),
         ("chain", {"int8": ["layer:x"]}, "'layer:x': no layer has that name"),
         ("chain", {"a8w8": ["x"]}, "'x' is a tensor: it has a type"),
         ("chain", {"int8": ["a"]}, "'a' carries no type: runtimes fuse it with Relu; name 'a1'"),

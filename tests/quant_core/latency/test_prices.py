@@ -53,12 +53,12 @@ def test_times_of_a_device_are_prices(tmp_path):
     [
         ("layer,ms\n", "its first line must be layer,precision,milliseconds"),
         ("", "its first line must be"),
-        (HEAD + "onee,float32,3\n", "line 2: 'onee' is no layer of the model; did you mean 'one'"),
+        (HEAD + "onee,float32,3\n", "line 2: 'onee' is not a layer of the model; did you mean 'one'"),
         (HEAD + "one,flaot,3\n", "line 2: precision 'flaot'"),
         (HEAD + "one,float32,-1\n", "line 2: milliseconds must be a number that is not negative, not '-1'"),
         (HEAD + "one,float32\n", "line 2: milliseconds must be"),
         (HEAD + "one,float32,nan\n", "not 'nan'"),
-        (HEAD + "one,float32,1\none,float32,2\n", "line 3: layer 'one' has a row at float32 before"),
+        (HEAD + "one,float32,1\none,float32,2\n", "line 3: layer 'one' has a second row at float32"),
     ],
 )
 def test_what_is_no_time_of_a_layer_is_told_with_its_line(tmp_path, text, told):

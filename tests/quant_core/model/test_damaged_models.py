@@ -69,4 +69,4 @@ def test_a_damaged_model_is_refused_in_one_line(damage, line, tmp_path):
 
 def test_a_name_that_is_no_text_is_refused(tmp_path):
     content = chain().SerializeToString().replace(b"MaxPool", b"Max\xffool").replace(b"Relu", b"Re\xffu")
-    assert "is no text; the file is damaged" in refusal(content, tmp_path)
+    assert "is not valid text; the file is damaged" in refusal(content, tmp_path)

@@ -350,14 +350,14 @@ def test_models_are_timed_only_when_asked(chain, tmp_path):
 
 def test_a_devices_times_that_do_not_fit_are_refused_before_any_work(chain, tmp_path):
     (tmp_path / "device.csv").write_text("layer,precision,milliseconds\nnobody,float32,1\n")
-    with pytest.raises(InputError, match="'nobody' is no layer of the model"):
+    with pytest.raises(InputError, match="'nobody' is not a layer of the model"):
         run(chain, tmp_path, config(100.0, cost="latency", device_costs=str(tmp_path / "device.csv")))
     lift = {"lift": ["float32"], "cost": "latency", "device_costs": str(tmp_path / "whole.csv")}
     rows = [f"{name},{one},1" for name in ("c1", "c2", "c3", "fc") for one in ("a16w16", "a8w8")]
     (tmp_path / "whole.csv").write_text("\n".join(["layer,precision,milliseconds", *rows]))
     with pytest.raises(InputError, match="has no row for layer 'c1' at float32, and 3 more rows are missing"):
         run(chain, tmp_path, config(100.0, **lift))
-    with pytest.raises(InputError, match="device_costs are of the cost 'latency'"):
+    with pytest.raises(InputError, match="device_costs are for the cost 'latency'"):
         config(100.0, device_costs="device.csv")
 
 

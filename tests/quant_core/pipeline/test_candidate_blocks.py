@@ -102,5 +102,5 @@ def test_a_file_that_lists_no_blocks_is_refused(network, tmp_path):
     (tmp_path / "blocks.yaml").write_text("[n0_0, n0_1]")
     with pytest.raises(InputError, match="must list blocks, each a list of layers"):
         run(network, tmp_path, blocks=[str(tmp_path / "blocks.yaml")])
-    with pytest.raises(InputError, match="blocks: order and most_layers are of single layers"):
+    with pytest.raises(InputError, match="blocks: order and most_layers are for single layers"):
         run(network, tmp_path, blocks=["graph"], search="bisect", most_layers=2)

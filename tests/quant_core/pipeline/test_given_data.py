@@ -64,11 +64,11 @@ def test_layout_type_and_size_are_those_of_the_input(shape, kind, options, expec
 @pytest.mark.parametrize(
     ("model", "options", "line"),
     [
-        (one_input("N,3,H,W"), {}, "input x takes pictures of any size; say which with --image-size"),
+        (one_input("N,3,H,W"), {}, "input x takes pictures of any size; give one with --image-size"),
         (one_input("N,3,8,8"), {"image_size": 9}, "image_size: is 9x9, and input x of"),
         (one_input("N,7,8,8"), {}, "input x has shape [any, 7, 8, 8], not that of pictures"),
         (one_input("N,8"), {}, "input x has shape [any, 8], not that of pictures"),
-        (one_input("N,3,8,8", "int64"), {}, "input x is no input for pictures: its type is int64"),
+        (one_input("N,3,8,8", "int64"), {}, "input x cannot take pictures: its type is int64"),
         (one_input("N,3,8,8", "uint8"), {"mean": [0.5]}, "mean, std: input x takes the pixels as they are"),
         (one_input("N,3,8,8"), {"std": [1, 2]}, "std: has 2 numbers, and the model's pictures have 3 channels"),
         (EMBEDDING, {}, "has 2 inputs (ids, mask), and pictures are for one"),
@@ -85,7 +85,9 @@ def test_what_takes_no_pictures_is_refused_in_one_line(model, options, line, tmp
 )
 def test_an_option_that_no_data_are_for_is_refused(options):
     config = config_from(target={"metric": "l2", "limit": 9.0}, **options)
-    with pytest.raises(InputError, match=f"{next(iter(options))}: is said, and no data are"):
+    with pytest.raises(
+        InputError, match=f"{next(iter(options))}: is for (pictures|random samples), and none of the data are"
+    ):
         check_used([None, None], config)
 
 
@@ -136,7 +138,7 @@ def test_ranges_can_be_said(tmp_path):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({}, "input ids leaves a size open; say it with --random-sizes S=SIZE"),
+        ({}, "input ids leaves a size open; give it with --random-sizes S=SIZE"),
         ({"random_sizes": ["S=0"]}, "random_sizes: S=0 must be a size of at least 1"),
         ({"random_sizes": ["S"]}, "random_sizes: 'S' must be NAME=VALUE"),
         ({"random_sizes": ["S=3", "N=2"]}, "random_sizes: no input of"),

@@ -81,7 +81,7 @@ def test_budgets_that_no_plan_keeps_together_are_told_with_what_the_nearest_cost
     [
         ([{"metric": "l2", "limit": 2.0}], "also: each metric can have one target"),
         ([{"metric": "kl"}], "also: every one of several targets needs a limit"),
-        ([{"metric": "kl", "limit": 1.0, "confidence": 0.9}], "also: several targets have one confidence"),
+        ([{"metric": "kl", "limit": 1.0, "confidence": 0.9}], "also: several targets share one confidence"),
     ],
 )
 def test_targets_that_do_not_go_together_are_refused(also, message):

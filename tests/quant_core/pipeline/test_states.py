@@ -226,11 +226,11 @@ def test_random_sequences_have_the_steps_that_are_said(tmp_path):
         ({"x": X}, {"states": ("h=z",)}, "the model has no output 'z'; it has y, hn"),
         ({"x": X}, {"states": ("h",)}, "states: 'h' must be INPUT=OUTPUT"),
         ({"x": X}, {"states": ("h=y",)}, r"y has shape \[any, 3\] and h \[1, any, 8\]; a state keeps its shape"),
-        ({"x": X}, {}, "if it is a state that hn gives for the next step, say --state h=hn"),
+        ({"x": X}, {}, "if it is a state that hn gives for the next step, add --state h=hn"),
         ({"x": X[:, 0]}, STATE, r"x has shape \[12, 6\]; .*a sample is a sequence of steps: \[N, steps, 6\]"),
         ({"x": X, "h": FIRST[:11]}, STATE, r"h has shape \[11, 1, 8\], the model wants \[1, N, 8\]"),
         ({"x": X, "labels": np.zeros(12, int)}, {**STATE, "metric": "top1_drop"}, r"wants \[N, any\], one a step"),
-        ("random", STATE, "say how many steps a sample has, with --random-sizes steps=NUMBER"),
+        ("random", STATE, "give the steps of a sample with --random-sizes steps=NUMBER"),
     ],
 )
 def test_what_cannot_be_carried_is_refused_in_a_line(data, options, line, tmp_path):

@@ -103,14 +103,14 @@ def _methods() -> None:
     top = np.abs(samples(MODEL, 11, 1)["x"]).max()
     assert scales(quantized(calibrate_method=CalibrationMethod.MinMax))["x/a8"] == np.float32(top / 127)
     assert scales(quantized(calibrate_method=CalibrationMethod.Entropy))["x/a8"] < np.float32(top / 127)
-    with pytest.raises(UnsupportedError, match="Distribution is not built; use Percentile"):
+    with pytest.raises(UnsupportedError, match="Distribution is not supported; use Percentile"):
         QuantizationConfig(calibrate_method=CalibrationMethod.Distribution)
 
 
 @effect("", "quant_format")
 def _formats() -> None:
     assert quantized(quant_format=VitisQuantFormat.QDQ) == quantized(quant_format=QuantFormat.QDQ)
-    with pytest.raises(NotImplementedError, match="quant_format=FixNeuron is not built; use QDQ"):
+    with pytest.raises(NotImplementedError, match="quant_format=FixNeuron is not supported; use QDQ"):
         QuantizationConfig(quant_format=VitisQuantFormat.FixNeuron)
     integer = quantized(CHAIN, quant_format=QuantFormat.QOperator)
     assert [node.op_type for node in integer.graph.node].count("QLinearConv") == 3

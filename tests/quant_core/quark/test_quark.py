@@ -122,7 +122,7 @@ def test_tensors_that_are_unknown_or_named_twice():
     [
         ({"nodes_to_exclude": ["stemm"]}, r"nodes_to_exclude: nothing quantized is 'stemm'; did you mean 'stem'\?"),
         ({"nodes_to_exclude": ["^tail.*"]}, r"nodes_to_exclude: no node matches '\^tail\.\*'"),
-        ({"nodes_to_exclude": ["(.*"]}, r"'\(\.\*' is no regular expression"),
+        ({"nodes_to_exclude": ["(.*"]}, r"'\(\.\*' is not a regular expression"),
         ({"nodes_to_quantize": ["nose"]}, "nodes_to_quantize: nothing quantized is 'nose'"),
         ({"subgraphs_to_exclude": [("stem", "inner")]}, r"give pairs such as \(\['first'\], \['last'\]\)"),
         ({"subgraphs_to_exclude": [(["stem"], ["iner"])]}, "did you mean 'inner'"),
@@ -145,6 +145,6 @@ def test_further_arguments_of_quantize_model(tmp_path):
         quantizer.quantize_model(MODEL, None, Reader(), str(tmp_path / "data.npz"))
     with pytest.raises(InputError, match="calibration_data_reader cannot be a NoneType"):
         quantizer.quantize_model(MODEL)
-    with pytest.raises(UnsupportedError, match="algorithms are not built; use include_cle"):
+    with pytest.raises(UnsupportedError, match="algorithms are not supported; use include_cle"):
         quantizer.quantize_model(MODEL, None, Reader(), algorithms=[object()])
     assert quantizer.quantize_model(MODEL, None, Reader(), algorithms=[]) == by_reader

@@ -25,12 +25,16 @@ from tests.quant_core.workbench import saved
 @pytest.mark.parametrize(
     ("runtime", "precision", "told"),
     [
-        ("tract", "a16w8", "tract has no int16 activations (a16w8); it has int8, uint8: say --wide float32 for one"),
+        (
+            "tract",
+            "a16w8",
+            "tract has no int16 activations (a16w8); it has int8, uint8: use --wide float32, for example",
+        ),
         ("tract", "a8w4", "tract has no int4 weights"),
         ("tensorrt", "au8w8", "tensorrt has no uint8 activations"),
         ("vitisai", "a16w16", "vitisai has no int16 weights"),
         ("openvino", "au16w8", "openvino has no uint16 activations"),
-        ("qnn", "a16w8", "qnn has no int16 activations (a16w8); it has uint8, uint16: say --wide au16w8 for one"),
+        ("qnn", "a16w8", "qnn has no int16 activations (a16w8); it has uint8, uint16: use --wide au16w8, for example"),
         ("qnn", "au8wu8", "qnn has no uint8 weights"),
         ("qnn", "au8w4b32", "qnn takes no blocks of inputs (au8w4b32): leave b32 out"),
     ],
@@ -43,10 +47,10 @@ def test_a_precision_it_has_not_got_is_refused_with_what_does(runtime, precision
 @pytest.mark.parametrize(
     ("runtime", "given", "told"),
     [
-        ("tensorrt", {"biases": "int32"}, "runtime: tensorrt takes biases float32, not int32: say --biases float32"),
-        ("tensorrt", {"symmetric": False}, "runtime: tensorrt takes symmetric True, not False: say --symmetric"),
+        ("tensorrt", {"biases": "int32"}, "runtime: tensorrt takes biases float32, not int32: use --biases float32"),
+        ("tensorrt", {"symmetric": False}, "runtime: tensorrt takes symmetric True, not False: use --symmetric"),
         ("qnn", {"block_size": 16}, "runtime: qnn takes no block_size: leave --block-size out"),
-        ("vitisai", {"pairs": "standard"}, "say --pairs com.microsoft"),
+        ("vitisai", {"pairs": "standard"}, "use --pairs com.microsoft"),
         ("vitisai", {"calibrate": "minmax"}, "pow2-nonoverflow, pow2-minmse, not minmax"),
     ],
 )
@@ -82,9 +86,9 @@ def test_each_runtime_runs_with_no_other_option(tmp_path, runtime):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"runtime": "tract", "narrow": ["a8w4"]}, "tract has no int4 weights.*say --narrow au8w8"),
-        ({"runtime": "qnn", "lift": ["au16w16"]}, "qnn has no uint16|qnn has no int16 weights.*say --lift none"),
-        ({"runtime": "vitisai"}, "vitisai takes models of an opset up to 17, and this one is of 2"),
+        ({"runtime": "tract", "narrow": ["a8w4"]}, "tract has no int4 weights.*use --narrow au8w8"),
+        ({"runtime": "qnn", "lift": ["au16w16"]}, "qnn has no uint16|qnn has no int16 weights.*use --lift none"),
+        ({"runtime": "vitisai"}, "vitisai takes models up to opset 17, and this one has opset 2"),
     ],
 )
 def test_what_a_runtime_cannot_have_is_refused_with_the_option_that_is_right(tmp_path, given, told, monkeypatch):

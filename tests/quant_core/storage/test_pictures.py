@@ -119,7 +119,7 @@ def beside_classes(folder):
     ("write", "line"),
     [
         (broken, "data: a/2.png cannot be read as a picture: "),
-        (text, "data: a/1.jpg cannot be read: it is no picture"),
+        (text, "data: a/1.jpg cannot be read: it is not a picture"),
         (empty_class, "its sub-folder b holds no picture"),
         (beside_classes, "has pictures beside sub-folders, such as stray.png"),
     ],
