@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime as ort
@@ -12,6 +13,7 @@ import pytest
 from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.progress import Watcher, watched_by
+from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.scoring import sampling
 from quant_core.storage.tables import from_ipc
 from tests.models import MODELS, samples
@@ -74,6 +76,21 @@ def test_more_is_narrowed_for_a_looser_target(chain, tmp_path, search, limit, co
     assert outcome.met
     assert outcome.manifest.narrowed.layers == count
     assert outcome.manifest.scores.mixed["l2"] <= limit
+
+
+def test_where_the_file_with_all_layers_narrow_misses_after_all_single_layers_are_tried(chain, tmp_path, monkeypatch):
+    exact = PlanEvaluator.evaluate
+
+    def hopeful(evaluator, plan):
+        trial = exact(evaluator, plan)
+        if not evaluator.study.in_runtime and len(evaluator.study.trials) > 1:
+            trial = replace(trial, met=True)
+            evaluator.study.add_or_replace(trial)
+        return trial
+
+    monkeypatch.setattr(PlanEvaluator, "evaluate", hopeful)
+    outcome = run(chain, tmp_path, config(0.005))
+    assert (outcome.met, outcome.manifest.narrowed.layers) == (True, 3)
 
 
 def test_a_target_the_wide_model_misses_is_an_error_that_says_by_how_much(chain, tmp_path):
