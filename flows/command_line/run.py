@@ -12,6 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from flows.temporary_server import RunServer
     from quant_core.config import RunConfig
     from quant_core.manifest import Manifest
     from quant_core.pipeline.job import QuantizationJob
@@ -21,28 +22,25 @@ __all__ = ["quantize"]
 
 
 def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
-    """Run the flow and show what comes of it; the exit code."""
-    from flows.temporary_server import prefect_server
+    """Run the flow on the server of the command that is running, and show what comes of it; the exit code."""
+    from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console
+    from quant_core.errors import TargetError
+    from quant_core.execution.progress import watched_by
+    from quant_core.manifest import Manifest
 
-    with prefect_server() as server:
-        # While these are imported, its process gets ready.
-        from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console
-        from quant_core.errors import TargetError
-        from quant_core.execution.progress import watched_by
-        from quant_core.manifest import Manifest
-
-        screen = console()
-        watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
-        missed = ""
-        with watcher.shown(), watched_by(watcher):
-            _refuse_bad_input(inputs, config)
-            server.begin()
-            call = _flow_call(inputs, config)
-            try:
-                with server.serving():
-                    manifest = Manifest.model_validate(call())
-            except TargetError as error:
-                missed, manifest = str(error), cast("Outcome", error.outcome).manifest
+    server: RunServer = click.get_current_context().obj
+    screen = console()
+    watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
+    missed = ""
+    with watcher.shown(), watched_by(watcher):
+        _refuse_bad_input(inputs, config)
+        server.begin()
+        call = _flow_call(inputs, config)
+        try:
+            with server.serving():
+                manifest = Manifest.model_validate(call())
+        except TargetError as error:
+            missed, manifest = str(error), cast("Outcome", error.outcome).manifest
     return _show(screen, manifest, inputs["out"], missed, as_json)
 
 
@@ -112,10 +110,10 @@ def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[s
     from flows.layer_wise import layer_wise
     from quant_core.config import LayerWiseConfig
     from quant_core.pipeline.stages import STAGES
-    from tasks.cache.sources import code_digest
+    from tasks.cache.code_digests import kept_code_digest
 
     for stage in STAGES.values():
-        code_digest(stage.function.__module__)  # which all keys have in them
+        kept_code_digest(stage.function.__module__)  # which all keys have in them
     names = ["model", "calibration", "evaluation", "holdout", "workers", "workspace"]
     layer_wise_job = isinstance(config, LayerWiseConfig)
     names += ["tensors"] if layer_wise_job else ["runner", "runner_address"]

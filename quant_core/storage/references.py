@@ -199,9 +199,12 @@ def made_folder(path: Path) -> Path:
     return path
 
 
-def atomic_write(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    with _taking_the_place_of(path) as stream:
+def atomic_write(path: Path, data: bytes, lasting: bool = True) -> None:
+    """Write a file so that it is there whole or not at all, whatever ends the process.
+
+    One that is not `lasting` may be damaged when the machine loses power: whoever reads it has to notice.
+    """
+    with _taking_the_place_of(path, lasting) as stream:
         stream.write(data)
 
 
@@ -212,13 +215,14 @@ def atomic_copy(source: Path, path: Path) -> None:
 
 
 @contextmanager
-def _taking_the_place_of(path: Path) -> Iterator[BinaryIO]:
+def _taking_the_place_of(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
     temporary = hidden_beside(path)
     try:
         with temporary.open("xb") as stream, held(temporary):
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
+            if lasting:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)

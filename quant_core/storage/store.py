@@ -54,11 +54,11 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file in one go, over one that is there."""
+    def write(self, name: str, data: bytes, lasting: bool = True) -> None:
+        """Write a file in one go, over one that is there; `lasting` as in `atomic_write`."""
         local = self._local(name)
         if local:
-            atomic_write(local, data)
+            atomic_write(local, data, lasting)
         else:
             self._asked(lambda: self._put(name, lambda path: self._files.pipe_file(path, data)), name)
 

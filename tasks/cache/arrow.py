@@ -1,4 +1,4 @@
-"""Results are stored as Arrow files, and nothing read from a store is ever executed."""
+"""Results are read as Arrow files, and nothing read from a store is ever executed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 from prefect.serializers import Serializer
 
 from quant_core.errors import InputError, NarrowcastError
-from quant_core.storage.tables import from_ipc, to_ipc
+from quant_core.storage.tables import from_ipc
 
 __all__ = ["ArrowSerializer"]
 
@@ -17,20 +17,20 @@ _ARROW_MAGIC = b"ARROW1"
 
 
 class ArrowSerializer(Serializer):
-    """Writes tables as Arrow IPC files, and everything else Prefect stores (a failure, say) as plain JSON."""
+    """Reads the Arrow files that tasks have stored, and writes what Prefect stores else (a failure, say) as JSON."""
 
     type: Literal["arrow"] = "arrow"
 
     def dumps(self, obj: Any) -> bytes:
-        """Bytes of a table, or of a JSON document."""
+        """Return the bytes of a JSON document; none of a table, which its task has stored (see `StoredResult`)."""
         if isinstance(obj, pa.Table):
-            return to_ipc(obj)
+            return b""
         if isinstance(obj, BaseException):
             return json.dumps({"error": type(obj).__name__, "message": str(obj)}).encode()
         return json.dumps(obj).encode()
 
     def loads(self, blob: bytes) -> Any:
-        """Read what `dumps` wrote, a failure as a NarrowcastError; raises InputError for anything else."""
+        """Read a table or what `dumps` wrote, a failure as a NarrowcastError; raises InputError for anything else."""
         if blob.startswith(_ARROW_MAGIC):
             return from_ipc(blob)
         try:

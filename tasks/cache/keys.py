@@ -25,7 +25,7 @@ from quant_core.execution.runner import Stage
 from quant_core.storage.references import Reference
 from quant_core.storage.schemas import SCHEMA_VERSION
 from quant_core.storage.tables import facts, with_facts
-from tasks.cache.sources import code_digest
+from tasks.cache.code_digests import kept_code_digest
 
 __all__ = ["GivenKey", "source_digest", "step_key", "with_key"]
 
@@ -47,7 +47,7 @@ def step_key(stage: Stage, arguments: Mapping[str, Any]) -> str:
     content = {
         "step": stage.name,
         "schemas": SCHEMA_VERSION,
-        "engine": code_digest(stage.function.__module__),
+        "engine": kept_code_digest(stage.function.__module__),
         "onnxruntime": onnxruntime.__version__,
         "arguments": {name: _content(name, value) for name, value in sorted(arguments.items())},
     }

@@ -53,4 +53,4 @@ class ResultStore:
 
     def put(self, key: str, table: pa.Table) -> None:
         """Store the result of a step, which bears its key. Raises OutageError or OSError when that cannot be done."""
-        self.place.write(key, to_ipc(table))
+        self.place.write(key, to_ipc(table), lasting=False)  # `find` notices, and the step is computed again

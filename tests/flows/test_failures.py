@@ -6,6 +6,7 @@ import errno
 import subprocess
 import sys
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -74,20 +75,18 @@ def test_what_cannot_pass_ends_the_run_and_loses_nothing(run, finished, tmp_path
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(run, finished, tmp_path, monkeypatch):
     def no_space_after(number):
-        from quant_core.storage import references
+        left, whole = [number], Path.replace
 
-        left, whole = [number], references.os.fsync
-
-        def fsync(file):
+        def replace(path, target):
             left[0] -= 1
             if left[0] < 0:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            whole(file)
+            return whole(path, target)
 
-        return fsync
+        return replace
 
     with monkeypatch.context() as patch:
-        patch.setattr("quant_core.storage.references.os.fsync", no_space_after(5))
+        patch.setattr("pathlib.Path.replace", no_space_after(7))  # five results and two model files
         with pytest.raises(OSError, match="No space left on device"):
             run(out="again", workspace="other")
     results = list((tmp_path / "other" / "results").iterdir())

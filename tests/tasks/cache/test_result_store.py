@@ -98,7 +98,7 @@ def test_a_result_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("pathlib.Path.replace", full)
     store = ResultStore(Store(str(tmp_path)))
     with pytest.raises(OSError, match="No space left"):
         store.put(KEY, TABLE)
