@@ -73,8 +73,9 @@ def forecast(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> list
 
 def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Iterator[Forecast]:
     """The stages that find a plan; what they take where wide meets the target, and the work where it does not."""
-    rungs, probed = len(config.narrow), sample_rounds(evaluation, config.samples)
+    rungs = len(config.narrow)
     probes, plans = pace.layers * rungs, _most_plans(config, pace.layers * rungs)
+    probed = sample_rounds(evaluation, config.samples, pace.macs * probes // 2)
     above = 0 if config.budgets or config.most_layers is not None else len(rungs_above(config))
     lifted = pace.layers * (rungs + above)
     most, counts = "at most " if config.blocks else "", " to ".join(map(str, dict.fromkeys((probed[0], probed[-1]))))
@@ -120,6 +121,8 @@ class _Pace:
     """What was measured."""
 
     layers: int
+    macs: int
+    """Multiply-accumulates of all layers for a sample."""
     ladder: tuple[Precision, ...]
     """Precisions that layers may have, the wide one first."""
     samples: tuple[int, int, int]
@@ -153,7 +156,8 @@ def _pace(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> _Pace:
         plain = (time.perf_counter() - began) / ran / workers
         first = model_data(graph, job.calibration, cache).count
         last = model_data(graph, job.holdout, cache).count if job.holdout else 0
-        return _Pace(table.num_rows, _ladder(job, graph, table), (first, data.count, last), prepared, plain)
+        macs = sum(table.column("macs").to_pylist())
+        return _Pace(table.num_rows, macs, _ladder(job, graph, table), (first, data.count, last), prepared, plain)
 
 
 def _ladder(job: QuantizationJob[RunConfig], graph: FloatGraph, layers: pa.Table) -> tuple[Precision, ...]:

@@ -107,8 +107,8 @@ class PlanEvaluator(Generic[Config_co]):
 
     def _rounds(self, samples: Literal["auto", "all"] | int) -> list[int]:
         """Return the numbers of samples after which each round ends; a user's metric wants all at once."""
-        count = self.study.baseline.num_rows
-        return [count] if self.study.job.config.metric_function is not None else evaluation_rounds(count, samples)
+        count, macs = self.study.baseline.num_rows, self.study.macs
+        return [count] if self.study.job.config.metric_function is not None else evaluation_rounds(count, samples, macs)
 
     @property
     def simulates_reference(self) -> bool:

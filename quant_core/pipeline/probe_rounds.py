@@ -37,7 +37,8 @@ def probe_rounds(study: Probed, on: Runner, some: Collection[str] | None = None)
     ]
     tables: list[pa.Table] = []
     start = 0
-    for stop in sample_rounds(study.baseline.num_rows, config.samples):
+    macs = study.macs * len(racing) // 2  # a probe computes what is behind its layer: half the model, on average
+    for stop in sample_rounds(study.baseline.num_rows, config.samples, macs):
         racing = open_probes(losses_by_probe(tables)) if tables else racing
         if not racing:
             break

@@ -118,6 +118,11 @@ class Study(Generic[Config_co]):
         others = {name for block in self.blocks for name in block[1:]}
         return tuple(name for name in self.candidates if name not in others)
 
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of all layers for a sample."""
+        return sum(self.layers.column("macs").to_pylist())
+
     @property
     def cost(self) -> CostModel:
         """The cost that is to be saved."""

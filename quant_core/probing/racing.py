@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.scoring.sampling import doubling
+from quant_core.scoring.sampling import doubling, worth_a_round
 
 __all__ = ["LossEstimate", "loss_estimates", "losses_by_probe", "open_probes", "sample_rounds"]
 
@@ -47,13 +47,17 @@ class LossEstimate:
     """Samples it was probed on."""
 
 
-def sample_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int]:
-    """The numbers of samples after which each round ends, for a data set of `count`."""
+def sample_rounds(count: int, samples: Literal["auto", "all"] | int, macs: int = 0) -> list[int]:
+    """The numbers of samples after which each round ends, for a data set of `count`.
+
+    `macs` are the multiply-accumulates of all probes for a sample, 0 where they are not known.
+    """
     if samples == "all" or (samples == "auto" and count < 2 * _FEWEST):
         return [count]
     if samples != "auto":
         return [min(samples, count)]
-    return doubling(max(count // _FIRST_SHARE, _FEWEST), max(count // _LAST_SHARE, min(count, _ENOUGH)))
+    last = max(count // _LAST_SHARE, min(count, _ENOUGH))
+    return doubling(max(count // _FIRST_SHARE, _FEWEST, min(worth_a_round(macs), last)), last)
 
 
 def losses_by_probe(tables: Sequence[pa.Table]) -> dict[Probe, NDArray[np.float64]]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from quant_core.scoring.compared import ClassAxis, Compared
@@ -208,7 +207,7 @@ def _of_parts(scores: pa.Table, name: str) -> list[NDArray[np.float64]]:
 
 def columns_of(rows: pa.ChunkedArray) -> list[NDArray[np.float64]]:
     """Values by their place in the lists of a column, one a list."""
-    return list(np.asarray(pc.list_flatten(rows).to_numpy(), np.float64).reshape(len(rows), -1).T)
+    return list(np.asarray(rows.combine_chunks().flatten(), np.float64).reshape(len(rows), -1).T)
 
 
 def _column(scores: pa.Table, name: str) -> NDArray[np.float64]:

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from quant_core.storage.references import Reference
 
-__all__ = ["GOLDEN", "SAMPLES_A_SHARD", "Samples", "doubling", "sample_shards", "visit_order"]
+__all__ = ["GOLDEN", "SAMPLES_A_SHARD", "Samples", "doubling", "sample_shards", "visit_order", "worth_a_round"]
 
 SAMPLES_A_SHARD = 1024
 """How many samples a step looks at at most where others can do the same elsewhere: of more samples more machines make
 less work. It does not depend on the machines, so that results are found again on others."""
+
+_MACS_A_ROUND = 1 << 27
+"""Multiply-accumulates that take about as long as what a round costs beside them: sessions, tasks, files."""
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 """Its multiples, modulo 1, are spread evenly however many there are."""
@@ -53,6 +56,11 @@ def sample_shards(start: int, stop: int) -> list[tuple[int, int]]:
     """The samples [start, stop) in the order of visits as parts [first, last) of at most SAMPLES_A_SHARD."""
     firsts = range(start, stop, SAMPLES_A_SHARD)
     return [(first, min(first + SAMPLES_A_SHARD, stop)) for first in firsts]
+
+
+def worth_a_round(macs: int) -> int:
+    """Return how many samples of so many multiply-accumulates a round has at least: fewer would save no time."""
+    return -(-_MACS_A_ROUND // macs) if macs else 1
 
 
 def doubling(first: int, last: int) -> list[int]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from quant_core.config.criterion import Criterion
 from quant_core.scoring.confidence import bounds, margin
 from quant_core.scoring.metrics import METRICS, Score, scores_of
-from quant_core.scoring.sampling import Samples, doubling, visit_order
+from quant_core.scoring.sampling import Samples, doubling, visit_order, worth_a_round
 from quant_core.storage.references import Reference
 
 __all__ = [
@@ -41,11 +41,15 @@ _FIRST_SHARE = 8
 _STANDARD_ERRORS = 3.0
 
 
-def evaluation_rounds(count: int, samples: Literal["auto", "all"] | int) -> list[int]:
-    """The numbers of samples after which each round ends, for a data set of `count`; the last is all of it."""
-    if samples == "all" or count < 2 * _FEWEST:
+def evaluation_rounds(count: int, samples: Literal["auto", "all"] | int, macs: int = 0) -> list[int]:
+    """The numbers of samples after which each round ends, for a data set of `count`; the last is all of it.
+
+    `macs` are the multiply-accumulates of a sample, 0 where they are not known.
+    """
+    fewest = max(_FEWEST, worth_a_round(macs))
+    if samples == "all" or count < 2 * fewest:
         return [count]
-    stops = [*doubling(max(count // _FIRST_SHARE, _FEWEST), count // 2), count - count // 4, count]
+    stops = [*doubling(max(count // _FIRST_SHARE, fewest), count // 2), count - count // 4, count]
     return sorted(set(stops))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from quant_core.config import config_from
-from quant_core.model.layers import Layer
+from quant_core.model.layers import Layer, layer_table
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.study import Study
@@ -58,7 +58,7 @@ def study_of(losses=None, kept=(), limit=1.0, confidence=None, **options):
     baseline = pa.table({"y": np.zeros(SAMPLES)})
     study = Study(
         job,
-        None,
+        layer_table(LAYERS),
         None,
         [],
         baseline,

@@ -9,22 +9,24 @@ from quant_core.storage.schemas import PROBES
 
 
 @pytest.mark.parametrize(
-    ("count", "samples", "rounds"),
+    ("count", "samples", "macs", "rounds"),
     [
-        (2000, "all", [2000]),
-        (2000, 300, [300]),
-        (200, 300, [200]),
-        (31, "auto", [31]),
-        (64, "auto", [16, 32, 64]),
-        (256, "auto", [16, 32, 64, 128, 256]),
-        (450, "auto", [28, 56, 112, 224]),
-        (2000, "auto", [125, 250, 500]),
-        (100_000, "auto", [6250, 12500, 25000]),
+        (2000, "all", 0, [2000]),
+        (2000, 300, 0, [300]),
+        (200, 300, 0, [200]),
+        (31, "auto", 0, [31]),
+        (64, "auto", 0, [16, 32, 64]),
+        (256, "auto", 0, [16, 32, 64, 128, 256]),
+        (450, "auto", 0, [28, 56, 112, 224]),
+        (2000, "auto", 0, [125, 250, 500]),
+        (100_000, "auto", 0, [6250, 12500, 25000]),
+        (2000, "auto", 600_000, [224, 448]),
+        (2000, "auto", 1_000, [500]),
     ],
     ids=str,
 )
-def test_rounds(count, samples, rounds):
-    assert sample_rounds(count, samples) == rounds
+def test_rounds(count, samples, macs, rounds):
+    assert sample_rounds(count, samples, macs) == rounds
 
 
 def table(losses):

@@ -15,19 +15,23 @@ from quant_core.storage.schemas import SCORES
 
 
 @pytest.mark.parametrize(
-    ("count", "samples", "rounds"),
+    ("count", "samples", "macs", "rounds"),
     [
-        (2000, "auto", [250, 500, 1000, 1500, 2000]),
-        (2000, 300, [250, 500, 1000, 1500, 2000]),
-        (2000, "all", [2000]),
-        (63, "auto", [63]),
-        (64, "auto", [32, 48, 64]),
-        (300, "auto", [37, 74, 148, 225, 300]),
+        (2000, "auto", 0, [250, 500, 1000, 1500, 2000]),
+        (2000, 300, 0, [250, 500, 1000, 1500, 2000]),
+        (2000, "all", 0, [2000]),
+        (63, "auto", 0, [63]),
+        (64, "auto", 0, [32, 48, 64]),
+        (300, "auto", 0, [37, 74, 148, 225, 300]),
+        (2000, "auto", 41_000_000, [250, 500, 1000, 1500, 2000]),
+        (2000, "auto", 200_000, [672, 1500, 2000]),
+        (2000, "auto", 40_000, [2000]),
+        (64, "auto", 10**12, [32, 48, 64]),
     ],
     ids=str,
 )
-def test_rounds(count, samples, rounds):
-    assert evaluation_rounds(count, samples) == rounds
+def test_rounds(count, samples, macs, rounds):
+    assert evaluation_rounds(count, samples, macs) == rounds
 
 
 def scores(l2, top1=None, float_top1=None):

@@ -17,6 +17,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import terms_table
 from quant_core.scoring.sampling import visit_order
 from quant_core.search.cost import counted_cost
+from quant_core.storage import schemas
 from quant_core.storage.schemas import SENSITIVITY
 
 LIMIT, SAMPLES, LAYERS = 0.005, 8000, 12
@@ -78,7 +79,7 @@ def searched(population, rows, confidence):
     baseline = pa.table({"y": np.zeros(len(rows))})
     study = Study(
         job,
-        None,
+        schemas.LAYERS.empty_table(),  # of which nothing is known that would make rounds longer
         None,
         [],
         baseline,
