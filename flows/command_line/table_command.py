@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["GroupedCommand", "TableCommand", "check_given"]
 
 _RUNNING = "Running it"
+_LOOKS = frozenset({"-h", "--help", "--dry-run"})
+"""Flags with which no flow is run."""
 
 
 class TableOption(click.Option):
@@ -62,11 +65,16 @@ class TableCommand(click.Command):
     """
 
     def __init__(
-        self, *args: Any, table: Callable[[], Sequence[Option]], own_first: bool = False, **given: Any
+        self,
+        *args: Any,
+        table: Callable[[], Sequence[Option]],
+        own_first: bool = False,
+        runs_flow: bool = False,
+        **given: Any,
     ) -> None:
         super().__init__(*args, **given)
         self._table = table
-        self._own_first = own_first
+        self._own_first, self._runs_flow = own_first, runs_flow
 
     @cached_property
     def _made(self) -> list[click.Parameter]:
@@ -79,6 +87,19 @@ class TableCommand(click.Command):
         """Return the options of the table, and then the command's own, or these first, but for --help."""
         own = super().get_params(ctx)
         return [*own[:-1], *self._made, own[-1]] if self._own_first else [*self._made, *own]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options; of a command that runs a flow, while the process of its server (`ctx.obj`) gets ready."""
+        if not self._runs_flow or ctx.resilient_parsing or not _LOOKS.isdisjoint(args):
+            return super().parse_args(ctx, args)
+
+        from flows.temporary_server import prefect_server
+
+        with ExitStack() as until_refused:
+            ctx.obj = until_refused.enter_context(prefect_server())
+            rest = super().parse_args(ctx, args)
+            ctx.call_on_close(until_refused.pop_all().close)
+        return rest
 
 
 class GroupedCommand(TableCommand):

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
@@ -60,11 +60,11 @@ def split_blocks(study: Study, ranking: pa.Table, on: Runner) -> tuple[Study, pa
     dearest = {pair[0][0]: list(pair[0]) for pair in chosen.values()}
     probes, start = probe_rounds(finer, on, dearest), str(study.ladder[0])
     probed = on.run(RANK, layers=study.layers, probes=probes, start=start, blocks=dearest)
-    whole = pc.is_in(ranking.column("layer"), pa.array([block[0] for block in chosen]))
+    whole = np.isin(ranking.column("layer").to_pylist(), [block[0] for block in chosen])
     firsts = {block[0]: [part[0] for part in pair] for block, pair in chosen.items()}
     split = [row | {"parts": firsts[row["layer"]]} for row in ranking.filter(whole).to_pylist()]
     others = _other_parts(split, probed.to_pylist())
-    found = pa.concat_tables([ranking.filter(pc.invert(whole)), probed, others]).sort_by("loss")
+    found = pa.concat_tables([ranking.filter(~whole), probed, others]).sort_by("loss")
     earlier = [_with_finer_parts(row, firsts) for row in facts(ranking).get("split", [])]
     return finer, with_facts(found, split=[*earlier, *split])
 

@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from quant_core.config.criterion import OWN_METRICS
 from quant_core.errors import InputError
@@ -67,9 +66,10 @@ def _row(study: Study, trial: Trial) -> dict[str, Any]:
 
 def one_plan(frontier: pa.Table, digest: str) -> pa.Table:
     """Return the frontier with only the plan whose digest begins so; raises InputError unless that is one plan."""
-    found = frontier.filter(pc.starts_with(frontier.column("plan"), digest))
+    plans = frontier.column("plan").to_pylist()
+    found = frontier.filter(pa.array([plan.startswith(digest) for plan in plans], pa.bool_()))
     if found.num_rows != 1:
-        known = ", ".join(name[:8] for name in frontier.column("plan").to_pylist())
+        known = ", ".join(name[:8] for name in plans)
         raise InputError(
             f"plan {digest}: {found.num_rows or 'none'} of the plans on the frontier have names that begin so: {known}"
         )

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from quant_core.execution.runner import Arguments
 from quant_core.precision import DataType
 from quant_core.storage.references import Reference
@@ -94,8 +91,8 @@ def own_score(arguments: Arguments) -> str:
 
 def probes(arguments: Arguments) -> str:
     """Return `layers 24-31 at a8w8 · samples 0-64`."""
-    places = pc.index_in(pa.array(arguments["shard"]), value_set=arguments["recipe"].layers.column("layer")).to_pylist()
-    listed = _ranges(sorted(place + 1 for place in places))
+    names = arguments["recipe"].layers.column("layer").to_pylist()
+    listed = _ranges([place for place, name in enumerate(names, start=1) if name in arguments["shard"]])
     layers = f"{'layer' if len(arguments['shard']) == 1 else 'layers'} {listed}"
     return f"{layers} at {arguments['precision']}{DOT}{_samples(arguments)}"
 

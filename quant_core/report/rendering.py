@@ -10,12 +10,14 @@ import zlib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from quant_core.report.text import bytes_text, count_text, percent
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["fragment", "packed", "rendered"]
 
@@ -49,6 +51,8 @@ def fragment(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # once a page is to be written
+
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
@@ -52,7 +50,9 @@ def saved_files(folder: Path, source: str) -> list[Path] | None:
 
 def parquet_columns(path: Path, source: str, form: DataForm | None) -> Iterator[Chunk]:
     """Yield (column, some of its samples) of a Parquet file."""
-    with pa.parquet.ParquetFile(path) as file:
+    from pyarrow.parquet import ParquetFile  # most data is something else
+
+    with ParquetFile(path) as file:
         wanted = _wanted(file.schema_arrow, source, form)
         for batch in file.iter_batches(batch_size=256, columns=wanted):
             yield from _batch_columns(batch, source, form, wanted)
@@ -152,10 +152,12 @@ def _arrays(name: str, column: pa.Array) -> Iterator[NDArray[np.generic]]:
 
 def _dense(name: str, column: pa.Array) -> NDArray[np.generic] | None:
     """Return lists of equal lengths on each level as an array; None where those of different samples differ."""
+    import pyarrow.compute as pc  # which takes longer to import than a small file to read
+
     shape = [len(column)]
     while _is_list(column.type):
-        lengths = pa.compute.list_value_length(column)
-        bounds = pa.compute.min_max(lengths)
+        lengths = pc.list_value_length(column)
+        bounds = pc.min_max(lengths)
         if bounds["min"].as_py() != bounds["max"].as_py():
             if shape[0] == 1:
                 raise ValueError(f"column {name} has lists of different lengths inside of a sample")
