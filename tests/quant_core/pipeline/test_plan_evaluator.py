@@ -8,6 +8,7 @@ from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.runner import Runner
 from quant_core.pipeline.stages import EVALUATE
+from quant_core.scoring import sampling
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
 
@@ -47,7 +48,8 @@ def test_the_wide_plan_is_scored_in_fast_numerics_and_exactly_near_the_limit(eva
     assert not any(one["fast"] for one in evaluated)
 
 
-def test_where_classes_are_counted_only_samples_that_may_change_theirs_are_scored(evaluated, tmp_path):
+def test_where_classes_are_counted_only_samples_that_may_change_theirs_are_scored(evaluated, tmp_path, monkeypatch):
+    monkeypatch.setattr(sampling, "_MACS_A_ROUND", 1)  # as of a model that is worth rounds
     model, count = MODELS["chain"](), 400
     arrays, path = samples(model, count, 1), saved(model, tmp_path)
     found = ort.InferenceSession(path).run(None, arrays)[0]
