@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from quant_core.config.frozen import FrozenModel
-from quant_core.config.runtimes import RuntimeName
+from quant_core.config.runtimes import HALF_SCALES, RuntimeName
 from quant_core.flags import Flag, Heading
 from quant_core.precision import DataType, Precision, PrecisionField
 
@@ -115,6 +115,11 @@ class QuantizationConfig(FrozenModel):
     def holds_bias_as_weight(self, precision: Precision) -> bool:
         """Return whether biases of layers of a precision have the type of their weights."""
         return self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
+
+    @property
+    def has_half_scales(self) -> bool:
+        """Whether scales of blocks are held in float16."""
+        return self.runtime in HALF_SCALES
 
     @property
     def limits_byte_sums(self) -> bool:

@@ -9,6 +9,7 @@ from quant_core.model.operators import RECURRENT_OPS, LayerOp
 from quant_core.precision import Precision
 
 __all__ = [
+    "HALF_SCALES",
     "RECURRENT_LAYERS",
     "RECURRENT_WEIGHTS_ALONE",
     "RUNTIME_DEFAULTS",
@@ -55,6 +56,9 @@ RECURRENT_LAYERS: Mapping[str, tuple[LayerOp, ...]] = {
 
 RECURRENT_WEIGHTS_ALONE = frozenset({"openvino"})
 """Runtimes that do so only beside floats: with weights in codes, and no pair in front."""
+
+HALF_SCALES = frozenset({"onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "reference"})
+"""Runtimes that are known to take scales of blocks in float16, behind a Cast: ONNX Runtime does it once, on opening."""
 
 
 def with_runtime_defaults(given: Any, names: Collection[str]) -> Any:

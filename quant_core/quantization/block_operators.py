@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from quant_core.model.graph import attribute
 from quant_core.model.opset import RUNTIME_DOMAIN
+from quant_core.quantization.half_scales import half_scales
 from quant_core.quantization.replaced_nodes import keep_used
 from quant_core.runtimes.written_model import StoredTensor, WrittenLayer, WrittenModel
 
@@ -66,18 +67,28 @@ def _block_nodes(layer: WrittenLayer, graph: onnx.GraphProto) -> list[onnx.NodeP
         constants["zero_point"] = _packed(_unsigned(_rows(weight.zero_point, by_output), weight), weight)
     elif not weight.kind.signed:  # where there is none, it takes the middle of the codes
         constants["zero_point"] = _packed(np.zeros(scale.shape, np.uint8), weight)
-    names = [f"{node.name}/{part}" for part in constants]
-    for name, values in zip(names, constants.values(), strict=True):
-        graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    named = {f"{node.name}/{part}": values for part, values in constants.items()}
+    nodes = [cast for name, values in named.items() for cast in _constant(graph, name, values)]
     has_bias = len(node.input) > 2
     product = f"{node.output[0]}/product" if has_bias else node.output[0]
     made = onnx.helper.make_node(
-        "MatMulNBits", [node.input[0], *names], [product], name=node.name, domain=RUNTIME_DOMAIN,
+        "MatMulNBits", [node.input[0], *named], [product], name=node.name, domain=RUNTIME_DOMAIN,
         K=codes.shape[1], N=codes.shape[0], bits=weight.kind.bits, block_size=weight.block, accuracy_level=_ACCURACY,
     )  # fmt: skip
     if not has_bias:
-        return [made]
-    return [made, onnx.helper.make_node("Add", [product, node.input[2]], node.output, name=f"{node.name}/Add")]
+        return [*nodes, made]
+    return [*nodes, made, onnx.helper.make_node("Add", [product, node.input[2]], node.output, name=f"{node.name}/Add")]
+
+
+def _constant(graph: onnx.GraphProto, name: str, values: NDArray[Any]) -> list[onnx.NodeProto]:
+    """Put a constant into the graph; return what else gives its name: a Cast where float16 holds it exactly."""
+    half = half_scales(values) if values.dtype == np.float32 else None
+    if half is None:
+        graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        return []
+    graph.initializer.append(onnx.numpy_helper.from_array(half, f"{name}/rounded"))
+    cast = onnx.helper.make_node("Cast", [f"{name}/rounded"], [name], name=f"{name}/Cast", to=onnx.TensorProto.FLOAT)
+    return [cast]
 
 
 def _rows(values: NDArray[np.generic], by_output: bool) -> NDArray[np.generic]:

@@ -15,6 +15,7 @@ from quant_core.model.topology import EdgeTypes
 from quant_core.numerics import QParams, dequantize
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.quantization.float_layers import bias_in_codes
+from quant_core.quantization.half_scales import held_in_half
 from quant_core.quantization.layer_forms import LayerForm, in_form, layer_form, unsigned
 from quant_core.quantization.made_names import shared_zero_point
 from quant_core.quantization.table_rows import rows_of_codes, takes_rows_of_codes
@@ -281,6 +282,9 @@ class PlanPass:
             self.writer.constants[f"{result}/codes"] = codes
             # ONNX Runtime may change the codes of weights, and the zero point of each with them.
             scale, zero = self.qparams(result, qparams, shares_zero=False)
+            half = held_in_half(qparams, self.quantizer.config)
+            if half is not None:
+                scale = self.cast_scale(scale, half)
             attributes = {} if axis is None else {"axis": axis}
             if qparams.block is not None:
                 attributes["block_size"] = qparams.block
@@ -289,6 +293,12 @@ class PlanPass:
             inputs = [f"{result}/codes", scale, *([] if is_left_out else [zero])]
             self.append(self.writer.node("DequantizeLinear", inputs, [result], **attributes))
         return result
+
+    def cast_scale(self, name: str, half: NDArray[np.float16]) -> str:
+        """Write a scale that is held in float16, with a Cast behind it; the name of what that gives."""
+        self.writer.constants[f"{name}/rounded"] = half
+        self.cast_back(f"{name}/rounded", f"{name}/float32")
+        return f"{name}/float32"
 
     def qparams(self, prefix: str, qparams: QParams, shares_zero: bool = True) -> tuple[str, str]:
         """Names of the constants that hold a scale and a zero point.

@@ -10,15 +10,15 @@ from quant_core.model.graph import outer_names
 
 __all__ = ["keep_used"]
 
-_PAIRS = ("QuantizeLinear", "DequantizeLinear")
+_REMOVED = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
 def keep_used(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    """Leave in a graph these nodes, without pairs that nothing reads any longer, and the constants they read."""
+    """Leave in a graph these nodes and the constants they read, without pairs and Casts that nothing reads."""
     read = {value.name for value in graph.output}
     kept: list[onnx.NodeProto] = []
     for node in reversed(nodes):
-        if node.op_type not in _PAIRS or node.output[0] in read:
+        if node.op_type not in _REMOVED or node.output[0] in read:
             kept.append(node)
             read |= {*node.input, *outer_names(node)}
     kept.reverse()

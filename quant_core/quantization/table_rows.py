@@ -9,6 +9,7 @@ import onnx
 from quant_core.model.graph import FloatGraph
 from quant_core.model.opset import OPSET, opset_of, pair_domain
 from quant_core.precision import DataType
+from quant_core.quantization.half_scales import held_in_half
 from quant_core.quantization.weights import Weight
 
 if TYPE_CHECKING:
@@ -42,11 +43,16 @@ def rows_of_codes(writer: PlanWriter, index: int, weight: Weight, table: str, re
     parts = {"scale": qparams.scale}
     if qparams.zero_point.any():
         parts["zero_point"] = qparams.zero_point.astype(qparams.dtype.numpy_type)
+    half = held_in_half(qparams, writer.quantizer.config)
     for part, values in parts.items():
-        constant = f"{table}/{part}/rows"
-        writer.constants[constant] = values.reshape(len(values), -1) if values.ndim else values
-        if values.ndim:
-            nodes.append(writer.node("Gather", [constant, places], [f"{result}/{part}"], axis=0))
-        read.append(f"{result}/{part}" if values.ndim else constant)
+        constant, found = f"{table}/{part}/rows", f"{result}/{part}"
+        held = half if part == "scale" and half is not None else values
+        writer.constants[constant] = held.reshape(len(held), -1) if held.ndim else held
+        looked_up = f"{found}/rounded" if held is half else found
+        if held.ndim:
+            nodes.append(writer.node("Gather", [constant, places], [looked_up], axis=0))
+        if held is half:
+            nodes.append(writer.node("Cast", [looked_up], [found], to=DataType.FLOAT32.onnx_type))
+        read.append(found if held.ndim else constant)
     blocks = {"axis": -1, "block_size": qparams.block or weight.codes.shape[1]} if qparams.scale.ndim else {}
     return [*nodes, writer.node("DequantizeLinear", read, [result], **blocks)]

@@ -14,6 +14,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
 from quant_core.numerics import QParams, dequantize, quantize, spread_along
 from quant_core.quantization.gptq import second_order_codes
+from quant_core.quantization.half_scales import with_half_scales
 from quant_core.quantization.hqq import half_quadratic_qparams
 from quant_core.quantization.unfolding import Unfolding
 from quant_core.quantization.weights import Rounding, Weight, WeightKind, weight_qparams
@@ -35,7 +36,7 @@ def nearest_weights(
     if not fits or config.round_weights == "auto":
         yield Weight(quantize(values, qparams, axis), qparams, axis)
     if fits:
-        fitted = _fitted(values, qparams, axis, not kind.has_zero_points(config))
+        fitted = with_half_scales(_fitted(values, qparams, axis, not kind.has_zero_points(config)), config)
         yield Weight(quantize(values, fitted, axis), fitted, axis, rounding=Rounding(f"nearest{_FITTED}"))
 
 

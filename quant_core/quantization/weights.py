@@ -20,6 +20,7 @@ from quant_core.model.opset import OPSET, opset_of, pair_domain
 from quant_core.model.weight_axes import input_axis, output_axis
 from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
+from quant_core.quantization.half_scales import with_half_scales
 from quant_core.runtimes.byte_sums import limited, overflows
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.schemas import WEIGHTS
@@ -102,7 +103,8 @@ def weight_qparams(
 ) -> tuple[QParams, int | None]:
     """Scales of a layer's weight, of which these are the values, and their axis."""
     axis, block = _scale_axis(graph, layer, kind, config)
-    return constant_qparams(values, kind.dtype, not kind.has_zero_points(config), config, axis, block), axis
+    qparams = constant_qparams(values, kind.dtype, not kind.has_zero_points(config), config, axis, block)
+    return with_half_scales(qparams, config), axis
 
 
 def _scale_axis(

@@ -190,7 +190,8 @@ class WrittenModel:
     def other_nodes(self) -> Iterator[onnx.NodeProto]:
         """Every node that is neither a layer nor half a pair nor a constant, in graph order."""
         for node in self.model.graph.node:
-            if node.op_type not in (*_LAYERS, "QuantizeLinear", "DequantizeLinear", "Constant"):
+            is_constant = node.op_type == "Constant" or (node.op_type == "Cast" and node.input[0] in self._initializers)
+            if not is_constant and node.op_type not in (*_LAYERS, "QuantizeLinear", "DequantizeLinear"):
                 yield node
 
     def _stored(self, name: str) -> StoredTensor | None:
@@ -201,7 +202,7 @@ class WrittenModel:
         if kind is None:
             return None
         zero_name = node.input[2] if len(node.input) > 2 else ""
-        scale, zero, codes = (self._constant(name) for name in (node.input[1], zero_name, node.input[0]))
+        scale, zero, codes = self._scale(node.input[1]), *map(self._constant, (zero_name, node.input[0]))
         return StoredTensor(
             node.name,
             kind,
@@ -220,6 +221,11 @@ class WrittenModel:
         if node.op_type == "DequantizeLinear" and (source := self._producer.get(node.input[0])) is not None:
             return self._kind(source) if source.op_type == "QuantizeLinear" else None
         return _KINDS.get(integer_attribute(node, "output_dtype", 0)) or DataType.UINT8
+
+    def _scale(self, name: str) -> NDArray[np.generic] | None:
+        """Return a constant scale, be it behind a Cast."""
+        node = self._producer.get(name)
+        return self._constant(node.input[0] if node is not None and node.op_type == "Cast" else name)
 
     def _constant(self, name: str) -> NDArray[np.generic] | None:
         tensor = self._initializers.get(name)

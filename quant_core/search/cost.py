@@ -68,7 +68,7 @@ def _bit_operations(layer: Layer, precision: Precision, stored: Stored) -> int:
 
 
 def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
-    """Those of the codes, of float32 scales and zero points beside them, and of the scales of int32 biases.
+    """Those of the codes, of scales and zero points beside them, and of the scales of int32 biases.
 
     Zero points of 4 bits are written only beside floats: elsewhere they are 0.
     """
@@ -81,8 +81,9 @@ def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     if block is not None:
         scales = math.ceil(layer.weight_elements / block)
     with_scales = stored.biases == "int32" and block is None and not precision.activations.is_float
+    scale_bytes = 4 if block is None or not stored.has_half_scales else 2
     zero_points = 0 if bits == 4 and not precision.is_weight_only else math.ceil(scales * bits / 8)
-    return codes + zero_points + 4 * scales * (1 + (layer.biases if with_scales else 0))
+    return codes + zero_points + scales * (scale_bytes + (4 * layer.biases if with_scales else 0))
 
 
 _WITH_BLOCKS = ("MatMul", "Gemm", *RECURRENT_OPS, TABLE_OP)
