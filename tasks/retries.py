@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quant_core.model.inputs import LARGEST_BATCH
+from quant_core.model.data.batches import LARGEST_BATCH
 from quant_core.storage.retry import may_pass
 
 __all__ = ["can_pass", "is_worth_another_try", "smaller_batches"]

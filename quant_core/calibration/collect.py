@@ -19,9 +19,9 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
-from quant_core.model.carried_states import step_data
+from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import CPU, Session, check_providers, fast_numerics, open_nodes

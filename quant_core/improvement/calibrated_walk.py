@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 
 from quant_core.execution.parallel import ordered_map
+from quant_core.model.data.batches import Batch
 from quant_core.model.graph import FloatGraph, outer_names
-from quant_core.model.inputs import Batch
 from quant_core.model.sessions import Constants, open_nodes
 
 __all__ = ["CalibratedWalk", "Stop", "live_elements"]

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
-from quant_core.model.carried_states import step_data
+from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.graph import FloatGraph, attribute
-from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import Layer, layer_table, layers_from_table
 from quant_core.model.prepared_model import prepared_graph, publish_prepared
 from quant_core.model.sessions import Session, open_nodes

@@ -26,9 +26,9 @@ from quant_core.execution.progress import watcher
 from quant_core.improvement.calibrated_walk import Arrays, CalibratedWalk, Stop, live_elements
 from quant_core.improvement.layer_stops import LayerStop, layer_stops
 from quant_core.improvement.reconstruction import Moments, Rows, reconstructed
-from quant_core.model.carried_states import step_data
+from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.numerics import QParams, spread_along

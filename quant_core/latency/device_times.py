@@ -21,8 +21,8 @@ from quant_core.execution.progress import watcher
 from quant_core.latency.device_timer import DeviceTimer
 from quant_core.latency.mixes import mixes
 from quant_core.latency.neighbours import neighbours_of
-from quant_core.model.carried_states import step_data
-from quant_core.model.inputs import batches
+from quant_core.model.data.batches import batches
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.export import export, exported_reference

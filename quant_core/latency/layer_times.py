@@ -29,9 +29,9 @@ from quant_core.latency.neighbours import neighbours_of
 from quant_core.latency.section_models import section_model
 from quant_core.latency.sections import Section, WrittenPlan
 from quant_core.latency.timing import NO_TIME, Timing, timed
-from quant_core.model.carried_states import step_data
+from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.sessions import Numerics, OpenModel, open_nodes
 from quant_core.precision import Precision, PrecisionPlan

@@ -9,8 +9,8 @@ import pyarrow as pa
 from quant_core.execution.machine import Machine
 from quant_core.latency.device_timer import DeviceTimer
 from quant_core.latency.timing import Timing, timed
-from quant_core.model.carried_states import step_data
-from quant_core.model.inputs import Batch, batches
+from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Numerics, open_file
 from quant_core.runtimes.registry import profile_of

@@ -16,8 +16,8 @@ from onnx.external_data_helper import uses_external_data
 
 from quant_core.errors import IncompleteError, InputError
 from quant_core.model.graph import inner_graphs
-from quant_core.model.negative_sizes import open_negative_sizes, refuse_negative_sizes
-from quant_core.model.sparse_constants import store_densely
+from quant_core.model.preparation.negative_sizes import open_negative_sizes, refuse_negative_sizes
+from quant_core.model.preparation.sparse_constants import store_densely
 from quant_core.model.stored_model import INLINE_BYTES
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.retry import patiently

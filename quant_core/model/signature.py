@@ -15,13 +15,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.model.graph import FloatGraph
 from quant_core.model.notes import OWN_PREFIX, note, noted
 
-__all__ = ["FIXED", "InputRole", "OutputRole", "Signature", "axes_said"]
+__all__ = ["FIXED", "InputRole", "OutputRole", "Signature", "axes_said", "fixed_inputs"]
 
 _KEY = f"{OWN_PREFIX}signature"
 FIXED = f"{OWN_PREFIX}fixed"
@@ -236,3 +238,9 @@ def _output_role(
 def behind_samples(axis: int, samples: int | None) -> int:
     """The number of an axis once that of the samples is moved to the front."""
     return axis + 1 if samples is not None and axis < samples else axis
+
+
+def fixed_inputs(graph: FloatGraph) -> dict[str, NDArray[np.generic]]:
+    """The inputs of the user's model that are fixed for good in the prepared one, and their values."""
+    kept = json.loads(noted(graph.model, FIXED) or "{}")
+    return {name: np.asarray(value, dtype) for name, (value, dtype) in kept.items()}

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from quant_core.config.inputs import NOTHING_SAID, InputsConfig
 from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine
-from quant_core.model.fitted_data import fitted, model_data
-from quant_core.model.fixed_inputs import with_fixed_inputs
+from quant_core.model.data.batches import batches
+from quant_core.model.data.fitted_data import fitted, model_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import batches
 from quant_core.model.model_file import refer_model
+from quant_core.model.preparation.fixed_inputs import with_fixed_inputs
 from quant_core.model.sessions import Numerics, OpenModel, open_file
 from quant_core.model.signature import Signature
 from quant_core.model.states import signature_said

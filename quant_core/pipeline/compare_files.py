@@ -17,10 +17,10 @@ from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine, available_cores
 from quant_core.execution.runner import Runner
 from quant_core.latency import model_times
-from quant_core.model.fixed_inputs import with_fixed_inputs
+from quant_core.model.data.batches import fixed_batch
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import fixed_batch
 from quant_core.model.model_file import refer_model
+from quant_core.model.preparation.fixed_inputs import with_fixed_inputs
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.steps import prepare
 from quant_core.probing.shared_tensors import TensorErrors, tensor_errors

@@ -20,12 +20,12 @@ import pyarrow as pa
 
 from quant_core.config import MixedPrecisionConfig, RunConfig
 from quant_core.execution.machine import Machine
-from quant_core.model.carried_states import outputs_by_step
-from quant_core.model.fitted_data import model_data
+from quant_core.model.data.batches import batches
+from quant_core.model.data.carried_states import outputs_by_step
+from quant_core.model.data.fitted_data import model_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import batches
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import open_nodes
 from quant_core.pipeline.job import QuantizationJob

@@ -11,9 +11,9 @@ import onnx
 
 from quant_core.config import RunConfig
 from quant_core.errors import InputError
-from quant_core.model.fixed_inputs import fixed_values
 from quant_core.model.graph import FloatGraph, attribute
 from quant_core.model.model_file import read_model
+from quant_core.model.preparation.fixed_inputs import fixed_values
 from quant_core.model.signature import InputRole
 from quant_core.model.states import signature_said
 from quant_core.storage.chunks import DATA_FILES, is_table

@@ -20,7 +20,7 @@ from quant_core.manifest import Budget, Costs, Deployed, Manifest, Output, Sampl
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.other_products import other_products
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import is_prepared
 from quant_core.pipeline.chosen_weights import chosen_weights
 from quant_core.pipeline.deployment import deployed_record

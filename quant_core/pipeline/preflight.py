@@ -9,13 +9,13 @@ from quant_core.config import RunConfig, SearchConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import memory_budget
 from quant_core.latency import load_timer
-from quant_core.model.fitted_data import fitted
-from quant_core.model.fixed_inputs import fixed_values
+from quant_core.model.data.fitted_data import fitted
+from quant_core.model.data.labels import check_labels
 from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.inner_tensors import inner_names
-from quant_core.model.inputs import check_labels
 from quant_core.model.model_file import read_model
 from quant_core.model.opset import opset_of
+from quant_core.model.preparation.fixed_inputs import fixed_values
 from quant_core.model.sessions import check_providers
 from quant_core.model.signature import Signature
 from quant_core.model.states import signature_said

@@ -9,7 +9,7 @@ from quant_core.execution.runner import Stage
 from quant_core.improvement.migration import migrated_model
 from quant_core.improvement.weight_reconstruction import reconstructed_weights
 from quant_core.latency import device_times, layer_times, model_times
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import is_prepared
 from quant_core.pipeline import labels
 from quant_core.probing.probe import layer_sensitivity

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
-from quant_core.model.carried_states import step_data
-from quant_core.model.inputs import Batch, batches
+from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.sessions import Session, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.qdq import PlanWriter, QuantizedGraph

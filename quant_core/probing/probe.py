@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
-from quant_core.model.carried_states import step_data
-from quant_core.model.inputs import Batch, batches, in_row_order
+from quant_core.model.data.batches import Batch, batches, in_row_order
+from quant_core.model.data.carried_states import step_data
+from quant_core.model.data.sequences import steps_alone
 from quant_core.model.layers import Layer
-from quant_core.model.sequences import steps_alone
 from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
-from quant_core.model.carried_states import step_data
+from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Session, open_inside, open_nodes
 from quant_core.scoring.sampling import visit_order

@@ -16,9 +16,9 @@ from quant_core.errors import UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.graph import FloatGraph, outer_names
-from quant_core.model.inputs import fixed_inputs
 from quant_core.model.selection import forget_origins
 from quant_core.model.sessions import Constants
+from quant_core.model.signature import fixed_inputs
 from quant_core.model.stored_model import (
     DATA_FILE,
     INLINE_BYTES,

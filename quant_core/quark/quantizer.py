@@ -16,7 +16,7 @@ from quant_core.errors import InputError, UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.model.layers import layers_from_table
 from quant_core.model.model_file import refer_model
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.auto import auto_mixed_precision
 from quant_core.pipeline.layer_wise import layer_wise

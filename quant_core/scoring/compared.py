@@ -10,9 +10,9 @@ import onnx
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
+from quant_core.model.data.labels import class_axis
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.inner_tensors import inner_candidates, names_said
-from quant_core.model.inputs import class_axis
 from quant_core.model.signature import OutputRole, Signature
 
 __all__ = [

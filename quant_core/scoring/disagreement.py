@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quant_core.execution.machine import Machine
-from quant_core.model.fitted_data import model_data
-from quant_core.model.inputs import Batch, in_row_order
+from quant_core.model.data.batches import Batch, in_row_order
+from quant_core.model.data.fitted_data import model_data
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import OpenModel
 from quant_core.scoring.compared import Compared

@@ -14,11 +14,12 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
-from quant_core.model.carried_states import outputs_by_step
-from quant_core.model.fitted_data import model_data
+from quant_core.model.data.batches import Batch, batches, in_row_order
+from quant_core.model.data.carried_states import outputs_by_step
+from quant_core.model.data.fitted_data import model_data
+from quant_core.model.data.labels import fitting_labels
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
-from quant_core.model.inputs import Batch, batches, fitting_labels, in_row_order
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Numerics, OpenModel, fast_numerics, open_file, open_nodes
 from quant_core.precision import PrecisionPlan

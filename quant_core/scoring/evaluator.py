@@ -24,7 +24,7 @@ from quant_core.config.evaluator import EvaluatorConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
-from quant_core.model.fitted_data import model_data
+from quant_core.model.data.fitted_data import model_data
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import OpenModel
 from quant_core.model.stored_model import MODEL_FILE

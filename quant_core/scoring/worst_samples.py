@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from quant_core.config.criterion import MetricName
 from quant_core.execution.machine import Machine
-from quant_core.model.fitted_data import model_data
+from quant_core.model.data.fitted_data import model_data
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.scoring.compared import Compared
 from quant_core.scoring.evaluation import compared_by, outputs_by_batch, reference_arrays

@@ -29,7 +29,7 @@ from quant_core.config import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.model.model_file import refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.quantization.export import export, exported_reference
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.scoring.evaluation import evaluate_plan, float_outputs

@@ -17,7 +17,7 @@ from quant_core.config import MixedPrecisionConfig
 from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.pipeline import steps
 from quant_core.pipeline.finished_run import write_output
 from quant_core.pipeline.job import QuantizationJob

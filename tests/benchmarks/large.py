@@ -63,7 +63,7 @@ def exported(folder: Path) -> None:
     from quant_core.model.layers import layers_from_table
     from quant_core.model.model_file import refer_model
     from quant_core.model.operators import DEFAULT_LAYER_OPS
-    from quant_core.model.prepare import prepare
+    from quant_core.model.preparation.prepare import prepare
     from quant_core.precision import Precision, PrecisionPlan
     from quant_core.quantization.export import export, exported_reference
     from quant_core.quantization.recipe import QuantizationRecipe

@@ -37,7 +37,7 @@ from quant_core.config import MixedPrecisionConfig, QuantizationConfig, config_f
 from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner, Stage, StageFunction
 from quant_core.model.layers import layers_from_table
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.topology import Topology
 from quant_core.pipeline import probe_rounds, steps

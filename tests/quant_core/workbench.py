@@ -19,7 +19,7 @@ from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Numerics, open_nodes, session_options
 from quant_core.precision import Precision, PrecisionPlan

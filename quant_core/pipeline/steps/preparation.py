@@ -7,7 +7,7 @@ import pyarrow as pa
 from quant_core.config import RunConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
-from quant_core.model.inputs import BATCH_BYTES
+from quant_core.model.data.batches import BATCH_BYTES
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.candidate_layers import candidate_layers
 from quant_core.pipeline.costs import check_device_costs

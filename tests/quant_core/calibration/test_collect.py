@@ -12,7 +12,7 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.progress import Watcher, watched_by
 from quant_core.model.layers import layers_from_table
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.topology import Topology
 from quant_core.storage.data import refer_data

@@ -7,7 +7,7 @@ import pytest
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.storage.references import refer
 from tests.models import chain
 

@@ -15,7 +15,7 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.model_file import read_model, refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import load_prepared, prepared_graph
 from quant_core.model.stored_model import DATA_FILE, is_intact
 from quant_core.storage.data import refer_data

@@ -7,7 +7,7 @@ import pytest
 from quant_core.execution.machine import Machine
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer
 from tests.models import build

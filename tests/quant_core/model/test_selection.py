@@ -10,7 +10,7 @@ from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import find_layers
 from quant_core.model.operators import DEFAULT_LAYER_OPS, Role
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.selection import is_left_in_float, names_meant
 from quant_core.model.topology import Topology

@@ -11,10 +11,10 @@ from quant_core.config import MixedPrecisionConfig
 from quant_core.config.inputs import InputsConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
-from quant_core.model.carried_states import step_data
+from quant_core.model.data.carried_states import step_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import open_nodes
 from quant_core.model.signature import Signature

@@ -6,7 +6,7 @@ import pytest
 
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
-from quant_core.model.inputs import batches
+from quant_core.model.data.batches import batches
 from quant_core.quantization.export import export, exported_reference
 from quant_core.scoring.evaluation import (
     compared_outputs,

@@ -10,7 +10,7 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watched_by
 from quant_core.model.model_file import refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import is_prepared
 from quant_core.storage.data import open_dataset
 from quant_core.storage.references import fetch, refer

@@ -13,26 +13,26 @@ import pyarrow as pa
 
 from quant_core.errors import InputError, UnsupportedError, first_line
 from quant_core.execution.machine import Machine
-from quant_core.model.branches import without_decided_branches
+from quant_core.model.data.fitted_data import fitted
+from quant_core.model.data.sequences import with_one_state
 from quant_core.model.descriptions import copy_descriptions
-from quant_core.model.equalization import equalized
-from quant_core.model.fitted_data import fitted
-from quant_core.model.fixed_inputs import fix_given_inputs
 from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.half_precision import has_halves, keep_types, types_given, widened
-from quant_core.model.inferred_types import with_inferred_types
 from quant_core.model.inner_tensors import note_inner_tensors
 from quant_core.model.layers import Layer, find_layers, layer_table
 from quant_core.model.model_file import follow_links, load_small_weights, read_model
 from quant_core.model.notes import note
-from quant_core.model.observation import observed
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, has_pairs, upgraded
 from quant_core.model.other_products import find_other_products, with_other_products
+from quant_core.model.preparation.branches import without_decided_branches
+from quant_core.model.preparation.equalization import equalized
+from quant_core.model.preparation.fixed_inputs import fix_given_inputs
+from quant_core.model.preparation.inferred_types import with_inferred_types
+from quant_core.model.preparation.observation import observed
+from quant_core.model.preparation.runtime_optimizations import OLDEST_IR_VERSION, optimized_by_runtime, restore_order
 from quant_core.model.prepared_model import load_prepared, publish_prepared
-from quant_core.model.runtime_optimizations import OLDEST_IR_VERSION, optimized_by_runtime, restore_order
 from quant_core.model.selection import leave_in_float, note_origins
-from quant_core.model.sequences import with_one_state
 from quant_core.model.signature import Signature
 from quant_core.model.sizes import Sizes
 from quant_core.model.states import signature_said

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError, first_line
+from quant_core.model.data.batches import batches
 from quant_core.model.graph import FloatGraph, attribute, integer_attribute
-from quant_core.model.inputs import batches
 from quant_core.model.sessions import Session, open_nodes
 from quant_core.model.signature import OutputRole, Signature, behind_samples
 from quant_core.model.sizes import Sizes

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
-from quant_core.model.fitted_data import model_data
+from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.fitted_data import model_data
+from quant_core.model.data.sequences import as_steps, step_counts
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import Batch, batches
-from quant_core.model.sequences import as_steps, step_counts
 from quant_core.model.sessions import OpenModel, fast_numerics, open_nodes
 from quant_core.model.signature import Signature
 from quant_core.storage.columns import are_intact, mapped_columns, unpack_columns

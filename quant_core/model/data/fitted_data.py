@@ -12,9 +12,9 @@ import onnx
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
+from quant_core.model.data.sequences import check_steps
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import HALVES, types_kept
-from quant_core.model.sequences import check_steps
 from quant_core.model.signature import InputRole, Signature
 from quant_core.model.states import likely_states
 from quant_core.storage.data import Column, Dataset, check_lengths, open_columns

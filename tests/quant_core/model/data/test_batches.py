@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from quant_core.errors import InputError
-from quant_core.model.fitted_data import check_inputs
+from quant_core.model.data.batches import batches, default_batch, fixed_batch
+from quant_core.model.data.fitted_data import check_inputs
+from quant_core.model.data.labels import check_labels
 from quant_core.model.graph import FloatGraph
-from quant_core.model.inputs import batches, check_labels, default_batch, fixed_batch
 from quant_core.storage.data import Dataset
 from tests.models import build
 

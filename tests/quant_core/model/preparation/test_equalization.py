@@ -11,7 +11,7 @@ from quant_core import LayerWiseConfig, layer_wise
 from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph
 from quant_core.model.operators import DEFAULT_LAYER_OPS
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.storage.references import refer
 from tests.models import MODELS, build, samples

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 
 from quant_core.model.graph import FloatGraph
-from quant_core.model.observation import observed
+from quant_core.model.preparation.observation import observed
 from quant_core.model.sessions import Session
 from quant_core.model.signature import Signature
 from quant_core.storage.data import Dataset

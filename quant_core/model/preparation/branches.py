@@ -10,11 +10,11 @@ from pathlib import Path
 
 import onnx
 
-from quant_core.model.declared_sizes import fold_declared_sizes
 from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.graph import nodes_inside
 from quant_core.model.model_file import load_small_weights
-from quant_core.model.runtime_optimizations import optimized_by_runtime, restore_order
+from quant_core.model.preparation.declared_sizes import fold_declared_sizes
+from quant_core.model.preparation.runtime_optimizations import optimized_by_runtime, restore_order
 
 __all__ = ["without_decided_branches"]
 

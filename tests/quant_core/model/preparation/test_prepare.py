@@ -9,7 +9,7 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.opset import OPSET, opset_of
-from quant_core.model.prepare import prepare
+from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import is_prepared, prepared_graph
 from quant_core.storage.references import refer
 from quant_core.storage.tables import facts

@@ -1,8 +1,7 @@
-"""How data are fed to a model, in batches that fit it; and labels that fit its outputs."""
+"""Feeds data to a model in batches that fit it."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,26 +10,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quant_core.errors import InputError
-from quant_core.model.fitted_data import fits, spelled, without_axis
+from quant_core.model.data.sequences import initial_states
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
-from quant_core.model.notes import noted
-from quant_core.model.sequences import initial_states, step_counts
-from quant_core.model.signature import FIXED, OutputRole, Signature
+from quant_core.model.signature import Signature, fixed_inputs
 from quant_core.storage.data import Dataset
 
-__all__ = [
-    "BATCH_BYTES",
-    "LARGEST_BATCH",
-    "Batch",
-    "batches",
-    "check_labels",
-    "class_axis",
-    "fitting_labels",
-    "fixed_inputs",
-    "in_row_order",
-]
+__all__ = ["BATCH_BYTES", "LARGEST_BATCH", "Batch", "batches", "in_row_order"]
 
 BATCH_BYTES = 128 << 20
 """What the activations of a batch take at most, unless the user says otherwise."""
@@ -68,73 +54,6 @@ class Batch:
     def count(self) -> int:
         """Number of samples that are not repetitions."""
         return len(self.rows)
-
-
-def check_labels(graph: FloatGraph, data: Dataset, output: str, signature: Signature | None = None) -> None:
-    """Raise InputError unless the data has one integer label for each thing the output classifies.
-
-    Where the model has states, that is at each step.
-    """
-    if data.labels is None:
-        raise InputError(f"{data.source}: has no array 'labels', which a top-1 target needs")
-    if data.labels.dtype.kind not in "iu":
-        raise InputError(f"{data.source}: labels are {data.labels.dtype}, they must be integer class numbers")
-    signature = signature or Signature.of(graph)
-    shape, role = signature.sample_shape(graph, output), signature.output(output)
-    if shape is None:
-        return
-    axis = class_axis(role, shape, data.labels, signature.leading)
-    if len(shape) < 2 or not fits(data.labels.shape, without_axis(shape, axis)):
-        wanted = spelled(without_axis(shape, min(axis, len(shape) - 1)) or (None,), 0)
-        each = ", one a step" if signature.states else ""
-        raise InputError(
-            f"{data.source}: labels have shape {list(data.labels.shape)}, output {output} wants {wanted}{each}"
-        )
-    if signature.states:
-        _check_steps_labelled(data, data.labels.shape[1], signature)
-    classes = shape[axis]
-    if classes and not 0 <= data.labels.min() <= data.labels.max() < classes:
-        raise InputError(
-            f"{data.source}: labels run from {data.labels.min()} to {data.labels.max()}, "
-            f"output {output} has classes 0 to {classes - 1}"
-        )
-
-
-def _check_steps_labelled(data: Dataset, labelled: int, signature: Signature) -> None:
-    """Raise InputError for a sequence that has more steps than labels; labels of shorter ones are padded."""
-    counts = step_counts(data, signature.states)
-    if (counts > labelled).any():
-        row = int(np.argmax(counts > labelled))
-        raise InputError(f"{data.source}: labels are of {labelled} steps, and sample {row} has {counts[row]}")
-
-
-def class_axis(
-    role: OutputRole, shape: Sequence[int | None], labels: NDArray[np.generic] | None = None, leading: int = 1
-) -> int:
-    """The axis of classes of an output whose samples are along the first: known, or what labels fit; else the next.
-
-    That is the one behind the `leading` ones: those of samples, and maybe of steps.
-    """
-    if role.classes is not None:
-        return role.classes
-    fitting = [
-        axis
-        for axis in range(leading, len(shape))
-        if labels is not None and fits(labels.shape, (None, *without_axis(shape, axis)[1:]))
-    ]
-    return leading if not fitting or leading in fitting else fitting[-1]
-
-
-def fitting_labels(labels: NDArray[np.generic] | None, shape: Sequence[int], axis: int) -> NDArray[np.generic] | None:
-    """The labels, if they are classes of an output of that shape; else None: nothing is counted by them."""
-    if (
-        labels is None
-        or len(shape) < 2
-        or labels.dtype.kind not in "iu"
-        or labels.shape[1:] != without_axis(shape, axis)[1:]
-    ):
-        return None
-    return labels
 
 
 def fixed_batch(graph: FloatGraph) -> int | None:
@@ -226,12 +145,6 @@ def _as_given(array: NDArray[np.generic], kind: int) -> NDArray[np.float32]:
     """Values as an application feeds them to a model of a narrower type, in float32."""
     with np.errstate(over="ignore"):  # beyond the largest float16
         return array.astype(onnx.helper.tensor_dtype_to_np_dtype(kind)).astype(np.float32)
-
-
-def fixed_inputs(graph: FloatGraph) -> dict[str, NDArray[np.generic]]:
-    """The inputs of the user's model that are fixed for good in the prepared one, and their values."""
-    kept = json.loads(noted(graph.model, FIXED) or "{}")
-    return {name: np.asarray(value, dtype) for name, (value, dtype) in kept.items()}
 
 
 def in_row_order(rows: Sequence[NDArray[np.intp]]) -> NDArray[np.intp] | None:

@@ -1,0 +1,1 @@
+"""Makes the float model ready to be quantized: `prepare` calls the rest."""
