@@ -173,8 +173,11 @@ def _wait(process: subprocess.Popen[bytes], port: int, errors: IO[bytes]) -> Non
     while time.monotonic() < deadline:
         if process.poll() is not None:
             errors.seek(0)
-            last = errors.read().decode(errors="replace").strip().splitlines()[-1:] or ["it ended"]
-            raise RuntimeError(f"Prefect's server did not start: {last[0]}")
+            told = [line for line in errors.read().decode(errors="replace").splitlines() if "Error" in line]
+            from prefect.settings import PREFECT_HOME
+
+            reason = told[-1] if told else f"it ended; can its database be written, in {PREFECT_HOME.value()}?"
+            raise RuntimeError(f"Prefect's server did not start: {reason}")
         with socket.socket() as caller:
             if caller.connect_ex(("127.0.0.1", port)) == 0:
                 return

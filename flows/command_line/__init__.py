@@ -89,14 +89,24 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except (click.Abort, KeyboardInterrupt):
-        _fail("stopped; run the same command again to go on from here", 130)
+        _fail(*_STOPPED)
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if os.environ.get("NARROWCAST_TRACEBACK"):
             raise
-        _fail(*_explained(error))
+        _fail(*(_STOPPED if _is_interrupt(error) else _explained(error)))
+
+
+_STOPPED = ("stopped; run the same command again to go on from here", 130)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Return whether an error stands for Ctrl-C: what is imported then may raise an ImportError in its place."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__) or _is_interrupt(error.__context__)
+    )
 
 
 def _explained(error: Exception) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from quant_core.errors import IncompleteError, InputError
 from quant_core.execution.progress import watcher
 from quant_core.storage.data_forms import DataForm, PictureForm, RandomForm
 from quant_core.storage.retry import patiently
-from quant_core.storage.scratch import held, hidden_beside
+from quant_core.storage.scratch import held, hidden_beside, places_told
 from quant_core.urls import redacted
 
 __all__ = ["Reference", "atomic_copy", "atomic_folder", "atomic_write", "fetch", "file_digest", "made_folder", "refer"]
@@ -218,16 +218,14 @@ def atomic_copy(source: Path, path: Path) -> None:
 def _taking_the_place_of(path: Path, lasting: bool = True) -> Iterator[BinaryIO]:
     temporary = hidden_beside(path)
     try:
-        with temporary.open("xb") as stream, held(temporary):
+        with places_told(path), temporary.open("xb") as stream, held(temporary):
             yield stream
             if lasting:
                 stream.flush()
                 os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException as error:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = error.filename or str(path)  # a full disk does not say where
         raise
 
 
@@ -237,7 +235,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = hidden_beside(path)
     temporary.mkdir()
     try:
-        with held(temporary):
+        with places_told(path), held(temporary):
             yield temporary
             _take_name(temporary, path)
     finally:

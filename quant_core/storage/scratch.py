@@ -21,7 +21,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["clear_leftovers", "held", "hidden_beside", "scratch_folder"]
+__all__ = ["clear_leftovers", "held", "hidden_beside", "places_told", "scratch_folder"]
 
 _HIDDEN = re.compile(r"\..+\.[0-9a-f]{32}")
 
@@ -41,10 +41,20 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     folder = hidden_beside(parent / "scratch")
     folder.mkdir()
     try:
-        with held(folder):
+        with places_told(parent), held(folder):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def places_told(path: Path) -> Iterator[None]:
+    """Have errors of the system name the path where they name no file: a full disk does not say where."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 @contextmanager

@@ -308,8 +308,14 @@ def raising(error):
     return raised
 
 
+STOPPED = "stopped; run the same command again to go on from here"
+HIDDEN_STOP = ImportError("initialization failed")
+HIDDEN_STOP.__cause__ = KeyboardInterrupt()
+
+
 FAILURES = {
-    "Ctrl-C": (KeyboardInterrupt(), 130, "stopped; run the same command again to go on from here"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, STOPPED),
+    "Ctrl-C in an import": (HIDDEN_STOP, 130, STOPPED),
     "a full disk": (
         OSError(errno.ENOSPC, "No space left on device", "out/model.onnx"),
         1,

@@ -89,7 +89,10 @@ def test_a_run_whose_server_dies_ends_and_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("script", "reason"),
-    [("raise OSError('no room')", "OSError: no room"), ("pass", "it ended")],
+    [
+        ("raise OSError('no room')", "OSError: no room"),
+        ("import sys; print('<no Python frame>', file=sys.stderr)", r"it ended; can its database be written, in .+\?"),
+    ],
     ids=["said", "unsaid"],
 )
 def test_a_server_that_cannot_start_says_why(tmp_path, script, reason):

@@ -1,5 +1,6 @@
 """References by content, and writes that are whole or not there."""
 
+import errno
 import os
 import stat
 
@@ -8,6 +9,7 @@ import pytest
 
 from quant_core.errors import InputError
 from quant_core.storage.references import atomic_folder, atomic_write, fetch, file_digest, refer
+from quant_core.storage.scratch import scratch_folder
 
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -203,3 +205,9 @@ def test_the_folder_that_is_there_first_wins(tmp_path):
             (early / "file").write_bytes(b"early")
     assert (tmp_path / "result" / "file").read_bytes() == b"early"
     assert listing(tmp_path) == ["result"]
+
+
+def test_a_full_disk_is_told_with_the_folder_that_has_no_room(tmp_path):
+    for making in (atomic_folder(tmp_path / "result"), scratch_folder(tmp_path / "result")):
+        with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'result'}'"), making:
+            raise OSError(errno.ENOSPC, "No space left on device")
