@@ -18,7 +18,7 @@ from quant_core.errors import InputError
 from quant_core.execution.machine import available_cores
 from quant_core.pipeline.auto import run_auto
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.pick import pick
+from quant_core.pipeline.picking.pick import pick
 from quant_core.results.outcome import Outcome, open_outcome
 from quant_core.results.output_place import MANIFEST, OutputPlace
 from quant_core.storage.store import Store

@@ -46,7 +46,7 @@ def pick(
     from quant_core.errors import TargetError
     from quant_core.execution.machine import Machine, available_cores
     from quant_core.options import LIMITS
-    from quant_core.pipeline.pick import pick as picked
+    from quant_core.pipeline.picking.pick import pick as picked
     from quant_core.results.outcome import open_outcome
     from quant_core.results.output_place import OutputPlace
     from tasks.cache.workspace import Workspace

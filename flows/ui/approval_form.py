@@ -11,7 +11,7 @@ from prefect.input import RunInput
 from prefect.runtime import deployment
 from pydantic import Field, create_model
 
-from quant_core.pipeline.frontier_choice import choices_of
+from quant_core.pipeline.picking.frontier_choice import choices_of
 from quant_core.report.sentences.summary import summary
 from quant_core.report.text import METRIC_NAMES, metric_text, percent
 from quant_core.results.outcome import Outcome

@@ -21,11 +21,11 @@ from quant_core.execution.machine import Machine, available_cores
 from quant_core.execution.runner import Runner, Stage
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
+from quant_core.pipeline.candidates.probe_rounds import probe_rounds
+from quant_core.pipeline.finished_run.plan_summary import calibration_with_types
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.plan_summary import calibration_with_types
-from quant_core.pipeline.probe_rounds import probe_rounds
+from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.steps import baseline, calibrate, prepare, rank
-from quant_core.pipeline.study import Study
 from quant_core.precision import Precision
 from quant_core.probing.attribution import LayerError, LayerLoss, layer_errors, layer_losses
 from quant_core.probing.depth import errors_along_depth

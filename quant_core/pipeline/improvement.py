@@ -19,7 +19,7 @@ from quant_core.execution.runner import Runner
 from quant_core.improvement.weight_reconstruction import held_out_samples
 from quant_core.manifest import Improvement
 from quant_core.model.layers import layers_from_table
-from quant_core.pipeline.from_calibration import histograms, rounded_weights
+from quant_core.pipeline.calibration_stages import histograms, rounded_weights
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import BASELINE, EVALUATE, MIGRATE, RECONSTRUCT
 from quant_core.precision import DataType, Precision, PrecisionPlan

@@ -19,8 +19,8 @@ from quant_core.model.preparation.fixed_inputs import fixed_values
 from quant_core.model.sessions import check_providers
 from quant_core.model.signature import Signature
 from quant_core.model.states import signature_said
+from quant_core.pipeline.candidates.lifting import rungs_above
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.lifting import rungs_above
 from quant_core.precision import Precision
 from quant_core.runtimes.profile import PrecisionOption
 from quant_core.runtimes.registry import profile_of

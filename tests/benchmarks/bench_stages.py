@@ -19,10 +19,10 @@ from quant_core.execution.runner import Runner
 from quant_core.model.layers import layers_from_table
 from quant_core.model.preparation.prepare import prepare
 from quant_core.pipeline import steps
-from quant_core.pipeline.finished_run import write_output
+from quant_core.pipeline.candidates.probe_rounds import probe_rounds
+from quant_core.pipeline.finished_run.output import write_output
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.probe_rounds import probe_rounds
-from quant_core.pipeline.study import Study
+from quant_core.pipeline.plans.study import Study
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import rank
 from quant_core.quantization.export import export, exported_reference

@@ -27,10 +27,10 @@ from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.auto import auto_mixed_precision
+from quant_core.pipeline.candidates.probe_rounds import probe_rounds
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.probe_rounds import probe_rounds
+from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.steps import baseline, calibrate, prepare
-from quant_core.pipeline.study import Study
 from quant_core.results.outcome import Outcome
 from quant_core.scoring.evaluation import float_outputs
 from tests.benchmarks.processes import measured

@@ -40,9 +40,10 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.topology import Topology
-from quant_core.pipeline import probe_rounds, steps
+from quant_core.pipeline import steps
 from quant_core.pipeline.auto import run_auto
-from quant_core.pipeline.finished_run import write_output
+from quant_core.pipeline.candidates import probe_rounds
+from quant_core.pipeline.finished_run.output import write_output
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import BASELINE, CALIBRATE, EVALUATE, EXPORT, PREPARE, PROBE, VERIFY
 from quant_core.probing.racing import sample_rounds

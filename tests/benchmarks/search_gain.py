@@ -34,7 +34,7 @@ from quant_core.execution.machine import Machine, available_cores
 from quant_core.execution.runner import Arguments, Runner, Stage
 from quant_core.pipeline.auto import run_auto
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.pick import pick
+from quant_core.pipeline.picking.pick import pick
 from quant_core.storage.tables import from_ipc, to_ipc
 from tasks.cache.keys import step_key, with_key
 from tests.benchmarks.score import outputs

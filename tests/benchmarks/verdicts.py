@@ -26,7 +26,7 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner
 from quant_core.pipeline import steps
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.study import Study
+from quant_core.pipeline.plans.study import Study
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.export import export, exported_reference
 from quant_core.scoring.by_margin import ByMargin

@@ -14,21 +14,21 @@ from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
-from quant_core.pipeline.candidate_blocks import candidate_blocks
-from quant_core.pipeline.candidate_layers import (
+from quant_core.pipeline.calibration_stages import rounded_weights
+from quant_core.pipeline.candidates.candidate_blocks import candidate_blocks
+from quant_core.pipeline.candidates.candidate_layers import (
     candidate_layers,
     note_rules_without_layers,
     note_slow_layers,
     warn_of_outputs_not_compared,
 )
+from quant_core.pipeline.candidates.lifting import lifted, rungs_above
 from quant_core.pipeline.costs import cost_models
-from quant_core.pipeline.from_calibration import rounded_weights
 from quant_core.pipeline.improvement import improved
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.lifting import lifted, rungs_above
-from quant_core.pipeline.plan_evaluator import PlanEvaluator, own_score_of
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator, own_score_of
+from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import BASELINE
-from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.runtimes.registry import profile_of

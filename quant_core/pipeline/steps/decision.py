@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from quant_core.config import LayerWiseConfig, RunConfig
 from quant_core.execution.runner import Runner
-from quant_core.pipeline.block_splitting import found_blocks, split_blocks
+from quant_core.pipeline.candidates.block_splitting import found_blocks, split_blocks
+from quant_core.pipeline.candidates.probe_rounds import probe_rounds
 from quant_core.pipeline.job import Config_co
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plan_search import go_on, is_open, search_frontier, search_plans, try_ends
-from quant_core.pipeline.probe_rounds import probe_rounds
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.plan_search import go_on, is_open, search_frontier, search_plans, try_ends
+from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import RANK
-from quant_core.pipeline.study import Study
 from quant_core.precision import PrecisionPlan
 from quant_core.storage.schemas import SENSITIVITY
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from quant_core.config import RunConfig
 from quant_core.errors import TargetError
 from quant_core.execution.runner import Runner
-from quant_core.pipeline.findings import Findings
-from quant_core.pipeline.finished_run import write_output
-from quant_core.pipeline.plan_summary import cost_summaries
-from quant_core.pipeline.study import Study
-from quant_core.pipeline.trial import Judgement
+from quant_core.pipeline.finished_run.findings import Findings
+from quant_core.pipeline.finished_run.output import write_output
+from quant_core.pipeline.finished_run.plan_summary import cost_summaries
+from quant_core.pipeline.plans.study import Study
+from quant_core.pipeline.plans.trial import Judgement
 from quant_core.report.sentences.shortfall import missed_budgets, missed_target, unsure_of_target
 from quant_core.report.sentences.verdict import on_random_data
 from quant_core.results.outcome import Outcome

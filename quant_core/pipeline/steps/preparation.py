@@ -9,9 +9,9 @@ from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.model.data.batches import BATCH_BYTES
 from quant_core.model.prepared_model import prepared_graph
-from quant_core.pipeline.candidate_layers import candidate_layers
+from quant_core.pipeline.calibration_stages import histograms
+from quant_core.pipeline.candidates.candidate_layers import candidate_layers
 from quant_core.pipeline.costs import check_device_costs
-from quant_core.pipeline.from_calibration import histograms
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.preflight import check_data, check_job
 from quant_core.pipeline.stages import PREPARE

@@ -14,16 +14,16 @@ from quant_core.execution.runner import Runner
 from quant_core.model.half_precision import types_kept
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import CPU
+from quant_core.pipeline.candidates.lifting import lifted
 from quant_core.pipeline.costs import device_timer
-from quant_core.pipeline.findings import Findings, HeldOut, Shipped
+from quant_core.pipeline.finished_run.findings import Findings, HeldOut, Shipped
 from quant_core.pipeline.job import Config_co
-from quant_core.pipeline.lifting import lifted
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plan_search import search_plans
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.plan_search import search_plans
+from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import TIMING
 from quant_core.pipeline.steps.baselines import float_outputs
 from quant_core.pipeline.steps.decision import Decision, Finalist, probe, rank, search
-from quant_core.pipeline.study import Study
 from quant_core.precision import PrecisionPlan
 from quant_core.runtimes.processor import processor_name
 from quant_core.runtimes.registry import profile_of

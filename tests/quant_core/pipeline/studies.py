@@ -8,9 +8,9 @@ import pyarrow as pa
 from quant_core.config import config_from
 from quant_core.model.layers import Layer, layer_table
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.study import Study
-from quant_core.pipeline.trial import Trial
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.study import Study
+from quant_core.pipeline.plans.trial import Trial
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import Score, terms_table
 from quant_core.search.cost import counted_cost

@@ -13,7 +13,7 @@ import pytest
 from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.progress import Watcher, watched_by
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.scoring import sampling
 from quant_core.storage.tables import from_ipc
 from tests.models import MODELS, samples

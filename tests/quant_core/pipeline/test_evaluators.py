@@ -14,7 +14,7 @@ from quant_core.config import config_from
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import Watcher, watched_by
 from quant_core.model.sessions import Numerics, open_file
-from quant_core.pipeline.pick import pick
+from quant_core.pipeline.picking.pick import pick
 from quant_core.results.outcome import open_outcome
 from quant_core.scoring.evaluator import SessionFactory
 from tests.models import build

@@ -8,7 +8,7 @@ import pytest
 from quant_core import InputError, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.machine import Machine
-from quant_core.pipeline.pick import pick
+from quant_core.pipeline.picking.pick import pick
 from quant_core.report.sentences.verdict import verdict
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved

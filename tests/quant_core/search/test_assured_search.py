@@ -10,9 +10,9 @@ import pyarrow as pa
 from quant_core.config import config_from
 from quant_core.model.layers import Layer
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plan_search import search_plans
-from quant_core.pipeline.study import Study
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.plan_search import search_plans
+from quant_core.pipeline.plans.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import terms_table
 from quant_core.scoring.sampling import visit_order

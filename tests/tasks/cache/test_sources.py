@@ -39,7 +39,8 @@ def digests():
 
 
 @pytest.mark.parametrize(
-    "module", ["quant_core.report.sentences.verdict", "quant_core.results.comparison", "quant_core.pipeline.study"]
+    "module",
+    ["quant_core.report.sentences.verdict", "quant_core.results.comparison", "quant_core.pipeline.plans.study"],
 )
 def test_code_that_only_tells_of_a_run_changes_no_key(edited, module):
     assert edited(module, "\nWORDS = 'another sentence'\n") == set()

@@ -15,14 +15,14 @@ from quant_core import InputError, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import Watcher, watched_by
-from quant_core.pipeline.pick import pick
+from quant_core.pipeline.picking.pick import pick
 from quant_core.report.page import report_page
 from quant_core.results.outcome import open_outcome
 from quant_core.storage.tables import facts
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
 
-pick_module = importlib.import_module("quant_core.pipeline.pick")
+pick_module = importlib.import_module("quant_core.pipeline.picking.pick")
 
 LADDER = {"wide": "a16w16", "narrow": ["a16w8", "a8w8", "a8w4"]}
 
@@ -170,7 +170,7 @@ def test_what_cannot_be_picked_is_one_line_and_nothing_is_written(frontier, tmp_
     machine, out = Machine(cache), tmp_path / "out"
     with pytest.raises(TargetError, match=r"no plan on the frontier meets l2 <= 1e-09: the best is at "):
         pick(run, "l2", 1e-9, out, machine)
-    with pytest.raises(InputError, match="did not measure top1_drop, but l2, sqnr_db, kl, cosine"):
+    with pytest.raises(InputError, match="did not measure top1_drop; it measured l2, sqnr_db, kl, cosine"):
         pick(run, "top1_drop", 0.1, out, machine)
     with pytest.raises(InputError, match="must be a finite number"):
         pick(run, "l2", float("nan"), out, machine)

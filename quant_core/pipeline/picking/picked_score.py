@@ -13,7 +13,7 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
 from quant_core.latency import model_times
 from quant_core.model.model_file import refer_model
-from quant_core.pipeline.trial import target_score
+from quant_core.pipeline.plans.trial import target_score
 from quant_core.results.outcome import Outcome
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.confidence import alpha_of_look, bounds

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.pipeline.study import Study
+from quant_core.pipeline.plans.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.scoring.metrics import METRICS, additive
 from quant_core.search import Candidate, Measured, Space

@@ -22,12 +22,12 @@ from quant_core.model.model_file import refer_model
 from quant_core.model.other_products import other_products
 from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import is_prepared
-from quant_core.pipeline.chosen_weights import chosen_weights
-from quant_core.pipeline.deployment import deployed_record
-from quant_core.pipeline.frontier import METRIC_COLUMNS, one_plan
-from quant_core.pipeline.frontier_choice import frontier_of, picked_plan, score_column, wide_costs
-from quant_core.pipeline.picked_score import PickedScore, picked_score
-from quant_core.pipeline.plan_summary import budgets_kept, calibration_with_types, cost_summaries, narrowed
+from quant_core.pipeline.finished_run.chosen_weights import chosen_weights
+from quant_core.pipeline.finished_run.deployment import deployed_record
+from quant_core.pipeline.finished_run.plan_summary import budgets_kept, calibration_with_types, cost_summaries, narrowed
+from quant_core.pipeline.picking.frontier import METRIC_COLUMNS, one_plan
+from quant_core.pipeline.picking.frontier_choice import frontier_of, picked_plan, score_column, wide_costs
+from quant_core.pipeline.picking.picked_score import PickedScore, picked_score
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.quantization.export import export, exported_reference

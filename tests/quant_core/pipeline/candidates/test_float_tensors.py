@@ -5,7 +5,7 @@ from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.errors import TargetError
 from quant_core.execution.machine import Machine
-from quant_core.pipeline.pick import pick
+from quant_core.pipeline.picking.pick import pick
 from tests.models import build
 from tests.quant_core.workbench import saved
 

@@ -8,7 +8,7 @@ from typing import Generic
 import pyarrow as pa
 
 from quant_core.pipeline.job import Config_co
-from quant_core.pipeline.study import Study
+from quant_core.pipeline.plans.study import Study
 from quant_core.precision import PrecisionPlan
 from quant_core.storage.references import Reference
 

@@ -18,7 +18,7 @@ from quant_core.manifest import FloatTensor, Improvement
 from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.pipeline.job import Config_co, QuantizationJob
-from quant_core.pipeline.trial import Trial, judged
+from quant_core.pipeline.plans.trial import Trial, judged
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.quantization.recipe import QuantizationRecipe

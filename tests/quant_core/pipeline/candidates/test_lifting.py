@@ -11,12 +11,12 @@ from quant_core.errors import InputError, TargetError
 from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner
 from quant_core.model.layers import Layer, layer_table
+from quant_core.pipeline.candidates.lifting import lifted, rungs_above
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.lifting import lifted, rungs_above
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plan_search import search_plans
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.plan_search import search_plans
+from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.steps import baseline, calibrate, prepare
-from quant_core.pipeline.study import Study
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.text import metric_text
 from quant_core.search.cost import counted_cost
@@ -143,7 +143,7 @@ def test_every_strategy_comes_down_from_the_rung_that_meets_the_target(chain, tm
 
 
 def test_the_frontier_has_lifted_plans_that_can_be_picked(chain, tmp_path):
-    from quant_core.pipeline.pick import pick
+    from quant_core.pipeline.picking.pick import pick
 
     outcome = run(chain, tmp_path, 0.0015, frontier=True)
     picked = pick(outcome, None, 0.0015, tmp_path / "picked", Machine(tmp_path / "cache", 1))

@@ -18,10 +18,10 @@ from quant_core.config import MixedPrecisionConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.manifest import FloatTensor
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.study import Study
+from quant_core.pipeline.plans.trial import Trial, target_score
 from quant_core.pipeline.stages import PROBE_TENSORS
-from quant_core.pipeline.study import Study
-from quant_core.pipeline.trial import Trial, target_score
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.probe import probe_samples
 from quant_core.probing.racing import losses_by_probe

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from quant_core.config.criterion import OWN_METRICS
 from quant_core.errors import InputError
-from quant_core.pipeline.study import Study
-from quant_core.pipeline.trial import Trial, target_values
+from quant_core.pipeline.plans.study import Study
+from quant_core.pipeline.plans.trial import Trial, target_values
 from quant_core.scoring.metrics import scores_of
 from quant_core.search import non_dominated
 from quant_core.storage.schemas import FRONTIER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quant_core.pipeline.plan_search import is_open, try_ends
+from quant_core.pipeline.plans.plan_search import is_open, try_ends
 from tests.quant_core.pipeline.studies import NAMES, study_of
 
 HARMLESS = {(name, "a8w8"): 0.1 for name in NAMES}

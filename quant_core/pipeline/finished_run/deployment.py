@@ -10,7 +10,7 @@ import pyarrow as pa
 from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
 from quant_core.manifest import Deployed, LayerRun, Pace
-from quant_core.pipeline.findings import Findings
+from quant_core.pipeline.finished_run.findings import Findings
 from quant_core.runtimes.faster import faster_options, is_slower
 from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.profile import RuntimeProfile

@@ -11,8 +11,8 @@ from quant_core.config import AnalysisConfig, MixedPrecisionConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Arguments, Runner
 from quant_core.model.layers import Layer, layers_from_table
+from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import PROBE
-from quant_core.pipeline.study import Study
 from quant_core.probing.probe import probe_samples, probe_shards
 from quant_core.probing.racing import losses_by_probe, open_probes, sample_rounds
 from quant_core.scoring.sampling import Samples

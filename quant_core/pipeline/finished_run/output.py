@@ -27,24 +27,24 @@ from quant_core.manifest import (
     Sources,
     Work,
 )
-from quant_core.pipeline.assurance import target_record
-from quant_core.pipeline.block_splitting import probes_of
-from quant_core.pipeline.candidate_layers import slow_layers
-from quant_core.pipeline.chosen_weights import chosen_weights
-from quant_core.pipeline.deployment import deployment, milliseconds_of
-from quant_core.pipeline.findings import Findings
-from quant_core.pipeline.frontier import frontier_table
-from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.output_scores import output_scores
-from quant_core.pipeline.plan_summary import (
+from quant_core.pipeline.candidates.block_splitting import probes_of
+from quant_core.pipeline.candidates.candidate_layers import slow_layers
+from quant_core.pipeline.finished_run.assurance import target_record
+from quant_core.pipeline.finished_run.chosen_weights import chosen_weights
+from quant_core.pipeline.finished_run.deployment import deployment, milliseconds_of
+from quant_core.pipeline.finished_run.findings import Findings
+from quant_core.pipeline.finished_run.output_scores import output_scores
+from quant_core.pipeline.finished_run.plan_summary import (
     budgets_kept,
     calibration_with_types,
     cost_summaries,
     narrow_precisions,
     narrowed,
 )
-from quant_core.pipeline.study import Study
-from quant_core.pipeline.trial import target_values
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.picking.frontier import frontier_table
+from quant_core.pipeline.plans.study import Study
+from quant_core.pipeline.plans.trial import target_values
 from quant_core.results.outcome import Outcome
 from quant_core.results.output_folder import output_file, write_folder
 from quant_core.scoring.metrics import METRICS, scores_of

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from quant_core.config import Criterion, MetricName, RunConfig
 from quant_core.manifest import FurtherTarget, HeldOutBound, Target, Undecided
-from quant_core.pipeline.findings import Shipped
-from quant_core.pipeline.study import Study
-from quant_core.pipeline.trial import Trial
+from quant_core.pipeline.finished_run.findings import Shipped
+from quant_core.pipeline.plans.study import Study
+from quant_core.pipeline.plans.trial import Trial
 from quant_core.scoring.confidence import bounds
 
 __all__ = ["target_record"]

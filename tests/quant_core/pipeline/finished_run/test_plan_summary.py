@@ -1,7 +1,7 @@
 """What the manifest says of one plan."""
 
 from quant_core.model.layers import Layer
-from quant_core.pipeline.plan_summary import cost_summaries
+from quant_core.pipeline.finished_run.plan_summary import cost_summaries
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.search.cost import COUNTED, counted_cost
 

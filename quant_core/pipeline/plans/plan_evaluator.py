@@ -12,9 +12,9 @@ from quant_core.config.criterion import Criterion
 from quant_core.execution.runner import Runner
 from quant_core.model.sessions import CPU
 from quant_core.pipeline.job import Config_co
+from quant_core.pipeline.plans.study import Study
+from quant_core.pipeline.plans.trial import Judgement, Trial
 from quant_core.pipeline.stages import EVALUATE, EXPORT, OWN_SCORE, VERIFY
-from quant_core.pipeline.study import Study
-from quant_core.pipeline.trial import Judgement, Trial
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantization.export import exported_reference
 from quant_core.runtimes.profile import RuntimeProfile

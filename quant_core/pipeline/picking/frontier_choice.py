@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from quant_core.config import MixedPrecisionConfig
 from quant_core.errors import InputError, TargetError
-from quant_core.pipeline.frontier import METRIC_COLUMNS
+from quant_core.pipeline.picking.frontier import METRIC_COLUMNS
 from quant_core.results.outcome import Outcome
 from quant_core.search import within
 from quant_core.storage.frontier_rows import Row, costs_of_plan

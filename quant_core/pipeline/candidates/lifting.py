@@ -15,10 +15,10 @@ from quant_core.config import Config, MixedPrecisionConfig, RunConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.manifest import FloatTensor
+from quant_core.pipeline.candidates.float_tensors import fewest_tensors, harmful_tensors, tensor_groups
 from quant_core.pipeline.costs import cost_models
-from quant_core.pipeline.float_tensors import fewest_tensors, harmful_tensors, tensor_groups
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.study import Study
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.study import Study
 from quant_core.precision import DataType, Precision
 from quant_core.runtimes.registry import profile_of
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
-from quant_core.pipeline.probe_rounds import probe_rounds
+from quant_core.pipeline.candidates.probe_rounds import probe_rounds
+from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import RANK
-from quant_core.pipeline.study import Study
 from quant_core.precision import Precision
 from quant_core.storage.schemas import SENSITIVITY
 from quant_core.storage.tables import facts, with_facts

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pyarrow as pa
 
 from quant_core.execution.progress import watcher
-from quant_core.pipeline.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plan_space import cheapest_of, plan_of, search_space
-from quant_core.pipeline.study import Study
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
+from quant_core.pipeline.plans.plan_space import cheapest_of, plan_of, search_space
+from quant_core.pipeline.plans.study import Study
 from quant_core.search import STRATEGIES, Strategy, knapsack, pareto_curve
 
 __all__ = ["FRONTIER_PLANS", "go_on", "is_open", "search_frontier", "search_plans", "try_ends"]

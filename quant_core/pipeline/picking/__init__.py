@@ -1,0 +1,1 @@
+"""A finished run's frontier, and other plans picked from it."""
