@@ -27,6 +27,8 @@ _START_SECONDS = 180  # the first start of a version of Prefect also runs its mi
 _POLL_SECONDS = 0.01
 _END_SECONDS = 5
 _HEARTBEAT_SECONDS = 30
+_COLLECT_AFTER = 50_000
+"""New objects after which the server looks for cycles among them; a request makes thousands that are gone with it."""
 
 
 @contextmanager
@@ -164,6 +166,8 @@ _SERVER_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
     # Nobody's code but Prefect's calls what these would check the types of.
     "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",
+    # For plugins, pydantic would look through all packages there are.
+    "PYDANTIC_DISABLE_PLUGINS": "1",
 }
 
 
@@ -221,6 +225,7 @@ def main() -> None:
     gc.freeze()  # Prefect collects once when it makes the app, and would look at all of it
     app = server.create_app()
     gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     gc.enable()
     with temporary_settings(updates={PREFECT_API_DATABASE_MIGRATE_ON_START: False} if migrated else {}):
         uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical", lifespan="on")

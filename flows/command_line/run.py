@@ -98,8 +98,11 @@ def _check(job: QuantizationJob[Any], cache: Path) -> None:
 
 
 def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[str, Any]]:
-    """Return the call of the flow that the configuration is of, with its parameters."""
-    # What takes long to import or read comes while the server starts; the engines and encoders every run needs.
+    """Return the call of the flow that the configuration is of, with its parameters.
+
+    What takes long to import, read or compile comes here, while the server starts.
+    """
+    # The engines and encoders that every run needs.
     import anyio._backends._asyncio  # noqa: F401
     import fastapi.encoders  # noqa: F401
     import prefect.flow_engine
@@ -110,10 +113,14 @@ def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[s
     from flows.layer_wise import layer_wise
     from quant_core.config import LayerWiseConfig
     from quant_core.pipeline.stages import STAGES
+    from quant_core.report.page import PAGE_TEMPLATES
+    from quant_core.report.rendering import compile_template
     from tasks.cache.code_digests import kept_code_digest
 
     for stage in STAGES.values():
         kept_code_digest(stage.function.__module__)  # which all keys have in them
+    for template in PAGE_TEMPLATES:
+        compile_template(template)
     names = ["model", "calibration", "evaluation", "holdout", "workers", "workspace"]
     layer_wise_job = isinstance(config, LayerWiseConfig)
     names += ["tensors"] if layer_wise_job else ["runner", "runner_address"]

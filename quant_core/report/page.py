@@ -23,7 +23,10 @@ from quant_core.report.tables.layers import LayerRow, layer_rows
 from quant_core.report.tables.samples import sample_rows
 from quant_core.report.tables.scores import score_rows
 
-__all__ = ["report_page"]
+__all__ = ["PAGE_TEMPLATES", "report_page"]
+
+PAGE_TEMPLATES = ("page.html.jinja", "head.html.jinja", "scripts.html.jinja")
+"""The templates that every page of a run has in it."""
 
 
 def report_page(manifest: Manifest, tables: Mapping[str, pa.Table]) -> str:
@@ -40,7 +43,7 @@ def report_page(manifest: Manifest, tables: Mapping[str, pa.Table]) -> str:
     tensors = tensor_charts(manifest.plan, layers, tables["calibration"])
     crossings = [(tensor["name"], types) for tensor in tensors if len(types := _used(tensor)) > 1]
     return rendered(
-        "page.html.jinja",
+        PAGE_TEMPLATES[0],
         {
             "loss": loss_chart(manifest, layers, sensitivity),
             "search": search_chart(manifest, search),

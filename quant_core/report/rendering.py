@@ -19,7 +19,7 @@ from quant_core.report.text import bytes_text, count_text, percent
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["fragment", "packed", "rendered"]
+__all__ = ["compile_template", "fragment", "packed", "rendered"]
 
 _HERE = Path(__file__).parent
 _TEMPLATES = _HERE / "templates"
@@ -47,6 +47,11 @@ def rendered(template: str, charts: Mapping[str, Any], **values: Any) -> str:
 def fragment(template: str, **values: Any) -> str:
     """Render a template with values."""
     return _environment().get_template(template).render(**values)
+
+
+def compile_template(template: str) -> None:
+    """Compile a template before it is needed, in time that has to be waited anyway."""
+    _environment().get_template(template)
 
 
 @cache
