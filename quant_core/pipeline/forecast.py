@@ -32,7 +32,7 @@ from quant_core.pipeline.candidates.lifting import rungs_above
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plans.plan_search import FRONTIER_PLANS
 from quant_core.precision import Precision
-from quant_core.probing.racing import sample_rounds
+from quant_core.probing.racing import probe_macs, sample_rounds
 
 __all__ = ["Forecast", "forecast"]
 
@@ -75,7 +75,7 @@ def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Ite
     """The stages that find a plan; what they take where wide meets the target, and the work where it does not."""
     rungs = len(config.narrow)
     probes, plans = pace.layers * rungs, _most_plans(config, pace.layers * rungs)
-    probed = sample_rounds(evaluation, config.samples, pace.macs * probes // 2)
+    probed = sample_rounds(evaluation, config.samples, probe_macs(pace.macs, probes))
     above = 0 if config.budgets or config.most_layers is not None else len(rungs_above(config))
     lifted = pace.layers * (rungs + above)
     most, counts = "at most " if config.blocks else "", " to ".join(map(str, dict.fromkeys((probed[0], probed[-1]))))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from quant_core.scoring.sampling import doubling, worth_a_round
 
-__all__ = ["LossEstimate", "loss_estimates", "losses_by_probe", "open_probes", "sample_rounds"]
+__all__ = ["LossEstimate", "loss_estimates", "losses_by_probe", "open_probes", "probe_macs", "sample_rounds"]
 
 Probe = tuple[str, str]
 """Layer name and written precision."""
@@ -45,6 +45,11 @@ class LossEstimate:
     """Its standard error over samples."""
     samples: int
     """Samples it was probed on."""
+
+
+def probe_macs(macs: int, probes: int) -> int:
+    """Multiply-accumulates of some probes of a model: each computes what is behind its layer, half of it on average."""
+    return macs * probes // 2
 
 
 def sample_rounds(count: int, samples: Literal["auto", "all"] | int, macs: int = 0) -> list[int]:

@@ -14,7 +14,7 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import PROBE
 from quant_core.probing.probe import probe_samples, probe_shards
-from quant_core.probing.racing import losses_by_probe, open_probes, sample_rounds
+from quant_core.probing.racing import losses_by_probe, open_probes, probe_macs, sample_rounds
 from quant_core.scoring.sampling import Samples
 
 __all__ = ["probe_rounds"]
@@ -37,8 +37,7 @@ def probe_rounds(study: Probed, on: Runner, some: Collection[str] | None = None)
     ]
     tables: list[pa.Table] = []
     start = 0
-    macs = study.macs * len(racing) // 2  # a probe computes what is behind its layer: half the model, on average
-    for stop in sample_rounds(study.baseline.num_rows, config.samples, macs):
+    for stop in sample_rounds(study.baseline.num_rows, config.samples, probe_macs(study.macs, len(racing))):
         racing = open_probes(losses_by_probe(tables)) if tables else racing
         if not racing:
             break
