@@ -1,4 +1,4 @@
-"""The ways a run can end that are the user's to mend."""
+"""Errors that are raised on purpose: each is one line that a user can act on."""
 
 from quant_core.urls import redacted
 
@@ -28,7 +28,7 @@ class InputError(NarrowcastError):
 
 
 class UnsupportedError(InputError, NotImplementedError):
-    """What was asked for is understood but not built; the text says what to use instead."""
+    """What was asked for is understood but not supported; the text says what to use instead."""
 
 
 class IncompleteError(InputError):

@@ -8,12 +8,10 @@ from typing import Any
 
 import click
 
+from flows.command_line.asked_job import asked_job
 from flows.command_line.progress_lines import duration
 from quant_core.config import RunConfig
 from quant_core.execution.machine import available_cores
-from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.layer_wise import written_plan
-from tasks.cache.workspace import Workspace
 from tasks.dry_run import DryRun, dry_run
 
 __all__ = ["print_dry_run"]
@@ -21,12 +19,7 @@ __all__ = ["print_dry_run"]
 
 def print_dry_run(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> None:
     """Print which steps are there, what is left, and about how long that takes; computes no step of the run."""
-    asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
-    asked["evaluation"] = asked["evaluation"] or asked["calibration"]
-    assignment = written_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
-    workspace = Workspace.at(inputs["workspace"])
-    workspace.check()
-    job = QuantizationJob.of(**asked, config=config, output=inputs["out"], cache=workspace.cache, assignment=assignment)
+    job, workspace = asked_job(inputs, config)
     found = dry_run(job, workspace, inputs["workers"] or available_cores())
     click.echo(json.dumps(asdict(found) | {"seconds": found.seconds}, indent=2) if as_json else _told(found))
 

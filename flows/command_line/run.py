@@ -62,17 +62,10 @@ def _show(screen: Console, manifest: Manifest, folder: str, missed: str, as_json
 
 def _refuse_bad_input(inputs: dict[str, Any], config: RunConfig) -> None:
     """Raise InputError for what the run would refuse, before Prefect is started or imported."""
-    from quant_core.pipeline.job import QuantizationJob
-    from quant_core.pipeline.layer_wise import written_plan
-    from tasks.cache.workspace import Workspace
+    from flows.command_line.asked_job import asked_job
 
-    asked = {name: inputs[name] for name in ("model", "calibration", "evaluation", "holdout")}
-    asked["evaluation"] = asked["evaluation"] or asked["calibration"]
-    workspace = Workspace.at(inputs["workspace"])
-    workspace.check()
-    assignment = written_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
-    places = {"output": inputs["out"], "cache": workspace.cache}
-    _check(QuantizationJob.of(**asked, config=config, assignment=assignment, **places), workspace.cache)
+    job, workspace = asked_job(inputs, config)
+    _check(job, workspace.cache)
 
 
 _MOST_PREPARED = 64 << 20

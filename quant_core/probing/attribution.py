@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.precision import Precision
+from quant_core.scoring.metrics import power_ratio
 
 __all__ = ["LayerError", "LayerLoss", "layer_errors", "layer_losses"]
 
@@ -56,17 +57,11 @@ def layer_errors(depth: pa.Table) -> list[LayerError]:
         LayerError(
             row["layer"],
             row["precision"],
-            _decibels(row["signal"], row["alone"]),
-            _decibels(row["signal"], row["accumulated"]),
+            power_ratio(row["signal"], row["alone"]),
+            power_ratio(row["signal"], row["accumulated"]),
         )
         for row in depth.to_pylist()
     ]
-
-
-def _decibels(signal: float, error: float) -> float:
-    if not error:
-        return math.inf
-    return 10 * math.log10(signal / error) if signal else -math.inf
 
 
 def layer_losses(ranking: pa.Table, wide: Precision, narrow: Sequence[Precision]) -> list[LayerLoss]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from quant_core.model.data.carried_states import step_data
 from quant_core.model.graph import FloatGraph
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Session, open_inside, open_nodes
+from quant_core.scoring.metrics import power_ratio
 from quant_core.scoring.sampling import visit_order
 from quant_core.storage.references import Reference
 
@@ -126,9 +126,4 @@ def _squares(exact: NDArray[np.generic], found: NDArray[np.generic]) -> Sums:
 
 
 def _decibels(powers: Sums | None) -> float | None:
-    if powers is None:
-        return None
-    signal, error = powers
-    if not error:
-        return math.inf
-    return float(10 * math.log10(signal / error)) if signal else -math.inf
+    return None if powers is None else power_ratio(*powers.tolist())

@@ -26,6 +26,7 @@ __all__ = [
     "columns_of",
     "decibels",
     "estimate",
+    "power_ratio",
     "sample_terms",
     "scores_of",
     "terms_table",
@@ -256,13 +257,19 @@ def _cosine(scores: pa.Table) -> Estimate:
 
 
 def decibels(signal: NDArray[np.float64], error: NDArray[np.float64]) -> Estimate:
-    """10 log10 of summed signal over summed error, by sample; its influence by the delta method."""
-    if not error.sum():
-        return Estimate(math.inf, None)
-    if not signal.sum():
-        return Estimate(-math.inf, None)
+    """The ratio of summed signal to summed error, given by sample; its influence by the delta method."""
+    ratio = power_ratio(signal.sum(), error.sum())
+    if math.isinf(ratio):
+        return Estimate(ratio, None)
     relative = signal / signal.mean() - error / error.mean()
-    return Estimate(10 * math.log10(signal.sum() / error.sum()), relative * 10 / math.log(10))
+    return Estimate(ratio, relative * 10 / math.log(10))
+
+
+def power_ratio(signal: float, error: float) -> float:
+    """The ratio of two powers in dB: infinite without an error, minus infinity without a signal."""
+    if not error:
+        return math.inf
+    return 10 * math.log10(signal / error) if signal else -math.inf
 
 
 METRICS: Mapping[str, Callable[[pa.Table], Estimate]] = {
