@@ -95,6 +95,7 @@ class OwnServer:
         from prefect.settings import (
             PREFECT_API_URL,
             PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+            PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
             temporary_settings,
         )
@@ -112,6 +113,8 @@ class OwnServer:
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             # Each client would ask for a token first, and hear that there are none.
             PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+            # It is of this very installation.
+            PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
         }
         with temporary_settings(updates=ours):
             _wait(self._process, self._port, self._errors)

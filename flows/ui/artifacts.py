@@ -96,21 +96,20 @@ def show_probing() -> Iterator[None]:
 
 
 class ProbingProgress(Relay):
-    """Keeps a progress artifact of the probes."""
+    """Keeps a progress artifact of the probes, made when probing has taken a while or is complete."""
 
     def __init__(self, listener: Watcher, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(listener)
         self._clock = clock
         self._artifact: UUID | None = None
         self._done = self._total = 0
-        self._told = -math.inf
+        self._told: float | None = None
         self._lock = Lock()
 
     def started(self, stage: str) -> None:
-        """Make the artifact when probing begins."""
-        if stage == "probe" and self._artifact is None:
-            text = "How far probing the layers is"
-            self._artifact = cast("UUID", create_progress_artifact(0.0, key="narrowcast-probing", description=text))
+        """Note when probing begins."""
+        if stage == "probe" and self._told is None:
+            self._told = self._clock()
         super().started(stage)
 
     def expects(self, stage: str, units: int) -> None:
@@ -122,20 +121,26 @@ class ProbingProgress(Relay):
         """Tell how far it is, if that was not told just now."""
         super().advanced(stage, units)
         if stage == "probe" and self._is_time(units):
-            self._update(min(self._done / max(self._total, 1), 1.0))
+            self._tell(min(self._done / max(self._total, 1), 1.0))
 
     def _is_time(self, units: int) -> bool:
         with self._lock:
             self._done += units
             now = self._clock()
-            due = self._artifact is not None and now - self._told >= _SECONDS
+            due = self._told is not None and now - self._told >= _SECONDS
             self._told = now if due else self._told
         return due
 
     def complete(self) -> None:
         """Nothing is left to probe: all of it was done, now or by an earlier run."""
-        self._update(1.0)
+        if self._told is not None:
+            self._tell(1.0)
 
-    def _update(self, share: float) -> None:
-        if self._artifact is not None:
-            update_progress_artifact(self._artifact, round(100 * share, 1))
+    def _tell(self, share: float) -> None:
+        progress = round(100 * share, 1)
+        if self._artifact is None:
+            text = "How far probing the layers is"
+            made = create_progress_artifact(progress, key="narrowcast-probing", description=text)
+            self._artifact = cast("UUID", made)
+        else:
+            update_progress_artifact(self._artifact, progress)

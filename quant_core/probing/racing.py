@@ -1,9 +1,10 @@
 """How many samples each probe gets: few at first, more only where they decide the order.
 
-Layers race. All are probed on a sixteenth of the data, 16 samples at least; those whose place in the ranking is not
-settled (the paired difference to a neighbour is within two standard errors) and matters (those errors are more than
-a two-hundredth of what all layers lose together) go on, twice as far each round, up to a quarter, or 256 samples
-where that is more. Which layers go on depends on the losses alone, so that a new target finds every probe again.
+Layers race. All are probed on a sixteenth of the data, 16 samples at least, and of a small model as many as are worth a
+round; those whose place in the ranking is not settled (the paired difference to a neighbour is within two standard
+errors) and matters (those errors are more than a two-hundredth of what all layers lose together) go on, twice as far
+each round, up to a quarter, or 256 samples where that is more. Which layers go on depends on the losses alone, so that
+a new target finds every probe again.
 """
 
 from __future__ import annotations
