@@ -183,8 +183,12 @@ def _wait(process: subprocess.Popen[bytes], port: int, errors: IO[bytes]) -> Non
             told = [line for line in errors.read().decode(errors="replace").splitlines() if "Error" in line]
             from prefect.settings import PREFECT_HOME
 
-            reason = told[-1] if told else f"it ended; can its database be written, in {PREFECT_HOME.value()}?"
-            raise RuntimeError(f"Prefect's server did not start: {reason}")
+            from quant_core.errors import InputError
+
+            home, reason = PREFECT_HOME.value(), told[-1] if told else "it ended"
+            if "Can't locate revision" in reason:
+                raise InputError(f"the database in {home} is of a newer Prefect: set PREFECT_HOME to another folder")
+            raise RuntimeError(f"Prefect's server did not start, with its database in {home}: {reason}")
         with socket.socket() as caller:
             if caller.connect_ex(("127.0.0.1", port)) == 0:
                 return
@@ -231,7 +235,7 @@ def main() -> None:
     gc.set_threshold(_COLLECT_AFTER)
     gc.enable()
     with temporary_settings(updates={PREFECT_API_DATABASE_MIGRATE_ON_START: False} if migrated else {}):
-        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical", lifespan="on")
+        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", lifespan="on")
 
 
 def _put_first(server: ModuleType, prefixes: Sequence[str]) -> None:

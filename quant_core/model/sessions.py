@@ -160,6 +160,25 @@ class Session:
         return dict(zip(outputs, results, strict=True))
 
 
+class _WideSession(Session):
+    """A session that takes float32 for what its model has in 16 bits; data may have either."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        super().__init__(session)
+        self._floats = {value.name for value in session.get_inputs() if value.type == "tensor(float)"}
+
+    def __call__(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Run on arrays."""
+        return super().__call__(self._widened(feeds))
+
+    def values(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, ort.OrtValue]:
+        """Arrays as ONNX Runtime's own values, for `run_values`."""
+        return super().values(self._widened(feeds))
+
+    def _widened(self, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        return {name: np.asarray(array, np.float32) if name in self._floats else array for name, array in feeds.items()}
+
+
 @contextmanager
 def _told_of_memory() -> Iterator[None]:
     """Raise MemoryError where ONNX Runtime got no memory: it raises what it raises for any failure of a node."""
@@ -182,7 +201,7 @@ def open_file(path: Path, numerics: Numerics = Numerics.SHIPPED, entries: Mappin
         if {"tensor(float16)", "tensor(bfloat16)"}.isdisjoint(ends):
             return Session(session)
         data = with_float32_ends(onnx.load(path, load_external_data=False)).SerializeToString()
-        return Session(ort.InferenceSession(data, session_options(numerics, path.parent, entries), providers=CPU))
+        return _WideSession(ort.InferenceSession(data, session_options(numerics, path.parent, entries), providers=CPU))
     except Exception as error:  # onnxruntime raises a class a failure, with no common base of its own
         raise InputError(f"{path.name}: ONNX Runtime cannot run it: {first_line(error)}") from error
 

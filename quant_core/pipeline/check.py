@@ -17,9 +17,12 @@ from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine
 from quant_core.model.data.batches import batches
 from quant_core.model.data.fitted_data import fitted, model_data
+from quant_core.model.data.sequences import with_one_state
 from quant_core.model.graph import FloatGraph
+from quant_core.model.inner_tensors import with_outputs
 from quant_core.model.model_file import refer_model
 from quant_core.model.preparation.fixed_inputs import with_fixed_inputs
+from quant_core.model.preparation.observation import observed_signature
 from quant_core.model.sessions import Numerics, OpenModel, open_file
 from quant_core.model.signature import Signature
 from quant_core.model.states import signature_said
@@ -31,12 +34,12 @@ from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.saturation import layer_saturation
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
-from quant_core.scoring.compared import compared_of
+from quant_core.scoring.compared import compared_of, compared_outputs
 from quant_core.scoring.evaluation import sample_outputs
 from quant_core.scoring.evaluator import Evaluator, SessionFactory
 from quant_core.scoring.metrics import sample_terms, scores_of, terms_table
 from quant_core.storage.data import Dataset, DataSource, refer_data, samples_of
-from quant_core.storage.references import fetch, made_folder
+from quant_core.storage.references import Reference, fetch, made_folder
 
 __all__ = ["Check", "check_file"]
 
@@ -112,8 +115,7 @@ def check_file(
         machine = Machine(Path(folder))
         path = _fetched(model, said, machine.cache / "quantized")
         graph = FloatGraph.load(path)
-        signature_said(graph, said.sample_axis, said.classes, said.states).keep_in(graph.model)
-        data = model_data(graph, refer_data(evaluation, machine.cache), machine.cache)
+        data = _fitted_data(graph, refer_data(evaluation, machine.cache), said, machine.cache)
         simulated = _outputs(open_file(path), graph, data)
         found, refusal = _deployed(path, graph, data, profile)
         against_file = None if float_model is None else _fetched(float_model, said, machine.cache / "float")
@@ -140,8 +142,19 @@ def check_file(
 
 
 def _fetched(model: str | os.PathLike[str], said: InputsConfig, folder: Path) -> Path:
-    """Return where a model file is on this machine, or a copy of it with inputs fixed."""
-    return with_fixed_inputs(fetch(refer_model(model), made_folder(folder)), said.fix_inputs, folder / "fixed")
+    """Return where a model file is here, or a copy with inputs fixed, or with the tensors that maps are made of."""
+    path = with_fixed_inputs(fetch(refer_model(model), made_folder(folder)), said.fix_inputs, folder / "fixed")
+    inside = FloatGraph.load(path).inside.values()
+    return with_outputs(path, inside, made_folder(folder / "inside")) if inside else path
+
+
+def _fitted_data(graph: FloatGraph, data: Reference, said: InputsConfig, cache: Path) -> Dataset:
+    """Open data as a model wants them, and note in it what inputs and outputs are, as is said and samples show."""
+    declared = signature_said(graph, said.sample_axis, said.classes, said.states)
+    declared.keep_in(graph.model)
+    found = model_data(graph, data, cache)
+    observed_signature(graph, with_one_state(graph, declared, found), declared).keep_in(graph.model)
+    return found
 
 
 def _own_scores(
@@ -157,9 +170,14 @@ _LEAST_SQNR = 40.0
 """In dB: an error of 1% of the outputs. Without a float model nothing else says how much is much."""
 
 
+_ROUNDING_SQNR = 100.0
+"""In dB: what another order of adding up in float32 makes."""
+
+
 def _differs(deployed: pa.Table, reference: pa.Table, has_float: bool) -> bool:
     if has_float:
-        return scores_differ(deployed, reference, "l2")
+        off = [scores_of(scores)["sqnr_db"] for scores in (deployed, reference)]
+        return not min(off) >= _ROUNDING_SQNR and scores_differ(deployed, reference, "l2")
     return not scores_of(deployed)["sqnr_db"] >= _LEAST_SQNR
 
 
@@ -192,8 +210,8 @@ def _outputs(session: OpenModel, graph: FloatGraph, data: Dataset) -> list[Outpu
 
 
 def _kept(graph: FloatGraph) -> tuple[str, ...]:
-    """Return the outputs that are scored: those of floats, if there are any."""
-    return tuple(name for name in graph.outputs if graph.is_float_activation(name)) or graph.outputs
+    """Return the outputs that are scored: of those with a value for each sample those of floats, if there are any."""
+    return compared_outputs(graph, "all")
 
 
 def _scores(against: Sequence[Outputs], outputs: Sequence[Outputs], graph: FloatGraph, data: Dataset) -> pa.Table:

@@ -21,6 +21,7 @@ from quant_core.model.data.batches import fixed_batch
 from quant_core.model.graph import FloatGraph
 from quant_core.model.model_file import refer_model
 from quant_core.model.preparation.fixed_inputs import with_fixed_inputs
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.steps import prepare
 from quant_core.probing.shared_tensors import TensorErrors, tensor_errors
@@ -34,6 +35,7 @@ from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.disagreement import Disagreement, disagreements
 from quant_core.scoring.evaluation import float_outputs, score_file
 from quant_core.scoring.metrics import METRICS, scores_of
+from quant_core.scoring.shipped_file import open_shipped
 from quant_core.storage.data import DataSource
 from quant_core.storage.references import Reference, fetch
 
@@ -302,8 +304,9 @@ def _decibels(value: float | None) -> str:
 def _furthest(files: Sequence[_File], setting: _Setting) -> list[Disagreement]:
     if any(file.refusal for file in files):
         return []
-    first, second = (setting.profile.open(file.path) for file in files)
     one = setting
+    graph = prepared_graph(one.layers, one.machine.cache)
+    first, second = (open_shipped(file.reference, graph, one.profile.name, one.machine) for file in files)
     return disagreements(first, second, one.layers, one.baseline, one.data, one.batch_size, one.machine)
 
 

@@ -122,7 +122,7 @@ def _model(graph: FloatGraph, nodes: Sequence[onnx.NodeProto], given: Arrays) ->
     inputs = [value(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), None) for name, array in given.items()]
     used = dict.fromkeys(name for node in nodes for name in node.input if name in graph.initializers)
     constants = [onnx.numpy_helper.from_array(graph.constant(name), name) for name in used]
-    output = value(nodes[-1].output[0], onnx.TensorProto.FLOAT, None)
+    output = onnx.ValueInfoProto(name=nodes[-1].output[0])  # of float32, or float16
     part = onnx.helper.make_graph(list(nodes), "layer", inputs, [output], constants)
     model = onnx.ModelProto(ir_version=graph.model.ir_version, graph=part, opset_import=graph.model.opset_import)
     return model, given

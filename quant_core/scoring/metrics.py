@@ -120,7 +120,8 @@ def _cosine_distance(
 ) -> NDArray[np.float64]:
     norms = np.sqrt(signal) * np.sqrt(own)
     # Two zero vectors point the same way; a zero vector and another do not; a NaN stays one.
-    return np.asarray(1 - np.divide(product, norms, out=np.where(signal == own, 1.0, 0.0), where=norms != 0))
+    alike = np.divide(product, norms, out=np.where(signal == own, 1.0, 0.0), where=norms != 0)
+    return np.asarray(1 - np.minimum(alike, 1.0))  # the last bit of a quotient may be above
 
 
 def divergence(reference: Array, quantized: Array, axis: int = 1, probabilities: bool = False) -> NDArray[np.float64]:

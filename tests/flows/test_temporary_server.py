@@ -15,6 +15,7 @@ from prefect.settings import PREFECT_API_URL
 
 from flows import temporary_server
 from flows.temporary_server import prefect_server
+from quant_core.errors import InputError
 
 SERVED = """
 import time
@@ -90,10 +91,14 @@ def test_a_run_whose_server_dies_ends_and_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("raise OSError('no room')", "OSError: no room"),
-        ("import sys; print('<no Python frame>', file=sys.stderr)", r"it ended; can its database be written, in .+\?"),
+        ("raise OSError('no room')", "Prefect's server did not start, with its database in .+: OSError: no room"),
+        ("import sys; print('<no Python frame>', file=sys.stderr)", "Prefect's server did not start, .+: it ended"),
+        (
+            "raise OSError('Can\\'t locate revision')",
+            "the database in .+ is of a newer Prefect: set PREFECT_HOME to .+",
+        ),
     ],
-    ids=["said", "unsaid"],
+    ids=["said", "unsaid", "a newer Prefect"],
 )
 def test_a_server_that_cannot_start_says_why(tmp_path, script, reason):
     with (
@@ -101,5 +106,5 @@ def test_a_server_that_cannot_start_says_why(tmp_path, script, reason):
         subprocess.Popen([sys.executable, "-c", script], stderr=errors) as process,
     ):
         process.wait()
-        with pytest.raises(RuntimeError, match=f"^Prefect's server did not start: {reason}$"):
+        with pytest.raises((RuntimeError, InputError), match=f"^{reason}$"):
             temporary_server._wait(process, "http://127.0.0.1:9", errors)

@@ -36,4 +36,5 @@ def _declared(value: ort.NodeArg) -> onnx.ValueInfoProto | None:
     kind = re.fullmatch(r"tensor\((\w+)\)", value.type)
     if kind is None:
         return None
-    return onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.DataType.Value(kind[1].upper()), value.shape)
+    shape = value.shape or None  # it has none of a tensor of unknown rank, either
+    return onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.DataType.Value(kind[1].upper()), shape)

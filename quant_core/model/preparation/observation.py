@@ -23,7 +23,7 @@ from quant_core.model.signature import OutputRole, Signature, behind_samples
 from quant_core.model.sizes import Sizes
 from quant_core.storage.data import Dataset
 
-__all__ = ["class_source", "observed"]
+__all__ = ["class_source", "observed", "observed_signature"]
 
 _TRIED = 3
 """Samples of the batch that is tried: a size that no other axis is likely to have."""
@@ -39,6 +39,14 @@ def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Sig
     """
     shapes = _shapes(graph, data)
     size = declared.batch or 1
+    signature = observed_signature(graph, data, declared)
+    written = graph.producer.keys()
+    elements = sum(share * sum(math.prod(found[n]) for n in found.keys() & written) / size for share, found in shapes)
+    return replace(signature, elements=max(int(elements), 1)), Sizes(tuple(shapes), size)
+
+
+def observed_signature(graph: FloatGraph, data: Dataset, declared: Signature) -> Signature:
+    """Return what a model's inputs and outputs are, by a run on first samples; raises InputError where that fails."""
     # All tensors at once are a hundred times the outputs: values are of these alone.
     session = open_nodes(graph, graph.nodes, graph.compared, {})
     largest = max(data.in_groups(np.arange(data.count)), key=len)
@@ -47,10 +55,7 @@ def observed(graph: FloatGraph, data: Dataset, declared: Signature) -> tuple[Sig
     if declared.batch is None and len(singles) == _TRIED:
         signature = _batched(session, graph, data, largest[:_TRIED], declared, singles)
     of_step = partial(_described, graph, singles, signature.batch or 1, signature.leading)
-    outputs = tuple(role if role.fails else of_step(role) for role in signature.outputs)
-    written = graph.producer.keys()
-    elements = sum(share * sum(math.prod(found[n]) for n in found.keys() & written) / size for share, found in shapes)
-    return replace(signature, outputs=outputs, elements=max(int(elements), 1)), Sizes(tuple(shapes), size)
+    return replace(signature, outputs=tuple(role if role.fails else of_step(role) for role in signature.outputs))
 
 
 def _shapes(graph: FloatGraph, data: Dataset) -> list[tuple[float, dict[str, tuple[int, ...]]]]:

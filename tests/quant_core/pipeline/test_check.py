@@ -47,6 +47,12 @@ def test_what_the_default_profile_wrote_is_what_its_pairs_say(network, tmp_path,
     assert all(nodes.keys() >= set(kernel.because_of) for kernel in found.kernels)
 
 
+def test_a_float_model_is_what_it_says_though_sums_are_added_up_in_another_order(tmp_path):
+    model = MODELS["chain"]()
+    file, data = saved(model, tmp_path), samples(model, COUNT)
+    assert not check_file(file, "onnxruntime", data, file).differs
+
+
 def test_a_fused_product_is_named_with_its_own_error(network, tmp_path):
     model, data = network
     found = check_file(written(network, tmp_path, runtime="reference"), "onnxruntime", data, model)

@@ -10,6 +10,8 @@ from onnx import TensorProto, helper
 
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
+from quant_core.pipeline.check import check_file
+from quant_core.pipeline.compare_files import compare_files
 from tests.models import build
 from tests.quant_core.workbench import saved
 
@@ -58,7 +60,15 @@ def sequence_output():
     return model
 
 
-ODD = [vector_weight, weights_on_the_left, sparse_weight, old_flatten, sequence_output]
+def rank_unknown():
+    """What an operator of another domain gives has a rank that nothing infers."""
+    body = "s = ai.onnx.ml.Scaler<offset=[0.1], scale=[0.9]>(x)  h = MatMul(s, v)  y = MatMul(h, w)"
+    return build(
+        f"(float[N,8] x) => (float[N,4] y) {{ {body} }}", {"v": (8, 6), "w": (6, 4)}, domains=', "ai.onnx.ml" : 1'
+    )
+
+
+ODD = [rank_unknown, vector_weight, weights_on_the_left, sparse_weight, old_flatten, sequence_output]
 
 
 def quantized(model, folder, evaluation=None, **target):
@@ -101,3 +111,13 @@ def test_a_map_of_probabilities_is_scored_by_the_tensor_it_is_made_of(tmp_path):
     assert manifest["scores"]["float"]["top1"] == 1
     assert 0 < manifest["scores"]["mixed"]["kl"] < 0.1
     assert outputs(tmp_path / "out/model.onnx")[1][0].keys() == {0, 1, 2}
+    ours, floats = tmp_path / "out/model.onnx", saved(model, tmp_path)
+    assert check_file(ours, "reference", X, floats).deployed["kl"] == pytest.approx(manifest["scores"]["mixed"]["kl"])
+    found, _ = compare_files(ours, floats, floats, X)
+    assert found.caveats == () and len(found.samples) == 8
+
+
+def test_float16_data_are_checked(tmp_path):
+    model = build("(float16[N,8] x) => (float16[N,4] y) { y = MatMul(x, w) }", {"w": np.eye(8, 4, dtype=np.float16)})
+    file = saved(model, tmp_path)
+    assert check_file(file, "onnxruntime", {"x": X["x"].astype(np.float16)}, file).deployed["l2"] == 0
