@@ -54,7 +54,7 @@ class RunServer(Protocol):
     """The server that a run will have."""
 
     def begin(self) -> None:
-        """Let the server start, for the run will not be refused: its seconds pass while this process gets ready."""
+        """Let the server start, as the run will not be refused: its seconds pass while this process gets ready."""
 
     def serving(self) -> AbstractContextManager[None]:
         """Return a block in which Prefect has the server; entering it waits until the server answers."""

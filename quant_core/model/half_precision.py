@@ -135,7 +135,7 @@ def with_float32_ends(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _cast(source: str, result: str, kind: int) -> onnx.NodeProto:
-    return onnx.helper.make_node("Cast", [source], [result], to=kind)  # no name, for its could be taken
+    return onnx.helper.make_node("Cast", [source], [result], to=kind)  # no name, because its own could be taken
 
 
 def rename_tensors(node: onnx.NodeProto, names: Mapping[str, str]) -> None:

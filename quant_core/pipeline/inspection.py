@@ -35,7 +35,7 @@ def inspect_model(
 
     `fix_inputs` has inputs with the values that they are fixed at, as `name=value`.
 
-    Counts and bytes are for one sample. For the layers in `open` they are not known, for the model leaves sizes open;
+    Counts and bytes are for one sample. For the layers in `open` they are not known, as the model leaves sizes open;
     such a size counts as 1.
     """
     with tempfile.TemporaryDirectory() as folder:

@@ -63,7 +63,7 @@ class PlanWriter:
     before a mover is left out: the numbers are those of the full graph, bit for bit, with less to compute.
 
     With `unfused` an activation that is fused into the node before it (Relu, Clip) has the pair of its result in front
-    of it too. That changes no number, for such an activation is monotone and 0 has a code; and integer operators
+    of it too. That changes no number, because such an activation is monotone and 0 has a code; and integer operators
     end where a pair is.
     """
 

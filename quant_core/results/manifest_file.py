@@ -38,7 +38,7 @@ def _digest(content: Mapping[str, Any]) -> str:
 
 
 def manifest_json(manifest: Manifest) -> str:
-    """Return the manifest as JSON; a score that is not finite becomes null, for JSON has no word for it."""
+    """Return the manifest as JSON; a score that is not finite becomes null, because JSON has no word for it."""
     return json.dumps(_finite(manifest.model_dump(mode="json")), indent=2, allow_nan=False)
 
 

@@ -44,7 +44,7 @@ class EncodedTensor:
 def encoded_tensors(model: WrittenModel, names: Collection[str]) -> dict[str, list[EncodedTensor]]:
     """Return how a file holds the tensors of a float model (`names`), the widest way first.
 
-    Biases are left out, for their scales follow from those of inputs and weights, and so are weights in blocks.
+    Biases are left out, because their scales follow from those of inputs and weights, and so are weights in blocks.
     """
     found: dict[str, list[EncodedTensor]] = {}
     for one in _encoded(model, set(names)):

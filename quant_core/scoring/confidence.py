@@ -124,7 +124,7 @@ def margin(spread: float, count: int, alpha: float) -> float:
 def samples_to_settle(target: Criterion, value: float, spread: float, alpha: float) -> int | None:
     """About how many samples it takes until a score of this value is surely within or surely beyond the limit.
 
-    None where it is right at the limit, for no number of samples would do, and where there is no limit.
+    None where it is right at the limit, as no number of samples would do, and where there is no limit.
     """
     if target.limit is None:
         return None

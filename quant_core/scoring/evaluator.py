@@ -93,7 +93,7 @@ class Evaluator:
         return self._one_a_sample(returned, data.count)
 
     def _called(self, opened: SessionFactory, labels: NDArray[np.generic] | None) -> Any:
-        """Call the function; what it prints is told in a line, for the output is the run's own."""
+        """Call the function; what it prints is told in a line, because the output is the run's own."""
         function = load_function(str(self.function), self.folder)
         printed = io.StringIO()
         with _one_at_a_time, redirect_stdout(printed):

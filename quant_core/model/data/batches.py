@@ -66,7 +66,7 @@ def default_batch(graph: FloatGraph, memory: int | None = None) -> int:
 
     Unless half of a thread's `memory` is less than that, it depends on the model and the shapes that calibration saw
     alone: another batch may add up in another order, and results are to be the same on a machine with more memory.
-    Larger batches are slower, for their activations leave the processor's cache.
+    Larger batches are slower, because their activations leave the processor's cache.
     """
     most = BATCH_BYTES if memory is None else min(BATCH_BYTES, memory // 2)
     elements = Signature.of(graph).elements

@@ -15,7 +15,7 @@ ONNXRUNTIME_WEB = replace(
     title="ONNX Runtime in a browser (WebAssembly)",
     assumes="the browser computes what they say",
     numbers="It runs all that is written, and sums of 8-bit products do not saturate there. A few codes in a hundred "
-    "differ, for it adds up in another order; scored as the pairs say.",
+    "differ, because it adds up in another order; scored as the pairs say.",
     rules=(*REFERENCE.rules, NO_ROUNDED_WEIGHTS),
     rounds_float_weights=True,
 )
