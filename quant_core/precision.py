@@ -23,7 +23,7 @@ from quant_core.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ACTIVATION_TYPES", "WEIGHT_TYPES", "DataType", "Precision", "PrecisionField", "PrecisionPlan"]
+__all__ = ["ACTIVATION_TYPES", "PER_TENSOR", "WEIGHT_TYPES", "DataType", "Precision", "PrecisionField", "PrecisionPlan"]
 
 
 class DataType(Enum):
@@ -102,9 +102,12 @@ class DataType(Enum):
 
 _SMALLEST_BLOCK = 16
 """Inputs that share a scale, at least: runtimes have kernels for no fewer."""
+PER_TENSOR = 0
+"""A block that is the whole weight, which then has one scale."""
+_PER_CHANNEL = 2**31  # longer than any block of inputs, and shorter than the whole weight
 _BY_CODE = {kind.code: kind for kind in DataType}
 _FLOATS = tuple(kind for kind in DataType if kind.is_float)
-_PATTERN = re.compile(rf"(?:a(u?\d+)|({'|'.join(kind.code for kind in _FLOATS)}))(?:w(u?\d+)(?:b([1-9]\d*))?)?")
+_PATTERN = re.compile(rf"(?:a(u?\d+)|({'|'.join(kind.code for kind in _FLOATS)}))(?:w(u?\d+)(?:b([1-9]\d*)|(t))?)?")
 ACTIVATION_TYPES = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
 """Integer types that activations may have."""
 WEIGHT_TYPES = (DataType.INT4, DataType.UINT4, *ACTIVATION_TYPES)
@@ -117,7 +120,7 @@ class Precision:
 
     A floating-point type alone stands for both: `float32`, `float16`, `bfloat16`. With a type of weights behind it,
     `float32w8`, only the weight is held in codes: the layer multiplies what they stand for in float. In `float32w4b32`
-    every 32 inputs share a scale, in weights that have blocks.
+    every 32 inputs share a scale, in weights that have blocks; in `a16w8t` the whole weight has one.
     """
 
     activations: DataType
@@ -125,7 +128,7 @@ class Precision:
     weights: DataType
     """Type of the layer's weight."""
     block: int | None = None
-    """How many inputs share a scale in weights that have blocks; None: as many as `block_size` says."""
+    """How many inputs share a scale in weights that have blocks; None: as many as `block_size` says; or PER_TENSOR."""
 
     @classmethod
     def parse(cls, text: str | Precision) -> Precision:
@@ -133,7 +136,7 @@ class Precision:
         if isinstance(text, Precision):
             return text
         match = _PATTERN.fullmatch(str(text))
-        integer, floating, coded, block = match.groups() if match else (None, None, None, None)
+        integer, floating, coded, block, whole = match.groups() if match else (None,) * 5
         activations = _BY_CODE.get(integer or floating or "")
         weights = activations if floating and not coded else _BY_CODE.get(coded or "")
         is_known = weights in WEIGHT_TYPES or (weights is activations and floating)
@@ -143,14 +146,14 @@ class Precision:
                 f"precision {text!r} is not known: write a16w8, a8w8, au8w8, a8w4, ... "
                 f"(activations {_codes('a', ACTIVATION_TYPES)}; weights {_codes('w', WEIGHT_TYPES)}), "
                 f"float32w8, float16w4, ... for codes of weights alone, float32w4b32 with a scale for 32 inputs each, "
-                f"or a float type for both ({floats})"
+                f"a16w8t with one for the whole weight, or a float type for both ({floats})"
             )
-        found = cls(activations, weights, None if block is None else int(block))
+        found = cls(activations, weights, PER_TENSOR if whole else None if block is None else int(block))
         found._check_block()
         return found
 
     def _check_block(self) -> None:
-        if self.block is None:
+        if not self.block:
             return
         if not self.takes_blocks:
             raise InputError(
@@ -170,13 +173,17 @@ class Precision:
     def narrower_than(self, other: Precision) -> bool:
         """Return whether this precision has no more bits than `other` on either side and fewer on one.
 
-        Of two with the same bits it is the one of longer blocks; without any they are longest.
+        Of two with the same bits it is the one of fewer scales: of longer blocks, without any, or with one scale.
         """
         mine = (self.activations.bits, self.weights.bits)
         theirs = (other.activations.bits, other.weights.bits)
         if mine == theirs:
-            return (self.block or math.inf) > (other.block or math.inf)
+            return self._values_a_scale > other._values_a_scale
         return all(a <= b for a, b in zip(mine, theirs, strict=True))
+
+    @property
+    def _values_a_scale(self) -> float:
+        return _PER_CHANNEL if self.block is None else self.block or math.inf
 
     def sides(self, wide: Precision) -> tuple[Precision, Precision]:
         """This precision of integers with its activations alone narrow, and with its weights alone.
@@ -189,7 +196,7 @@ class Precision:
     def reading(self, activations: DataType) -> Precision:
         """Return this precision with other activations, and without blocks where those take none."""
         found = replace(self, activations=activations)
-        return found if found.takes_blocks else replace(found, block=None)
+        return found if found.takes_blocks or not self.block else replace(found, block=None)
 
     @property
     def is_float(self) -> bool:
@@ -219,7 +226,7 @@ class Precision:
 
     def __str__(self) -> str:
         activations = self.activations.code if self.activations.is_float else f"a{self.activations.code}"
-        blocks = "" if self.block is None else f"b{self.block}"
+        blocks = "" if self.block is None else f"b{self.block}" if self.block else "t"
         return activations if self.is_float else f"{activations}w{self.weights.code}{blocks}"
 
 
@@ -238,7 +245,7 @@ def _parse_for_pydantic(value: object) -> Precision:
 _WRITTEN = "|".join(
     [
         f"(a({'|'.join(kind.code for kind in ACTIVATION_TYPES)})|{'|'.join(kind.code for kind in _FLOATS)})"
-        f"w({'|'.join(kind.code for kind in WEIGHT_TYPES)})(b[1-9][0-9]*)?",
+        f"w({'|'.join(kind.code for kind in WEIGHT_TYPES)})(b[1-9][0-9]*|t)?",
         *(kind.code for kind in _FLOATS),
     ]
 )

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from quant_core.budget import BUDGETS, Amount
 from quant_core.config.criterion import Target
-from quant_core.config.probing import default_narrow
+from quant_core.config.probing import default_narrow, with_tensor_scales
 from quant_core.config.run import RunConfig, validated
 from quant_core.config.runtimes import with_runtime_defaults
 from quant_core.config.search import SearchConfig, default_candidates
@@ -51,6 +51,13 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
                 **given,
             }
         return given
+
+    @model_validator(mode="after")
+    def _bytes_are_saved_by_scales_too(self) -> Self:
+        if self.saves_bytes and self.per_channel and self.block_size is None and self.format == "qdq":
+            # The model is frozen for its users, and not yet theirs.
+            object.__setattr__(self, "narrow", with_tensor_scales(self.wide, self.narrow))
+        return self
 
     @model_validator(mode="after")
     def _something_says_how_narrow(self) -> Self:

@@ -15,6 +15,7 @@ __all__ = [
     "RUNTIME_DEFAULTS",
     "RuntimeName",
     "run_defaults",
+    "saves_bytes",
     "with_runtime_defaults",
 ]
 
@@ -38,12 +39,16 @@ _ROUNDS_BIASES = ("onnxruntime", "onnxruntime-vnni", "onnxruntime-web")
 """Runtimes that make int32 of float biases as they load a file, at the scale that a file would have."""
 
 
+def saves_bytes(options: Mapping[str, Any]) -> bool:
+    """Return whether a run with some options saves bytes of the file, or has a budget of them."""
+    return options.get("cost") == "bytes" or options.get("max_bytes") is not None
+
+
 def run_defaults(options: Mapping[str, Any]) -> Mapping[str, object]:
     """Return what options of a run are where nobody says, by its runtime and by whether it saves bytes."""
     runtime = str(options.get("runtime", "onnxruntime"))
-    saves = options.get("cost") == "bytes" or options.get("max_bytes") is not None
     in_pairs = options.get("format", "qdq") == "qdq" and not options.get("correct_bias")
-    biases = {"biases": "float32"} if saves and in_pairs and runtime in _ROUNDS_BIASES else {}
+    biases = {"biases": "float32"} if saves_bytes(options) and in_pairs and runtime in _ROUNDS_BIASES else {}
     return {**biases, **RUNTIME_DEFAULTS.get(runtime, {})}
 
 

@@ -45,7 +45,7 @@ def why_not_written(
 
 def _has_fitting_blocks(ladder: Sequence[Precision], block_size: int | None) -> bool:
     """Return whether weights have blocks, none of them too long for MatMulNBits."""
-    sizes = [size for size in (block_size, *(precision.block for precision in ladder)) if size is not None]
+    sizes = [size for size in (block_size, *(precision.block for precision in ladder)) if size]
     return bool(sizes) and max(sizes) <= _LARGEST_BLOCK
 
 

@@ -32,7 +32,7 @@ def names_taken(graph: FloatGraph) -> frozenset[str]:
 
 _MADE = re.compile(
     r"(?:float|bias|codes|rounded|scale|zero_point|(?:De)?[Qq]uantizeLinear|Cast|Identity|"
-    r"(?:b?float\d+|a?u?\d+)(?:wu?\d+(?:b\d+)?)?)(?P<mark>~*)(?:/.*)?"
+    r"(?:b?float\d+|a?u?\d+)(?:wu?\d+(?:b\d+|t)?)?)(?P<mark>~*)(?:/.*)?"
 )
 """What a plan puts behind the name of a tensor, constant or node, and a slash."""
 

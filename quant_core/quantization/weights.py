@@ -19,7 +19,7 @@ from quant_core.model.operators import RECURRENT_OPS, TABLE_OP
 from quant_core.model.opset import OPSET, opset_of, pair_domain
 from quant_core.model.weight_axes import input_axis, output_axis
 from quant_core.numerics import QParams, dequantize, quantize
-from quant_core.precision import DataType, Precision
+from quant_core.precision import PER_TENSOR, DataType, Precision
 from quant_core.quantization.half_scales import with_half_scales
 from quant_core.runtimes.byte_sums import limited, overflows
 from quant_core.runtimes.registry import profile_of
@@ -50,7 +50,7 @@ class WeightKind:
     alone: bool
     """Whether its layer reads floats: no integer kernel then says what it may be like."""
     block: int | None = None
-    """How many inputs share a scale, as its precision says; None: as the configuration does."""
+    """How many inputs share a scale, as its precision says, or PER_TENSOR; None: as the configuration does."""
 
     @classmethod
     def of(cls, precision: Precision) -> WeightKind:
@@ -65,7 +65,7 @@ class WeightKind:
     def block_size(self, config: QuantizationConfig) -> int | None:
         """Return how many inputs may share a scale; None where all of an output channel do."""
         if self.block is not None:
-            return self.block
+            return self.block or None
         activations = DataType.FLOAT32 if self.alone else DataType.INT16
         return config.block_size if Precision(activations, self.dtype).takes_blocks else None
 
@@ -111,7 +111,8 @@ def _scale_axis(
     graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig
 ) -> tuple[int | None, int | None]:
     """The axis a weight has scales along, and how many values share one, if not a whole channel."""
-    if layer.op in RECURRENT_OPS and profile_of(config.runtime).has_one_scale_beside_states:
+    has_one_beside_states = layer.op in RECURRENT_OPS and profile_of(config.runtime).has_one_scale_beside_states
+    if kind.block == PER_TENSOR or has_one_beside_states:
         return None, None
     if has_blocks(graph, layer, kind, config):
         return reduction_axis(graph, layer), kind.block_size(config)
@@ -131,7 +132,7 @@ def _has_one_scale(graph: FloatGraph, layer: Layer) -> bool:
 
 def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: QuantizationConfig) -> bool:
     """Return whether a weight has a scale for each block of inputs."""
-    if kind.block is not None:
+    if kind.block:
         check_blocks(graph, f"b{kind.block}")
     return kind.block_size(config) is not None and reduction_axis(graph, layer) is not None
 

@@ -138,7 +138,7 @@ class RuntimeProfile:
         """Return why layers cannot have a precision that an option says, and what can; empty if they can."""
         if precision.is_float:
             return ""
-        if precision.block is not None and self.options.get("block_size") == (None,):
+        if precision.block and self.options.get("block_size") == (None,):
             return f"{self.name} takes no blocks of inputs ({precision}): leave b{precision.block} out"
         if precision.is_weight_only:
             return self._why_not_alone(precision)

@@ -15,7 +15,7 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.layers import Layer
 from quant_core.model.operators import RECURRENT_OPS, TABLE_OP
 from quant_core.model.other_products import OtherProduct
-from quant_core.precision import Precision, PrecisionPlan
+from quant_core.precision import PER_TENSOR, Precision, PrecisionPlan
 
 __all__ = ["COUNTED", "Boundary", "CostModel", "counted_cost"]
 
@@ -76,8 +76,10 @@ def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     codes = math.ceil(layer.weight_elements * bits / 8)
     if stored is None or not layer.weights or precision.weights.is_float:
         return codes
-    block = (precision.block or stored.block_size) if precision.takes_blocks and layer.op in _WITH_BLOCKS else None
-    scales = layer.channels if stored.per_channel else len(layer.weights)
+    block = stored.block_size if precision.block is None else precision.block or None
+    block = block if precision.takes_blocks and layer.op in _WITH_BLOCKS else None
+    is_whole = precision.block == PER_TENSOR or not stored.per_channel
+    scales = len(layer.weights) if is_whole else layer.channels
     if block is not None:
         scales = math.ceil(layer.weight_elements / block)
     with_scales = stored.biases == "int32" and block is None and not precision.activations.is_float

@@ -162,6 +162,22 @@ def test_biases_stay_float_where_bytes_are_saved_and_the_runtime_rounds_them(giv
     assert (("--biases", biases) in list(flags_of(config))) == ("biases" in given)
 
 
+@pytest.mark.parametrize(
+    ("given", "ladder"),
+    [
+        ({"narrow": ["a8w8", "a8w4"]}, "a16w8 a16w8t a8w8 a8w4 a8w4t"),
+        ({"narrow": ["a16w8t", "a8w4"]}, "a16w8 a16w8t a8w4"),  # the user says which
+        ({"wide": "a16w16", "narrow": ["a8w8"]}, "a16w16 a8w8 a8w8t"),
+        ({"wide": "float32", "narrow": ["float32w8", "float32w4"]}, "float32 float32w8 float32w4"),
+        ({"narrow": ["a8w8"], "per_channel": False}, "a16w8 a8w8"),
+    ],
+)
+def test_where_bytes_are_saved_a_layer_may_have_one_scale(given, ladder):
+    config = config_from(target=L2, cost="bytes", **given)
+    assert " ".join(map(str, config.ladder)) == ladder
+    assert config_from(**config.model_dump()) == config
+
+
 def test_the_json_schema_is_written_without_a_warning_and_shows_defaults_as_text():
     """Prefect makes its form from it."""
     with warnings.catch_warnings():

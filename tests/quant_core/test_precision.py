@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from quant_core.errors import InputError
-from quant_core.precision import DataType, Precision, PrecisionField, PrecisionPlan
+from quant_core.precision import PER_TENSOR, DataType, Precision, PrecisionField, PrecisionPlan
 
 ACTIVATIONS = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
 FLOATS = (DataType.FLOAT32, DataType.FLOAT16, DataType.BFLOAT16)
@@ -66,11 +66,13 @@ def test_a_float_stands_for_both(kind):
     assert Precision.parse(kind.code).is_float
 
 
-@pytest.mark.parametrize(("text", "block"), [("float32w4b32", 32), ("float16w8b128", 128), ("a8w4b16", 16)])
+@pytest.mark.parametrize(
+    ("text", "block"), [("float32w4b32", 32), ("float16w8b128", 128), ("a8w4b16", 16), ("a16w8t", PER_TENSOR)]
+)
 def test_b_is_how_many_inputs_share_a_scale(text, block):
     found = Precision.parse(text)
     assert (found.block, str(found)) == (block, text)
-    assert found.reading(DataType.INT16).block == (block if found.weights.bits == 4 else None)
+    assert found.reading(DataType.INT16).block == (block if found.weights.bits == 4 or not block else None)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,9 @@ def test_bit_product(text, product):
         ("float32w4b16", "float32w4b64", False),
         ("float32w8", "float32w8b64", True),
         ("float32w4b16", "float32w8", True),
+        ("a16w8t", "a16w8", True),
+        ("a8w8", "a16w8t", True),
+        ("a8w4t", "a8w4b16", True),
     ],
 )
 def test_narrower_than(one, other, narrower):

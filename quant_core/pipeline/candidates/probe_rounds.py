@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import product
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from quant_core.execution.runner import Arguments, Runner
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import PROBE
+from quant_core.precision import PER_TENSOR, Precision, PrecisionPlan
 from quant_core.probing.probe import probe_samples, probe_shards
 from quant_core.probing.racing import losses_by_probe, open_probes, probe_macs, sample_rounds
 from quant_core.scoring.sampling import Samples
@@ -32,6 +34,7 @@ def probe_rounds(study: Probed, on: Runner, some: Collection[str] | None = None)
     racing = [
         (name, str(precision))
         for precision in study.ladder[1:]
+        if _is_worth_probing(study, precision)
         for name in study.probed
         if some is None or name in some
     ]
@@ -47,6 +50,20 @@ def probe_rounds(study: Probed, on: Runner, some: Collection[str] | None = None)
         )
         start = stop
     return tables
+
+
+def _is_worth_probing(study: Probed, precision: Precision) -> bool:
+    """Return whether a precision saves something over the same bits with a scale a channel, if it has one a weight."""
+    channels = replace(precision, block=None)
+    if precision.block != PER_TENSOR or channels not in study.ladder or not study.job.config.saves_bytes:
+        return True
+    cost, names = study.costs["bytes"], [name for name, _ in study.wide.plan.layers]
+    many, one = (cost.total(PrecisionPlan.uniform(names, each)) for each in (channels, precision))
+    return many - one >= _LEAST_SCALES * cost.total(study.wide.plan)
+
+
+_LEAST_SCALES = 1 / 50
+"""Share of the wide model's bytes that scales have at least where any of them is worth a search."""
 
 
 def _common_arguments(study: Probed) -> Arguments:

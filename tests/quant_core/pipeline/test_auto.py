@@ -13,6 +13,7 @@ import pytest
 from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.progress import Watcher, watched_by
+from quant_core.pipeline.candidates import probe_rounds
 from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.scoring import sampling
 from quant_core.storage.tables import from_ipc
@@ -76,6 +77,14 @@ def test_more_is_narrowed_for_a_looser_target(chain, tmp_path, search, limit, co
     assert outcome.met
     assert outcome.manifest.narrowed.layers == count
     assert outcome.manifest.scores.mixed["l2"] <= limit
+
+
+@pytest.mark.parametrize(("share", "some"), [(0.0, {"a8w8t"}), (1.0, set())], ids=["worth it", "not worth it"])
+def test_one_scale_a_weight_is_probed_where_that_saves_some_of_the_file(chain, tmp_path, monkeypatch, share, some):
+    monkeypatch.setattr(probe_rounds, "_LEAST_SCALES", share)
+    outcome = run(chain, tmp_path, config(0.005, cost="bytes", per_channel=True))
+    assert set(outcome.tables()["sensitivity"].column("precision").to_pylist()) == {"a8w8"} | some
+    assert outcome.met
 
 
 def test_where_the_file_with_all_layers_narrow_misses_after_all_single_layers_are_tried(chain, tmp_path, monkeypatch):
