@@ -102,8 +102,6 @@ def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[s
     import prefect.task_engine
     import prefect.utilities.visualization  # noqa: F401
 
-    from flows.auto_mixed_precision import auto_mixed_precision
-    from flows.layer_wise import layer_wise
     from quant_core.config import LayerWiseConfig
     from quant_core.pipeline.stages import STAGES
     from quant_core.report.page import PAGE_TEMPLATES
@@ -115,7 +113,12 @@ def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[s
     for template in PAGE_TEMPLATES:
         compile_template(template)
     names = ["model", "calibration", "evaluation", "holdout", "workers", "workspace"]
-    layer_wise_job = isinstance(config, LayerWiseConfig)
-    names += ["tensors"] if layer_wise_job else ["runner", "runner_address"]
-    given = {name: inputs[name] for name in names}
-    return partial(layer_wise if layer_wise_job else auto_mixed_precision, config=config, output=inputs["out"], **given)
+    given = {name: inputs[name] for name in names} | {"config": config, "output": inputs["out"]}
+    # One of the two: Prefect makes a form of its parameters as it is imported.
+    if isinstance(config, LayerWiseConfig):
+        from flows.layer_wise import layer_wise
+
+        return partial(layer_wise, **given, tensors=inputs["tensors"])
+    from flows.auto_mixed_precision import auto_mixed_precision
+
+    return partial(auto_mixed_precision, **given, runner=inputs["runner"], runner_address=inputs["runner_address"])
