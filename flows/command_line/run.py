@@ -24,11 +24,13 @@ __all__ = ["quantize"]
 def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     """Run the flow on the server of the command that is running, and show what comes of it; the exit code."""
     from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console
+    from flows.temporary_server import prefect_server
     from quant_core.errors import TargetError
     from quant_core.execution.progress import watched_by
     from quant_core.manifest import Manifest
 
-    server: RunServer = click.get_current_context().obj
+    command = click.get_current_context()
+    server: RunServer = command.obj or command.with_resource(prefect_server())
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = ""
