@@ -102,7 +102,7 @@ def test_a_run_saves_the_time_that_the_timer_tells(board, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"timer_limit": "npu", "cost": "latency"}, "timer_limit: give the timer"),
+        ({"timer_limit": "npu", "cost": "latency"}, "timer_limit: is for a timer"),
         ({"timer": "board:fn"}, "timer: nothing is timed"),
         ({"timer": "board.py", "cost": "latency"}, "timer"),
         ({"timer": "board:fn", "cost": "latency", "device_costs": "x.csv"}, None),
