@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from quant_core.latency.timing import timed
 
 
 def test_what_takes_longer_is_seen_to():
     short, long = timed([lambda: time.sleep(0.002), lambda: time.sleep(0.01)], 0.03)
-    assert short.fastest == pytest.approx(2, abs=1.5)
+    assert 2 <= short.fastest < long.fastest
     assert long.fastest >= 10
     assert long.median >= long.fastest
     assert long.turns == short.turns >= 5
