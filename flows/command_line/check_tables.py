@@ -34,7 +34,7 @@ def print_check(screen: Console, found: Check) -> None:
 
 
 def _layers(found: Check) -> Table:
-    columns = ("layer", "is", "runs as", "alone off by", "without VNNI", "why not in integers")
+    columns = ("layer", "operator", "runs as", "error alone", "without VNNI", "why not in integers")
     table = Table(*columns, title="layers", title_justify="left")
     for kernel in found.kernels:
         off, without = (_share(errors.get(kernel.layer)) for errors in (found.errors, found.saturation))
@@ -48,7 +48,7 @@ def _why(kernel: LayerKernel) -> str:
 
 
 def _others(found: Check) -> Table:
-    table = Table("node", "is", "runs as", title="other nodes", title_justify="left")
+    table = Table("node", "operator", "runs as", title="other nodes", title_justify="left")
     for kernel in found.others:
         table.add_row(escape(kernel.layer), kernel.op_type, kernel.runs_as or kernel.why)
     return table
@@ -74,12 +74,14 @@ def _saturation(found: Check) -> str:
 
 
 def _scores(found: Check) -> Table:
-    table = Table(
-        "score", "as the pairs say", found.runtime, title=f"against {found.compared_with}", title_justify="left"
-    )
+    table = Table("score", "as its Q/DQ pairs say", found.runtime, title=_compared_with(found), title_justify="left")
     for name, value in found.reference.items():
         table.add_row(METRIC_NAMES[name], metric_text(name, value), metric_text(name, found.deployed.get(name)))
     return table
+
+
+def _compared_with(found: Check) -> str:
+    return "scores against the float model" if found.compared_with == "float" else "scores against its Q/DQ pairs"
 
 
 def _own_scores(found: Check) -> str:
@@ -98,7 +100,7 @@ def _verdict(found: Check) -> str:
 
 def print_runtimes(screen: Console, profiles: Iterable[RuntimeProfile]) -> None:
     """A row a profile, then their rules."""
-    table = Table("runtime", "is", "scored", "assumes")
+    table = Table("runtime", "what it is", "scored", "assumes")
     listed = list(profiles)
     for profile in listed:
         table.add_row(profile.name, escape(profile.title), _scored(profile), escape(profile.assumes))

@@ -26,7 +26,7 @@ def print_comparison(screen: Console, found: Comparison) -> None:
     screen.print(table)
     if found.layers:
         screen.print(_layers(found))
-    screen.print(f"{len(found.layers)} of {found.of} layers have another precision", highlight=False)
+    screen.print(f"{len(found.layers)} of {found.of} layers differ in precision", highlight=False)
     if found.tensors:
         screen.print(_tensors(found))
         screen.print(f"of {len(found.tensors)} tensors; --out and --json have all", highlight=False)

@@ -32,8 +32,8 @@ def _told(found: DryRun) -> str:
     lines.append(f"first to be computed: {found.stage}, {found.missing} step{'s' if found.missing > 1 else ''}")
     width = max((len(stage.work) for stage in found.ahead), default=0)
     for stage in found.ahead:
-        seconds = "not foretold" if stage.seconds is None else f"about {duration(stage.seconds)}"
+        seconds = "time unknown" if stage.seconds is None else f"about {duration(stage.seconds)}"
         lines.append(f"  {stage.stage:<11} {stage.work:<{width}}  {seconds}")
-    beside = "besides what is not foretold " if any(stage.seconds is None for stage in found.ahead) else ""
-    lines.append(f"in all about {duration(found.seconds)} at most, {beside}and seconds for Prefect to start")
+    besides = "the steps of unknown time and " if any(stage.seconds is None for stage in found.ahead) else ""
+    lines.append(f"about {duration(found.seconds)} at most in all, plus {besides}a few seconds for Prefect to start")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Reads the file of a float model, and refuses what is none."""
+"""Reads the file of a float model, and refuses files that are not one."""
 
 from __future__ import annotations
 

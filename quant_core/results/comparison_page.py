@@ -75,7 +75,7 @@ def comparison_markdown(found: Comparison) -> str:
     parts = [
         *(f"> Take care: {plain(caveat)}." for caveat in found.caveats),
         table(head, lines),
-        f"{len(rows)} of {found.of} layers have another precision{more}.",
+        f"{len(rows)} of {found.of} layers differ in precision{more}.",
         *([table(["layer", *_NAMES, *loss], rows[:_LISTED])] if rows else []),
         *([table(["SQNR (dB) of tensor", *_NAMES], tensors[:_LISTED])] if tensors else []),
     ]

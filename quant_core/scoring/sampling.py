@@ -13,8 +13,8 @@ from quant_core.storage.references import Reference
 __all__ = ["GOLDEN", "SAMPLES_A_SHARD", "Samples", "doubling", "sample_shards", "visit_order", "worth_a_round"]
 
 SAMPLES_A_SHARD = 1024
-"""How many samples a step looks at at most where others can do the same elsewhere: of more samples more machines make
-less work. It does not depend on the machines, so that results are found again on others."""
+"""The most samples that one call of a stage looks at; more are split into several calls, which workers share. It does
+not depend on the number of workers, so that results are found again with another number."""
 
 _MACS_A_ROUND = 1 << 27
 """Multiply-accumulates that take about as long as what a round costs beside them: sessions, tasks, files."""

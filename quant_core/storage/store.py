@@ -1,7 +1,7 @@
 """A folder of files at any fsspec URL, which several machines read and write at the same time.
 
 A file is there whole or not at all: on object stores it is written by one put, elsewhere under another name and
-then renamed. A store that fails for a while is asked again (see `outages`).
+then renamed. A store that fails for a while is asked again (see `retry`).
 """
 
 from __future__ import annotations

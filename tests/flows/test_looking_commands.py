@@ -40,7 +40,7 @@ def test_compare_shows_both_and_what_differs(command, tmp_path):
     assert (code, errors) == (0, "")
     assert "take care: not the same evaluation data" in output
     assert re.search(r"dense\W+a8w8\W+a16w8\W+0\.00100 at a8w8", output)
-    assert "1 of 3 layers have another precision" in output
+    assert "1 of 3 layers differ in precision" in output
     code, output, _ = command("compare", *map(str, folders), "--json")
     assert [layer["layer"] for layer in json.loads(output)["layers"]] == ["dense"]
 

@@ -28,7 +28,8 @@ def kernels(manifest: Manifest) -> list[str]:
     reasons = Counter(one.why for one in found if one.why and not one.is_integer)
     if reasons:
         told = "; ".join(f"{why} ({count})" for why, count in reasons.most_common(_MOST_REASONS))
-        said.append(f"{sum(reasons.values())} of {len(found)} layers are not computed in integers: {told}.")
+        count = reasons.total()
+        said.append(f"{count} of {len(found)} layers {'is' if count == 1 else 'are'} not computed in integers: {told}.")
     if others := sum(name not in manifest.plan and one.runs_as == "CPU" for name, one in listed.items()):
         said.append(f"{others} other {'node is' if others == 1 else 'nodes are'} left to the CPU there.")
     return said

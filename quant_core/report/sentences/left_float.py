@@ -29,7 +29,7 @@ def _slow(manifest: Manifest) -> str:
     named = [f"{name} ({why})" for name, why in islice(found.items(), _SHOWN)]
     return (
         f"{stay} in {manifest.wide} because the runtime would be slower in 8 bits: {_listed(named, len(found))}. With "
-        "another --cost or a budget the search may narrow them."
+        f"another --cost or a budget the search may narrow {'it' if len(found) == 1 else 'them'}."
     )
 
 

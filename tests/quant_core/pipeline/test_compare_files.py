@@ -122,7 +122,7 @@ def test_the_command_compares_files_and_folders_and_says_what_it_needs(given, tm
     assert CliRunner().invoke(compare, [*arguments, "--out", str(page)]).exit_code == 0
     assert 'id="depth-chart"' in page.read_text() and "Two models side by side" in page.read_text()
     told = CliRunner().invoke(compare, [*arguments[:2], *arguments[-2:]])  # the run knows its float model
-    assert told.exit_code == 0 and "4 of 4 layers have another precision" in told.output
+    assert told.exit_code == 0 and "4 of 4 layers differ in precision" in told.output
     as_json = json.loads(CliRunner().invoke(compare, [*arguments, "--json"]).output)
     assert as_json["kind"] == "models" and len(as_json["samples"]) == 8
     assert "| SQNR (dB) of tensor | A | B |" in CliRunner().invoke(compare, [*arguments, "--markdown"]).output

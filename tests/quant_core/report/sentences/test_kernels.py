@@ -13,7 +13,7 @@ def test_the_report_says_what_layers_run_as_and_why_not_in_integers():
     run = mixed(("a", "b", "c"))[0]
     assert kernels(changed(run, {"deployed": {"runtime": "openvino", "layers": LAYERS}})) == [
         "Layers run in openvino as Convolution u8 (2), Convolution f32 (1).",
-        "1 of 3 layers are not computed in integers: its runtime precision is f32 (1).",
+        "1 of 3 layers is not computed in integers: its runtime precision is f32 (1).",
         "1 other node is left to the CPU there.",
     ]
     assert not kernels(changed(run, {"deployed": {"runtime": "tract"}}))
