@@ -25,7 +25,9 @@ def check_labels(graph: FloatGraph, data: Dataset, output: str, signature: Signa
     if data.labels is None:
         raise InputError(f"{data.source}: has no array 'labels', which a top-1 target needs")
     if data.labels.dtype.kind not in "iu":
-        raise InputError(f"{data.source}: labels are {data.labels.dtype}, they must be integer class numbers")
+        one_hot = data.labels.ndim > 1 and set(np.unique(data.labels)) <= {0, 1}
+        way_out = ": of one-hot labels, labels.argmax(axis=1)" if one_hot else ""
+        raise InputError(f"{data.source}: labels are {data.labels.dtype}, they must be integer class numbers{way_out}")
     signature = signature or Signature.of(graph)
     shape, role = signature.sample_shape(graph, output), signature.output(output)
     if shape is None:
