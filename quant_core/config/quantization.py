@@ -16,6 +16,9 @@ __all__ = ["QuantizationConfig"]
 _PERCENTILE = 99.999
 
 
+_BiasType = Literal["int32", "as-weights", "narrow-as-weights", "float32", "float16"]
+
+
 class QuantizationConfig(FrozenModel):
     """How numbers are chosen: what calibration statistics are turned into."""
 
@@ -69,13 +72,12 @@ class QuantizationConfig(FrozenModel):
         "bits and, beside floats (`float32w8`), of 8. A power of two; by default all inputs do. A precision may say it "
         "for itself (`float32w4b32`).",
     )
-    biases: Annotated[Literal["int32", "as-weights", "narrow-as-weights", "float32"], Flag(Heading.MODEL, "TYPE")] = (
-        Field(
-            default="int32",
-            description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
-            "layer's weights with a scale of their own, in all layers or in those that are not wide; "
-            "float32 leaves them, which ONNX Runtime rounds itself: there it is the default where bytes are saved.",
-        )
+    biases: Annotated[_BiasType, Flag(Heading.MODEL, "TYPE")] = Field(
+        default="int32",
+        description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
+        "layer's weights with a scale of their own, in all layers or in those that are not wide; "
+        "float32 leaves them, float16 holds them in half the bytes, behind a Cast. ONNX Runtime rounds those itself: "
+        "there float16 is the default where bytes are saved.",
     )
     runtime: Annotated[RuntimeName, Flag(Heading.MODEL, "RUNTIME")] = Field(
         default="onnxruntime",
@@ -106,8 +108,8 @@ class QuantizationConfig(FrozenModel):
             raise ValueError(f"round_weights: hqq fits scales; {self.calibrate!r} has powers of two; leave it out")
         if self.calibrate_weights != "minmax" and self.has_power_of_two_scales:
             raise ValueError(f"calibrate_weights: {self.calibrate!r} chooses the scales of weights too; leave it out")
-        if self.biases == "float32" and self.correct_bias:
-            raise ValueError("correct_bias is for biases that become codes; with biases float32 leave it out")
+        if self.has_float_biases and self.correct_bias:
+            raise ValueError(f"correct_bias is for biases that become codes; with biases {self.biases} leave it out")
         if self.block_size is not None and self.block_size & (self.block_size - 1):
             raise ValueError(f"block_size must be a power of two, which runtimes ask for, not {self.block_size}")
         return self
@@ -115,6 +117,11 @@ class QuantizationConfig(FrozenModel):
     def holds_bias_as_weight(self, precision: Precision) -> bool:
         """Return whether biases of layers of a precision have the type of their weights."""
         return self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
+
+    @property
+    def has_float_biases(self) -> bool:
+        """Whether biases stay floats."""
+        return self.biases in ("float32", "float16")
 
     @property
     def has_half_scales(self) -> bool:

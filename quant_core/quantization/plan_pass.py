@@ -199,10 +199,17 @@ class PlanPass:
     def float_bias(self, name: str, layer: str, precision: Precision) -> str:
         """A bias that stays float, with what is to make up for rounded weights."""
         corrected = self.quantizer.corrected_bias(self.unit, layer, precision)
-        if corrected is None:
-            return name
+        half = None if precision.is_float else self.quantizer.half_bias(self.unit, corrected)
         result = self.writer.made(f"{self.graph.nodes[self.unit].name}/bias/{precision}")
-        self.writer.constants[result] = corrected
+        if half is not None and not self.writer.folded:
+            if not self.is_written(result):
+                self.writer.constants[f"{result}/rounded"] = half
+                self.cast_back(f"{result}/rounded", result)
+            return result
+        values = corrected if half is None else half.astype(np.float32)
+        if values is None:
+            return name
+        self.writer.constants[result] = values
         return result
 
     def stays_float_behind_a_pair(self) -> bool:

@@ -38,6 +38,9 @@ from quant_core.runtimes.registry import profile_of
 __all__ = ["Bias", "Quantizer"]
 
 _BIAS_LIMIT = 2**31 - 1
+_FEWEST_IN_HALF = 32
+"""Values from which on the Cast takes fewer bytes than float16 saves."""
+_LARGEST_IN_HALF = 1 + 2**-11  # what a value may be multiplied by when it is rounded to float16
 
 
 @dataclass(frozen=True)
@@ -182,11 +185,11 @@ class Quantizer:
 
     def _leaves_biases(self, layer: Layer, precision: Precision) -> bool:
         """Return whether the layer's biases stay float: no one scale of input and weight is theirs."""
-        return self.config.biases == "float32" or not self._has_product_scale(layer, precision)
+        return self.config.has_float_biases or not self._has_product_scale(layer, precision)
 
     def _rounds_biases(self, layer: Layer, precision: Precision) -> bool:
         """Return whether the layer's biases become int32 at the scale of input times weight, if only in the runtime."""
-        in_codes = self.config.biases != "float32" or self.runtime.rounds_float_weights
+        in_codes = not self.config.has_float_biases or self.runtime.rounds_float_weights
         return in_codes and self._has_product_scale(layer, precision)
 
     def _has_product_scale(self, layer: Layer, precision: Precision) -> bool:
@@ -211,6 +214,8 @@ class Quantizer:
             if bias is None or self.config.holds_bias_as_weight(precision):
                 continue
             magnitude = np.abs(np.asarray(self.graph.constant(bias), np.float64)).ravel()
+            if self.config.biases == "float16":
+                magnitude = magnitude * _LARGEST_IN_HALF
             least = magnitude / (_BIAS_LIMIT * float(self._input_scale(index, precision)))
             least = _per_weight_channel(least, shape)
             # One step up in float32, so that rounding the quotient cannot undo the growth.
@@ -264,6 +269,15 @@ class Quantizer:
         if not shift.any():
             return None
         return np.asarray(np.asarray(self.graph.constant(name), np.float64) + shift, np.float32)
+
+    def half_bias(self, index: int, corrected: NDArray[np.float32] | None) -> NDArray[np.float16] | None:
+        """A node's float bias, `corrected` or as it is, in float16; None where it is not held so."""
+        name = self.bias_name(index)
+        if name is None or self.config.biases != "float16":
+            return None
+        values = np.asarray(self.graph.constant(name) if corrected is None else corrected, np.float32)
+        fits = values.size >= _FEWEST_IN_HALF and bool((np.abs(values) <= DataType.FLOAT16.largest_float).all())
+        return values.astype(np.float16) if fits else None
 
     def _quantized_bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         name = self.bias_name(index)

@@ -147,8 +147,8 @@ def test_quantization_is_the_part_that_decides_numbers():
 @pytest.mark.parametrize(
     ("given", "biases"),
     [
-        ({"cost": "bytes"}, "float32"),
-        ({"max_bytes": 0.5}, "float32"),
+        ({"cost": "bytes"}, "float16"),
+        ({"max_bytes": 0.5}, "float16"),
         ({"cost": "bytes", "biases": "int32"}, "int32"),
         ({"cost": "bytes", "runtime": "qnn"}, "int32"),
         ({"cost": "bytes", "format": "qoperator", "wide": "float32"}, "int32"),

@@ -7,6 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from quant_core.quantization import quantizer
 from quant_core.quantization.export import export, exported_reference, is_exported
 from tests.models import MODELS
 from tests.quant_core.workbench import Workbench, same
@@ -125,3 +126,12 @@ def test_short_names_change_nothing_but_the_bytes(workbench):
     results = [ort.InferenceSession(one.SerializeToString()).run(None, made.feeds) for one in (long, short)]
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_biases_in_float16_are_simulated_as_they_are_shipped(workbench, monkeypatch):
+    monkeypatch.setattr(quantizer, "_FEWEST_IN_HALF", 1)
+    made = workbench("residual", biases="float16")
+    for plan in made.plans("a8w4"):
+        assert same(made.simulate(plan), made.ship(plan))
+    kinds = {tensor.data_type for tensor in made.exported(made.wide).graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
