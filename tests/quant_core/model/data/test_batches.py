@@ -87,7 +87,10 @@ def test_labels_that_fit(body, labels, tmp_path):
         pytest.param(TWO_INPUTS, None, "has no array 'labels', which a top-1 target needs", id="missing"),
         pytest.param(TWO_INPUTS, np.zeros(3), "labels are float64, they must be integer class numbers", id="floats"),
         pytest.param(
-            TWO_INPUTS, np.eye(3), "class numbers: of one-hot labels, labels.argmax(axis=1)", id="one-hot floats"
+            TWO_INPUTS,
+            np.eye(3),
+            "labels are float64, they must be integer class numbers: of one-hot labels, labels.argmax(axis=1)",
+            id="one-hot floats",
         ),
         pytest.param(TWO_INPUTS, np.zeros(3, bool), "labels are bool, they must be integer", id="booleans"),
         pytest.param(TWO_INPUTS, np.zeros((3, 5), int), "labels have shape [3, 5], output y wants [N]", id="one-hot"),
