@@ -334,8 +334,8 @@ def test_every_block_holds_its_extremes(axis, block, seed):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"calibrate": "mse", "percentile": 99.0}, "percentile is of calibrate='percentile'"),
-        ({"power_of_two_rounding": "nearest"}, "power_of_two_rounding is of the pow2 methods"),
+        ({"calibrate": "mse", "percentile": 99.0}, "percentile is for calibrate='percentile'"),
+        ({"power_of_two_rounding": "nearest"}, "power_of_two_rounding is for the pow2 methods"),
         ({"calibrate": "pow2-minmse", "calibrate_weights": "mse"}, "chooses the scales of weights too"),
         ({"block_size": 24}, "block_size must be a power of two"),
         ({"block_size": 8}, "greater than or equal to 16"),
