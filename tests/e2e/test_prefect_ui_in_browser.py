@@ -88,7 +88,7 @@ def test_its_tasks_say_what_they_do(opened, run):
     page = opened(run.page)
     page.get_by_text("Task Runs", exact=True).first.click()
     seen(page, "verify the written file on holdout.npz", "rank 14 layers")
-    for number in range(4, 8):  # the page lists the last tasks, until one scrolls
+    for number in range(1, 5):
         assert page.get_by_text(f"search round {number} · ").count()
 
 
