@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -98,6 +98,15 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
     def ladder(self) -> tuple[Precision, ...]:
         """The precisions that a plan is made of, the wide one first and each narrower than the one before."""
         return (self.wide, *self.narrow)
+
+    @property
+    def plan_samples(self) -> Literal["auto", "all"] | int:
+        """On how many samples a plan is scored: as many as the verdict takes, or all.
+
+        A plan of the frontier is given out as it was scored, which plan is the best within a budget shows on the same
+        samples only, and a user's metric takes all outputs at once.
+        """
+        return "all" if self.frontier or self.budgets or self.metric_function is not None else self.samples
 
     @property
     def opset(self) -> int:

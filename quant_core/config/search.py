@@ -75,7 +75,7 @@ class SearchConfig(ProbeConfig):
         "predicts.",
     )
     evaluations: Annotated[int, Flag(Heading.SEARCH, "N")] = Field(
-        default=8, ge=1, description="Plans the search may try beyond the cut, at most."
+        default=16, ge=1, description="Plans the search may try beyond the cut, at most."
     )
     max_bops: Annotated[OperationsField | None, Flag(Heading.TARGET, "SHARE")] = Field(
         default=None,

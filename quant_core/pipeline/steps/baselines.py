@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -82,7 +80,7 @@ def baseline(
         costs=cost_models(job, layers, calibration, ladder, on),
         candidates=candidates,
         blocks=candidate_blocks(layers, candidates, job.config, on.machine.cache),
-        samples=_plan_samples(job.config),
+        samples=job.config.plan_samples if isinstance(job.config, MixedPrecisionConfig) else "all",
         in_runtime=job.config.score_in == "runtime" or job.config.has_evaluator,
     )
     wide = PlanEvaluator(study, on).evaluate(PrecisionPlan.uniform(names, job.config.wide))
@@ -105,16 +103,6 @@ def _ladder(job: QuantizationJob[RunConfig], plan: PrecisionPlan | None) -> tupl
     """Return every precision that a layer may have, the wide one first."""
     chosen = job.config.ladder if plan is None else (job.config.wide, *(precision for _, precision in plan.layers))
     return tuple(dict.fromkeys(chosen))
-
-
-def _plan_samples(config: RunConfig) -> Literal["auto", "all"] | int:
-    """Return on how many samples a plan is scored.
-
-    A plan of the frontier is given out as it was scored, and which plan is the best shows on the same samples only.
-    """
-    if isinstance(config, MixedPrecisionConfig) and not config.frontier and not config.budgets:
-        return config.samples
-    return "all"
 
 
 def _check_ranges(plan: PrecisionPlan, graph: FloatGraph, calibration: pa.Table) -> None:
