@@ -22,7 +22,8 @@ _ROOT = Path(__file__).parents[1]
 _TESTS = [
     "tests/quant_core/test_numerics.py",
     "tests/quant_core/model/test_topology.py",
-    *(f"tests/quant_core/quantization/test_{name}.py" for name in ("quantizer", "qdq")),
+    "tests/quant_core/quantization/test_quantizer.py",
+    "tests/quant_core/quantization/plan_graph/test_qdq.py",
     *(f"tests/quant_core/calibration/test_{name}.py" for name in ("histogram", "ranges", "range_methods")),
     "tests/quant_core/model/test_layers.py",
     "tests/quant_core/test_types.py",
@@ -120,19 +121,19 @@ MUTATIONS = [
     Mutation("wrong axis of a MatMul", "model/weight_axes.py", "if on_the_left else rank - 1", "if on_the_left else 0"),
     Mutation(
         "boundary pair missing",
-        "quantization/plan_pass.py",
+        "quantization/plan_graph/plan_pass.py",
         "return carried if wanted in (None, base, DataType.FLOAT32) else self.pair(carried, name, wanted)",
         "return carried",
     ),
     Mutation(
         "boundary pair reads the float value",
-        "quantization/plan_pass.py",
+        "quantization/plan_graph/plan_pass.py",
         "else self.pair(carried, name, wanted)",
         "else self.pair(self.raw(name), name, wanted)",
     ),
     Mutation(
         "bounds of a Clip taken for values on the grid",
-        "quantization/plan_pass.py",
+        "quantization/plan_graph/plan_pass.py",
         'if node.op_type in ("Clip", "Pad"):',
         "if False:",
     ),

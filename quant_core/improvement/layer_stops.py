@@ -12,8 +12,8 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
 from quant_core.numerics import dequantize
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
-from quant_core.quantization.unfolding import Unfolding, unfolding_of
+from quant_core.quantization.plan_graph.qdq import PlanWriter, QuantizedGraph
+from quant_core.quantization.rounding.unfolding import Unfolding, unfolding_of
 
 __all__ = ["LayerStop", "layer_stops"]
 

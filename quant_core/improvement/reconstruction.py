@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.numerics import QParams
-from quant_core.quantization.gptq import second_order_codes
+from quant_core.quantization.rounding.gptq import second_order_codes
 
 __all__ = ["Moments", "Rows", "reconstructed"]
 

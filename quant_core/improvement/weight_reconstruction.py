@@ -33,11 +33,11 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.numerics import QParams, spread_along
 from quant_core.precision import Precision
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe
-from quant_core.quantization.unfolding import Unfolding
-from quant_core.quantization.weight_rounding import COLUMNS, FEWEST, ONE_AT_A_TIME, WIDEST
+from quant_core.quantization.rounding.unfolding import Unfolding
+from quant_core.quantization.rounding.weight_rounding import COLUMNS, FEWEST, ONE_AT_A_TIME, WIDEST
 from quant_core.quantization.weights import Rounding, Weight, WeightKind, weights_table
 from quant_core.scoring.sampling import visit_order
 from quant_core.storage.data import Dataset

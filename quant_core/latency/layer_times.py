@@ -35,7 +35,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.sessions import Numerics, OpenModel, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.runtimes.registry import profile_of

@@ -21,7 +21,7 @@ from quant_core.model.layers import Layer
 from quant_core.model.operators import Role
 from quant_core.model.sessions import Constants
 from quant_core.model.topology import Topology
-from quant_core.quantization.qdq import QuantizedGraph
+from quant_core.quantization.plan_graph.qdq import QuantizedGraph
 
 __all__ = ["Section", "WrittenPlan"]
 

@@ -18,7 +18,7 @@ from quant_core.model.data.batches import Batch, batches
 from quant_core.model.data.carried_states import step_data
 from quant_core.model.sessions import Session, open_nodes
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
+from quant_core.quantization.plan_graph.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.schemas import DEPTH

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from quant_core.model.graph import outer_names
 from quant_core.model.sessions import CPU, Numerics, Session, open_nodes
 from quant_core.precision import DataType, PrecisionPlan
-from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
+from quant_core.quantization.plan_graph.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.quantizer import Quantizer
 
 __all__ = ["IncrementalModel"]

@@ -31,16 +31,16 @@ from quant_core.model.stored_model import (
     write_model,
 )
 from quant_core.precision import PrecisionPlan
-from quant_core.quantization.block_operators import with_block_operators
 from quant_core.quantization.compact import compacted
 from quant_core.quantization.given_types import in_given_types, with_given_ends
 from quant_core.quantization.lineage import lineage
-from quant_core.quantization.made_names import names_taken
-from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
-from quant_core.quantization.qoperator import with_integer_operators
+from quant_core.quantization.plan_graph.made_names import names_taken
+from quant_core.quantization.plan_graph.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
-from quant_core.quantization.recurrent_operators import with_dynamic_lstms
+from quant_core.quantization.runtime_operators.block_operators import with_block_operators
+from quant_core.quantization.runtime_operators.qoperator import with_integer_operators
+from quant_core.quantization.runtime_operators.recurrent_operators import with_dynamic_lstms
 from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.storage.references import Reference, file_digest
 from quant_core.storage.schemas import EXPORTED

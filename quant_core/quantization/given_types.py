@@ -23,7 +23,7 @@ from quant_core.model.graph import FloatGraph, inner_graphs, outer_names
 from quant_core.model.half_precision import rename_tensors, type_attributes, types_kept
 from quant_core.model.opset import opset_of
 from quant_core.model.sessions import Constants
-from quant_core.quantization.made_names import names_taken
+from quant_core.quantization.plan_graph.made_names import names_taken
 
 __all__ = ["in_given_types", "with_given_ends"]
 

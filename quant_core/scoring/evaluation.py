@@ -23,7 +23,7 @@ from quant_core.model.half_precision import types_kept
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Numerics, OpenModel, fast_numerics, open_file, open_nodes
 from quant_core.precision import PrecisionPlan
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.collected import collected
 from quant_core.scoring.compared import Compared, compared_of, compared_outputs

@@ -27,7 +27,7 @@ from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import rank
 from quant_core.quantization.export import export, exported_reference
 from quant_core.quantization.recipe import QuantizationRecipe
-from quant_core.quantization.weight_rounding import rounded_weights
+from quant_core.quantization.rounding.weight_rounding import rounded_weights
 from quant_core.scoring.evaluation import score_file
 from tests.benchmarks.ratios import chain_of
 

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from quant_core.quantization.recurrent_operators import with_dynamic_lstms
+from quant_core.quantization.runtime_operators.recurrent_operators import with_dynamic_lstms
 from tests.models import build
 from tests.quant_core.workbench import Feeds, bench
 

@@ -26,7 +26,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
 from quant_core.quantization.export import quantized_model
 from quant_core.quantization.lineage import lineage
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.storage.data import refer_data

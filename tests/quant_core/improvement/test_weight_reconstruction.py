@@ -12,7 +12,7 @@ from quant_core.execution.machine import Machine
 from quant_core.improvement.weight_reconstruction import reconstructed_weights
 from quant_core.model.sessions import open_nodes
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.storage.data import refer_data
 from quant_core.storage.tables import content_digest, facts

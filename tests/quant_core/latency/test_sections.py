@@ -5,7 +5,7 @@ from __future__ import annotations
 from quant_core.latency.sections import Section, WrittenPlan
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from tests.models import build
 from tests.quant_core.workbench import bench

@@ -22,7 +22,7 @@ from quant_core.model.states import likely_states
 from quant_core.pipeline.check import check_file
 from quant_core.precision import PrecisionPlan
 from quant_core.probing.probe import layer_sensitivity
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.evaluation import float_outputs, reference_arrays
 from quant_core.scoring.sampling import Samples

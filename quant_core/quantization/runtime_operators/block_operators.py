@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from quant_core.model.graph import attribute
 from quant_core.model.opset import RUNTIME_DOMAIN
 from quant_core.quantization.half_scales import half_scales
-from quant_core.quantization.replaced_nodes import keep_used
+from quant_core.quantization.runtime_operators.replaced_nodes import keep_used
 from quant_core.runtimes.written_model import StoredTensor, WrittenLayer, WrittenModel
 
 __all__ = ["with_block_operators"]

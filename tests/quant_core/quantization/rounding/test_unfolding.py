@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quant_core.model.sessions import open_nodes
-from quant_core.quantization.unfolding import unfolding_of
+from quant_core.quantization.rounding.unfolding import unfolding_of
 from tests.models import build
 from tests.quant_core.workbench import bench
 

@@ -6,7 +6,7 @@ from quant_core.config import LayerWiseConfig
 from quant_core.errors import InputError
 from quant_core.model.sessions import session_options
 from quant_core.pipeline.layer_wise import layer_wise
-from quant_core.quantization.block_operators import with_block_operators
+from quant_core.quantization.runtime_operators.block_operators import with_block_operators
 from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.written_model import WrittenModel
 from tests.models import MODELS, build, samples

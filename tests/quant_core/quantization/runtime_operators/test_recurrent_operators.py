@@ -6,14 +6,14 @@ import pytest
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.errors import InputError
-from quant_core.quantization.block_operators import with_block_operators
-from quant_core.quantization.recurrent_operators import with_dynamic_lstms
+from quant_core.quantization.runtime_operators.block_operators import with_block_operators
+from quant_core.quantization.runtime_operators.recurrent_operators import with_dynamic_lstms
 from quant_core.runtimes.layer_precisions import stored_layers
 from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.slower_layers import slower_layer
 from quant_core.runtimes.written_model import WrittenModel
 from tests.models import build
-from tests.quant_core.quantization.test_block_operators import run
+from tests.quant_core.quantization.runtime_operators.test_block_operators import run
 from tests.quant_core.workbench import bench, distance, saved
 
 SPEECH = """(float[N,3,12] x, float[2,N,6] h0, float[2,N,6] c0) => (float[N,2] y, float[2,N,6] h, float[2,N,6] c) {

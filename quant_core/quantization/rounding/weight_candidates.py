@@ -13,10 +13,10 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer
 from quant_core.numerics import QParams, dequantize, quantize, spread_along
-from quant_core.quantization.gptq import second_order_codes
 from quant_core.quantization.half_scales import with_half_scales
-from quant_core.quantization.hqq import half_quadratic_qparams
-from quant_core.quantization.unfolding import Unfolding
+from quant_core.quantization.rounding.gptq import second_order_codes
+from quant_core.quantization.rounding.hqq import half_quadratic_qparams
+from quant_core.quantization.rounding.unfolding import Unfolding
 from quant_core.quantization.weights import Rounding, Weight, WeightKind, weight_qparams
 
 __all__ = ["nearest_weights", "rounding_error", "second_order_weight"]

@@ -14,8 +14,8 @@ from quant_core.numerics import dequantize
 from quant_core.precision import DataType, Precision
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
-from quant_core.quantization.unfolding import unfolding_of
-from quant_core.quantization.weight_rounding import rounded_weights
+from quant_core.quantization.rounding.unfolding import unfolding_of
+from quant_core.quantization.rounding.weight_rounding import rounded_weights
 from quant_core.storage.data import refer_data
 from quant_core.storage.tables import content_digest
 from tests.models import MODELS, samples

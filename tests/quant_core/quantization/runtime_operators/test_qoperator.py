@@ -13,7 +13,7 @@ from quant_core import InputError, LayerWiseConfig, UnsupportedError, auto_mixed
 from quant_core.config import config_from
 from quant_core.model.sessions import open_file, open_nodes
 from quant_core.quantization.export import export, exported_reference
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import Workbench, distance, saved
 

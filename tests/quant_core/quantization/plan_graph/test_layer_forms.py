@@ -4,7 +4,7 @@ import pytest
 
 from quant_core.numerics import dequantize
 from quant_core.precision import PrecisionPlan
-from quant_core.quantization.layer_forms import unsigned
+from quant_core.quantization.plan_graph.layer_forms import unsigned
 from tests.models import MODELS
 from tests.quant_core.workbench import distance
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from quant_core.model.opset import pair_domain
 from quant_core.model.topology import EdgeTypes, edge_types, retyped
 from quant_core.precision import DataType, PrecisionPlan
-from quant_core.quantization.layer_forms import LayerForm, node_in_form
-from quant_core.quantization.made_names import mark_of
-from quant_core.quantization.plan_pass import PlanPass, RewritingPass
+from quant_core.quantization.plan_graph.layer_forms import LayerForm, node_in_form
+from quant_core.quantization.plan_graph.made_names import mark_of
+from quant_core.quantization.plan_graph.plan_pass import PlanPass, RewritingPass
 from quant_core.quantization.quantizer import Quantizer
 
 __all__ = ["PlanWriter", "QuantizedGraph"]

@@ -13,7 +13,7 @@ from quant_core.quantization.half_scales import held_in_half
 from quant_core.quantization.weights import Weight
 
 if TYPE_CHECKING:
-    from quant_core.quantization.qdq import PlanWriter
+    from quant_core.quantization.plan_graph.qdq import PlanWriter
 
 __all__ = ["rows_of_codes", "takes_rows_of_codes"]
 

@@ -30,8 +30,8 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Session, open_nodes
 from quant_core.precision import DataType
-from quant_core.quantization.unfolding import Unfolding, unfolding_of
-from quant_core.quantization.weight_candidates import nearest_weights, rounding_error, second_order_weight
+from quant_core.quantization.rounding.unfolding import Unfolding, unfolding_of
+from quant_core.quantization.rounding.weight_candidates import nearest_weights, rounding_error, second_order_weight
 from quant_core.quantization.weights import Weight, WeightKind, weights_table
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference

@@ -3,7 +3,7 @@ import pytest
 
 from quant_core.numerics import QParams, choose_qparams, dequantize, quantize
 from quant_core.precision import DataType
-from quant_core.quantization.hqq import half_quadratic_qparams
+from quant_core.quantization.rounding.hqq import half_quadratic_qparams
 
 
 def error(values, grid):

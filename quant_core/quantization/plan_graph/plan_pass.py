@@ -14,16 +14,16 @@ from quant_core.model.opset import opset_of
 from quant_core.model.topology import EdgeTypes
 from quant_core.numerics import QParams, dequantize
 from quant_core.precision import DataType, Precision, PrecisionPlan
-from quant_core.quantization.float_layers import bias_in_codes
 from quant_core.quantization.half_scales import held_in_half
-from quant_core.quantization.layer_forms import LayerForm, in_form, layer_form, unsigned
-from quant_core.quantization.made_names import shared_zero_point
-from quant_core.quantization.table_rows import rows_of_codes, takes_rows_of_codes
+from quant_core.quantization.plan_graph.float_layers import bias_in_codes
+from quant_core.quantization.plan_graph.layer_forms import LayerForm, in_form, layer_form, unsigned
+from quant_core.quantization.plan_graph.made_names import shared_zero_point
+from quant_core.quantization.plan_graph.table_rows import rows_of_codes, takes_rows_of_codes
 
 __all__ = ["PlanPass", "RewritingPass"]
 
 if TYPE_CHECKING:
-    from quant_core.quantization.qdq import PlanWriter, QuantizedGraph
+    from quant_core.quantization.plan_graph.qdq import PlanWriter, QuantizedGraph
 
 
 class PlanPass:

@@ -9,7 +9,7 @@ import pytest
 
 from quant_core.numerics import QParams
 from quant_core.precision import DataType
-from quant_core.quantization.gptq import second_order_codes
+from quant_core.quantization.rounding.gptq import second_order_codes
 
 
 def qparams(values, dtype=DataType.INT4, zero_point=0):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quant_core.model.opset import RUNTIME_DOMAIN
 from quant_core.precision import DataType
-from quant_core.quantization.replaced_nodes import keep_used
+from quant_core.quantization.runtime_operators.replaced_nodes import keep_used
 from quant_core.runtimes.byte_sums import overflows
 from quant_core.runtimes.written_model import StoredTensor, WrittenLayer, WrittenModel
 

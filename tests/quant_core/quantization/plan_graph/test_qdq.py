@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role, role_of
 from quant_core.model.opset import opset_of
 from quant_core.model.sessions import Numerics
-from quant_core.quantization.qdq import PlanWriter
+from quant_core.quantization.plan_graph.qdq import PlanWriter
 from tests.models import MODELS
 from tests.quant_core.workbench import distance, same
 
