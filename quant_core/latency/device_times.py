@@ -11,25 +11,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
 from quant_core.latency.device_timer import DeviceTimer
-from quant_core.latency.mixes import mixes
-from quant_core.latency.neighbours import neighbours_of
-from quant_core.model.data.batches import batches
-from quant_core.model.data.carried_states import step_data
-from quant_core.model.layers import Layer, layers_from_table
-from quant_core.precision import Precision, PrecisionPlan
+from quant_core.latency.timed_model import TimedModel
+from quant_core.model.data.batches import Batch
+from quant_core.model.layers import Layer
+from quant_core.precision import PrecisionPlan
 from quant_core.quantization.export import export, exported_reference
-from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.storage.references import Reference, fetch
-from quant_core.storage.schemas import TIMES
-from quant_core.storage.tables import with_facts
 
 __all__ = ["device_times"]
 
@@ -54,31 +48,23 @@ def device_times(
     Raises InputError where the timer raises, or returns what is no time.
     """
     recipe = QuantizationRecipe(layers, calibration, config)
-    quantizer, listed = quantizer_of(recipe, machine), layers_from_table(layers)
-    batch = next(batches(quantizer.graph, step_data(quantizer.graph, data, machine.cache), batch_size))
-    names = [layer.name for layer in listed]
-    chosen = mixes(names, [Precision.parse(precision) for precision in precisions])
-    watcher().expects("latency", len(precisions) + len(chosen))
+    model = TimedModel.of(recipe, data, precisions, batch_size, machine)
+    watcher().expects("latency", len(model.uniform) + len(model.mixes))
     rows: list[dict[str, object]] = []
-    for precision in precisions:
-        file = _written(recipe, PrecisionPlan.uniform(names, Precision.parse(precision)), machine)
-        whole = _timed(timer, file, batch.feeds, batch.size)
-        rows += _rows(listed, precision, whole)
-    for plan in chosen:
-        taken = _timed(timer, _written(recipe, plan, machine), batch.feeds, batch.size)
+    for precision, plan in model.uniform.items():
+        rows += _rows(model.layers, precision, _timed(timer, _written(recipe, plan, machine), model.batch))
+    for plan in model.mixes:
+        taken = _timed(timer, _written(recipe, plan, machine), model.batch)
         rows.append({"mix": json.dumps(plan.as_dict()), **taken})
-    pairs = [[one.first, one.second, one.relation, one.elements] for one in neighbours_of(quantizer.topology, listed)]
-    return with_facts(pa.Table.from_pylist(rows, schema=TIMES), neighbours=pairs)
+    return model.table(rows)
 
 
 def _written(recipe: QuantizationRecipe, plan: PrecisionPlan, machine: Machine) -> Path:
     return fetch(exported_reference(export(recipe, plan.as_dict(), machine), machine.cache), machine.cache)
 
 
-def _timed(
-    timer: DeviceTimer, file: Path, feeds: Mapping[str, NDArray[np.generic]], samples: int
-) -> dict[str, float | int]:
-    taken = timer.milliseconds(file, feeds) / samples
+def _timed(timer: DeviceTimer, file: Path, batch: Batch) -> dict[str, float | int]:
+    taken = timer.milliseconds(file, batch.feeds) / batch.size
     watcher().advanced("latency", 1)
     return {"milliseconds": taken, "median": taken, "turns": 1}
 

@@ -24,24 +24,19 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import UnsupportedError
 from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
-from quant_core.latency.mixes import mixes
-from quant_core.latency.neighbours import neighbours_of
 from quant_core.latency.section_models import section_model
 from quant_core.latency.sections import Section, WrittenPlan
+from quant_core.latency.timed_model import TimedModel
 from quant_core.latency.timing import NO_TIME, Timing, timed
-from quant_core.model.data.batches import Batch, batches
-from quant_core.model.data.carried_states import step_data
+from quant_core.model.data.batches import Batch
 from quant_core.model.graph import FloatGraph
-from quant_core.model.layers import Layer, layers_from_table
+from quant_core.model.layers import Layer
 from quant_core.model.sessions import Numerics, OpenModel, open_nodes
-from quant_core.precision import Precision, PrecisionPlan
+from quant_core.precision import PrecisionPlan
 from quant_core.quantization.plan_graph.qdq import PlanWriter
-from quant_core.quantization.quantizer import Quantizer
-from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
+from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.runtimes.registry import profile_of
 from quant_core.storage.references import Reference
-from quant_core.storage.schemas import TIMES
-from quant_core.storage.tables import with_facts
 
 __all__ = ["layer_times"]
 
@@ -68,22 +63,15 @@ def layer_times(
     `processor` says where: results of one are not taken for another's. `batch_size` samples are run at once. Raises
     UnsupportedError when the runtime cannot run the model at a precision.
     """
-    quantizer = quantizer_of(QuantizationRecipe(layers, calibration, config), machine)
-    listed = layers_from_table(layers)
-    batch = next(batches(quantizer.graph, step_data(quantizer.graph, data, machine.cache), batch_size))
-    plans = {precision: _written(quantizer, listed, Precision.parse(precision)) for precision in precisions}
-    chosen = mixes([layer.name for layer in listed], [Precision.parse(precision) for precision in precisions])
-    watcher().expects("latency", len(listed) + 1 + math.ceil(len(chosen) / _TOGETHER))
-    rows = [*_model_rows(plans, batch), *_layer_rows(plans, listed, batch)]
-    rows += _mix_rows(quantizer, plans[precisions[0]], rows[0], chosen, batch)
-    pairs = [[one.first, one.second, one.relation, one.elements] for one in neighbours_of(quantizer.topology, listed)]
-    return with_facts(pa.Table.from_pylist(rows, schema=TIMES), neighbours=pairs)
-
-
-def _written(quantizer: Quantizer, layers: Sequence[Layer], precision: Precision) -> WrittenPlan:
-    return _written_plan(
-        PlanWriter(quantizer, folded=False), PrecisionPlan.uniform([layer.name for layer in layers], precision)
-    )
+    model = TimedModel.of(QuantizationRecipe(layers, calibration, config), data, precisions, batch_size, machine)
+    plans = {
+        precision: _written_plan(PlanWriter(model.quantizer, folded=False), plan)
+        for precision, plan in model.uniform.items()
+    }
+    watcher().expects("latency", len(model.layers) + 1 + math.ceil(len(model.mixes) / _TOGETHER))
+    rows = [*_model_rows(plans, model.batch), *_layer_rows(plans, model.layers, model.batch)]
+    rows += _mix_rows(model, plans[precisions[0]], rows[0])
+    return model.table(rows)
 
 
 def _written_plan(writer: PlanWriter, plan: PrecisionPlan) -> WrittenPlan:
@@ -105,28 +93,17 @@ def _whole(plan: WrittenPlan) -> Section:
     return Section(plan.written.nodes, tuple(plan.graph.inputs), plan.graph.outputs)
 
 
-def _mix_rows(
-    quantizer: Quantizer,
-    first: WrittenPlan,
-    known: Mapping[str, object],
-    chosen: Sequence[PrecisionPlan],
-    batch: Batch,
-) -> Iterator[dict[str, object]]:
+def _mix_rows(model: TimedModel, first: WrittenPlan, known: Mapping[str, object]) -> Iterator[dict[str, object]]:
     """Rows of whole models with mixed precisions, some at a time.
 
-    Args:
-        quantizer: makes their scales and codes.
-        first: the model whose layers all have the first precision; it is timed beside every few mixes.
-        known: its row, by which times are scaled: the machine may be slower now than when it was timed.
-        chosen: the mixes.
-        batch: what they are run on.
-
+    `first` is the model whose layers all have the first precision; it is timed beside every few mixes. `known` is its
+    row, by which times are scaled: the machine may be slower now than when it was timed.
     """
-    writer = PlanWriter(quantizer, folded=False)
-    for start in range(0, len(chosen), _TOGETHER):
-        some = chosen[start : start + _TOGETHER]
+    writer = PlanWriter(model.quantizer, folded=False)
+    for start in range(0, len(model.mixes), _TOGETHER):
+        some = model.mixes[start : start + _TOGETHER]
         plans = [first, *(_written_plan(writer, plan) for plan in some)]
-        calls = [_call(plan, _whole(plan), batch.feeds, "a mix of precisions") for plan in plans]
+        calls = [_call(plan, _whole(plan), model.batch.feeds, "a mix of precisions") for plan in plans]
         now, *found = timed(calls, _MIX_SECONDS)
         for plan, timing in zip(some, found, strict=True):
             yield {
