@@ -10,6 +10,8 @@ __all__ = [
     "TargetError",
     "UnsupportedError",
     "first_line",
+    "named",
+    "one_line",
 ]
 
 
@@ -46,6 +48,17 @@ class TargetError(NarrowcastError):
         super().__init__(message)
         self.outcome = outcome
         """The Outcome of the run: the best model that was found is written nevertheless."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception's whole text as one line, or the name of its class where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def named(error: BaseException) -> str:
+    """Return the class and the text of an exception as one line: `KeyError: 'conv1'`, or `MemoryError` alone."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def first_line(error: BaseException) -> str:

@@ -111,22 +111,21 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 def _explained(error: Exception) -> tuple[str, int]:
     """One line on what went wrong, or several on several mistakes, and the exit code."""
-    from quant_core.errors import NarrowcastError, OutageError
+    from quant_core.errors import NarrowcastError, OutageError, named, one_line
 
     if isinstance(lines := getattr(error, "lines", None), tuple):
         return "\nnarrowcast: ".join(lines), 2
-    text = " ".join(str(error).split())
     if isinstance(error, OutageError):
-        return f"{text}; finished steps are kept: run the same command again to go on from there", 1
+        return f"{one_line(error)}; finished steps are kept: run the same command again to go on from there", 1
     if isinstance(error, NarrowcastError):
-        return text, 2
+        return one_line(error), 2
     if isinstance(error, OSError | MemoryError):
-        reason = text or "out of memory"
+        reason = one_line(error) if str(error).strip() else "out of memory"
         if isinstance(error, OSError) and error.strerror:
             reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         return f"{reason}; finished steps are kept: run the same command again to go on from there", 1
     hint = "NARROWCAST_TRACEBACK=1 shows where"
-    return f"failed with {type(error).__name__}: {text} ({hint}); finished steps are kept", 1
+    return f"failed with {named(error)} ({hint}); finished steps are kept", 1
 
 
 def _fail(message: str, code: int) -> None:

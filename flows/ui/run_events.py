@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from prefect.events import emit_event
 
-from quant_core.errors import NarrowcastError, TargetError
+from quant_core.errors import NarrowcastError, TargetError, named, one_line
 from quant_core.manifest import Manifest
 from quant_core.results.outcome import Outcome
 from quant_core.urls import redacted
@@ -57,8 +57,7 @@ def failure_events(model: str, output: str) -> Iterator[None]:
 
 def reason_of(error: Exception) -> str:
     """Return why a run failed, in a line, without what may be secret."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, NarrowcastError) else redacted(f"{type(error).__name__}: {text}")
+    return one_line(error) if isinstance(error, NarrowcastError) else redacted(named(error))
 
 
 def facts_of(manifest: Manifest) -> dict[str, Any]:

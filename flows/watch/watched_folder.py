@@ -21,7 +21,7 @@ from flows.options.option_file import OptionFile, parse_options
 from flows.options.run_options import INPUTS, LIMITS, OF_THE_TARGET, run_options
 from flows.watch.digest_cache import DigestCache
 from quant_core.config import MixedPrecisionConfig
-from quant_core.errors import IncompleteError, InputError, NarrowcastError
+from quant_core.errors import IncompleteError, InputError, NarrowcastError, one_line
 from quant_core.model.model_file import refer_model
 from quant_core.pipeline.given_data import RANDOM, check_used, data_form
 from quant_core.storage.data_forms import DataForm
@@ -100,7 +100,7 @@ class WatchedFolder:
         except NarrowcastError:
             raise
         except Exception as error:  # a store's library raises what it likes
-            raise InputError(f"{place}: cannot be read: {redacted(' '.join(str(error).split()))}") from None
+            raise InputError(f"{place}: cannot be read: {redacted(one_line(error))}") from None
 
     @property
     def models(self) -> list[str]:

@@ -13,7 +13,7 @@ import yaml
 
 from quant_core.assignments.assignment import Assignment
 from quant_core.config import LayerWiseConfig
-from quant_core.errors import InputError
+from quant_core.errors import InputError, one_line
 from quant_core.execution.progress import watcher
 from quant_core.precision import PrecisionPlan
 from quant_core.results.manifest_file import was_changed
@@ -74,8 +74,7 @@ def _yaml(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Strict)
     except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{source}: is not YAML: {reason}") from error
+        raise InputError(f"{source}: is not YAML: {one_line(error)}") from error
 
 
 class _Strict(yaml.BaseLoader):

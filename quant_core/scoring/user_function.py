@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from quant_core.errors import InputError
+from quant_core.errors import InputError, named
 
 __all__ = ["call_function", "finite_number", "load_function"]
 
@@ -43,8 +43,7 @@ def call_function(path: str, function: UserFunction, *arguments: object) -> Any:
     try:
         return function(*arguments)
     except (Exception, SystemExit) as error:  # the user's code
-        message = " ".join(str(error).split())
-        raise InputError(f"{path}: raised {type(error).__name__}: {message} ({_place(error, function)})") from error
+        raise InputError(f"{path}: raised {named(error)} ({_place(error, function)})") from error
 
 
 def _place(error: BaseException, function: UserFunction) -> str:

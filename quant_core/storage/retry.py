@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import TypeVar
 
-from quant_core.errors import NarrowcastError, OutageError
+from quant_core.errors import NarrowcastError, OutageError, one_line
 from quant_core.execution.progress import watcher
 from quant_core.urls import redacted
 
@@ -60,7 +60,7 @@ def patiently(call: Callable[[], Result], place: str) -> Result:
         except Exception as error:
             if not may_pass(error):
                 raise
-            reason, tried = redacted(" ".join(str(error).split()) or type(error).__name__), time.monotonic() - began
+            reason, tried = redacted(one_line(error)), time.monotonic() - began
             if tried + pause > PATIENCE:
                 raise OutageError(f"{redacted(place)}: has not answered for {tried:.0f} s: {reason}") from None
             watcher().warned(f"{redacted(place)}: {reason}; asked again in {pause:.1f} s")

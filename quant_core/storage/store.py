@@ -16,7 +16,7 @@ from uuid import uuid4
 import fsspec
 from fsspec.core import url_to_fs
 
-from quant_core.errors import InputError, NarrowcastError
+from quant_core.errors import InputError, NarrowcastError, one_line
 from quant_core.storage.references import atomic_folder, atomic_write, made_folder
 from quant_core.storage.retry import patiently
 from quant_core.urls import is_remote, redacted
@@ -109,7 +109,7 @@ class Store:
         except NarrowcastError:
             raise
         except Exception as error:  # a store's library raises what it likes
-            raise InputError(f"{role} {self}: cannot be used: {redacted(_reason(error))}") from None
+            raise InputError(f"{role} {self}: cannot be used: {redacted(one_line(error))}") from None
         if not readable:
             raise InputError(f"{role} {self}: what is written there cannot be read back")
 
@@ -148,7 +148,3 @@ class Store:
         self._files.invalidate_cache()
         if self._files.exists(path):
             self._files.rm(path, recursive=self._files.isdir(path))
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -9,7 +9,7 @@ import pyarrow as pa
 import yaml
 
 from quant_core.config import RunConfig, SearchConfig
-from quant_core.errors import InputError
+from quant_core.errors import InputError, one_line
 from quant_core.execution.progress import watcher
 from quant_core.model.blocks import blocks_by_name, blocks_in_graph
 from quant_core.model.layers import Layer, layers_from_table
@@ -53,7 +53,7 @@ def _of_file(path: Path) -> list[list[str]]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"blocks: {path} cannot be read: {' '.join(str(error).split())}") from error
+        raise InputError(f"blocks: {path} cannot be read: {one_line(error)}") from error
     blocks = list(content.values()) if isinstance(content, Mapping) else content
     if not isinstance(blocks, list) or not all(
         isinstance(block, list) and block and all(isinstance(name, str) for name in block) for block in blocks
