@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import yaml
@@ -33,6 +31,7 @@ from quant_core.report.analysis import analysis_page
 from quant_core.scoring.metrics import scores_of
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import DataSource
+from quant_core.storage.finite_json import finite_or_null
 from quant_core.storage.references import atomic_write, made_folder
 from quant_core.storage.schemas import DEPTH
 from quant_core.storage.tables import to_ipc
@@ -171,15 +170,7 @@ def analysis_json(analysis: Analysis) -> str:
     """Return the analysis as JSON; a number that is not finite is null."""
     found = asdict(analysis)
     found["outliers"] = [spread.tensor for spread in analysis.outliers]
-    return json.dumps(_finite(found), indent=2, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite_or_null(found), indent=2, allow_nan=False) + "\n"
 
 
 _HEADER = """\

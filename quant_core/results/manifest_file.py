@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from quant_core.errors import InputError
 from quant_core.manifest import Manifest
 from quant_core.results.output_place import MANIFEST
+from quant_core.storage.finite_json import finite_or_null
 
 __all__ = ["manifest_json", "parsed_manifest", "read_manifest", "sealed", "was_changed"]
 
@@ -34,20 +34,12 @@ def was_changed(content: Mapping[str, Any]) -> bool:
 
 def _digest(content: Mapping[str, Any]) -> str:
     kept = {name: value for name, value in content.items() if name != _SEAL}
-    return hashlib.sha256(json.dumps(_finite(kept), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(finite_or_null(kept), sort_keys=True).encode()).hexdigest()
 
 
 def manifest_json(manifest: Manifest) -> str:
-    """Return the manifest as JSON; a score that is not finite becomes null, because JSON has no word for it."""
-    return json.dumps(_finite(manifest.model_dump(mode="json")), indent=2, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Return the manifest as JSON; a score that is not finite becomes null."""
+    return json.dumps(finite_or_null(manifest.model_dump(mode="json")), indent=2, allow_nan=False)
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from quant_core.precision import Precision
 from quant_core.runtimes.kernels import NO_KERNEL, NOT_QUANTIZED, LayerKernel
 
-__all__ = ["faster_options", "is_slower"]
+__all__ = ["faster_options", "is_as_fast", "is_slower"]
 
 _NOISE = 1.05
 """Two times of one model may differ by this factor."""
@@ -16,6 +16,11 @@ _NOISE = 1.05
 def is_slower(taken: float, float_model: float) -> bool:
     """Return whether a model takes longer than the float model, by more than times of one model differ."""
     return taken > _NOISE * float_model
+
+
+def is_as_fast(taken: float, float_model: float) -> bool:
+    """Return whether the times of a model and of the float model differ by no more than those of one model may."""
+    return not is_slower(taken, float_model) and not is_slower(float_model, taken)
 
 
 def faster_options(wide: Precision, kernels: Sequence[LayerKernel], saves_latency: bool) -> str:

@@ -52,12 +52,11 @@ class Budget:
 
     def spent(self, plans: Candidates) -> Array:
         """Return what each plan costs."""
-        layers = sums(self.costs, plans)
-        return layers + self.boundaries.sums(plans) if len(self.boundaries.ends) else layers
+        return sums(self.costs, plans) + self.boundaries.sums(plans)
 
     def around(self, plan: Sequence[int]) -> Array:
         """Return the cost of each layer at each rung with its boundaries, while all others stay as in a plan."""
-        return self.costs + self.boundaries.around(plan) if len(self.boundaries.ends) else self.costs
+        return self.costs + self.boundaries.around(plan)
 
     def excess(self, plans: Candidates) -> Array:
         """Return by how much each plan is above the limit, as a share of `scale`; negative within it."""

@@ -104,12 +104,11 @@ class Space:
 
     def costs_of(self, plans: Candidates) -> NDArray[np.float64]:
         """Return the cost of each plan."""
-        layers = sums(self.costs, plans)
-        return layers + self.boundaries.sums(plans) if len(self.boundaries.ends) else layers
+        return sums(self.costs, plans) + self.boundaries.sums(plans)
 
     def costs_around(self, plan: Candidate) -> NDArray[np.float64]:
         """Return costs like `costs`, of each layer with its boundaries while all others stay as in a plan."""
-        return self.costs + self.boundaries.around(plan) if len(self.boundaries.ends) else self.costs
+        return self.costs + self.boundaries.around(plan)
 
     def affordable(self, choice: Candidate) -> bool:
         """Return whether a plan is within its budgets."""

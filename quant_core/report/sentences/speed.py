@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from quant_core.manifest import Manifest
+from quant_core.runtimes.faster import is_as_fast
 from quant_core.runtimes.registry import profile_of
 
 __all__ = ["speed"]
-
-_ALIKE = 1.05
-"""Times of models that are within this factor of each other may be alike."""
 
 
 def speed(manifest: Manifest) -> list[str]:
@@ -40,8 +38,8 @@ def _in_passing(manifest: Manifest) -> str:
     found = None if manifest.deployed is None else manifest.deployed.pace
     if found is None or not found.mixed:
         return ""
-    factor = found.float / found.mixed
-    compared = "about as fast as" if 1 / _ALIKE <= factor <= _ALIKE else _compared(factor)
+    alike = is_as_fast(found.mixed, found.float)
+    compared = "about as fast as" if alike else _compared(found.float / found.mixed)
     taken = f"{found.mixed:.3g} ms{_in_batches(found.batch)}"
     return (
         f"In {_program(manifest)}, on 1 thread of the machine that ran this, {_pass(manifest)} takes {taken}, "
