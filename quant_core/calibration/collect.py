@@ -12,25 +12,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quant_core.calibration.data_movement import merged_histograms, moved_tensors, together
+from quant_core.calibration.data_movement import merged_histograms, together
+from quant_core.calibration.float_pass import KeptOutputs, ObservedModel
 from quant_core.calibration.histogram import Histogram, histogram_table
-from quant_core.calibration.masked_softmax import is_masked, masked_scores, softmax_scores, without_masked
+from quant_core.calibration.masked_softmax import is_masked, without_masked
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.data.batches import Batch, batches
 from quant_core.model.data.carried_states import step_data
+from quant_core.model.data.sample_outputs import Outputs, per_sample
 from quant_core.model.graph import FloatGraph
-from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
-from quant_core.model.sessions import CPU, Session, check_providers, fast_numerics, open_nodes
-from quant_core.model.topology import Topology
-from quant_core.storage.data import Dataset
+from quant_core.model.sessions import CPU, check_providers
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import with_facts
 
-__all__ = ["calibrate", "observed_tensors"]
+__all__ = ["calibrate"]
 
 _INFINITE = 1e30
 """From this magnitude on a value only says `nothing`: attention masks with -inf, or with the lowest float32."""
@@ -47,6 +46,7 @@ def calibrate(
     machine: Machine,
     providers: Sequence[str] = CPU,
     compared: Sequence[str] | None = None,
+    keeps_outputs: bool = False,
 ) -> pa.Table:
     """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data.
 
@@ -54,88 +54,58 @@ def calibrate(
     in one of the outputs that are `compared` (all). The facts hold `nan_outputs`: the others that have one.
 
     A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float.
+
+    Where it `keeps_outputs`, those that are compared are put into the cache, for `float_outputs` of the same data.
     """
     check_providers(providers)
     graph = prepared_graph(layers, machine.cache)
     dataset = step_data(graph, data, machine.cache)
-    tensors = observed_tensors(Topology.of(graph, layers_from_table(layers)))
-    others = () if compared is None else tuple(name for name in graph.outputs if name not in compared)
-    found, bad = _collect(graph, dataset, tensors, others, batch_size, machine, providers)
-    return with_facts(histogram_table(found), nan_outputs=bad) if bad else histogram_table(found)
-
-
-def observed_tensors(topology: Topology) -> list[str]:
-    """Tensors that may carry a type and that a quantized operator reads or writes, in graph order."""
-    touched = [name for index in range(len(topology.roles)) for name in topology.touched(index)]
-    return [name for name in dict.fromkeys(touched) if name in topology.quantizable]
-
-
-def _collect(
-    graph: FloatGraph,
-    data: Dataset,
-    tensors: list[str],
-    others: Sequence[str],
-    batch_size: int | None,
-    machine: Machine,
-    providers: Sequence[str],
-) -> tuple[dict[str, Histogram], list[str]]:
-    """Return the histograms of the tensors, and which of the outputs `others` hold a NaN."""
-    scores = softmax_scores(graph)
-    masked = masked_scores(graph, scores)
-    moved = moved_tensors(graph, tensors, apart={*scores, *masked})
-    looked_at = [name for name in tensors if name not in moved]
-    outputs = tuple(name for name in graph.outputs if name not in others)
-    floats = filter(graph.is_float_activation, outputs)  # a recurrent layer's are not looked at for their range
-    wanted = [name for name in dict.fromkeys([*looked_at, *floats, *others]) if name not in graph.inputs]
-    session = open_nodes(graph, graph.nodes, wanted, {}, fast_numerics(graph), providers=providers)
-    watcher().expects("calibrate", data.count)
+    model = ObservedModel.opened(graph, layers, compared, providers)
+    kept = KeptOutputs(graph, data, model.compared, batch_size, machine.cache) if keeps_outputs else None
+    watcher().expects("calibrate", dataset.count)
     counted: dict[str, Histogram | None] = {}
-    meanings = _Meanings(scores, masked, _told_nan(graph), outputs, tuple(others))
-    of_batch = partial(_batch_histograms, session, looked_at, meanings, data.count)
-    every = batches(graph, data, batch_size, memory=machine.memory)
     bad: set[str] = set()
-    for batch, found, nan_outputs in ordered_map(of_batch, every, machine.workers):
-        bad |= nan_outputs
-        for name, histogram in found.items():
+    of_batch = partial(_seen_in, model, _told_nan(graph), dataset.count, keeps_outputs)
+    every = batches(graph, dataset, batch_size, memory=machine.memory)
+    for seen in ordered_map(of_batch, every, machine.workers):
+        bad |= seen.bad
+        for name, histogram in seen.histograms.items():
             counted[name] = together(counted[name], histogram) if name in counted else histogram
-        watcher().advanced("calibrate", batch.count)
-    whole = merged_histograms(moved, counted)
-    return {name: histogram for name in tensors if (histogram := whole.get(name)) is not None}, sorted(bad)
-
-
-@dataclass(frozen=True)
-class _Meanings:
-    """What the values of some tensors are for."""
-
-    scores: Mapping[str, int]
-    """Tensors that only Softmax reads, with its axis."""
-    masked: Mapping[str, str]
-    """Tensors whose values become such scores further on, and those."""
-    told_nan: frozenset[str]
-    """Tensors that the model asks for NaNs: no type may take those away."""
-    outputs: tuple[str, ...]
-    """Outputs of the model that may not hold a NaN."""
-    others: tuple[str, ...]
-    """Its other outputs."""
+        if kept is not None:
+            kept.add(seen.rows, seen.outputs)
+        watcher().advanced("calibrate", len(seen.rows))
+    if kept is not None:
+        kept.write()
+    whole = merged_histograms(model.moved, counted)
+    table = histogram_table({name: found for name in model.tensors if (found := whole.get(name)) is not None})
+    return with_facts(table, nan_outputs=sorted(bad)) if bad else table
 
 
 def _told_nan(graph: FloatGraph) -> frozenset[str]:
+    """Return the tensors that the model asks for NaNs: no type may take those away."""
     return frozenset(name for node in graph.nodes if node.op_type == "IsNaN" for name in node.input)
 
 
-def _batch_histograms(
-    session: Session, tensors: list[str], meanings: _Meanings, samples: int, batch: Batch
-) -> tuple[Batch, dict[str, Histogram | None], set[str]]:
-    """The histogram of each tensor that is not empty in a batch, and the other outputs that hold a NaN.
+@dataclass(frozen=True)
+class _Seen:
+    """What a batch shows."""
 
-    The batch is one of all the `samples`.
-    It is None where a value is infinite.
-    NaNs are not counted; a tensor that the model looks for NaNs in has None where it holds one.
-    """
-    values = {**batch.feeds, **session(batch.feeds)}
-    _refuse_nan_outputs(values, tensors, meanings.outputs, batch)
+    rows: NDArray[np.intp]
+    """Numbers of its samples."""
+    histograms: Mapping[str, Histogram | None]
+    """Of each tensor that is not empty; None where a value is infinite, or a NaN that the model asks for."""
+    bad: set[str]
+    """Outputs that hold a NaN, of those that are not compared."""
+    outputs: Outputs
+    """What is compared, one entry a sample; empty where nobody wants it."""
+
+
+def _seen_in(model: ObservedModel, told_nan: frozenset[str], samples: int, keeps_outputs: bool, batch: Batch) -> _Seen:
+    """Return what a batch of all the `samples` shows. NaNs are not counted."""
+    values = {**batch.feeds, **model.session(batch.feeds)}
+    _refuse_nan_outputs(values, model, batch)
     found: dict[str, Histogram | None] = {}
-    for name in tensors:
+    for name in model.looked_at:
         if values[name].size:
             array = np.asarray(values[name], np.float32)
             if array.ndim and len(array) == batch.size:
@@ -144,17 +114,19 @@ def _batch_histograms(
             if np.isnan(low):
                 array = array[~np.isnan(array)]
                 low, high = float(array.min(initial=np.inf)), float(array.max(initial=-np.inf))
-                found |= {name: None} if name in meanings.told_nan else {}
+                found |= {name: None} if name in told_nan else {}
             if name in found or not array.size:
                 continue
-            target = meanings.masked.get(name, name)
+            target = model.masked.get(name, name)
             if max(-low, high) >= _INFINITE:
                 found[name] = None
-            elif target in meanings.scores and target in values and is_masked(low):
-                found |= _unmasked(name, np.asarray(values[target], np.float32), meanings.scores[target])
+            elif target in model.scores and target in values and is_masked(low):
+                found |= _unmasked(name, np.asarray(values[target], np.float32), model.scores[target])
             else:
                 found[name] = Histogram.within(array, low, high, _stride(array.size, batch.count / samples))
-    return batch, found, {name for name in meanings.others if name in values and _has_nan(values[name])}
+    bad = {name for name in model.others if name in values and _has_nan(values[name])}
+    outputs = {name: per_sample(values[name], name, batch) for name in model.compared} if keeps_outputs else {}
+    return _Seen(batch.rows, found, bad, outputs)
 
 
 def _stride(size: int, share: float) -> int:
@@ -167,12 +139,11 @@ def _stride(size: int, share: float) -> int:
     return next(stride for stride in itertools.count(max(wanted, 1)) if math.gcd(stride, size) == 1)
 
 
-def _refuse_nan_outputs(
-    values: Mapping[str, NDArray[np.generic]], tensors: Sequence[str], outputs: Sequence[str], batch: Batch
-) -> None:
-    """Raise InputError where a NaN reaches an output, with the tensor that it is first in."""
-    if any(_has_nan(values[name]) for name in outputs if name in values):
-        first = next(name for name in [*tensors, *outputs] if name in values and _has_nan(values[name]))
+def _refuse_nan_outputs(values: Mapping[str, NDArray[np.generic]], model: ObservedModel, batch: Batch) -> None:
+    """Raise InputError where a NaN reaches an output that is compared, with the tensor that it is first in."""
+    if any(_has_nan(values[name]) for name in model.compared if name in values):
+        listed = (*model.looked_at, *model.compared)
+        first = next(name for name in listed if name in values and _has_nan(values[name]))
         raise InputError(
             f"the float model computes a NaN in tensor {first!r} "
             f"(samples {batch.rows[0]} to {batch.rows[-1]} of the calibration data)"

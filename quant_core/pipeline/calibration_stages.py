@@ -8,14 +8,19 @@ import pyarrow as pa
 
 from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
+from quant_core.model.graph import FloatGraph
+from quant_core.model.half_precision import types_kept
 from quant_core.model.prepared_model import prepared_graph
+from quant_core.model.sessions import CPU
+from quant_core.model.signature import Signature
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import CALIBRATE, ROUND
 from quant_core.precision import Precision
 from quant_core.quantization.weights import WeightKind
 from quant_core.scoring.compared import compared_outputs
+from quant_core.storage.references import Reference
 
-__all__ = ["histograms", "rounded_weights"]
+__all__ = ["histograms", "rounded_weights", "scored_as_calibrated"]
 
 
 def histograms(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) -> pa.Table:
@@ -28,7 +33,14 @@ def histograms(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) ->
         batch_size=job.config.batch_size,
         providers=job.config.providers,
         compared=compared_outputs(graph, job.config.output),
+        keeps_outputs=scored_as_calibrated(job, graph, job.evaluation),
     )
+
+
+def scored_as_calibrated(job: QuantizationJob[RunConfig], graph: FloatGraph, data: Reference) -> bool:
+    """Return whether the calibration pass gives, on its way, the float outputs that scores on data are held against."""
+    same = data == job.calibration and job.config.providers == CPU
+    return same and not (Signature.of(graph).states or types_kept(graph) or graph.inside)
 
 
 def rounded_weights(

@@ -17,6 +17,7 @@ from quant_core.errors import InputError, first_line
 from quant_core.execution.machine import Machine
 from quant_core.model.data.batches import batches
 from quant_core.model.data.fitted_data import fitted, model_data
+from quant_core.model.data.sample_outputs import sample_outputs
 from quant_core.model.data.sequences import with_one_state
 from quant_core.model.graph import FloatGraph
 from quant_core.model.inner_tensors import with_outputs
@@ -35,7 +36,6 @@ from quant_core.runtimes.saturation import layer_saturation
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
 from quant_core.scoring.compared import compared_of, compared_outputs
-from quant_core.scoring.evaluation import sample_outputs
 from quant_core.scoring.evaluator import Evaluator, SessionFactory
 from quant_core.scoring.metrics import sample_terms, scores_of, terms_table
 from quant_core.storage.data import Dataset, DataSource, refer_data, samples_of

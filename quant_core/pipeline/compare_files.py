@@ -33,7 +33,8 @@ from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.runtimes.registry import profile_of
 from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.disagreement import Disagreement, disagreements
-from quant_core.scoring.evaluation import float_outputs, score_file
+from quant_core.scoring.evaluation import score_file
+from quant_core.scoring.float_outputs import float_outputs
 from quant_core.scoring.metrics import METRICS, scores_of
 from quant_core.scoring.shipped_file import open_shipped
 from quant_core.storage.data import DataSource

@@ -19,7 +19,8 @@ from quant_core.execution.runner import Runner
 from quant_core.improvement.weight_reconstruction import held_out_samples
 from quant_core.manifest import Improvement
 from quant_core.model.layers import layers_from_table
-from quant_core.pipeline.calibration_stages import histograms, rounded_weights
+from quant_core.model.prepared_model import prepared_graph
+from quant_core.pipeline.calibration_stages import histograms, rounded_weights, scored_as_calibrated
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import BASELINE, EVALUATE, MIGRATE, RECONSTRUCT
 from quant_core.precision import DataType, Precision, PrecisionPlan
@@ -121,6 +122,7 @@ def _float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner
         output=job.config.output,
         function=None,
         batch_size=job.config.batch_size,
+        as_calibrated=scored_as_calibrated(job, prepared_graph(layers, on.machine.cache), job.evaluation),
     )
 
 

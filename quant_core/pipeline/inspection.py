@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 
-from quant_core.calibration.collect import observed_tensors
+from quant_core.calibration.float_pass import observed_tensors
 from quant_core.execution.machine import Machine
 from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.layers import Layer, layers_from_table

@@ -17,8 +17,9 @@ from quant_core.probing.ranking import ranked_losses
 from quant_core.probing.tensor_probe import tensor_sensitivity
 from quant_core.quantization.export import export, is_exported
 from quant_core.quantization.rounding.weight_rounding import rounded_weights
-from quant_core.scoring.evaluation import evaluate_plan, float_outputs, score_file
+from quant_core.scoring.evaluation import evaluate_plan, score_file
 from quant_core.scoring.evaluator import own_scores
+from quant_core.scoring.float_outputs import float_outputs
 from quant_core.storage import schemas
 
 __all__ = [

@@ -17,6 +17,7 @@ from quant_core.execution.machine import Machine
 from quant_core.execution.progress import watcher
 from quant_core.model.data.batches import Batch, batches, in_row_order
 from quant_core.model.data.carried_states import step_data
+from quant_core.model.data.sample_outputs import per_sample
 from quant_core.model.data.sequences import steps_alone
 from quant_core.model.layers import Layer
 from quant_core.model.sessions import Numerics
@@ -25,7 +26,7 @@ from quant_core.probing.incremental import IncrementalModel
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.compared import Compared, probed
-from quant_core.scoring.evaluation import per_sample, reference_arrays
+from quant_core.scoring.float_outputs import reference_arrays
 from quant_core.scoring.metrics import divergence
 from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples
 from quant_core.storage.data import Column, Dataset

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from quant_core.execution.machine import Machine
 from quant_core.model.data.batches import Batch, in_row_order
 from quant_core.model.data.fitted_data import model_data
+from quant_core.model.data.sample_outputs import Outputs, outputs_by_batch, sample_outputs
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import OpenModel
 from quant_core.scoring.compared import Compared
-from quant_core.scoring.evaluation import Outputs, compared_by, outputs_by_batch, reference_arrays, sample_outputs
+from quant_core.scoring.evaluation import compared_by
+from quant_core.scoring.float_outputs import reference_arrays
 from quant_core.scoring.metrics import Terms, sample_terms, terms_table
 from quant_core.scoring.worst_samples import Answer, answers, label_of, picture_of, worst_rows
 from quant_core.storage.references import Reference

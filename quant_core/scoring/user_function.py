@@ -6,15 +6,17 @@ import importlib
 import reprlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quant_core.errors import InputError, named
+from quant_core.storage.data import Column, samples_of
 
-__all__ = ["call_function", "finite_number", "load_function"]
+__all__ = ["call_function", "finite_number", "load_function", "user_metric"]
 
 UserFunction = Callable[..., Any]
 """A function of the user's."""
@@ -63,3 +65,13 @@ def finite_number(path: str, returned: object) -> float:
     if not np.isfinite(value):
         raise InputError(f"{path}: returned {value}; it must return a finite number")
     return value
+
+
+def user_metric(
+    function: str | None, outputs: Mapping[str, Column], labels: NDArray[np.generic] | None
+) -> float | None:
+    """Return what a user's metric says of outputs, one entry a sample, and labels; None without a metric."""
+    if function is None:
+        return None
+    given = {name: samples_of(column) for name, column in outputs.items()}
+    return finite_number(function, call_function(function, load_function(function), given, labels))

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from quant_core.config.criterion import MetricName
 from quant_core.execution.machine import Machine
 from quant_core.model.data.fitted_data import model_data
+from quant_core.model.data.sample_outputs import outputs_by_batch
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.scoring.compared import Compared
-from quant_core.scoring.evaluation import compared_by, outputs_by_batch, reference_arrays
+from quant_core.scoring.evaluation import compared_by
+from quant_core.scoring.float_outputs import reference_arrays
 from quant_core.scoring.shipped_file import open_shipped
 from quant_core.scoring.thumbnails import thumbnail
 from quant_core.storage.columns import Column

@@ -32,7 +32,8 @@ from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.preparation.prepare import prepare
 from quant_core.quantization.export import export, exported_reference
 from quant_core.quantization.recipe import QuantizationRecipe
-from quant_core.scoring.evaluation import evaluate_plan, float_outputs
+from quant_core.scoring.evaluation import evaluate_plan
+from quant_core.scoring.float_outputs import float_outputs
 from quant_core.scoring.metrics import scores_of
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import refer_data

@@ -32,7 +32,7 @@ from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.steps import baseline, calibrate, prepare
 from quant_core.results.outcome import Outcome
-from quant_core.scoring.evaluation import float_outputs
+from quant_core.scoring.float_outputs import float_outputs
 from tests.benchmarks.processes import measured
 from tests.models import build
 

@@ -31,7 +31,7 @@ import numpy as np
 import onnx
 import pyarrow as pa
 
-from quant_core.calibration.collect import observed_tensors
+from quant_core.calibration.float_pass import observed_tensors
 from quant_core.calibration.histogram import Histogram, histogram_table
 from quant_core.config import MixedPrecisionConfig, QuantizationConfig, config_from
 from quant_core.execution.machine import Machine

@@ -181,6 +181,7 @@ def test_a_run_has_stored_every_kind_of_result(finished):
     assert {path.name for path in (finished / "workspace" / "files").iterdir()} == {
         "columns",
         "exported",
+        "float-outputs",
         "given",
         "prepared",
     }

@@ -17,8 +17,9 @@ from quant_core.pipeline.plans.trial import target_score
 from quant_core.results.outcome import Outcome
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.confidence import alpha_of_look, bounds
-from quant_core.scoring.evaluation import float_outputs, score_file
+from quant_core.scoring.evaluation import score_file
 from quant_core.scoring.evaluator import Evaluator, own_scores
+from quant_core.scoring.float_outputs import float_outputs
 from quant_core.scoring.metrics import scores_of
 from quant_core.scoring.own_scores import own_values, standard_errors, with_float_score, with_own_scores
 from quant_core.scoring.worst_samples import worst_samples

@@ -12,7 +12,7 @@ from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
-from quant_core.pipeline.calibration_stages import rounded_weights
+from quant_core.pipeline.calibration_stages import rounded_weights, scored_as_calibrated
 from quant_core.pipeline.candidates.candidate_blocks import candidate_blocks
 from quant_core.pipeline.candidates.candidate_layers import (
     candidate_layers,
@@ -68,6 +68,7 @@ def baseline(
     rounded = rounded_weights(job, layers, (*lifts, *ladder), on)
     recipe = QuantizationRecipe(layers, calibration, job.config.quantization(), rounded, job.config.providers)
     better = improved(job, recipe, ladder, lifts, on)
+    floats = float_outputs(job, layers, job.evaluation, on)
     layers, calibration = better.recipe.layers, better.recipe.calibration
     candidates = candidate_layers(layers, job.config, on.machine.cache)
     study = Study(
@@ -76,7 +77,7 @@ def baseline(
         calibration=calibration,
         weights=better.recipe.weights,
         improvements=better.tried,
-        baseline=float_outputs(job, layers, job.evaluation, on),
+        baseline=floats,
         costs=cost_models(job, layers, calibration, ladder, on),
         candidates=candidates,
         blocks=candidate_blocks(layers, candidates, job.config, on.machine.cache),
@@ -126,6 +127,7 @@ def float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, data: Refer
         output=job.config.output,
         function=job.config.metric_function,
         batch_size=job.config.batch_size,
+        as_calibrated=scored_as_calibrated(job, prepared_graph(layers, on.machine.cache), data),
     )
     evaluator = Evaluator.of(job.config)
     if evaluator is None or (data != job.evaluation and not evaluator.knows_data):

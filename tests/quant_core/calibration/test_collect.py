@@ -5,7 +5,8 @@ import onnxruntime as ort
 import pytest
 
 from quant_core.calibration import collect
-from quant_core.calibration.collect import calibrate, observed_tensors
+from quant_core.calibration.collect import calibrate
+from quant_core.calibration.float_pass import observed_tensors
 from quant_core.calibration.histogram import Histogram, histogram_table, histograms_from_table
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quant_core.calibration import collect
+from quant_core.calibration import float_pass
 from quant_core.calibration.data_movement import merged_histograms, moved_tensors
 from quant_core.calibration.histogram import Histogram
 from quant_core.model.graph import FloatGraph
@@ -16,7 +16,7 @@ from tests.quant_core.calibration.test_collect import calibrated
 def test_a_merged_histogram_is_the_one_that_would_have_been_counted(name, tmp_path, monkeypatch):
     model = MODELS[name]()
     merged = calibrated(model, samples(model, 5), tmp_path, batch_size=None)
-    monkeypatch.setattr(collect, "moved_tensors", lambda *_, **__: {})
+    monkeypatch.setattr(float_pass, "moved_tensors", lambda *_, **__: {})
     assert to_ipc(calibrated(model, samples(model, 5), tmp_path)) == to_ipc(merged)
 
 

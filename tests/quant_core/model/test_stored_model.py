@@ -18,7 +18,8 @@ from quant_core.probing import probe
 from quant_core.probing.probe import layer_sensitivity
 from quant_core.quantization import export as export_module
 from quant_core.quantization.export import export, exported_reference, is_exported
-from quant_core.scoring.evaluation import evaluate_plan, float_outputs, score_file
+from quant_core.scoring.evaluation import evaluate_plan, score_file
+from quant_core.scoring.float_outputs import float_outputs
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import refer_data
 from tests.models import build, samples

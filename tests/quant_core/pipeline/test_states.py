@@ -24,7 +24,7 @@ from quant_core.precision import PrecisionPlan
 from quant_core.probing.probe import layer_sensitivity
 from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
-from quant_core.scoring.evaluation import float_outputs, reference_arrays
+from quant_core.scoring.float_outputs import float_outputs, reference_arrays
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer

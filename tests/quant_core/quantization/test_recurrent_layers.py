@@ -5,7 +5,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from quant_core.calibration.collect import observed_tensors
+from quant_core.calibration.float_pass import observed_tensors
 from quant_core.model.topology import edge_types
 from quant_core.numerics import dequantize, quantize
 from quant_core.precision import Precision

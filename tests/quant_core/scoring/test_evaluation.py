@@ -7,15 +7,11 @@ import pytest
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.data.batches import batches
+from quant_core.model.data.sample_outputs import per_sample
 from quant_core.quantization.export import export, exported_reference
-from quant_core.scoring.evaluation import (
-    compared_outputs,
-    evaluate_plan,
-    float_outputs,
-    per_sample,
-    reference_arrays,
-    score_file,
-)
+from quant_core.scoring.compared import compared_outputs
+from quant_core.scoring.evaluation import evaluate_plan, score_file
+from quant_core.scoring.float_outputs import float_outputs, reference_arrays
 from quant_core.scoring.sampling import Samples, visit_order
 from quant_core.scoring.sequential import in_data_order
 from quant_core.storage.data import open_dataset, refer_data

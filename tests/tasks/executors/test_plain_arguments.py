@@ -13,7 +13,8 @@ from quant_core.latency import layer_times
 from quant_core.probing.probe import layer_sensitivity
 from quant_core.probing.ranking import ranked_losses
 from quant_core.quantization.recipe import QuantizationRecipe
-from quant_core.scoring.evaluation import evaluate_plan, float_outputs
+from quant_core.scoring.evaluation import evaluate_plan
+from quant_core.scoring.float_outputs import float_outputs
 from quant_core.scoring.sampling import Samples
 from quant_core.storage.references import Reference
 from quant_core.storage.store import Store
