@@ -37,7 +37,8 @@ from quant_core.runtimes.written_model import WrittenModel
 from quant_core.scoring.agreement import scores_differ
 from quant_core.scoring.compared import compared_of, compared_outputs
 from quant_core.scoring.evaluator import Evaluator, SessionFactory
-from quant_core.scoring.metrics import sample_terms, scores_of, terms_table
+from quant_core.scoring.metrics import scores_of
+from quant_core.scoring.terms import sample_terms, terms_table
 from quant_core.storage.data import Dataset, DataSource, refer_data, samples_of
 from quant_core.storage.references import Reference, fetch, made_folder
 

@@ -27,8 +27,8 @@ from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.compared import Compared, probed
 from quant_core.scoring.float_outputs import reference_arrays
-from quant_core.scoring.metrics import divergence
 from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples
+from quant_core.scoring.terms import divergence
 from quant_core.storage.data import Column, Dataset
 from quant_core.storage.mapped import let_go
 from quant_core.storage.schemas import PROBES

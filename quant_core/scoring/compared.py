@@ -91,11 +91,11 @@ def compared(graph: FloatGraph, output: int | str) -> Compared:
     return compared_of(graph, compared_outputs(graph, output))
 
 
-def compared_of(graph: FloatGraph, names: tuple[str, ...]) -> Compared:
+def compared_of(graph: FloatGraph, names: Sequence[str]) -> Compared:
     """What some outputs, or tensors inside, are compared by."""
     signature = Signature.of(graph)
     roles = [signature.output(name) for name in names]
-    return Compared(names, _classes(graph, roles), tuple(role.power for role in roles), _parts(roles))
+    return Compared(tuple(names), _classes(graph, roles), tuple(role.power for role in roles), _parts(roles))
 
 
 def probed(graph: FloatGraph, output: int | str, loss: str) -> Compared:

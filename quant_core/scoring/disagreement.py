@@ -15,10 +15,9 @@ from quant_core.model.data.fitted_data import model_data
 from quant_core.model.data.sample_outputs import Outputs, outputs_by_batch, sample_outputs
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import OpenModel
-from quant_core.scoring.compared import Compared
-from quant_core.scoring.evaluation import compared_by
+from quant_core.scoring.compared import Compared, compared_of
 from quant_core.scoring.float_outputs import reference_arrays
-from quant_core.scoring.metrics import Terms, sample_terms, terms_table
+from quant_core.scoring.terms import Terms, sample_terms, terms_table
 from quant_core.scoring.worst_samples import Answer, answers, label_of, picture_of, worst_rows
 from quant_core.storage.references import Reference
 
@@ -66,7 +65,7 @@ def disagreements(
     """
     graph = prepared_graph(layers, machine.cache)
     dataset, names = model_data(graph, data, machine.cache), baseline.column_names
-    outputs, floats = compared_by(graph, names), reference_arrays(baseline)
+    outputs, floats = compared_of(graph, names), reference_arrays(baseline)
 
     def both(batch: Batch, found: Outputs) -> tuple[list[Array], list[Array]]:
         return list(found.values()), list(sample_outputs(second, batch, names).values())

@@ -1,10 +1,9 @@
-"""Scores a model on a data set: the float model, a plan in simulation, or a file as it is shipped."""
+"""Scores a model on a data set against the float model: a plan in simulation, or a file as it is shipped."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,18 +24,16 @@ from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.collected import collected
 from quant_core.scoring.compared import Compared, compared_of
 from quant_core.scoring.float_outputs import reference_arrays
-from quant_core.scoring.metrics import Terms, sample_terms, terms_table
 from quant_core.scoring.sampling import Samples
 from quant_core.scoring.shipped_file import open_shipped
+from quant_core.scoring.terms import Terms, sample_terms, terms_table
 from quant_core.scoring.user_function import user_metric
 from quant_core.storage.data import Dataset
 from quant_core.storage.mapped import let_go
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import with_facts
 
-__all__ = ["compared_by", "evaluate_plan", "score_file"]
-
-Made = TypeVar("Made")
+__all__ = ["evaluate_plan", "score_file"]
 
 
 def evaluate_plan(
@@ -109,7 +106,7 @@ def _score(
 ) -> pa.Table:
     dataset = model_data(graph, data, machine.cache)
     names = tuple(baseline.column_names)
-    outputs, reference = compared_by(graph, names), reference_arrays(baseline)
+    outputs, reference = compared_of(graph, names), reference_arrays(baseline)
 
     def terms_of(batch: Batch, found: Outputs) -> tuple[Terms, Outputs]:
         exact = [_comparable(reference[name][batch.rows], found[name], name) for name in names]
@@ -161,8 +158,3 @@ def _labels(
     if batch.sequences and labels.ndim > 1:
         labels = labels[:, : shape[1]]
     return fitting_labels(labels, shape, found.axis) if len(shape) > found.axis else None
-
-
-def compared_by(graph: FloatGraph, names: Sequence[str]) -> Compared:
-    """Return what a baseline of these outputs is compared by."""
-    return compared_of(graph, tuple(names))

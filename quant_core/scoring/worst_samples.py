@@ -15,8 +15,7 @@ from quant_core.execution.machine import Machine
 from quant_core.model.data.fitted_data import model_data
 from quant_core.model.data.sample_outputs import outputs_by_batch
 from quant_core.model.prepared_model import prepared_graph
-from quant_core.scoring.compared import Compared
-from quant_core.scoring.evaluation import compared_by
+from quant_core.scoring.compared import Compared, compared_of
 from quant_core.scoring.float_outputs import reference_arrays
 from quant_core.scoring.shipped_file import open_shipped
 from quant_core.scoring.thumbnails import thumbnail
@@ -94,7 +93,7 @@ def worst_samples(
         return SAMPLES.empty_table()
     graph = prepared_graph(layers, machine.cache)
     dataset, names = model_data(graph, data, machine.cache), tuple(baseline.column_names)
-    outputs, floats = compared_by(graph, names), reference_arrays(baseline)
+    outputs, floats = compared_of(graph, names), reference_arrays(baseline)
     by_class = dataset.labels is not None or outputs.classes.probabilities or metric in ("top1_drop", "kl")
     session = open_shipped(exported, graph, runtime, machine)
     told: dict[int, dict[str, Any]] = {}

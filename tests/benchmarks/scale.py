@@ -49,8 +49,8 @@ from quant_core.pipeline.stages import BASELINE, CALIBRATE, EVALUATE, EXPORT, PR
 from quant_core.probing.racing import sample_rounds
 from quant_core.quantization.export import export
 from quant_core.quantization.recipe import QuantizationRecipe
-from quant_core.scoring.metrics import sample_terms, terms_table
 from quant_core.scoring.sampling import Samples, visit_order
+from quant_core.scoring.terms import sample_terms, terms_table
 from quant_core.storage.references import refer
 from quant_core.storage.schemas import PROBES
 from quant_core.storage.tables import with_facts

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from quant_core.manifest import OutputScores
 from quant_core.model.prepared_model import prepared_graph
-from quant_core.scoring.compared import Compared, OutputPart
-from quant_core.scoring.evaluation import compared_by
+from quant_core.scoring.compared import Compared, OutputPart, compared_of
 from quant_core.scoring.metrics import columns_of, decibels
 from quant_core.storage.tables import facts
 
@@ -35,7 +34,7 @@ def output_scores(
         cache: where the prepared model is.
 
     """
-    compared = compared_by(prepared_graph(layers, cache), baseline.column_names)
+    compared = compared_of(prepared_graph(layers, cache), baseline.column_names)
     rows = zip(_labels(compared, baseline), _powers(wide), _powers(mixed), strict=True)
     return tuple(
         OutputScores(output=name, channels=channels, wide=_scores(*first), mixed=_scores(*second))

@@ -12,7 +12,8 @@ from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.plans.trial import Trial
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.scoring.metrics import Score, terms_table
+from quant_core.scoring.metrics import Score
+from quant_core.scoring.terms import terms_table
 from quant_core.search.cost import counted_cost
 
 NAMES = ("a", "b", "c")

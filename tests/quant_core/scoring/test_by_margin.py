@@ -9,7 +9,8 @@ import pytest
 from quant_core.config import Target
 from quant_core.scoring.by_margin import ByMargin
 from quant_core.scoring.confidence import bounds
-from quant_core.scoring.metrics import METRICS, sample_terms, terms_table
+from quant_core.scoring.metrics import METRICS
+from quant_core.scoring.terms import sample_terms, terms_table
 
 COUNT, CLASSES = 1000, 10
 

@@ -7,9 +7,7 @@ import pytest
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
 from quant_core.model.data.batches import batches
-from quant_core.model.data.sample_outputs import per_sample
 from quant_core.quantization.export import export, exported_reference
-from quant_core.scoring.compared import compared_outputs
 from quant_core.scoring.evaluation import evaluate_plan, score_file
 from quant_core.scoring.float_outputs import float_outputs, reference_arrays
 from quant_core.scoring.sampling import Samples, visit_order
@@ -149,32 +147,6 @@ def test_the_users_metric_is_computed_on_all_samples_at_once(scored):
 def test_a_metric_that_is_not_finite_is_refused(scored):
     with pytest.raises(InputError, match="must return a finite number"):
         scored("chain", function=f"{__name__}:not_a_number")
-
-
-@pytest.mark.parametrize(
-    ("choice", "names"),
-    [(0, ("y",)), ("1", ("z",)), ("w", ("w",)), ("all", ("y", "z", "w"))],
-    ids=["index", "index-as-text", "name", "all"],
-)
-def test_outputs_are_chosen_by_index_or_name(workbench, choice, names):
-    assert compared_outputs(workbench("several-inputs-and-outputs").graph, choice) == names
-
-
-@pytest.mark.parametrize("choice", [3, "3", "x", ""], ids=["index", "index-as-text", "an-input", "nothing"])
-def test_an_output_that_is_not_there_is_refused_with_those_that_are(workbench, choice):
-    with pytest.raises(InputError, match="the model has 0: y, 1: z, 2: w"):
-        compared_outputs(workbench("several-inputs-and-outputs").graph, choice)
-
-
-def test_rows_of_a_sample_are_kept_together(workbench):
-    """An output whose first axis is a multiple of the batch, as of a model that folds time into it."""
-    made = workbench("chain")
-    dataset = open_dataset(refer_data(made.feeds, made.machine.cache), made.machine.cache)
-    batch = next(iter(batches(made.graph, dataset)))
-    assert per_sample(np.zeros((12, 7)), "y", batch).shape == (4, 3, 7)
-    for shape in [(), (3, 7)]:
-        with pytest.raises(InputError, match="its first axis is not the batch"):
-            per_sample(np.zeros(shape), "y", batch)
 
 
 def test_an_output_without_values_is_refused_by_name(tmp_path):

@@ -1,16 +1,12 @@
 """Metrics, against their formulas written out and against resampling."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
 
-from quant_core.errors import InputError
-from quant_core.scoring import metrics
-from quant_core.scoring.compared import ClassAxis, Compared
-from quant_core.scoring.metrics import METRICS, additive, divergence, sample_terms, scores_of, terms_table
-from quant_core.scoring.user_function import load_function
+from quant_core.scoring.metrics import METRICS, additive, scores_of
+from quant_core.scoring.terms import sample_terms, terms_table
 from quant_core.storage.schemas import SCORES
 
 RNG = np.random.default_rng(0)
@@ -78,20 +74,6 @@ def test_a_standard_error_is_the_spread_over_resampled_data(name):
     assert METRICS[name](table).score.standard_error == pytest.approx(np.std(draws), rel=0.2)
 
 
-def test_terms_do_not_depend_on_how_samples_are_batched():
-    parts = [sample_terms([FLOAT[i : i + 7]], [QUANTIZED[i : i + 7]], LABELS[i : i + 7]) for i in range(0, 300, 7)]
-    assert terms_table(parts).equals(scored(FLOAT, QUANTIZED, LABELS))
-
-
-def test_distances_are_over_all_outputs_together_and_classes_of_the_first():
-    both = sample_terms([FLOAT[:20], DENSE_FLOAT], [QUANTIZED[:20], DENSE], LABELS[:20])
-    first, second = (sample_terms([a], [b], None) for a, b in ((FLOAT[:20], QUANTIZED[:20]), (DENSE_FLOAT, DENSE)))
-    np.testing.assert_allclose(both["error"], first["error"] + second["error"])
-    np.testing.assert_allclose(both["signal"], first["signal"] + second["signal"])
-    np.testing.assert_array_equal(both["kl"], first["kl"])
-    np.testing.assert_array_equal(both["top1"], QUANTIZED[:20].argmax(axis=1) == LABELS[:20])
-
-
 def logits(right):
     """Outputs of two classes whose largest is class 0 exactly where `right`."""
     return np.where(np.asarray(right)[:, None], [[1.0, 0.0]], [[0.0, 1.0]]).astype(np.float32)
@@ -131,12 +113,6 @@ def test_cosine_of_vectors_without_direction(reference, quantized, expected):
 
 def test_a_zero_signal_has_the_worst_ratio():
     assert METRICS["sqnr_db"](scored(ZERO, ONE)).value == -math.inf
-
-
-def test_kl_of_probabilities_is_that_of_what_they_add_up_to_and_counts_a_zero_as_hardly_likely():
-    exact, found = np.float64([[0.5, 0.3, 0.2], [0.5, 0.25, 0.25]]), np.float64([[0.5, 0.5, 0.0], [0.4, 0.2, 0.2]])
-    lost = 0.5 * np.log(0.5 / 0.5) + 0.3 * np.log(0.3 / 0.5) + 0.2 * np.log(0.2 / 1e-30)
-    np.testing.assert_allclose(divergence(exact, found, 1, probabilities=True), [lost, 0], atol=1e-12)
 
 
 def test_kl_survives_logits_no_exponential_can_hold():
@@ -182,53 +158,3 @@ def test_additive_keeps_which_of_two_scores_is_better(metric):
     worse, better = (0.5, 0.25) if metric != "sqnr_db" else (20, 30)
     assert additive(metric, worse) > additive(metric, better)
     assert math.isnan(additive(metric, math.nan))
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
-    return tmp_path
-
-
-def test_a_users_metric_is_imported_from_the_current_folder(here):
-    (here / "my_metric.py").write_text("def score(outputs, labels):\n    return 42.0\n")
-    assert load_function("my_metric:score")({}, None) == 42.0
-
-
-def test_a_users_metric_is_imported_from_an_installed_package():
-    assert load_function("math:sqrt") is math.sqrt
-
-
-@pytest.mark.parametrize(
-    ("content", "path"),
-    [
-        ("", "no_such_module_at_all:score"),
-        ("", "my_broken_metric:score"),
-        ("x = ", "my_broken_metric:score"),
-        ("1 / 0", "my_broken_metric:score"),
-        ("score = 3", "my_broken_metric:score"),
-        ("", "my_broken_metric:"),
-    ],
-    ids=["no module", "no function", "syntax error", "fails on import", "no function but a number", "no name"],
-)
-def test_a_users_metric_that_cannot_be_used(here, content, path):
-    (here / "my_broken_metric.py").write_text(content)
-    with pytest.raises(InputError, match=f"^{path}: (cannot be imported|is not a function)") as caught:
-        load_function(path)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("shape", [(7, 10), (5, 6, 7), (4, 33, 2, 3), (6, 1), (3, 80, 401)], ids=str)
-def test_large_outputs_are_looked_at_in_parts_with_the_same_bits(shape, monkeypatch):
-    values = RNG.normal(size=shape).astype(np.float32)
-    noisy = values + RNG.normal(scale=0.01, size=shape).astype(np.float32)
-    for axis in range(1, len(shape)):
-        outputs = Compared(("y",), ClassAxis(0, axis))
-        labels = RNG.integers(0, shape[axis], [size for at, size in enumerate(shape) if at != axis])
-        whole = sample_terms([values], [noisy], labels, outputs)
-        with monkeypatch.context() as patch:
-            patch.setattr(metrics, "_VALUES_AT_ONCE", values[0].size)
-            parts = sample_terms([values], [noisy], labels, outputs)
-        assert {name: part.tobytes() for name, part in parts.items()} == {k: v.tobytes() for k, v in whole.items()}

@@ -14,8 +14,8 @@ from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plans.plan_search import search_plans
 from quant_core.pipeline.plans.study import Study
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.scoring.metrics import terms_table
 from quant_core.scoring.sampling import visit_order
+from quant_core.scoring.terms import terms_table
 from quant_core.search.cost import counted_cost
 from quant_core.storage import schemas
 from quant_core.storage.schemas import SENSITIVITY

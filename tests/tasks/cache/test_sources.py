@@ -64,7 +64,13 @@ def test_prose_in_the_engine_changes_no_key(edited, line):
 
 
 def test_the_vocabulary_changes_the_key_of_all_stages_that_speak_it(edited):
-    assert edited("quant_core.precision", "\nWIDEST = 16\n") >= {"calibrate", "probe", "evaluate", "export", "rank"}
+    assert edited("quant_core.precision.precision", "\nWIDEST = 16\n") >= {
+        "calibrate",
+        "probe",
+        "evaluate",
+        "export",
+        "rank",
+    }
 
 
 @pytest.mark.parametrize(
