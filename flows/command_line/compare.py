@@ -90,7 +90,7 @@ def _runs(first: str, second: str, given: Mapping[str, Any]) -> tuple[Comparison
 
 def _files(first: str, second: str, given: Mapping[str, Any]) -> tuple[Comparison, Mapping[str, Any]]:
     """Compare two model files; for a run's folder its model is taken, and what is not given as the run had it."""
-    from quant_core.pipeline.compare_files import compare_files
+    from quant_core.pipeline.file_comparison.compare_files import compare_files
     from quant_core.results.comparison_page import file_charts
 
     known = {name: value for place in (first, second) for name, value in _of_run(place).items()}

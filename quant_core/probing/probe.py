@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from time import perf_counter
@@ -19,110 +18,20 @@ from quant_core.model.data.batches import Batch, batches, in_row_order
 from quant_core.model.data.carried_states import step_data
 from quant_core.model.data.sample_outputs import per_sample
 from quant_core.model.data.sequences import steps_alone
-from quant_core.model.layers import Layer
 from quant_core.model.sessions import Numerics
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.probing.incremental import IncrementalModel
+from quant_core.probing.losses import LOSSES, Loss, Outputs
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
 from quant_core.scoring.compared import Compared, probed
 from quant_core.scoring.float_outputs import reference_arrays
-from quant_core.scoring.sampling import GOLDEN, SAMPLES_A_SHARD, Samples
-from quant_core.scoring.terms import divergence
+from quant_core.scoring.sampling import GOLDEN, Samples
 from quant_core.storage.data import Column, Dataset
 from quant_core.storage.mapped import let_go
 from quant_core.storage.schemas import PROBES
 
-__all__ = [
-    "LOSSES",
-    "Measurement",
-    "layer_sensitivity",
-    "probe_samples",
-    "probe_shards",
-    "unrounded_types",
-    "variant_losses",
-]
-
-Outputs = Sequence[NDArray[np.generic]]
-
-
-def _squared(wide: Outputs, narrow: Outputs) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):
-        parts = [np.subtract(b, a, dtype=np.float64) for a, b in zip(wide, narrow, strict=True)]
-    for part, a, b in zip(parts, wide, narrow, strict=True):
-        if np.isnan(part).any():
-            part[a == b] = 0.0  # equal infinities
-    flat = [part.reshape(len(part), -1) for part in parts]
-    errors = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
-    return np.asarray(np.square(errors, out=errors).mean(axis=1))
-
-
-def _mean_square(wide: Outputs, narrow: Outputs, outputs: Compared) -> NDArray[np.float64]:
-    if len(wide) == 1 and not outputs.parts:
-        return _squared(wide, narrow)
-    return _squared(
-        *(
-            [np.divide(piece, math.sqrt(power or 1.0), dtype=np.float64) for piece, power in outputs.pieces(arrays)]
-            for arrays in (wide, narrow)
-        )
-    )
-
-
-def _divergence(wide: Outputs, narrow: Outputs, outputs: Compared) -> NDArray[np.float64]:
-    classes = outputs.classes
-    return divergence(wide[classes.output], narrow[classes.output], classes.axis, classes.probabilities)
-
-
-def _distance(reference: Outputs, narrow: Outputs, outputs: Compared) -> NDArray[np.float64]:
-    return np.sqrt(_squared(reference, narrow) * sum(math.prod(array.shape[1:]) for array in narrow))
-
-
-LOSSES: Mapping[str, Callable[[Outputs, Outputs, Compared], NDArray[np.float64]]] = {
-    "mse": _mean_square,
-    "kl": _divergence,
-    "l2-float": _distance,
-}
-"""Losses by name: (reference outputs, outputs with one layer narrowed), shape [n, ...] each, to one value a sample. The
-reference is the model that the search starts from or, in the documented rule's `l2-float`, the float model."""
-
-
-_MACS_PER_ELEMENT = 50
-"""What it takes to quantize, dequantize and move a value, as so many multiply-accumulates: small convolutions of large
-tensors are bound by memory. Measured in ONNX Runtime 1.32 on two networks; it balances shards and changes no result."""
-
-
-def probe_shards(layers: Sequence[Layer]) -> list[list[str]]:
-    """Split the layers into runs of consecutive ones that take about equally long to probe.
-
-    The split depends on the model alone, so that results are found again whatever the number of workers.
-    Each shard repeats one forward pass a batch, against N/2 for the probes themselves: one shard up to 75 layers,
-    whose samples are shared out instead (`probe_samples`), then N / 50, and about sqrt(N) / 3 beyond 300.
-    """
-    forward = [layer.macs + _MACS_PER_ELEMENT * layer.activation_elements for layer in reversed(layers)]
-    costs = np.cumsum(forward, dtype=np.float64)[::-1]
-    count = 2 * round(min(len(layers) / 100, math.sqrt(len(layers)) / 6)) or 1
-    middle = np.cumsum(costs) - costs / 2
-    numbers = (
-        np.minimum((middle * count / costs.sum()).astype(int), count - 1) if costs.sum() else np.zeros(len(layers))
-    )
-    shards: list[list[str]] = [[] for _ in range(count)]
-    for layer, number in zip(layers, numbers, strict=True):
-        shards[int(number)].append(layer.name)
-    return [shard for shard in shards if shard]
-
-
-_PARTS, _GRANULE = 4, 4
-
-
-def probe_samples(start: int, stop: int, shards: int) -> list[tuple[int, int]]:
-    """Split samples [start, stop) into ranges for shards to probe, of equal length but for the last.
-
-    Together with the shards they make at least four tasks, so that as many workers have something to do, unless that
-    leaves fewer than 4 samples a range; and a range has SAMPLES_A_SHARD samples at most.
-    """
-    parts = max(math.ceil(_PARTS / shards), 1)
-    step = min(math.ceil(math.ceil((stop - start) / parts) / _GRANULE) * _GRANULE, SAMPLES_A_SHARD)
-    return [(first, min(first + step, stop)) for first in range(start, stop, step)]
+__all__ = ["Measurement", "layer_sensitivity", "unrounded_types", "variant_losses"]
 
 
 def layer_sensitivity(
@@ -308,7 +217,7 @@ def _probe_batch(
     model: IncrementalModel,
     batch: Batch,
     outputs: Compared,
-    loss: Callable[[Outputs, Outputs, Compared], NDArray[np.float64]],
+    loss: Loss,
     reference: Outputs | None,
     variants: Sequence[int],
     losses: Sequence[list[NDArray[np.float64]]],

@@ -6,7 +6,7 @@ import pytest
 
 from quant_core.config import AnalysisConfig, LayerWiseConfig
 from quant_core.pipeline.analyse import analyse
-from quant_core.pipeline.compare_files import compare_files
+from quant_core.pipeline.file_comparison.compare_files import compare_files
 from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.results.comparison_page import comparison_page, file_charts
 from tests.e2e.browser import chromium

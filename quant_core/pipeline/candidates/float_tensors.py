@@ -23,8 +23,8 @@ from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.plans.trial import Trial, target_score
 from quant_core.pipeline.stages import PROBE_TENSORS
 from quant_core.precision import DataType, Precision, PrecisionPlan
-from quant_core.probing.probe import probe_samples
 from quant_core.probing.racing import losses_by_probe
+from quant_core.probing.shards import probe_samples
 from quant_core.probing.tensor_probe import tensor_shards
 from quant_core.quantization.float_tensors import float_candidates
 from quant_core.quantization.recipe import quantizer_of

@@ -15,8 +15,8 @@ from quant_core.model.layers import Layer, layers_from_table
 from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import PROBE
 from quant_core.precision import PER_TENSOR, Precision, PrecisionPlan
-from quant_core.probing.probe import probe_samples, probe_shards
 from quant_core.probing.racing import losses_by_probe, open_probes, probe_macs, sample_rounds
+from quant_core.probing.shards import probe_samples, probe_shards
 from quant_core.scoring.sampling import Samples
 
 __all__ = ["probe_rounds"]

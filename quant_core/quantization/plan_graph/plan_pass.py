@@ -6,18 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from quant_core.errors import UnsupportedError
 from quant_core.model.operators import TABLE_OP, Role, moving_inputs, weight_inputs
-from quant_core.model.opset import opset_of
 from quant_core.model.topology import EdgeTypes
-from quant_core.numerics import QParams, dequantize
+from quant_core.numerics import dequantize
 from quant_core.precision import DataType, Precision, PrecisionPlan
-from quant_core.quantization.half_scales import held_in_half
 from quant_core.quantization.plan_graph.float_layers import bias_in_codes
 from quant_core.quantization.plan_graph.layer_forms import LayerForm, in_form, layer_form, unsigned
-from quant_core.quantization.plan_graph.made_names import shared_zero_point
+from quant_core.quantization.plan_graph.pair_writer import PairWriter, edge_mark
 from quant_core.quantization.plan_graph.table_rows import rows_of_codes, takes_rows_of_codes
 
 __all__ = ["PlanPass", "RewritingPass"]
@@ -26,21 +22,15 @@ if TYPE_CHECKING:
     from quant_core.quantization.plan_graph.qdq import PlanWriter, QuantizedGraph
 
 
-class PlanPass:
-    """One pass over the graph for one plan."""
+class PlanPass(PairWriter):
+    """One pass over the graph for one plan: says what each node reads, and has it written."""
 
     def __init__(self, writer: PlanWriter, plan: PrecisionPlan, types: EdgeTypes) -> None:
-        self.writer = writer
-        self.quantizer = writer.quantizer
-        self.graph = writer.quantizer.graph
+        super().__init__(writer)
         self.topology = writer.quantizer.topology
         self.precisions = dict(plan.layers)
         self.named = dict(plan.tensors)
         self.types = types
-        self.nodes: list[onnx.NodeProto] = []
-        self.units: list[int] = []
-        self.askers: dict[str, list[int]] = {}
-        self.unit = 0
 
     def write(self, index: int) -> None:
         """Write a float node and what it reads that is not written yet."""
@@ -58,17 +48,6 @@ class PlanPass:
         for name in node.output:
             if name in self.graph.named_outside and name in self.types.base:
                 self.carried(name)
-
-    def is_written(self, result: str) -> bool:
-        """Return whether what is written once has been; if not, it is now."""
-        units = self.askers.setdefault(result, [])
-        units.append(self.unit)
-        return len(units) > 1
-
-    def append(self, node: onnx.NodeProto) -> None:
-        """Put a node at the end, as one of the float node being written."""
-        self.nodes.append(node)
-        self.units.append(self.unit)
 
     def raw(self, name: str) -> str:
         """The name a producer writes a tensor under: its own, unless that is kept for what the tensor carries."""
@@ -100,7 +79,7 @@ class PlanPass:
         dtype = self.types.base.get(result)
         if dtype is None or dtype.is_float:
             return name
-        return self.pair(name, result, dtype, self.writer.made(f"{name}/{_edge(dtype)}"))
+        return self.pair(name, result, dtype, self.writer.made(f"{name}/{edge_mark(dtype)}"))
 
     def carried(self, name: str) -> str:
         """The tensor with the type it carries."""
@@ -122,40 +101,6 @@ class PlanPass:
             self.types.demand.get((source, position)) is self.types.base[name] for position in range(len(moved))
         )
 
-    def pair(self, source: str, tensor: str, dtype: DataType, final: str | None = None) -> str:
-        """Write `source` through a pair with the tensor's range in a type, once; the name of the result."""
-        if dtype in self.writer.unrounded and final is None:
-            return source
-        result = final or self.writer.made(f"{tensor}/{_edge(dtype)}")
-        if self.is_written(result):
-            return result
-        if dtype in self.writer.unrounded:
-            self.append(self.writer.node("Identity", [source], [result]))
-        elif dtype.is_float:
-            self.quantizer.check_tensor_fits(tensor, dtype)
-            self.append(self.writer.node("Cast", [source], [f"{result}/rounded"], to=self.castable(dtype).onnx_type))
-            self.cast_back(f"{result}/rounded", result)
-        else:
-            prefix = self.writer.made(f"{self.quantizer.range_key(tensor)}/{_edge(dtype)}")
-            scale, zero = self.qparams(prefix, self.quantizer.activation(tensor, dtype))
-            codes = self.writer.made(f"{result}/codes") if final else f"{result}/codes"
-            self.append(self.writer.node("QuantizeLinear", [source, scale, zero], [codes]))
-            self.append(self.writer.node("DequantizeLinear", [codes, scale, zero], [result]))
-        return result
-
-    def cast_back(self, source: str, result: str) -> None:
-        """Write a Cast to float32."""
-        self.append(self.writer.node("Cast", [source], [result], to=DataType.FLOAT32.onnx_type))
-
-    def castable(self, dtype: DataType) -> DataType:
-        """The type, if the model's Cast knows it."""
-        if dtype is DataType.BFLOAT16 and opset_of(self.graph.model) < _BFLOAT16_OPSET:
-            raise UnsupportedError(
-                f"bfloat16 needs opset {_BFLOAT16_OPSET}, and the model stays at {opset_of(self.graph.model)}: "
-                "use float16"
-            )
-        return dtype
-
     def operand(self, name: str) -> str:
         """A constant operand of a computation, in its activation type; a mask of what no type holds as it is."""
         layer = self.topology.layer_of.get(self.unit, "")
@@ -171,7 +116,7 @@ class PlanPass:
             decoded = dequantize(codes, qparams)
         if not np.isfinite(decoded).all():  # a mask of the lowest float32: its code times its scale is -inf
             return name
-        return self.stored(self.writer.made(f"{name}/{_edge(dtype)}"), codes, qparams, None)
+        return self.stored(self.writer.made(f"{name}/{edge_mark(dtype)}"), codes, qparams, None)
 
     def layer_weight(self, position: int, name: str) -> str:
         """A layer's weight in the precision of the layer."""
@@ -267,59 +212,6 @@ class PlanPass:
         integer_only = self.writer.unfused and precision.activations.signed
         return not self.writer.folded and not integer_only and self.quantizer.is_stored_unsigned(layer, precision)
 
-    def rounded(self, name: str, dtype: DataType) -> str:
-        """Write a constant held in a floating-point type, once: folded into float32, or behind a Cast."""
-        if dtype is DataType.FLOAT32:
-            return name
-        result = self.writer.made(f"{name}/{dtype.code}")
-        if self.writer.folded:
-            if result not in self.writer.constants:
-                self.writer.constants[result] = self.quantizer.rounded(name, dtype).astype(np.float32)
-        elif not self.is_written(result):
-            self.writer.constants[f"{result}/rounded"] = self.quantizer.rounded(name, self.castable(dtype))
-            self.cast_back(f"{result}/rounded", result)
-        return result
-
-    def stored(self, result: str, codes: NDArray[np.generic], qparams: QParams, axis: int | None) -> str:
-        """Write a constant held as codes, once: folded into its values, or behind a DequantizeLinear."""
-        if self.writer.folded:
-            if result not in self.writer.constants:
-                self.writer.constants[result] = dequantize(codes, qparams, axis)
-        elif not self.is_written(result):
-            self.writer.constants[f"{result}/codes"] = codes
-            # ONNX Runtime may change the codes of weights, and the zero point of each with them.
-            scale, zero = self.qparams(result, qparams, shares_zero=False)
-            half = held_in_half(qparams, self.quantizer.config)
-            if half is not None:
-                scale = self.cast_scale(scale, half)
-            attributes = {} if axis is None else {"axis": axis}
-            if qparams.block is not None:
-                attributes["block_size"] = qparams.block
-            # A zero point of 0 need not be written: that saves 4 bytes a channel of biases, and half a byte of weights.
-            is_left_out = qparams.dtype in (DataType.INT32, DataType.INT4) and not qparams.zero_point.any()
-            inputs = [f"{result}/codes", scale, *([] if is_left_out else [zero])]
-            self.append(self.writer.node("DequantizeLinear", inputs, [result], **attributes))
-        return result
-
-    def cast_scale(self, name: str, half: NDArray[np.float16]) -> str:
-        """Write a scale that is held in float16, with a Cast behind it; the name of what that gives."""
-        self.writer.constants[f"{name}/rounded"] = half
-        self.cast_back(f"{name}/rounded", f"{name}/float32")
-        return f"{name}/float32"
-
-    def qparams(self, prefix: str, qparams: QParams, shares_zero: bool = True) -> tuple[str, str]:
-        """Names of the constants that hold a scale and a zero point.
-
-        Zero points that are 0 are one constant for each type and shape, unless that is not allowed: files are smaller.
-        """
-        scale, zero = f"{prefix}/scale", f"{prefix}/zero_point"
-        if shares_zero and not qparams.zero_point.any():
-            zero = self.writer.made(shared_zero_point(qparams.dtype, qparams.zero_point.shape))
-        if scale not in self.writer.constants:
-            self.writer.constants[scale] = qparams.scale
-            self.writer.constants[zero] = qparams.zero_point.astype(qparams.dtype.numpy_type)
-        return scale, zero
-
 
 class RewritingPass(PlanPass):
     """Writes some nodes of a graph, with all others as they were written before."""
@@ -335,16 +227,7 @@ class RewritingPass(PlanPass):
 
     def is_written(self, result: str) -> bool:
         """Return whether what is written once has been, now or in the graph from before; if not, it is now."""
-        first = self.before.askers.get(result, (self.unit,))[0]
+        first = self.before.consumers.get(result, (self.unit,))[0]
         if first not in self.rewritten and first > self.unit:
             self.missed.add(first)
         return super().is_written(result) or (first not in self.rewritten and first < self.unit)
-
-
-_BFLOAT16_OPSET = 13
-"""The first opset whose Cast takes bfloat16."""
-
-
-def _edge(dtype: DataType) -> str:
-    """Return how a type is written in the name of what it holds."""
-    return dtype.code if dtype.is_float else f"a{dtype.code}"

@@ -43,14 +43,14 @@ class QuantizedGraph:
     """Of its edges."""
     tensors: tuple[tuple[str, DataType], ...]
     """Of the plan: tensors whose type it says itself."""
-    askers: Mapping[str, Sequence[int]]
+    consumers: Mapping[str, Sequence[int]]
     """Float nodes that read what is written once, by its name, ascending: it is written for the first."""
 
     @cached_property
-    def asked(self) -> Mapping[int, Sequence[str]]:
+    def shared(self) -> Mapping[int, Sequence[str]]:
         """What is written for each float node and read by others too."""
         found: dict[int, list[str]] = {}
-        for name, units in self.askers.items():
+        for name, units in self.consumers.items():
             found.setdefault(units[0], []).append(name)
         return found
 
@@ -86,7 +86,7 @@ class PlanWriter:
         writing = PlanPass(self, plan, types)
         for index in range(len(self.quantizer.graph.nodes)):
             writing.write(index)
-        return QuantizedGraph(tuple(writing.nodes), tuple(writing.units), types, plan.tensors, writing.askers)
+        return QuantizedGraph(tuple(writing.nodes), tuple(writing.units), types, plan.tensors, writing.consumers)
 
     def rewritten(
         self, before: QuantizedGraph, plan: PrecisionPlan, layers: Collection[str]
@@ -104,7 +104,7 @@ class PlanWriter:
         missed = found
         writing = PlanPass(self, plan, types)
         while missed:
-            found = _with_askers(before, found | missed)
+            found = _with_consumers(before, found | missed)
             writing = RewritingPass(self, plan, types, before, found)
             for index in sorted(found):
                 writing.write(index)
@@ -156,11 +156,11 @@ def _by_unit(nodes: Sequence[onnx.NodeProto], units: Sequence[int]) -> dict[int,
     return found
 
 
-def _with_askers(graph: QuantizedGraph, units: set[int]) -> set[int]:
+def _with_consumers(graph: QuantizedGraph, units: set[int]) -> set[int]:
     """With all that read what was written for one of them: it may be written for another now, or not at all."""
     found, waiting = set(units), list(units)
     while waiting:
-        more = {unit for name in graph.asked.get(waiting.pop(), ()) for unit in graph.askers[name]} - found
+        more = {unit for name in graph.shared.get(waiting.pop(), ()) for unit in graph.consumers[name]} - found
         found |= more
         waiting.extend(more)
     return found

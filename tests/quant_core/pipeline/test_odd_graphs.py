@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.pipeline.check import check_file
-from quant_core.pipeline.compare_files import compare_files
+from quant_core.pipeline.file_comparison.compare_files import compare_files
 from tests.models import build
 from tests.quant_core.workbench import saved
 

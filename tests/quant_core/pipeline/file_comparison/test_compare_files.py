@@ -16,7 +16,7 @@ from quant_core.config import LayerWiseConfig
 from quant_core.config.inputs import InputsConfig
 from quant_core.errors import InputError
 from quant_core.pipeline.check import check_file
-from quant_core.pipeline.compare_files import compare_files
+from quant_core.pipeline.file_comparison.compare_files import compare_files
 from quant_core.pipeline.layer_wise import layer_wise
 from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import saved

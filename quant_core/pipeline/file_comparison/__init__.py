@@ -1,0 +1,1 @@
+"""Compares two quantized files of one float model: `compare_files` calls the rest."""
