@@ -76,8 +76,8 @@ def main() -> None:
     # Set before Prefect is imported; what the user has set stands.
     for name, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
-    # Most of what a command makes are modules, which stay: a collection walks over all of them, again and again.
-    gc.set_threshold(100_000)
+    # A start makes 300,000 objects, most of modules, which stay: a collection in between walks over all of them.
+    gc.set_threshold(500_000)
     atexit.register(gc.freeze)  # nor does the end of the process look for cycles among them
     try:
         narrowcast.main(prog_name="narrowcast", standalone_mode=False)

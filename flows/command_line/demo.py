@@ -41,6 +41,7 @@ def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) ->
     from flows.options.run_options import INPUTS, configuration
     from quant_core.storage.folders import usable_folder
 
+    click.get_current_context().obj.begin()  # nothing of the example is refused
     paths = write_example(usable_folder(Path(out), "output folder"))
     if not as_json:
         options = {name: value for name, value in (paths | DEMO_OPTIONS | {"out": out}).items() if name != "model"}
