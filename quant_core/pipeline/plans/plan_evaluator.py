@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Generic, Literal
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from quant_core.config.criterion import Criterion
 from quant_core.execution.runner import Runner
@@ -32,6 +34,8 @@ __all__ = ["PlanEvaluator", "own_score_of"]
 
 _SMOOTH = frozenset({"l2", "sqnr_db", "kl", "cosine"})
 """Metrics that hardly change where a value rounds to the neighbouring code of a 16-bit type; a class may."""
+_COUNTED = frozenset({"top1", "top1_drop"})
+"""Metrics that count classes: on them tell the samples whose class a plan may change."""
 _FAST_ERROR = 0.01
 """By how much of its value the score of such a plan in fast numerics may be off: measured were 0.008% and 0.02%."""
 
@@ -61,20 +65,30 @@ class PlanEvaluator(Generic[Config_co]):
             title = f"search round {len(study.trials)}" if study.trials else "baseline"
             scores = self.score_file(self.export(plan), study.baseline, study.job.evaluation, title=title)
             return study.trial_of(plan, scores, alpha)
-        if not study.trials and _is_fine(plan) and all(target.metric in _SMOOTH for target in targets):
-            trial = study.trial_of(plan, self._scores(plan, 0, count, EvenVisits(count), fast=True), alpha)
+        fast = None if study.trials else self._fast_scores(plan)
+        if fast is not None:
+            trial = study.trial_of(plan, fast, alpha)
             if all(map(_is_clear, targets, trial.bounds)):
                 return trial
-        stops = self._rounds(study.samples) if study.trials else [count]
-        visits = self._visits(plan)
+        visits = self._visits(plan, fast)
+        stops = self._rounds(study.samples) if study.trials or isinstance(visits, ByMargin) else [count]
         rounds: list[pa.Table] = []
         for start, stop in pairwise([0, *stops]):
             rounds.append(self._scores(plan, start, stop, visits))
             scores = in_data_order(rounds, [visits.rows(*ends) for ends in pairwise([0, *stops[: len(rounds)]])])
             settled = self._settled(plan, scores, visits, alpha) if stop < count else None
             if settled is not None:
-                return settled
+                return (
+                    settled if fast is None else replace(settled, scores=_with_rows(fast, scores, visits.rows(0, stop)))
+                )
         return replace(study.trial_of(plan, scores, alpha), simulated=self.simulates_reference)
+
+    def _fast_scores(self, plan: PrecisionPlan) -> pa.Table | None:
+        """Score the first plan in fast numerics (schema SCORES), where these settle it, or tell which samples do."""
+        study, count = self.study, self.study.baseline.num_rows
+        metrics = {target.metric for target in study.job.config.targets}
+        tell = metrics <= _SMOOTH or (metrics <= _COUNTED and study.samples != "all")
+        return self._scores(plan, 0, count, EvenVisits(count), fast=True) if tell and _is_fine(plan) else None
 
     def _settled(self, plan: PrecisionPlan, scores: pa.Table, visits: Visits, alpha: float | None) -> Trial | None:
         """Judge a plan by its scores on some samples; None while the verdict is open."""
@@ -91,15 +105,18 @@ class PlanEvaluator(Generic[Config_co]):
         simulated = self.simulates_reference and isinstance(visits, EvenVisits)
         return Trial.of(plan, scores, judged, alpha, simulated)
 
-    def _visits(self, plan: PrecisionPlan) -> Visits:
-        """Return in which order a plan is scored: where classes are counted, what may change its class comes first."""
+    def _visits(self, plan: PrecisionPlan, fast: pa.Table | None) -> Visits:
+        """Return in which order a plan is scored: where classes are counted, what may change its class comes first.
+
+        Of the first plan only `fast` scores are known, if any.
+        """
         study = self.study
-        if not study.trials:
-            return EvenVisits(study.baseline.num_rows)
-        counted = all(target.metric in ("top1", "top1_drop") for target in study.job.config.targets)
-        if counted and ByMargin.known(study.wide.scores):
-            return ByMargin(study.wide.scores)
-        return EvenVisits(study.baseline.num_rows, study.nearest_trial(plan).scores)
+        known = study.wide.scores if study.trials else fast
+        counted = all(target.metric in _COUNTED for target in study.job.config.targets)
+        if counted and known is not None and ByMargin.known(known):
+            return ByMargin(known)
+        count = study.baseline.num_rows
+        return EvenVisits(count, study.nearest_trial(plan).scores) if study.trials else EvenVisits(count)
 
     def first_scores(self, plan: PrecisionPlan, step: str = "verify") -> pa.Table:
         """Simulate a plan that is no trial on the samples of a search's first round (schema SCORES), for a step."""
@@ -187,8 +204,16 @@ def _is_fine(plan: PrecisionPlan) -> bool:
     )
 
 
+def _with_rows(fast: pa.Table, exact: pa.Table, rows: NDArray[np.intp]) -> pa.Table:
+    """Return scores in fast numerics, with the exact ones of some samples in their place."""
+    others = np.setdiff1d(np.arange(fast.num_rows), rows)
+    return in_data_order([fast.take(others), exact], [others, rows])
+
+
 def _is_clear(target: Criterion, bound: float) -> bool:
     """Return whether a bound in fast numerics is so far from the limit that the exact one is on the same side."""
+    if target.metric in _COUNTED:
+        return False
     if target.limit is None:
         return True
     error, limit = additive(target.metric, bound), additive(target.metric, target.limit)
