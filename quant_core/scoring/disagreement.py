@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from quant_core.execution.machine import Machine
 from quant_core.model.data.batches import Batch, in_row_order
 from quant_core.model.data.fitted_data import model_data
-from quant_core.model.data.sample_outputs import Outputs, outputs_by_batch, sample_outputs
+from quant_core.model.data.sample_outputs import ForwardPasses, Outputs, sample_outputs
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import OpenModel
 from quant_core.scoring.compared import Compared, compared_of
@@ -73,18 +73,14 @@ def disagreements(
     def apart(batch: Batch, found: Outputs) -> Terms:
         return sample_terms(*both(batch, found), None, outputs)
 
-    seen, terms = zip(
-        *outputs_by_batch(
-            first, graph, dataset, np.arange(dataset.count), names, batch_size, machine, "evaluate", apart
-        ),
-        strict=True,
-    )
+    passes = ForwardPasses.over_all(graph, dataset, batch_size, machine)
+    seen, terms = zip(*passes.outputs(first, names, "evaluate", apart), strict=True)
     table, order = terms_table(terms), in_row_order(seen)
     rows, distances = worst_rows(table if order is None else table.take(order), "l2")
     by_class = dataset.labels is not None or outputs.classes.probabilities
     told: dict[int, tuple[Answer, Answer, Answer]] = {}
-    again = outputs_by_batch(first, graph, dataset, np.sort(rows), names, batch_size, machine, "evaluate", both)
-    for numbers, pair in again:
+    again = replace(passes, rows=np.sort(rows))
+    for numbers, pair in again.outputs(first, names, "evaluate", both):
         for place, row in enumerate(numbers):
             exact = [np.asarray(floats[name][np.array([row])])[0] for name in names]
             one, other = ([array[place] for array in arrays] for arrays in pair)

@@ -14,8 +14,7 @@ from quant_core.execution.machine import Machine
 from quant_core.model.data.batches import Batch, in_row_order
 from quant_core.model.data.fitted_data import model_data
 from quant_core.model.data.labels import fitting_labels
-from quant_core.model.data.sample_outputs import Outputs, outputs_by_batch
-from quant_core.model.graph import FloatGraph
+from quant_core.model.data.sample_outputs import ForwardPasses, Outputs
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import Numerics, OpenModel, fast_numerics, open_nodes
 from quant_core.precision import PrecisionPlan
@@ -69,8 +68,8 @@ def evaluate_plan(
     nodes = writer.write(PrecisionPlan.from_dict(plan, tensors)).nodes
     numerics = fast_numerics(graph) if fast else Numerics.SHIPPED
     session = open_nodes(graph, nodes, graph.compared, writer.constants, numerics, providers=recipe.providers)
-    rows = samples.rows(baseline.num_rows)
-    return _score(session, graph, samples.data, baseline, function, rows, batch_size, machine)
+    dataset, rows = model_data(graph, samples.data, machine.cache), samples.rows(baseline.num_rows)
+    return _score(session, ForwardPasses(graph, dataset, rows, batch_size, machine), baseline, function)
 
 
 def score_file(
@@ -90,27 +89,17 @@ def score_file(
     """
     graph = prepared_graph(layers, machine.cache)
     session = open_shipped(exported, graph, runtime, machine)
-    rows = np.arange(baseline.num_rows)
-    return _score(session, graph, data, baseline, function, rows, batch_size, machine)
+    dataset, rows = model_data(graph, data, machine.cache), np.arange(baseline.num_rows)
+    return _score(session, ForwardPasses(graph, dataset, rows, batch_size, machine), baseline, function)
 
 
-def _score(
-    session: OpenModel,
-    graph: FloatGraph,
-    data: Reference,
-    baseline: pa.Table,
-    function: str | None,
-    rows: NDArray[np.intp],
-    batch_size: int | None,
-    machine: Machine,
-) -> pa.Table:
-    dataset = model_data(graph, data, machine.cache)
-    names = tuple(baseline.column_names)
-    outputs, reference = compared_of(graph, names), reference_arrays(baseline)
+def _score(session: OpenModel, passes: ForwardPasses, baseline: pa.Table, function: str | None) -> pa.Table:
+    names, data = tuple(baseline.column_names), passes.data
+    outputs, reference = compared_of(passes.graph, names), reference_arrays(baseline)
 
     def terms_of(batch: Batch, found: Outputs) -> tuple[Terms, Outputs]:
         exact = [_comparable(reference[name][batch.rows], found[name], name) for name in names]
-        terms = sample_terms(exact, list(found.values()), _labels(dataset, batch, exact, outputs), outputs)
+        terms = sample_terms(exact, list(found.values()), _labels(data, batch, exact, outputs), outputs)
         for name in names:
             let_go(reference[name])
         return terms, found if function else {}
@@ -120,9 +109,7 @@ def _score(
 
     def outputs_of_all() -> Iterator[tuple[NDArray[np.intp], Outputs]]:
         """Keep the terms of each batch on the way."""
-        for seen, (found, kept) in outputs_by_batch(
-            session, graph, dataset, rows, names, batch_size, machine, "evaluate", terms_of
-        ):
+        for seen, (found, kept) in passes.outputs(session, names, "evaluate", terms_of):
             visited.append(seen)
             terms.append(found)
             yield seen, kept
@@ -131,7 +118,7 @@ def _score(
     if function is None:
         deque(outputs_of_all(), maxlen=0)
     else:
-        metric = user_metric(function, collected(outputs_of_all(), names, machine.cache), dataset.labels)
+        metric = user_metric(function, collected(outputs_of_all(), names, passes.machine.cache), data.labels)
     order = in_row_order(visited)
     table = terms_table(terms) if order is None else terms_table(terms).take(order)
     return table if function is None else with_facts(table, metric=metric)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from quant_core.calibration.float_pass import KeptOutputs, ObservedModel
 from quant_core.errors import InputError
 from quant_core.execution.machine import Machine
-from quant_core.model.data.batches import Batch, batches
+from quant_core.model.data.batches import Batch
 from quant_core.model.data.fitted_data import model_data
-from quant_core.model.data.sample_outputs import Outputs, outputs_by_batch, sample_outputs
+from quant_core.model.data.sample_outputs import ForwardPasses, Outputs, sample_outputs
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
 from quant_core.model.prepared_model import prepared_graph
@@ -22,7 +22,7 @@ from quant_core.model.sessions import Session, fast_numerics, open_file, open_no
 from quant_core.scoring.collected import collected
 from quant_core.scoring.compared import compared_outputs
 from quant_core.scoring.user_function import user_metric
-from quant_core.storage.data import Column, Dataset
+from quant_core.storage.data import Column
 from quant_core.storage.mapped import let_go
 from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference, fetch
@@ -50,10 +50,11 @@ def float_outputs(
     """
     graph = prepared_graph(layers, machine.cache)
     dataset = model_data(graph, data, machine.cache)
-    names = compared_outputs(graph, output)
-    whole = _kept_outputs(model, layers, graph, data, names, batch_size, machine) if as_calibrated else None
+    passes = ForwardPasses.over_all(graph, dataset, batch_size, machine)
+    names, session = compared_outputs(graph, output), _opened(model, graph, machine)
+    whole = _kept_outputs(session, layers, data, names, passes) if as_calibrated else None
     if whole is None:
-        whole = _all_outputs(_opened(model, graph, machine), graph, dataset, names, batch_size, machine)
+        whole = _all_outputs(session, names, passes)
     for name, array in whole.items():
         _refuse_incomparable(name, array, dataset.source)
     columns = {name: _listed(array) for name, array in whole.items()}
@@ -62,18 +63,9 @@ def float_outputs(
     return with_facts(pa.table(columns), shapes=shapes, metric=metric)
 
 
-def _all_outputs(
-    session: Session,
-    graph: FloatGraph,
-    data: Dataset,
-    names: Sequence[str],
-    batch_size: int | None,
-    machine: Machine,
-) -> dict[str, Column]:
+def _all_outputs(session: Session, names: Sequence[str], passes: ForwardPasses) -> dict[str, Column]:
     """Return the outputs of all samples."""
-    rows = np.arange(data.count)
-    parts = outputs_by_batch(session, graph, data, rows, names, batch_size, machine, "baseline", _outputs_alone)
-    return collected(parts, names, machine.cache)
+    return collected(passes.outputs(session, names, "baseline", _outputs_alone), names, passes.machine.cache)
 
 
 def _opened(model: Reference, graph: FloatGraph, machine: Machine) -> Session:
@@ -89,22 +81,18 @@ _LAST_BITS = 1e-3
 
 
 def _kept_outputs(
-    model: Reference,
-    layers: pa.Table,
-    graph: FloatGraph,
-    reference: Reference,
-    names: Sequence[str],
-    batch_size: int | None,
-    machine: Machine,
+    session: Session, layers: pa.Table, data: Reference, names: Sequence[str], passes: ForwardPasses
 ) -> Mapping[str, Column] | None:
-    """Return the outputs that calibration kept; None where the model's own file gives others on the first batch."""
-    data = model_data(graph, reference, machine.cache)
-    found: Mapping[str, Column] | None = KeptOutputs(graph, reference, names, batch_size, machine.cache).read()
+    """Return the outputs that calibration kept; None where the session, of the model's own file, gives others.
+
+    The first batch is what they are compared on.
+    """
+    kept = KeptOutputs(passes.graph, data, names, passes.batch_size, passes.machine.cache)
+    found: Mapping[str, Column] | None = kept.read()
     if found is None:
-        observed = ObservedModel.opened(graph, layers, names).session
-        found = _all_outputs(observed, graph, data, names, batch_size, machine)
-    batch = next(batches(graph, data, batch_size, memory=machine.memory))
-    own = sample_outputs(_opened(model, graph, machine), batch, names)
+        found = _all_outputs(ObservedModel.opened(passes.graph, layers, names).session, names, passes)
+    batch = next(passes.batches())
+    own = sample_outputs(session, batch, names)
     return found if all(_agree(own[name], found[name][batch.rows]) for name in names) else None
 
 

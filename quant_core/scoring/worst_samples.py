@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quant_core.config.criterion import MetricName
 from quant_core.execution.machine import Machine
 from quant_core.model.data.fitted_data import model_data
-from quant_core.model.data.sample_outputs import outputs_by_batch
+from quant_core.model.data.sample_outputs import ForwardPasses
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.scoring.compared import Compared, compared_of
 from quant_core.scoring.float_outputs import reference_arrays
@@ -97,9 +97,8 @@ def worst_samples(
     by_class = dataset.labels is not None or outputs.classes.probabilities or metric in ("top1_drop", "kl")
     session = open_shipped(exported, graph, runtime, machine)
     told: dict[int, dict[str, Any]] = {}
-    seen_rows = np.sort(rows)
-    batches = outputs_by_batch(session, graph, dataset, seen_rows, names, 1, machine, "verify", lambda _, made: made)
-    for seen, found in batches:
+    passes = ForwardPasses(graph, dataset, np.sort(rows), 1, machine)
+    for seen, found in passes.outputs(session, names, "verify", lambda _, made: made):
         for place, row in enumerate(seen):
             exact = [_sample(floats[name], row) for name in names]
             told[int(row)] = _columns(*answers(outputs, exact, [found[name][place] for name in names], by_class))

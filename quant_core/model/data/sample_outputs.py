@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -18,36 +19,52 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.sessions import OpenModel
 from quant_core.storage.data import Dataset
 
-__all__ = ["Outputs", "outputs_by_batch", "per_sample", "sample_outputs"]
+__all__ = ["ForwardPasses", "Outputs", "per_sample", "sample_outputs"]
 
 Outputs = dict[str, NDArray[np.generic]]
 """Outputs by name, each [samples, ...]."""
 Made = TypeVar("Made")
 
 
-def outputs_by_batch(
-    session: OpenModel,
-    graph: FloatGraph,
-    data: Dataset,
-    rows: NDArray[np.intp],
-    names: Sequence[str],
-    batch_size: int | None,
-    machine: Machine,
-    stage: str,
-    of_batch: Callable[[Batch, Outputs], Made],
-) -> Iterator[tuple[NDArray[np.intp], Made]]:
-    """Yield the rows of each batch, and what `of_batch` makes of its named outputs, which are not kept.
+@dataclass(frozen=True)
+class ForwardPasses:
+    """Samples of a data set, and how models are run over them: the float model, or what was made of it."""
 
-    Rows that only fill up a fixed batch are cut off.
-    """
-    watcher().expects(stage, len(rows))
+    graph: FloatGraph
+    """The float model."""
+    data: Dataset
+    """The data set."""
+    rows: NDArray[np.intp]
+    """Numbers of the samples in it."""
+    batch_size: int | None
+    """Samples a forward pass, or None for the model's default."""
+    machine: Machine
+    """Threads and memory."""
 
-    def made_of(batch: Batch) -> tuple[NDArray[np.intp], Made]:
-        made = of_batch(batch, sample_outputs(session, batch, names))
-        watcher().advanced(stage, batch.count)
-        return batch.rows, made
+    @classmethod
+    def over_all(cls, graph: FloatGraph, data: Dataset, batch_size: int | None, machine: Machine) -> ForwardPasses:
+        """Return the passes over all samples of a data set."""
+        return cls(graph, data, np.arange(data.count), batch_size, machine)
 
-    return ordered_map(made_of, batches(graph, data, batch_size, rows, machine.memory), machine.workers)
+    def batches(self) -> Iterator[Batch]:
+        """Yield the samples as they are fed."""
+        return batches(self.graph, self.data, self.batch_size, self.rows, self.machine.memory)
+
+    def outputs(
+        self, session: OpenModel, names: Sequence[str], stage: str, of_batch: Callable[[Batch, Outputs], Made]
+    ) -> Iterator[tuple[NDArray[np.intp], Made]]:
+        """Yield the rows of each batch, and what `of_batch` makes of its named outputs, which are not kept.
+
+        Rows that only fill up a fixed batch are cut off. `stage` is told how many samples are done.
+        """
+        watcher().expects(stage, len(self.rows))
+
+        def made_of(batch: Batch) -> tuple[NDArray[np.intp], Made]:
+            made = of_batch(batch, sample_outputs(session, batch, names))
+            watcher().advanced(stage, batch.count)
+            return batch.rows, made
+
+        return ordered_map(made_of, self.batches(), self.machine.workers)
 
 
 def sample_outputs(session: OpenModel, batch: Batch, names: Sequence[str]) -> Outputs:
