@@ -21,7 +21,7 @@ _ROOT = Path(__file__).parents[1]
 
 _TESTS = [
     "tests/quant_core/test_numerics.py",
-    "tests/quant_core/model/test_topology.py",
+    "tests/quant_core/model/test_edge_types.py",
     "tests/quant_core/quantization/test_quantizer.py",
     "tests/quant_core/quantization/plan_graph/test_qdq.py",
     *(f"tests/quant_core/calibration/test_{name}.py" for name in ("histogram", "ranges", "range_methods")),
@@ -139,11 +139,11 @@ MUTATIONS = [
     ),
     Mutation(
         "a tensor is narrow where one reader is",
-        "model/topology.py",
-        "carried = kinds.pop() if len(kinds) == 1 and not dual else wide",
+        "model/edge_types.py",
+        "carried = kinds.pop() if len(kinds) == 1 and not self.dual else self.wide",
         "carried = min(kinds, key=lambda kind: kind.bits)",
     ),
-    Mutation("an output of the model is narrow", "model/topology.py", "if name in graph.outputs:", "if False:"),
+    Mutation("an output of the model is narrow", "model/edge_types.py", "if name in graph.outputs:", "if False:"),
     Mutation(
         "second operand of a product stays wide",
         "model/topology.py",
@@ -152,15 +152,15 @@ MUTATIONS = [
     ),
     Mutation(
         "a computation follows the layer before it",
-        "model/topology.py",
-        "return wide if wanted is None else wanted.activations",
-        "return min(precisions.values(), key=lambda one: one.activations.bits).activations",
+        "model/edge_types.py",
+        "return self.wide if wanted is None else wanted.activations",
+        "return min(self.precisions.values(), key=lambda one: one.activations.bits).activations",
     ),
     Mutation(
         "a mover moves wide values",
-        "model/topology.py",
-        "return carried.pop() if len(carried) == 1 else wide",
-        "return wide",
+        "model/edge_types.py",
+        "return carried.pop() if len(carried) == 1 else self.wide",
+        "return self.wide",
     ),
     Mutation(
         "a scale on each side of a mover",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from quant_core.model.edge_types import edge_types
 from quant_core.model.operators import Role
-from quant_core.model.topology import Topology, edge_types
+from quant_core.model.topology import Topology
 from quant_core.precision import PrecisionPlan
 from quant_core.quantization.quantizer import Quantizer
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from quant_core.config import QuantizationConfig
+from quant_core.model.edge_types import edge_types
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
-from quant_core.model.topology import edge_types
 from quant_core.numerics import QParams
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantization.quantizer import Quantizer

@@ -11,7 +11,7 @@ import pytest
 
 from quant_core.config import config_from
 from quant_core.errors import InputError, UnsupportedError
-from quant_core.model.topology import edge_types
+from quant_core.model.edge_types import edge_types
 from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.probing.ranking import rank

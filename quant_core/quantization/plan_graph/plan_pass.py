@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
+from quant_core.model.edge_types import EdgeTypes
 from quant_core.model.operators import TABLE_OP, Role, moving_inputs, weight_inputs
-from quant_core.model.topology import EdgeTypes
 from quant_core.numerics import dequantize
 from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.quantization.plan_graph.float_layers import bias_in_codes

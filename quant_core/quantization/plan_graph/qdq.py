@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quant_core.model.edge_types import EdgeTypes, edge_types, retyped
 from quant_core.model.opset import pair_domain
-from quant_core.model.topology import EdgeTypes, edge_types, retyped
 from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantization.plan_graph.layer_forms import LayerForm, node_in_form
 from quant_core.quantization.plan_graph.made_names import mark_of

@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from quant_core.calibration.float_pass import observed_tensors
-from quant_core.model.topology import edge_types
+from quant_core.model.edge_types import edge_types
 from quant_core.numerics import dequantize, quantize
 from quant_core.precision import Precision
 from tests.models import build

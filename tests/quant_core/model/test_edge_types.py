@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from quant_core.model.edge_types import EdgeTypes, edge_types
 from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role
-from quant_core.model.topology import EdgeTypes, Topology, edge_types
+from quant_core.model.topology import Topology
 from quant_core.precision import DataType
 from tests.models import MODELS, build
 from tests.quant_core.workbench import bench
