@@ -39,7 +39,7 @@ class DryRun:
 
     @property
     def seconds(self) -> float:
-        """What is expected of all stages that are left, but for those of which nothing is known."""
+        """Seconds that all stages that are left are expected to take, but for those of which nothing is known."""
         return sum(stage.seconds or 0.0 for stage in self.ahead)
 
 

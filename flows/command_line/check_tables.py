@@ -59,7 +59,7 @@ def _share(error: float | None) -> str:
 
 
 def _saturation(found: Check) -> str:
-    """What sums of int8 products do on processors without VNNI; empty where none saturates."""
+    """Say which sums of int8 products saturate on processors without VNNI; empty where none does."""
     wrong = {layer: error for layer, error in found.saturation.items() if error}
     if not wrong:
         return ""

@@ -19,7 +19,7 @@ _REARRANGING = frozenset(
 def moved_tensors(
     graph: FloatGraph, tensors: Sequence[str], apart: Collection[str] = ()
 ) -> Mapping[str, tuple[str, ...]]:
-    """Of the tensors, those whose values are those of other ones of them, which are given; in graph order.
+    """Return the tensors that only move values of others, each with the tensors it takes them from, in graph order.
 
     Of the ones named in `apart` not all values are counted: what holds theirs has to be looked at itself.
     """

@@ -14,7 +14,7 @@ __all__ = ["range_groups"]
 
 
 def range_groups(topology: Topology) -> Mapping[str, tuple[str, ...]]:
-    """For each float tensor, the tensors whose values its scale is chosen from.
+    """Return the tensors whose values the scale of each float tensor is chosen from.
 
     A mover has the same scale on both sides: all tensors joined by movers share the values of those among
     them that no mover wrote. A Pad with another value than 0 has a range of its own behind it: what it adds may lie
@@ -49,7 +49,7 @@ def range_groups(topology: Topology) -> Mapping[str, tuple[str, ...]]:
 
 
 def _adds_values(graph: FloatGraph, index: int) -> bool:
-    """Whether a node is a Pad with a value that its input need not hold; what it adds of infinities has no range."""
+    """Return whether a node is a Pad that adds finite values which its input need not hold."""
     node = graph.nodes[index]
     if node.op_type != "Pad" or attribute(node, "mode", b"constant") != b"constant":
         return False

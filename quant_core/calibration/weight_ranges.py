@@ -62,7 +62,7 @@ def values_by_scale(values: NDArray[np.float32], axis: int | None, block: int | 
 
 
 def _least_error(groups: NDArray[np.float32], candidates: Sequence[QParams]) -> QParams:
-    """For each group the candidate of least squared error; the first of equals."""
+    """Return the candidate of least squared error of each group; the first of equals."""
     errors = np.array([_squared_error(groups, candidate) for candidate in candidates])
     best = errors.argmin(axis=0)[None]
     scale, zero_point = (

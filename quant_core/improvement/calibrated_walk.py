@@ -68,7 +68,7 @@ class _Side:
 
 
 def _last_needed(nodes: Sequence[onnx.NodeProto], looked_at: Mapping[str, int]) -> dict[str, int]:
-    """For each tensor, the last node that reads it, or the last stop at which it is looked at, if that is later."""
+    """Return the last node that reads each tensor, or the last stop at which it is looked at, if that is later."""
     found = dict(looked_at)
     for at, node in enumerate(nodes):
         for name in [*node.input, *outer_names(node)]:

@@ -69,7 +69,7 @@ def layer_stops(
 
 
 def _places(graph: FloatGraph, written: QuantizedGraph) -> dict[int, int]:
-    """For each node of the float graph, its place among the nodes of the quantized one."""
+    """Return the place of each node of the float graph among the nodes of the quantized one."""
     pairs = enumerate(zip(written.nodes, written.units, strict=True))
     return {unit: at for at, (node, unit) in pairs if node.name == graph.nodes[unit].name}
 

@@ -87,7 +87,7 @@ class _Fit:
         return solution * self.deviations
 
     def row(self, plan: PrecisionPlan) -> Array:
-        """How often each coefficient is in the time of a plan."""
+        """Return how often each coefficient is in the time of a plan."""
         found, chosen = np.zeros(len(self.place)), dict(plan.layers)
         for choice in plan.layers:
             found[self.place["layer", *choice]] = 1.0
@@ -98,7 +98,7 @@ class _Fit:
         return found
 
     def boundary_row(self, at: int, first: Precision, second: Precision) -> Array:
-        """How often each coefficient is in the price of a boundary."""
+        """Return how often each coefficient is in the price of a boundary."""
         found, pair = np.zeros(len(self.place)), self.neighbours[at]
         found[self.place["own", at, first, second]] = 1.0
         slowest = max(self.cost.prices[pair.first, precision] for precision in (first, second))

@@ -67,7 +67,7 @@ class WrittenPlan:
 
     @cached_property
     def _float_index(self) -> dict[int, int]:
-        """Of each written node that is one of the float graph, its index there; pairs have none."""
+        """Index in the float graph of each written node that is one of its nodes; pairs have none."""
         named = {node.name: index for index, node in enumerate(self.graph.nodes)}
         return {at: named[node.name] for at, node in enumerate(self.written.nodes) if node.name in named}
 

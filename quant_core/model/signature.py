@@ -140,7 +140,7 @@ class Signature:
         classes: Mapping[str, int] | None = None,
         states: Mapping[str, str] | None = None,
     ) -> Signature:
-        """What declared shapes say; `axes`, `classes` and `states` are axes and states that the user says."""
+        """Return what declared shapes say; `axes`, `classes` and `states` are axes and states that the user gives."""
         axes, classes, states = axes or {}, classes or {}, states or {}
         symbols = {name: _symbols(graph, name) for name in (*graph.inputs, *graph.compared)}
         shared = _batch_symbol([symbols[name] for name in graph.inputs])

@@ -115,7 +115,7 @@ def _left_in_float(graph: FloatGraph) -> frozenset[int]:
 
 
 def _bounds_channels(graph: FloatGraph, index: int) -> bool:
-    """Whether a node is the second half of a Clip with one bound a channel: a Min behind a Relu (`equalization`)."""
+    """Return whether a node is the Min behind a Relu that bounds each channel: half a Clip, made by `equalization`."""
     node = graph.nodes[index]
     if node.op_type != "Min" or len(node.input) != 2 or not graph.is_float_constant(node.input[1]):
         return False

@@ -59,7 +59,7 @@ def inspect_model(
 
 
 def _signature(graph: FloatGraph) -> dict[str, str]:
-    """What each input and output is, in words, as far as declared shapes tell."""
+    """Say what each input and output is, as far as declared shapes tell."""
     found = Signature.of(graph)
     inputs = {role.name: _samples_on(role.axis, "a constant") for role in found.inputs}
     return inputs | {

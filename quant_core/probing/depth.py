@@ -103,7 +103,7 @@ def _alone(writer: PlanWriter, written: QuantizedGraph, name: str, index: int) -
 
 
 def _sums(exact: Session, quantized: Session, parts: Sequence[_LayerAlone], batch: Batch) -> Sums:
-    """For each layer the sums of squares of its output, of its error alone, and of its error in the quantized model."""
+    """Return three sums of squares a layer: of its output, of its error alone, and of that in the quantized model."""
     floats = {**batch.feeds, **exact(batch.feeds)}
     found, sums = quantized(batch.feeds), np.zeros((len(parts), 3))
     for at, part in enumerate(parts):

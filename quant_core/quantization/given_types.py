@@ -153,7 +153,7 @@ class _Typing:
         self.nodes.append(node)
 
     def half(self, node: onnx.NodeProto, position: int) -> str:
-        """What a node in float16 reads at a position: the tensor's own name, or that of a Cast behind it."""
+        """Return what a node in float16 reads at a position: the tensor's own name, or that of a Cast behind it."""
         name = str(node.input[position])
         if self.graph.is_float_constant(name):
             return self.stored(name, TensorProto.FLOAT16) if self.is_converted(node, position) else name

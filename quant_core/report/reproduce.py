@@ -69,7 +69,7 @@ def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
 
 
 def picking(manifest: Manifest, points: Sequence[Mapping[str, Any]]) -> NextStep | None:
-    """How to write another plan of the frontier, whose points are by ascending cost; None where there is no other.
+    """Say how to write another plan of the frontier, whose points are by ascending cost; None where there is no other.
 
     That is the next cheaper one, or where the cheapest is shipped the next better one.
     """

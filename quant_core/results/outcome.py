@@ -79,7 +79,7 @@ class Outcome:
         return _table(self.folder / f"{name}.arrow", known[name], self.manifest.tables.get(name))
 
     def tables(self) -> dict[str, pa.Table]:
-        """What the report is made of, by name: tables that every run has, and of the others those that are there."""
+        """Return the tables of the report by name: those that every run has, and of the others those that are there."""
         kept = [name for name in ("samples", "latency", "frontier") if (self.folder / f"{name}.arrow").exists()]
         return {name: self.table(name) for name in [*TABLES, *kept]}
 

@@ -124,7 +124,7 @@ def _why_not_behind(layer: WrittenLayer) -> str:
 
 
 def _other_kernel(node: onnx.NodeProto, found: onnx.NodeProto | None) -> LayerKernel:
-    """What a node runs as that is no layer; one that is not found was made part of another, or of no use."""
+    """Say what a node runs as that is no layer; one that is not found was fused into another, or was of no use."""
     runs_as = "" if found is None else found.op_type
     integer = runs_as.startswith("QLinear") or runs_as in _INTEGER
     return LayerKernel(node.name, node.op_type, runs_as, integer, "" if runs_as else "part of another node, or removed")

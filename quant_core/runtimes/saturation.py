@@ -91,7 +91,7 @@ def saturated_products(rows: Codes, weights: Codes) -> tuple[Codes, Codes]:
 
 
 def _operands(layer: WrittenLayer, codes: Codes, zero: int) -> Iterator[tuple[Codes, Codes]]:
-    """What is multiplied: positions [n, inputs] and weights [inputs, outputs], once a group."""
+    """Yield what is multiplied: positions [n, inputs] and weights [inputs, outputs], once a group."""
     assert layer.weight is not None and layer.weight.codes is not None
     weights = layer.weight.codes.astype(np.int64)
     if layer.node.op_type != "Conv":
@@ -112,7 +112,7 @@ def _spread(rows: Codes) -> Codes:
 
 
 def _patches(node: onnx.NodeProto, codes: Codes, kernel: tuple[int, ...], zero: int) -> Codes:
-    """What a convolution reads at some positions, shape [positions, *kernel, channels]."""
+    """Return what a convolution reads at some positions, shape [positions, *kernel, channels]."""
     dims = len(kernel)
     strides, dilations = (_integers(node, name, [1] * dims) for name in ("strides", "dilations"))
     reach = [dilation * (size - 1) + 1 for dilation, size in zip(dilations, kernel, strict=True)]

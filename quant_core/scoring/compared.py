@@ -87,19 +87,22 @@ class Compared:
 
 
 def compared(graph: FloatGraph, output: int | str) -> Compared:
-    """What a choice of outputs (index, names or `all`) stands for; raises InputError where one cannot be compared."""
+    """Return what a choice of outputs (index, names, `all`) stands for.
+
+    Raises InputError for an output that is not there, or cannot be compared sample by sample.
+    """
     return compared_of(graph, compared_outputs(graph, output))
 
 
 def compared_of(graph: FloatGraph, names: Sequence[str]) -> Compared:
-    """What some outputs, or tensors inside, are compared by."""
+    """Return what some outputs, or tensors inside, are compared by."""
     signature = Signature.of(graph)
     roles = [signature.output(name) for name in names]
     return Compared(tuple(names), _classes(graph, roles), tuple(role.power for role in roles), _parts(roles))
 
 
 def probed(graph: FloatGraph, output: int | str, loss: str) -> Compared:
-    """What layers are ranked by: the compared outputs, and by `mse` the states that these depend on at later steps.
+    """Return what layers are ranked by: the compared outputs, and by `mse` the states they depend on at later steps.
 
     A probe sees single steps, in which what a layer does to a state shows nowhere else.
     """

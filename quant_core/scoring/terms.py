@@ -129,13 +129,13 @@ def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def share_right(outputs: Array, labels: Array, axis: int = 1) -> NDArray[np.float64]:
-    """For each sample, the share of positions (one, unless the output is dense) whose largest class is right."""
+    """Return the share of each sample's positions (one, unless the output is dense) whose largest class is right."""
     right = np.argmax(outputs, axis=axis) == labels
     return np.asarray(right.reshape(len(right), -1).mean(axis=1))
 
 
 def margin_of(outputs: Array, labels: Array, axis: int = 1) -> NDArray[np.float64]:
-    """For each sample of one label, by how much its class leads the best other one; it is below 0 where it does not.
+    """Return by how much the class of each sample of one label leads the best other one; below 0 where it does not.
 
     Minus infinity where the label is none of the classes.
     """

@@ -46,14 +46,14 @@ class BoundaryCosts:
         return BoundaryCosts(self.ends, costs)
 
     def sums(self, plans: Candidates) -> Array:
-        """For each plan, what its boundaries cost."""
+        """Return what the boundaries of each plan cost."""
         pairs, (first, second) = np.arange(len(self.ends)), self.ends.T
         return np.concatenate(
             [np.zeros(0), *(self.costs[pairs, part[:, first], part[:, second]].sum(axis=1) for part in in_parts(plans))]
         )
 
     def around(self, plan: Sequence[int]) -> Array:
-        """What the boundaries of each layer cost on each rung while all others stay, shape [layers, rungs]."""
+        """Return what the boundaries of each layer cost on each rung while all others stay, shape [layers, rungs]."""
         chosen, (first, second) = np.array(plan), self.ends.T
         pairs, found = np.arange(len(self.ends)), np.zeros((len(chosen), self.costs.shape[1]))
         np.add.at(found, first, self.costs[pairs, :, chosen[second]])

@@ -30,7 +30,7 @@ def in_parts(choices: Candidates) -> Iterator[Candidates]:
 
 
 def sums(table: NDArray[np.float64], choices: Candidates) -> NDArray[np.float64]:
-    """For each plan the sum of what a table of shape [layers, rungs] says of its layers."""
+    """Return the sum of what a table of shape [layers, rungs] says of the layers of each plan."""
     layers = np.arange(len(table))
     return np.concatenate([np.zeros(0), *(table[layers, part].sum(axis=1) for part in in_parts(choices))])
 

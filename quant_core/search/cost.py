@@ -126,7 +126,7 @@ _FLOAT = Precision.parse("float32")
 
 
 def _fixed(name: str, other: OtherProduct, wide: Precision) -> int:
-    """What an operator costs that is no layer; nothing where that is not known."""
+    """Return what an operator costs that is no layer; nothing where that is not known."""
     precision = wide if other.wide else _FLOAT
     if name == "bops":
         return (other.macs or 0) * precision.bit_product

@@ -181,7 +181,7 @@ def _repeats(graph: FloatGraph, first: int, path: Sequence[int], channels: int) 
 
 
 def _written_channels(graph: FloatGraph, index: int) -> NDArray[np.int64]:
-    """For the first two axes of a layer's weight, the number of the channel that each value helps to write."""
+    """Return the number of the channel that each value helps to write, for the first two axes of a layer's weight."""
     node, rows, columns, group = _geometry(graph, index)
     if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)):
         return np.repeat(np.arange(rows)[:, None], columns, axis=1)
@@ -190,7 +190,7 @@ def _written_channels(graph: FloatGraph, index: int) -> NDArray[np.int64]:
 
 
 def _read_channels(graph: FloatGraph, index: int, repeats: int) -> NDArray[np.int64]:
-    """For the first two axes of a layer's weight, the number of the channel that each value is multiplied by."""
+    """Return the number of the channel that each value is multiplied by, for the first two axes of a layer's weight."""
     node, rows, columns, group = _geometry(graph, index)
     if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0)):
         per_group = rows // group
@@ -206,7 +206,7 @@ def _geometry(graph: FloatGraph, index: int) -> tuple[onnx.NodeProto, int, int, 
 
 
 def _factors(graph: FloatGraph, pairs: Sequence[_Pair]) -> list[Factors]:
-    """For each pair the factor of every channel, once all pairs together have settled."""
+    """Return the factor of every channel of each pair, once all pairs together have settled."""
     magnitudes = {index: _magnitudes(graph, index) for pair in pairs for index in (pair.first, pair.second)}
     sides = [(_written_channels(graph, pair.first), _read_channels(graph, pair.second, pair.repeats)) for pair in pairs]
     factors = [np.ones(pair.channels) for pair in pairs]

@@ -42,7 +42,7 @@ _SHARED = re.compile(r"zero_point/[^/]+(?:/\d+)*?(?P<mark>~*)")
 
 
 def _is_made(name: str, taken: Collection[str], mark: str) -> bool:
-    """Whether a plan might make a name, of another one that is taken or of none."""
+    """Return whether a plan might make a name, of another one that is taken or of none."""
     shared = _SHARED.fullmatch(name)
     if shared is not None and shared["mark"] == mark:
         return True

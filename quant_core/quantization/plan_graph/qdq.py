@@ -48,7 +48,7 @@ class QuantizedGraph:
 
     @cached_property
     def shared(self) -> Mapping[int, Sequence[str]]:
-        """What is written for each float node and read by others too."""
+        """Names of what is written for each float node and read by others too."""
         found: dict[int, list[str]] = {}
         for name, units in self.consumers.items():
             found.setdefault(units[0], []).append(name)
@@ -157,7 +157,7 @@ def _by_unit(nodes: Sequence[onnx.NodeProto], units: Sequence[int]) -> dict[int,
 
 
 def _with_consumers(graph: QuantizedGraph, units: set[int]) -> set[int]:
-    """With all that read what was written for one of them: it may be written for another now, or not at all."""
+    """Add the nodes that read what was written for one of these: it may be written for another now, or not at all."""
     found, waiting = set(units), list(units)
     while waiting:
         more = {unit for name in graph.shared.get(waiting.pop(), ()) for unit in graph.consumers[name]} - found

@@ -63,7 +63,7 @@ class Unfolding:
         return np.ascontiguousarray(found.reshape(len(places), self.groups, self.width).transpose(1, 0, 2))
 
     def results(self, node: onnx.NodeProto, values: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:
-        """What the node makes of those columns, from all that it writes: [groups, columns, outputs of a group]."""
+        """Return the results of those columns, [groups, columns, outputs of a group], from all that the node writes."""
         last = np.moveaxis(values, 1, -1) if node.op_type == "Conv" else values
         rows = last.reshape(-1, last.shape[-1])
         found = rows[_spread(len(rows), wanted)]

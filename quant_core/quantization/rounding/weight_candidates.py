@@ -75,5 +75,5 @@ def second_order_weight(
 
 
 def rounding_error(values: NDArray[np.float32], weight: Weight) -> NDArray[np.float64]:
-    """What each value loses to its code."""
+    """Return what each value loses to its code."""
     return np.asarray(values.astype(np.float64) - dequantize(weight.codes, weight.qparams, weight.axis))

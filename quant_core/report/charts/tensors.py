@@ -23,7 +23,7 @@ _BINS, _FEWEST_BINS, _ALL_BINS = 100, 24, 60_000
 
 
 def tensor_charts(plan: Mapping[str, str], layers: pa.Table, calibration: pa.Table) -> list[Json]:
-    """For every calibrated tensor its histogram, its range in each type, and the layers that read it.
+    """Return a chart of every calibrated tensor: its histogram, its range in each type, and the layers that read it.
 
     `plan` has the precision of each layer, if there is one. Of very many tensors, those at precision boundaries come
     first, then those that layers read.

@@ -82,7 +82,7 @@ def _compiled(path: Path) -> Any:
 
 
 def _kernels(path: Path) -> list[LayerKernel]:
-    """What layers run as, with the runtime precision that the plugin says of each."""
+    """Return what layers run as, with the runtime precision that the plugin says of each."""
     runs: dict[str, tuple[str, str]] = {}
     for node in _compiled(path).get_runtime_model().get_ordered_ops():
         told = node.get_rt_info()
@@ -93,7 +93,7 @@ def _kernels(path: Path) -> list[LayerKernel]:
 
 
 def _kernel(layer: WrittenLayer, runs: Mapping[str, tuple[str, str]]) -> LayerKernel:
-    """What a layer runs as; the plugin calls it by its name, or where it is the last by what it writes."""
+    """Return what a layer runs as; the plugin calls it by its name, or where it is the last by what it writes."""
     node = layer.node
     if node.op_type in RECURRENT_OPS:  # their names are on nodes that only move what they write
         return LayerKernel(node.name, node.op_type, "", False, "")

@@ -116,7 +116,7 @@ def _provider() -> tuple[str, list[Any]]:
 
 
 def _kernels(path: Path) -> list[LayerKernel]:
-    """Where layers are computed, then all else that falls back to the CPU, one entry a node."""
+    """Return where layers are computed, then all else that falls back to the CPU, one entry a node."""
     signature, model = Signature.of(FloatGraph.load(path)), WrittenModel.of_file(path)
     session = _opened(path, signature)
     placed = _placed(session)

@@ -66,7 +66,7 @@ def _rounded_products(model: WrittenModel) -> Iterator[tuple[str, str]]:
 
 
 def _is_fused_to_nbits(layer: WrittenLayer) -> bool:
-    """Whether ONNX Runtime makes a MatMulNBits of a layer (its selector DQMatMulToMatMulNBits, measured at 1.32)."""
+    """Return whether ONNX Runtime makes a MatMulNBits of a layer (by its DQMatMulToMatMulNBits, measured at 1.32)."""
     weight = layer.weight
     if weight is None or weight.codes is None or weight.kind.bits > 8 or layer.has_8_bit_input:
         return False
