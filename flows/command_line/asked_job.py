@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from quant_core.assignments.assignment_file import read_plan
 from quant_core.config import Config
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.layer_wise import written_plan
 from tasks.cache.workspace import Workspace
 
 __all__ = ["asked_job"]
@@ -17,5 +17,5 @@ def asked_job(inputs: dict[str, Any], config: Config) -> tuple[QuantizationJob[C
     workspace = Workspace.at(inputs["workspace"])
     workspace.check()
     data = (inputs["calibration"], inputs["evaluation"] or inputs["calibration"], inputs["holdout"])
-    assignment = written_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
+    assignment = read_plan(inputs["tensors"]).assignment if inputs.get("tensors") else None
     return QuantizationJob.of(inputs["model"], *data, config, inputs["out"], workspace.cache, assignment), workspace

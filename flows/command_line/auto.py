@@ -24,7 +24,7 @@ def _table() -> Sequence[Option]:
     return auto_options()
 
 
-@click.command(cls=GroupedCommand, table=_table, runs_flow=True)
+@click.command(cls=GroupedCommand, table=_table)
 @click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
 @click.option("--ranking", metavar="FILE.yaml", type=click.Path(), help="The edited ranking of an analysis.")
 @click.option("--dry-run", is_flag=True, help="Print what there is to do, and about how long it takes; do nothing.")

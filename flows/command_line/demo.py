@@ -25,7 +25,7 @@ def _table() -> Sequence[Option]:
     return rows("workers", "workspace")
 
 
-@click.command(cls=TableCommand, table=_table, runs_flow=True)
+@click.command(cls=TableCommand, table=_table, starts_server=True)
 @click.option("--out", metavar="DIR", default="narrowcast-demo", show_default=True, help="Folder for data and result.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")
 def demo(out: str, workers: int | None, workspace: str | None, as_json: bool) -> None:

@@ -24,7 +24,7 @@ def _table() -> Sequence[Option]:
     return layer_wise_options()
 
 
-@click.command("layer-wise", cls=GroupedCommand, table=_table, runs_flow=True)
+@click.command("layer-wise", cls=GroupedCommand, table=_table)
 @click.option("--config", metavar="FILE.yaml", type=click.Path(), help="Options from a file; those given here win.")
 @click.option("--dry-run", is_flag=True, help="Print what there is to do, and about how long it takes; do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but the manifest, as JSON.")

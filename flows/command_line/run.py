@@ -23,14 +23,18 @@ __all__ = ["quantize"]
 
 def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     """Run the flow on the server of the command that is running, and show what comes of it; the exit code."""
-    from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console
     from flows.temporary_server import prefect_server
+    from quant_core.storage.references import refer
+
+    command = click.get_current_context()
+    refer(inputs["model"])  # for a mistyped name nothing is started
+    server: RunServer = command.obj or command.with_resource(prefect_server())
+
+    from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console
     from quant_core.errors import TargetError
     from quant_core.execution.progress import watched_by
     from quant_core.manifest import Manifest
 
-    command = click.get_current_context()
-    server: RunServer = command.obj or command.with_resource(prefect_server())
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = ""
@@ -78,18 +82,15 @@ def _check(job: QuantizationJob[Any], cache: Path) -> None:
     """Raise InputError for what the first steps would refuse; of a large model, for what shows unprepared."""
     from quant_core.execution.machine import Machine
     from quant_core.execution.progress import Watcher, watched_by
-    from quant_core.execution.runner import Runner
-    from quant_core.pipeline.preflight import check_job
-    from quant_core.pipeline.steps import assign, prepare
+    from quant_core.model.preparation.prepare import prepare
+    from quant_core.pipeline.preflight import check_job, check_prepared
     from quant_core.storage.references import fetch
 
     check_job(job, cache)
     if not job.model.beside and fetch(job.model, cache).stat().st_size <= _MOST_PREPARED:
-        here = Runner(Machine(cache))
+        options = {"data": job.calibration, "random_data": job.random_data, **job.config.preparation()}
         with watched_by(Watcher()):  # the run itself tells of it
-            layers = prepare(job, here)
-            if job.assignment is not None:
-                assign(job, layers, here)
+            check_prepared(prepare(job.model, machine=Machine(cache), **options), job, cache)
 
 
 def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[str, Any]]:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["GroupedCommand", "TableCommand", "check_given"]
 
 _RUNNING = "Running it"
-_LOOKS = frozenset({"-h", "--help", "--dry-run"})
-"""Flags with which no flow is run."""
+_HELP = frozenset({"-h", "--help"})
+"""Flags with which nothing is run."""
 
 
 class TableOption(click.Option):
@@ -69,12 +69,12 @@ class TableCommand(click.Command):
         *args: Any,
         table: Callable[[], Sequence[Option]],
         own_first: bool = False,
-        runs_flow: bool = False,
+        starts_server: bool = False,
         **given: Any,
     ) -> None:
         super().__init__(*args, **given)
         self._table = table
-        self._own_first, self._runs_flow = own_first, runs_flow
+        self._own_first, self._starts_server = own_first, starts_server
 
     @cached_property
     def _made(self) -> list[click.Parameter]:
@@ -89,8 +89,8 @@ class TableCommand(click.Command):
         return [*own[:-1], *self._made, own[-1]] if self._own_first else [*self._made, *own]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options; of a command that runs a flow, while the process of its server (`ctx.obj`) gets ready."""
-        if not self._runs_flow or ctx.resilient_parsing or not _LOOKS.isdisjoint(args):
+        """Read the options; where none is refused, while the process of its server (`ctx.obj`) gets ready."""
+        if not self._starts_server or ctx.resilient_parsing or not _HELP.isdisjoint(args):
             return super().parse_args(ctx, args)
 
         from flows.temporary_server import prefect_server

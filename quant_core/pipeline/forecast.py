@@ -28,7 +28,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import open_nodes
-from quant_core.pipeline.candidates.lifting import rungs_above
+from quant_core.pipeline.candidates.rungs import rungs_above
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plans.plan_search import FRONTIER_PLANS
 from quant_core.precision import Precision

@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from quant_core.config import RunConfig, SearchConfig
 from quant_core.errors import InputError
 from quant_core.execution.machine import memory_budget
-from quant_core.latency import load_timer
 from quant_core.model.data.fitted_data import fitted
 from quant_core.model.data.labels import check_labels
 from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.inner_tensors import inner_names
+from quant_core.model.layers import layers_from_table
 from quant_core.model.model_file import read_model
 from quant_core.model.opset import opset_of
 from quant_core.model.preparation.fixed_inputs import fixed_values
+from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.sessions import check_providers
 from quant_core.model.signature import Signature
 from quant_core.model.states import signature_said
-from quant_core.pipeline.candidates.lifting import rungs_above
+from quant_core.pipeline.candidates.candidate_layers import candidate_layers
+from quant_core.pipeline.candidates.rungs import rungs_above
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.precision import Precision
 from quant_core.runtimes.profile import PrecisionOption
@@ -31,7 +35,7 @@ from quant_core.storage.data import open_columns
 from quant_core.storage.folders import check_folder, usable_folder
 from quant_core.storage.references import fetch
 
-__all__ = ["check_data", "check_job"]
+__all__ = ["check_job", "check_prepared"]
 
 
 def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
@@ -47,13 +51,31 @@ def check_job(job: QuantizationJob[RunConfig], cache: Path) -> None:
     if evaluator := Evaluator.of(job.config):
         evaluator.check()
     if job.config.timer:
+        from quant_core.latency import load_timer  # and all that times models, which few runs do
+
         load_timer(job.config.timer)
     path = fetch(job.model, usable_folder(cache, "workspace"))
     graph = FloatGraph(read_model(path, job.model.url), path.parent)
     _check_opset(graph, job.config.runtime)
-    check_data(graph, job, cache)
+    _check_data(graph, job, cache)
     job.output.check()
     check_folder(job.output.folder, "output folder")
+
+
+def check_prepared(layers: pa.Table, job: QuantizationJob[RunConfig], cache: Path) -> None:
+    """Raise InputError for data, device costs, names and a plan that do not fit the prepared model.
+
+    It knows the shapes that the file leaves open.
+    """
+    graph = prepared_graph(layers, cache)
+    _check_data(graph, job, cache)
+    if job.config.device_costs is not None:
+        from quant_core.pipeline.costs import check_device_costs  # and all that times models, which few runs do
+
+        check_device_costs(job, layers, cache)
+    candidate_layers(layers, job.config, cache)
+    if job.assignment is not None:
+        job.assignment.plan(graph, layers_from_table(layers), job.config.wide)
 
 
 def _check_precisions(config: RunConfig) -> None:
@@ -97,7 +119,7 @@ def _check_opset(graph: FloatGraph, runtime: str) -> None:
         )
 
 
-def check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) -> None:
+def _check_data(graph: FloatGraph, job: QuantizationJob[RunConfig], cache: Path) -> None:
     """Raise InputError unless all data fit the graph, as far as it declares what it wants."""
     config = job.config
     seen = Signature.of(graph).elements is not None  # what can be found of the outputs is found

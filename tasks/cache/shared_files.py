@@ -18,7 +18,6 @@ from quant_core.errors import InputError
 from quant_core.execution.progress import watcher
 from quant_core.model.prepared_model import prepared_folder
 from quant_core.model.stored_model import MODEL_FILE, ModelFolder
-from quant_core.quantization.export import exported_folder
 from quant_core.storage.data_forms import RandomForm
 from quant_core.storage.references import Reference, refer
 from quant_core.storage.store import Store
@@ -115,6 +114,8 @@ class SharedFiles:
 
 def _folders(table: pa.Table) -> list[ModelFolder]:
     """The models a result names."""
+    from quant_core.quantization.export import exported_folder  # it takes long, and a run may be refused before
+
     return [folder for folder in (prepared_folder(table), exported_folder(table)) if folder]
 
 

@@ -14,7 +14,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.selection import OPERATOR, names_meant, origins_of
-from quant_core.pipeline.candidates.lifting import rungs_above
+from quant_core.pipeline.candidates.rungs import rungs_above
 from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.compared import compared_outputs, layers_compared
 

@@ -11,18 +11,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
-from quant_core.config import Config, MixedPrecisionConfig, RunConfig
+from quant_core.config import Config, MixedPrecisionConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.manifest import FloatTensor
 from quant_core.pipeline.candidates.float_tensors import fewest_tensors, harmful_tensors, tensor_groups
+from quant_core.pipeline.candidates.rungs import rungs_above
 from quant_core.pipeline.costs import cost_models
 from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plans.study import Study
-from quant_core.precision import DataType, Precision
-from quant_core.runtimes.registry import profile_of
+from quant_core.precision import Precision
 
-__all__ = ["lifted", "rungs_above"]
+__all__ = ["lifted"]
 
 
 def lifted(study: Study[Config], on: Runner) -> Study[Config]:
@@ -63,23 +63,3 @@ def _begun_at(
         return study
     precisions = (*study.job.config.ladder, *tried)
     return replace(study, costs=cost_models(study.job, study.layers, study.calibration, precisions, on))
-
-
-def rungs_above(config: RunConfig) -> tuple[Precision, ...]:
-    """Return the precisions that a search may lift layers to, the nearest to wide first.
-
-    Where the configuration does not say, these are 16-bit activations beside the wide weights, 16-bit weights as well,
-    and float32, as far as they are above wide and the runtime has them.
-    """
-    if not isinstance(config, MixedPrecisionConfig):
-        return ()
-    if config.lift is not None:
-        return config.lift
-    wide, profile = config.wide, profile_of(config.runtime)
-    if wide.is_float or config.device_costs is not None:  # such a file has prices for the ladder alone
-        return ()
-    activations = DataType.INT16 if wide.activations.signed else DataType.UINT16
-    sixteen_bits = [Precision(activations, wide.weights), Precision(activations, DataType.INT16)]
-    float32 = Precision(DataType.FLOAT32, DataType.FLOAT32)
-    above = [one for one in (*sixteen_bits, float32) if wide.narrower_than(one) and not profile.why_not(one)]
-    return tuple(one for one in above if config.format != "qoperator" or not one.why_not_integer)

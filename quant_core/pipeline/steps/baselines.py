@@ -20,7 +20,8 @@ from quant_core.pipeline.candidates.candidate_layers import (
     note_slow_layers,
     warn_of_outputs_not_compared,
 )
-from quant_core.pipeline.candidates.lifting import lifted, rungs_above
+from quant_core.pipeline.candidates.lifting import lifted
+from quant_core.pipeline.candidates.rungs import rungs_above
 from quant_core.pipeline.costs import cost_models
 from quant_core.pipeline.improvement import improved
 from quant_core.pipeline.job import QuantizationJob

@@ -8,12 +8,9 @@ from quant_core.config import RunConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.model.data.batches import BATCH_BYTES
-from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.calibration_stages import histograms
-from quant_core.pipeline.candidates.candidate_layers import candidate_layers
-from quant_core.pipeline.costs import check_device_costs
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.preflight import check_data, check_job
+from quant_core.pipeline.preflight import check_job, check_prepared
 from quant_core.pipeline.stages import PREPARE
 from quant_core.storage.data_forms import RandomForm
 from quant_core.storage.tables import facts
@@ -35,10 +32,7 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
     layers = on.run(
         PREPARE, model=job.model, data=job.calibration, random_data=job.random_data, **job.config.preparation()
     )
-    # Once more: the prepared model knows the shapes that the file leaves open.
-    check_data(prepared_graph(layers, cache), job, cache)
-    check_device_costs(job, layers, cache)
-    candidate_layers(layers, job.config, cache)  # which refuses names that are no layer's
+    check_prepared(layers, job, cache)
     return layers
 
 

@@ -48,6 +48,6 @@ def test_the_server_of_a_run_is_there_while_its_options_are_read(monkeypatch, ar
         seen.append("ran")
 
     monkeypatch.setattr(temporary_server, "prefect_server", server)
-    command = TableCommand("run", table=list, runs_flow=True, callback=run)
+    command = TableCommand("run", table=list, starts_server=True, callback=run)
     assert CliRunner().invoke(command, arguments).exit_code == code
     assert seen == happened

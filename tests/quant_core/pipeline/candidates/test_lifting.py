@@ -11,7 +11,8 @@ from quant_core.errors import InputError, TargetError
 from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner
 from quant_core.model.layers import Layer, layer_table
-from quant_core.pipeline.candidates.lifting import lifted, rungs_above
+from quant_core.pipeline.candidates.lifting import lifted
+from quant_core.pipeline.candidates.rungs import rungs_above
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plans.plan_search import search_plans
