@@ -48,14 +48,22 @@ def calibrate(
     compared: Sequence[str] | None = None,
     keeps_outputs: bool = False,
 ) -> pa.Table:
-    """Histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data.
+    """Return histograms (schema CALIBRATION) of the prepared model's tensors over all samples of the data.
 
-    The model runs on ONNX Runtime's execution `providers`; raises InputError for one that is not there, and for a NaN
-    in one of the outputs that are `compared` (all). The facts hold `nan_outputs`: the others that have one.
+    A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float. The facts
+    hold `nan_outputs`: the outputs that are not compared and hold a NaN.
 
-    A tensor without a value, or with an infinite one, has no row: no scale could hold it, and it stays float.
+    Args:
+        layers: layer table of the prepared model (schema LAYERS).
+        data: the calibration data.
+        batch_size: samples a forward pass, or None for the model's default.
+        machine: threads, cache and memory.
+        providers: ONNX Runtime's execution providers.
+        compared: the outputs that are compared; None: all.
+        keeps_outputs: whether these are put into the cache on the way, for `float_outputs` of the same data.
 
-    Where it `keeps_outputs`, those that are compared are put into the cache, for `float_outputs` of the same data.
+    Raises InputError for a provider that is not there, and for a NaN in an output that is compared.
+
     """
     check_providers(providers)
     graph = prepared_graph(layers, machine.cache)
@@ -65,9 +73,9 @@ def calibrate(
     watcher().expects("calibrate", dataset.count)
     counted: dict[str, Histogram | None] = {}
     bad: set[str] = set()
-    of_batch = partial(_seen_in, model, _told_nan(graph), dataset.count, keeps_outputs)
+    collected = partial(_of_batch, model, _told_nan(graph), dataset.count, keeps_outputs)
     every = batches(graph, dataset, batch_size, memory=machine.memory)
-    for seen in ordered_map(of_batch, every, machine.workers):
+    for seen in ordered_map(collected, every, machine.workers):
         bad |= seen.bad
         for name, histogram in seen.histograms.items():
             counted[name] = together(counted[name], histogram) if name in counted else histogram
@@ -87,8 +95,8 @@ def _told_nan(graph: FloatGraph) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What a batch shows."""
+class _OfBatch:
+    """What is collected of a batch."""
 
     rows: NDArray[np.intp]
     """Numbers of its samples."""
@@ -100,33 +108,52 @@ class _Seen:
     """What is compared, one entry a sample; empty where nobody wants it."""
 
 
-def _seen_in(model: ObservedModel, told_nan: frozenset[str], samples: int, keeps_outputs: bool, batch: Batch) -> _Seen:
-    """Return what a batch of all the `samples` shows. NaNs are not counted."""
+def _of_batch(
+    model: ObservedModel, told_nan: frozenset[str], samples: int, keeps_outputs: bool, batch: Batch
+) -> _OfBatch:
+    """Run a batch of all the `samples`, and collect what it shows."""
     values = {**batch.feeds, **model.session(batch.feeds)}
     _refuse_nan_outputs(values, model, batch)
     found: dict[str, Histogram | None] = {}
     for name in model.looked_at:
         if values[name].size:
-            array = np.asarray(values[name], np.float32)
-            if array.ndim and len(array) == batch.size:
-                array = array[: batch.count]  # samples repeated to fill the batch are not counted again
-            low, high = float(array.min()), float(array.max())
-            if np.isnan(low):
-                array = array[~np.isnan(array)]
-                low, high = float(array.min(initial=np.inf)), float(array.max(initial=-np.inf))
-                found |= {name: None} if name in told_nan else {}
-            if name in found or not array.size:
-                continue
-            target = model.masked.get(name, name)
-            if max(-low, high) >= _INFINITE:
-                found[name] = None
-            elif target in model.scores and target in values and is_masked(low):
-                found |= _unmasked(name, np.asarray(values[target], np.float32), model.scores[target])
-            else:
-                found[name] = Histogram.within(array, low, high, _stride(array.size, batch.count / samples))
+            found |= _histogram(name, values, model, batch, batch.count / samples, name in told_nan)
     bad = {name for name in model.others if name in values and _has_nan(values[name])}
     outputs = {name: per_sample(values[name], name, batch) for name in model.compared} if keeps_outputs else {}
-    return _Seen(batch.rows, found, bad, outputs)
+    return _OfBatch(batch.rows, found, bad, outputs)
+
+
+def _histogram(
+    name: str, values: Outputs, model: ObservedModel, batch: Batch, share: float, is_told_nan: bool
+) -> dict[str, Histogram | None]:
+    """Return the histogram of a tensor by its name; empty where nothing is counted.
+
+    Args:
+        name: the tensor.
+        values: what the batch gives, by tensor.
+        model: which tensors hold scores that a mask takes part in.
+        batch: the batch.
+        share: its part of all samples.
+        is_told_nan: whether the model asks the tensor for NaNs, which are otherwise not counted.
+
+    """
+    array = np.asarray(values[name], np.float32)
+    if array.ndim and len(array) == batch.size:
+        array = array[: batch.count]  # samples repeated to fill the batch are not counted again
+    low, high = float(array.min()), float(array.max())
+    if np.isnan(low):
+        if is_told_nan:
+            return {name: None}
+        array = array[~np.isnan(array)]
+        low, high = float(array.min(initial=np.inf)), float(array.max(initial=-np.inf))
+    if not array.size:
+        return {}
+    if max(-low, high) >= _INFINITE:
+        return {name: None}
+    target = model.masked.get(name, name)
+    if target in model.scores and target in values and is_masked(low):
+        return dict(_unmasked(name, np.asarray(values[target], np.float32), model.scores[target]))
+    return {name: Histogram.within(array, low, high, _stride(array.size, share))}
 
 
 def _stride(size: int, share: float) -> int:

@@ -1,8 +1,8 @@
-"""The float model as calibration runs it: with every tensor that is looked at, and its outputs for who compares.
+"""The float model as calibration runs it: it gives every tensor that is looked at, and the outputs that are compared.
 
-Where plans are scored on the calibration data, the outputs are kept on the way. Whoever finds them gone opens the model
-in this very form: in another one sums round differently in the last bit, and a run that goes on elsewhere would tell
-other numbers.
+Where plans are scored on the calibration data, these outputs are kept on the way. Where they are gone, the model is
+opened in this very form again: in another one sums round differently in the last bit, and a run that goes on elsewhere
+would not give the same numbers.
 """
 
 from __future__ import annotations

@@ -41,11 +41,20 @@ def device_times(
     machine: Machine,
     batch_size: int = 1,
 ) -> pa.Table:
-    """Milliseconds of models with all layers at each precision and of random mixes, for one sample (schema TIMES).
+    """Return the milliseconds of uniform plans, by layer, and of random mixes, for one sample (schema TIMES).
 
-    `batch_size` samples are run at once, where the model leaves that open.
+    Args:
+        layers: layer table of the prepared model (schema LAYERS).
+        calibration: its histograms (schema CALIBRATION).
+        data: samples, of which the first batch is run.
+        precisions: those that are timed, all layers at one.
+        config: how layers are quantized.
+        timer: the user's function.
+        machine: cache.
+        batch_size: samples that are run at once, where the model leaves that open.
 
     Raises InputError where the timer raises, or returns what is no time.
+
     """
     recipe = QuantizationRecipe(layers, calibration, config)
     model = TimedModel.of(recipe, data, precisions, batch_size, machine)

@@ -58,10 +58,20 @@ def layer_times(
     machine: Machine,
     batch_size: int = 1,
 ) -> pa.Table:
-    """Milliseconds of each layer at each precision and of random mixes, for one sample (schema TIMES).
+    """Return the milliseconds of each layer at each precision and of random mixes, for one sample (schema TIMES).
 
-    `processor` says where: results of one are not taken for another's. `batch_size` samples are run at once. Raises
-    UnsupportedError when the runtime cannot run the model at a precision.
+    Args:
+        layers: layer table of the prepared model (schema LAYERS).
+        calibration: its histograms (schema CALIBRATION).
+        data: samples, of which the first batch is run.
+        precisions: those that are timed.
+        config: how layers are quantized, and for which runtime.
+        processor: where this is: times of one processor are not taken for another's.
+        machine: cache.
+        batch_size: samples that are run at once.
+
+    Raises UnsupportedError when the runtime cannot run the model at a precision.
+
     """
     model = TimedModel.of(QuantizationRecipe(layers, calibration, config), data, precisions, batch_size, machine)
     plans = {

@@ -230,10 +230,22 @@ def open_nodes(
 ) -> Session:
     """Open some nodes of a written plan as a session of their own.
 
-    Inputs are the tensors that the nodes read, or `outputs` names, and the nodes do not write. `types` are the element
-    types of inputs and outputs that the float graph does not know and that are not float32. Constants come
-    from `constants` or the float graph; large ones are handed to ONNX Runtime as they are in memory instead of
-    through a serialized model, or mapped from the float graph's file.
+    Inputs are the tensors that the nodes read, or `outputs` names, and the nodes do not write. Large constants are
+    handed to ONNX Runtime as they are in memory instead of through a serialized model, or mapped from the float graph's
+    file.
+
+    Args:
+        graph: the float graph: opset, types, and constants that are not among `constants`.
+        nodes: the nodes, in topological order.
+        outputs: the tensors to compute.
+        constants: constants by name.
+        numerics: what ONNX Runtime may optimise.
+        types: element types of inputs and outputs that the float graph does not know and that are not float32.
+        providers: execution providers, the preferred one first.
+        entries: session options of a runtime, by key.
+
+    Raises InputError for a provider that is not there, or does not start.
+
     """
     outputs = list(outputs)
     produced = {name for node in nodes for name in node.output}

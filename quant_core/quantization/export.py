@@ -75,9 +75,17 @@ def export(
 ) -> pa.Table:
     """Write the quantized model of a plan to the cache; one row a file (schema EXPORTED).
 
-    `plan` and `tensors` are a PrecisionPlan as dictionaries. With the `form` qoperator the model has integer
-    operators; raises UnsupportedError where ONNX Runtime has none. With matmulnbits it has operators for weights in
-    blocks, with dynamiclstm those for LSTM layers. With `compact` what the plan adds has short names (see `compact`).
+    Args:
+        recipe: what its numbers follow from.
+        plan: the precision of each layer, by name.
+        machine: cache.
+        tensors: types of single tensors, by name.
+        form: qdq, or with operators in place of pairs: qoperator for those of integers, matmulnbits for weights in
+            blocks, dynamiclstm for LSTM layers.
+        compact: whether what the plan adds has short names (see `compact`).
+
+    Raises UnsupportedError where ONNX Runtime has no integer operators for a precision.
+
     """
     quantizer = quantizer_of(recipe, machine)
     chosen, integer = PrecisionPlan.from_dict(plan, tensors), form == "qoperator"

@@ -83,9 +83,19 @@ def score_file(
     runtime: str = "reference",
     processor: str = "",
 ) -> pa.Table:
-    """Score (schema SCORES) of a model file, loaded afresh and opened as a runtime opens it.
+    """Score a model file, loaded afresh and opened as a runtime opens it (schema SCORES).
 
-    `processor` says where, for runtimes whose numbers depend on it: results of one are not taken for another's.
+    Args:
+        exported: the file.
+        layers: layer table of the prepared float model (schema LAYERS).
+        baseline: outputs of the float model on all samples.
+        data: the samples.
+        function: a user's metric as `pkg.mod:fn`, or None.
+        batch_size: samples a forward pass, or None for the model's default.
+        machine: threads and cache.
+        runtime: the runtime's name.
+        processor: where this is, if numbers depend on it: scores of one are not taken for another's.
+
     """
     graph = prepared_graph(layers, machine.cache)
     session = open_shipped(exported, graph, runtime, machine)

@@ -41,12 +41,23 @@ def float_outputs(
     machine: Machine,
     as_calibrated: bool = False,
 ) -> pa.Table:
-    """The float model's compared outputs, one row a sample, one column an output (flattened).
+    """Return the float model's compared outputs, one row a sample, one column an output (flattened).
 
-    The facts hold each output's shape, and the user's metric `function` of them if there is one.
+    The facts hold each output's shape, and the user's metric of them if there is one.
 
-    `as_calibrated` says that the model was calibrated on these very data, and its outputs were kept: they are taken
-    where the model's own file gives the same (but for the last bits) on the first batch.
+    Args:
+        model: the float model's own file.
+        layers: layer table of the prepared model (schema LAYERS).
+        data: the samples.
+        output: the compared outputs: index, name or `all`.
+        function: a user's metric as `pkg.mod:fn`, or None.
+        batch_size: samples a forward pass, or None for the model's default.
+        machine: threads and cache.
+        as_calibrated: whether the model was calibrated on these very data and its outputs were kept: they are taken
+            where the model's own file gives the same (but for the last bits) on the first batch.
+
+    Raises InputError for an output that holds a NaN, or no value at all.
+
     """
     graph = prepared_graph(layers, machine.cache)
     dataset = model_data(graph, data, machine.cache)
