@@ -44,7 +44,7 @@ class PrefectRunner(Runner):
     def fan_out(
         self, stage: Stage, each: Sequence[Arguments], /, step: str = "", title: str = "", **common: Any
     ) -> list[pa.Table]:
-        """Call a stage once for each set of arguments; what is stored is read here, whoever runs the others."""
+        """Call a stage once for each set of arguments; what is stored is read here, wherever the others run."""
         calls = [{**common, **arguments} for arguments in each]
         executor = self._here if len(calls) == 1 else self._executor
         with self._accounted(step or stage.name):

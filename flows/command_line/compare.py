@@ -36,7 +36,7 @@ def compare(
     out: str | None,
     **said: Any,
 ) -> None:
-    """Show two finished runs side by side, or two quantized .onnx files, whoever wrote them.
+    """Show two finished runs side by side, or two quantized .onnx files of any tool.
 
     Of runs: target, cost, scores, settings, and the layers they narrow differently. Of files: scores in the runtime,
     bytes, times, layers of different precision, errors of tensors inside, and the samples they answer most differently.

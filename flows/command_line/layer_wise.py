@@ -34,7 +34,7 @@ def layer_wise(as_json: bool, dry_run: bool, config: str | None, **given: Any) -
     \b
     int8: ["/block3/*", "/head/Gemm"]       a layer: activations and weight
     a8w4: ["/block4/conv/Conv"]
-    int16: ["tensor:/block2/Add_output_0"]  a tensor, whoever reads it
+    int16: ["tensor:/block2/Add_output_0"]  a tensor, for all its readers
 
     \b
     narrowcast layer-wise model.onnx --tensors types.yaml --calibration calib.npz \\

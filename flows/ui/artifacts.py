@@ -88,7 +88,7 @@ def _finite(value: float) -> float | str:
 
 @contextmanager
 def show_probing() -> Iterator[None]:
-    """Show how far probing is, as a progress artifact, while the block runs; whoever watches still hears all."""
+    """Show how far probing is, as a progress artifact, while the block runs; other watchers still hear all."""
     progress = ProbingProgress(watcher())
     with watched_by(progress):
         yield

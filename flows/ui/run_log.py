@@ -1,4 +1,4 @@
-"""The log of a run, for whoever reads it in Prefect's UI: one line for each thing that a person would want to know."""
+"""The log of a run in Prefect's UI: one line for each thing that a person would want to know."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
                        version that was chosen, and in `rolled_back` those that no scan makes current again
     NAME/history.json  the versions that were current before, the newest last
 
-A version never changes once it is there, and `current.json` is written last, in one write: whoever follows it never
+A version never changes once it is there, and `current.json` is written last, in one write: its reader never
 finds a half-written model, nor a mix of two.
 """
 

@@ -2,7 +2,7 @@
 
     int8: ["/block3/*", "/head/Gemm"]      # a layer: activations and weight
     a8w4: ["/block4/conv/Conv"]
-    int16: ["tensor:/block2/Add_output_0"] # a tensor: what it carries, whoever reads it
+    int16: ["tensor:/block2/Add_output_0"] # a tensor: what it carries, for all readers
 
 1. A precision (`a8w4`) is of layers. A type (`int8`) is of layers, whose activations and weight it is then, or of
    tensors: activations, weights, constant operands.

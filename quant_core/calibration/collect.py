@@ -105,7 +105,7 @@ class _OfBatch:
     bad: set[str]
     """Outputs that hold a NaN, of those that are not compared."""
     outputs: Outputs
-    """What is compared, one entry a sample; empty where nobody wants it."""
+    """What is compared, one entry a sample; empty where it is not kept."""
 
 
 def _of_batch(

@@ -1,4 +1,4 @@
-"""Everything a run can be told, in one frozen model shared by Python, the command line, YAML and Prefect's form.
+"""Every option of a run, in one frozen model shared by Python, the command line, YAML and Prefect's form.
 
 The first sentence of a field's description is its help on the command line; pages and files show all of it.
 

@@ -1,4 +1,4 @@
-"""Which operators are layers where nobody says."""
+"""Which operators are layers by default."""
 
 from __future__ import annotations
 

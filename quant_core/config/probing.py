@@ -16,7 +16,7 @@ __all__ = ["ProbeConfig", "default_narrow", "with_tensor_scales"]
 
 
 def default_narrow(wide: Precision | None) -> tuple[Precision, ...]:
-    """Return the precisions that a search may choose beside a wide one, where nobody says which.
+    """Return the precisions that a search may choose beside a wide one by default.
 
     A mix with float32 is for a CPU, and those multiply unsigned activations by signed weights.
     """

@@ -1,4 +1,4 @@
-"""What every run is told, whatever it is that chooses the plan."""
+"""Options of every run, however its plan is chosen."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _index_or_name(output: object) -> object:
 
 
 class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, QuantizationConfig):
-    """What every run is told, whatever it is that chooses the plan."""
+    """Options of every run, however its plan is chosen."""
 
     layer_ops: Annotated[tuple[LayerOp, ...], Flag(Heading.PRECISIONS, "OPERATORS")] = Field(
         default=DEFAULT_LAYER_OPS,

@@ -1,4 +1,4 @@
-"""The runtimes that a run can be for, and what its options are there where nobody says."""
+"""The runtimes that a run can be for, and the defaults of its options there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def saves_bytes(options: Mapping[str, Any]) -> bool:
 
 
 def run_defaults(options: Mapping[str, Any]) -> Mapping[str, object]:
-    """Return what options of a run are where nobody says, by its runtime and by whether it saves bytes."""
+    """Return the defaults of a run's options, by its runtime and by whether it saves bytes."""
     runtime = str(options.get("runtime", "onnxruntime"))
     in_pairs = options.get("format", "qdq") == "qdq" and not options.get("correct_bias")
     biases = {"biases": "float16"} if saves_bytes(options) and in_pairs and runtime in _ROUNDS_BIASES else {}
@@ -67,7 +67,7 @@ HALF_SCALES = frozenset({"onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "
 
 
 def with_runtime_defaults(given: Any, names: Collection[str]) -> Any:
-    """Return loose options with what they are where nobody says (see `run_defaults`), as far as there are such `names`.
+    """Return loose options with their defaults (see `run_defaults`), as far as there are such `names`.
 
     What is no mapping is returned as it is.
     """

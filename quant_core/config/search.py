@@ -40,7 +40,7 @@ StrategyField = Annotated[
 def default_candidates(
     wide: Precision | None, device_costs: str | None = None, narrow: object = None
 ) -> Literal["layers", "all"]:
-    """Return what a search may narrow beside a wide precision, where nobody says.
+    """Return what a search may narrow beside a wide precision by default.
 
     A mix with float32 is for a CPU, whose integer kernels want whole blocks: an Add in float parts them. A file of a
     device's costs has rows for layers, and where only weights are narrowed (`narrow`) an Add has none.

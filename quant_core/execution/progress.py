@@ -1,4 +1,4 @@
-"""Tells whoever watches how far a run is. Silent unless a watcher is set."""
+"""Reports how far a run is, to the watcher if one is set."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Slots of a limit that runs on several machines share, such as a board that only one of them may use at a time.
 
-The engine asks for a slot by name; whoever runs it says what that means. Alone it means nothing: one run measures one
-thing at a time anyway.
+The engine asks for a slot by name; what runs the engine says what that means. Alone it means nothing: one run measures
+one thing at a time anyway.
 """
 
 from __future__ import annotations

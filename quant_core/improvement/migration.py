@@ -31,7 +31,7 @@ from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.data.batches import Batch, batches
 from quant_core.model.data.carried_states import step_data
-from quant_core.model.graph import FloatGraph, attribute
+from quant_core.model.graph import FloatGraph, attribute, free_name
 from quant_core.model.layers import Layer, layer_table, layers_from_table
 from quant_core.model.prepared_model import prepared_graph, publish_prepared
 from quant_core.model.sessions import Session, open_nodes
@@ -195,7 +195,7 @@ def _rewritten(
             for name in norm.input[1:3]:
                 constants[name] = (np.asarray(graph.constant(name), np.float64) / factors).astype(np.float32)
             continue
-        result, divisor = (_free(f"{site.tensor}/{what}", taken) for what in ("migrated", "migration"))
+        result, divisor = (free_name(f"{site.tensor}/{what}", taken) for what in ("migrated", "migration"))
         constants[divisor] = (1 / factors).astype(np.float32)
         _insert(graph, model, site, divisor, result)
     return model, constants
@@ -228,14 +228,6 @@ def _insert(graph: FloatGraph, model: onnx.ModelProto, site: Site, divisor: str,
         value = model.graph.value_info.add()
         value.CopyFrom(known)
         value.name = result
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, with as many underscores behind as it takes to be nobody else's."""
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
 
 
 def _moved(layer: Layer, graph: FloatGraph, model: onnx.ModelProto, places: Mapping[str, int]) -> Layer:

@@ -20,14 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.numerics import QParams
-from quant_core.quantization.rounding.gptq import second_order_codes
+from quant_core.quantization.rounding.gptq import DAMPING, second_order_codes
 
 __all__ = ["Moments", "Rows", "reconstructed"]
 
 Matrix = NDArray[np.float64]
 
-_DAMPING = 0.01
-"""What is added to each input's power, as a share of their mean: calibration has seen only so many samples."""
 _SHARES = 1 - np.arange(12) / 20
 """Steps that are tried, as shares of the one that holds the largest magnitude."""
 _SWEEPS = 2
@@ -114,7 +112,7 @@ def reconstructed(
 
     """
     inputs, outputs = moments.around(None if free_bias else bias)
-    damped = inputs + _DAMPING * (float(np.mean(np.diag(inputs))) or 1.0) * np.eye(len(inputs))
+    damped = inputs + DAMPING * (float(np.mean(np.diag(inputs))) or 1.0) * np.eye(len(inputs))
     own = values.astype(np.float64)
     wanted = own + np.linalg.solve(damped, (outputs - own @ inputs).T).T
     chosen = _with_best_steps(wanted, np.diag(damped), qparams) if free_scales else qparams

@@ -1,7 +1,7 @@
 """Stage: times each layer at each precision, and the whole model with all layers at one.
 
 A layer is timed as a model of its own (see `sections`), as its runtime opens it, in ONNX Runtime for those that are not
-run here. It is timed on one thread, all precisions turn about, and with them a model that does nothing: what that takes
+run here. It is timed on one thread, all precisions in turns, and with them a model that does nothing: what that takes
 is the call's, not the layer's. Then whole models are timed whose layers have random precisions: what they take beyond
 their layers is what boundaries cost. What a layer takes depends on the processor, and never quite repeats: the results
 are kept like any other step's, so that a run can.
@@ -43,7 +43,7 @@ __all__ = ["layer_times"]
 _LAYER_SECONDS, _MODEL_SECONDS, _MIX_SECONDS = 0.05, 0.5, 0.15
 """How long each layer, each model with all layers at a precision, and each mix is timed."""
 _TOGETHER = 6
-"""Mixes that are timed turn about, and with them the first of the models of one precision."""
+"""Mixes that are timed in turns, and with them the first of the models of one precision."""
 
 Values = Mapping[str, NDArray[np.generic]]
 

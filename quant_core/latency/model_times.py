@@ -22,7 +22,7 @@ __all__ = ["model_times"]
 _SECONDS = 2.0
 """How long each model is timed where that is asked for."""
 _MOMENT = 0.025
-"""How long it is timed where nobody asks: enough to tell whether one is slower than another."""
+"""How long it is timed in passing: enough to tell whether one is slower than another."""
 
 
 def model_times(
@@ -40,7 +40,7 @@ def model_times(
     """Milliseconds of model files, by what they are called, for one sample (schema MODEL_TIMES).
 
     As their runtime opens them (ONNX Runtime, fully optimised, for one that is not run here), on one thread, all models
-    turn about; or with the user's own timer, one after the other.
+    in turns; or with the user's own timer, one after the other.
 
     Args:
         layers: layer table of the prepared model.

@@ -1,6 +1,6 @@
 """What belongs to a layer in a written plan: cut out, it is a model that can be timed.
 
-1. Of its inputs, a layer begins with the codes where the tensor's pair belongs to whoever writes it: to another
+1. Of its inputs, a layer begins with the codes where the tensor's pair belongs to its writer: to another
    layer, or to a mover, which runtimes run on codes. Any other pair is there for the sake of the layer: it begins
    before it.
 2. It ends with the codes of what it writes (after the activation that is fused into it), in each type that is read.

@@ -32,7 +32,7 @@ NO_TIME = Timing(0.0, 0.0, 0)
 
 
 def timed(calls: Sequence[Callable[[], object]], seconds: float) -> list[Timing]:
-    """Time some calls turn about for about `seconds` each, so that what slows the machine for a while slows all."""
+    """Time some calls in turns for about `seconds` each, so that what slows the machine for a while slows all."""
     repeats = [max(round(_TURN / _once(call)), 1) for call in calls]
     turns = [[_turn(call, repeat) for call, repeat in zip(calls, repeats, strict=True)]]
     slowest = max((took * repeat for took, repeat in zip(turns[0], repeats, strict=True)), default=1.0)

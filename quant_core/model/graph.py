@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from quant_core.model.notes import OWN_PREFIX, noted
 
-__all__ = ["INSIDE", "FloatGraph", "attribute", "inner_graphs", "integer_attribute", "nodes_inside", "outer_names"]
+__all__ = [
+    "INSIDE",
+    "FloatGraph",
+    "attribute",
+    "free_name",
+    "inner_graphs",
+    "integer_attribute",
+    "nodes_inside",
+    "outer_names",
+]
 
 INSIDE = f"{OWN_PREFIX}inside"
 """The key of the tensors inside that are compared, in a prepared model: names there by those in the user's, as JSON."""
@@ -195,3 +204,11 @@ def attribute(node: onnx.NodeProto, name: str, default: object) -> object:
 def integer_attribute(node: onnx.NodeProto, name: str, default: int) -> int:
     """Return the integer value of a node's attribute, or the default."""
     return next((int(entry.i) for entry in node.attribute if entry.name == name), default)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """Return a name that is not `taken`, the given one with underscores behind if need be, and take it."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

@@ -46,7 +46,7 @@ class Role(Enum):
     """A layer with a state: its weights, and what it reads at each step, are in the precision its plan says. States
     are float, and what it writes is until a reader says otherwise."""
     MOVER = "mover"
-    """Only moves, selects or cuts off values: same scale on both sides, precision of whoever reads it."""
+    """Only moves, selects or cuts off values: same scale on both sides, precision of the reader."""
     COMPUTE = "compute"
     """Reads activations: at the wide precision, or the one its plan says where the search may choose that too."""
     FLOAT = "float"

@@ -77,7 +77,7 @@ class Topology:
         return self.roles[index] is Role.COMPUTE and takes_constants(node.op_type) and not bound
 
     def writes_types(self, index: int) -> bool:
-        """Return whether what a node writes carries a type whoever reads it."""
+        """Return whether what a node writes carries a type, whatever its readers are."""
         return self.roles[index] not in (Role.FLOAT, Role.RECURRENT)
 
     def touched(self, index: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a quantized file does in a runtime, whoever wrote it: what layers run as, and what that does to its outputs."""
+"""How a quantized file of any tool does in a runtime: what layers run as, and what that does to its outputs."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def _layout(name: str, shape: Sequence[int | None] | None, source: str) -> tuple
 
 
 def _picture_size(name: str, wanted: Sequence[int | None], source: str, config: RunConfig) -> tuple[int, int]:
-    """Return height and width; raises InputError where nobody says them, or the model wants others."""
+    """Return height and width; raises InputError where they are not given, or the model wants others."""
     if config.image_size is None:
         if wanted[0] and wanted[1]:
             return wanted[0], wanted[1]

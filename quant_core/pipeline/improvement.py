@@ -93,7 +93,7 @@ def _may_migrate(job: QuantizationJob[RunConfig]) -> bool:
 
 
 def _tell_of_what_is_left(precisions: Iterable[Precision], config: RunConfig) -> None:
-    """Tell whoever watches which precisions are not improved, and why."""
+    """Report the precisions that are not improved, and why."""
     names = ", ".join(sorted(str(one) for one in precisions if not one.is_float))
     if names:
         watcher().noted(

@@ -1,4 +1,4 @@
-"""The error of tensors inside quantized ONNX files, whoever wrote them, against the float model's of the same name."""
+"""The error of tensors inside quantized ONNX files of any tool, against the float model's of the same name."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def quantized_model(
 def _leave_sizes_open(model: onnx.ModelProto) -> None:
     """Take out shapes inside the model that say no more than its inputs do: some runtimes then let nobody choose those.
 
-    What follows for a tensor from the sizes of inputs is for whoever loads the model with sizes of its own.
+    What follows for a tensor from the sizes of inputs is found by the program that loads the model with its own sizes.
     """
     fixed = [value for value in model.graph.value_info if _is_fixed(value)]
     del model.graph.value_info[:]

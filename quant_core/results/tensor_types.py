@@ -26,7 +26,7 @@ def with_tensor_types(
     config: QuantizationConfig,
     kinds: Sequence[DataType],
 ) -> pa.Table:
-    """The calibration table with two facts added, for whoever wants to see why a tensor lost precision.
+    """Return the calibration table with two facts that show why a tensor lost precision.
 
     `ranges`: for each tensor, by type of `kinds`, the smallest and the largest value the type would hold.
     `carried`: for each tensor, the types it has in the plan; more than one at a precision boundary.

@@ -1,4 +1,4 @@
-"""The precision of each layer of a quantized ONNX file, whoever wrote it."""
+"""The precision of each layer of a quantized ONNX file of any tool."""
 
 from __future__ import annotations
 

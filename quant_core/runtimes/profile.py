@@ -84,7 +84,7 @@ class RuntimeProfile:
     opens: Callable[[Path], OpenModel] | None = None
     """Opens a file as an application does there; None: it is not run here, but scored as its pairs say."""
     kernels: Callable[[Path], list[LayerKernel]] | None = None
-    """Says what the layers of a file run as there; None: nobody knows."""
+    """Says what the layers of a file run as there; None: not known."""
     is_simulator: bool = False
     """Whether what runs it here only computes what a device does, in times of its own."""
     package: str = ""
@@ -112,7 +112,7 @@ class RuntimeProfile:
     Then float biases of quantized layers are rounded, too: to int32, at the scale of input times weight."""
     slower_in_8_bits: Callable[[FloatGraph, Layer, str], str] | None = None
     """Says of a layer, in a file of a form (`--format`), why it is slower in 8 bits than in float, empty where it is
-    not; None: nobody knows."""
+    not; None: not known."""
     has_one_scale_beside_states: bool = False
     """Whether weights of recurrent layers have one scale each, whatever others have."""
     recurrent: str = ""
@@ -120,17 +120,17 @@ class RuntimeProfile:
 
     @property
     def defaults(self) -> Mapping[str, object]:
-        """Options of a run that it has for itself where nobody says."""
+        """Defaults of a run's options that are its own."""
         return RUNTIME_DEFAULTS.get(self.name, {})
 
     @property
     def wide(self) -> str:
-        """The wide precision that it has where nobody says."""
+        """Its default wide precision."""
         return str(self.defaults.get("wide", "a16w8"))
 
     @property
     def narrow(self) -> str:
-        """The narrow precisions likewise."""
+        """Its default narrow precisions."""
         found = self.defaults.get("narrow")
         return ",".join(map(str, found)) if isinstance(found, tuple) else "a8w8"
 

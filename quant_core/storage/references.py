@@ -202,7 +202,7 @@ def made_folder(path: Path) -> Path:
 def atomic_write(path: Path, data: bytes, lasting: bool = True) -> None:
     """Write a file so that it is there whole or not at all, whatever ends the process.
 
-    One that is not `lasting` may be damaged when the machine loses power: whoever reads it has to notice.
+    One that is not `lasting` may be damaged when the machine loses power: its reader has to notice.
     """
     with _taking_the_place_of(path, lasting) as stream:
         stream.write(data)

@@ -1,7 +1,7 @@
 """Model files that steps make, and data they are given, as every machine of a run has them.
 
 Each machine has a folder of files named by their digest. That of a remote workspace mirrors one in the workspace:
-what a step makes is uploaded before its result is stored, and fetched by whoever is handed the result.
+what a step makes is uploaded before its result is stored, and fetched by the machine that is handed the result.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SharedFiles:
             copy = self._bring(name, file, reference)
             if copy:
                 return reference.model_copy(update={"url": str(copy)})
-        return reference  # whoever opens it says what is wrong
+        return reference  # what opens it says what is wrong
 
     def _bring(self, name: str, file: Path, wanted: Reference) -> Path | None:
         """The file of a folder that is named by its digest, whole on this machine; None when it is nowhere."""

@@ -137,5 +137,5 @@ class TaskExecutor:
 
 
 def warn(message: str) -> None:
-    """Say it to whoever watches; a flow writes what it hears to the run's log."""
+    """Report it; a flow writes what is reported to the run's log."""
     watcher().warned(message)

@@ -46,7 +46,7 @@ def _section(profile: RuntimeProfile) -> Iterator[str]:
     beside = " (beside floats only)" if profile.has_recurrent_weights_alone else ""
     yield f"* Recurrent layers: {recurrent}{beside}. {profile.recurrent}".strip()
     if profile.defaults:
-        yield f"* Where nobody says: {', '.join(f'`{_as_flag(*one)}`' for one in profile.defaults.items())}."
+        yield f"* Defaults: {', '.join(f'`{_as_flag(*one)}`' for one in profile.defaults.items())}."
     if profile.assumes:
         yield f"* The score assumes that {profile.assumes}."
     for name, legal in profile.options.items():

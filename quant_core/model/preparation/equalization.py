@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from quant_core.model.graph import FloatGraph, attribute, integer_attribute, outer_names
+from quant_core.model.graph import FloatGraph, attribute, free_name, integer_attribute, outer_names
 
 __all__ = ["equalized"]
 
@@ -272,18 +272,10 @@ def _split_clips(graph: FloatGraph, model: onnx.ModelProto, factors: Mapping[int
         shape = graph.shape(node.input[0]) or ()
         spread = np.repeat(factors[index], (shape[1] or len(factors[index])) // len(factors[index]))
         bound = (high * spread).astype(np.float32).reshape(1, -1, *[1] * (len(shape) - 2))
-        name = _free(f"{node.output[0]}/bound", taken)
+        name = free_name(f"{node.output[0]}/bound", taken)
         model.graph.initializer.append(onnx.numpy_helper.from_array(bound, name))
-        written = _free(f"{node.output[0]}/relu", taken)
-        relu = onnx.helper.make_node("Relu", [node.input[0]], [written], name=_free(f"{node.name}/relu", taken))
+        written = free_name(f"{node.output[0]}/relu", taken)
+        relu = onnx.helper.make_node("Relu", [node.input[0]], [written], name=free_name(f"{node.name}/relu", taken))
         nodes += [relu, onnx.helper.make_node("Min", [relu.output[0], name], [node.output[0]], name=node.name)]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, with as many underscores behind as it takes to be nobody else's."""
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -81,7 +81,7 @@ def _rules_of_layers(graph: FloatGraph, operators: Mapping[str, str], config: Pr
 
 
 def note_rules_without_layers(layers: pa.Table, config: RunConfig, cache: Path) -> None:
-    """Tell whoever watches which operators to keep wide are no layers: that they stay wide in any case."""
+    """Report the operators to keep wide that are no layers: they stay wide in any case."""
     if isinstance(config, ProbeConfig):
         operators = {layer.name: layer.op for layer in layers_from_table(layers)}
         kept = _rules_of_layers(prepared_graph(layers, cache), operators, config)
@@ -91,7 +91,7 @@ def note_rules_without_layers(layers: pa.Table, config: RunConfig, cache: Path) 
 
 
 def note_slow_layers(layers: pa.Table, config: RunConfig, cache: Path) -> None:
-    """Tell whoever watches which layers stay float for the sake of speed."""
+    """Report the layers that stay float for the sake of speed."""
     found = slow_layers(layers, config, cache)
     if found:
         named = ", ".join(f"{name} ({why})" for name, why in found.items())
@@ -99,7 +99,7 @@ def note_slow_layers(layers: pa.Table, config: RunConfig, cache: Path) -> None:
 
 
 def warn_of_outputs_not_compared(layers: pa.Table, config: RunConfig, cache: Path) -> None:
-    """Tell whoever watches which outputs are not compared, and which layers stay wide since they reach no other."""
+    """Report the outputs that are not compared, and the layers that stay wide because they reach no other."""
     graph = prepared_graph(layers, cache)
     compared = compared_outputs(graph, config.output)
     others = [name for name in graph.outputs if name not in compared and graph.inside.get(name) not in compared]

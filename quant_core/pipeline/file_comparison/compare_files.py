@@ -1,4 +1,4 @@
-"""Puts two quantized ONNX files of one float model side by side, whoever wrote them."""
+"""Puts two quantized ONNX files of one float model side by side, of any tool."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _score(scores: pa.Table | None, metric: str) -> str:
 
 
 def _times(files: Sequence[MeasuredFile], setting: Setting) -> list[str]:
-    """Return how long each file takes, on one thread, turn about with the float model."""
+    """Return how long each file takes, on one thread, in turns with the float model."""
     profile = setting.profile
     running = {name: file.reference for name, file in zip(NAMES, files, strict=True) if not file.refusal}
     if not profile.is_timed_here or not running:

@@ -27,7 +27,7 @@ class BudgetsKept(TypedDict):
     """What a manifest says of budgets."""
 
     budget: Budget | None
-    """The first; None where nobody asked."""
+    """The first; None where none is set."""
     further_budgets: tuple[Budget, ...]
     """The others."""
 

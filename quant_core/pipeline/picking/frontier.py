@@ -1,4 +1,4 @@
-"""The plans that no other beats in both cost and score, for whoever chooses a target afterwards."""
+"""The plans that no other beats in both cost and score, of which a target may choose afterwards."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def _as_deployed(manifest: Manifest, measured: PickedScore, record: Deployed) ->
 
 
 def _name(run: Outcome) -> str:
-    """Return where the run is, for whoever wants to pick again."""
+    """Return where the run is, so that it can be picked from again."""
     output = run.manifest.sources.output
     return output if output is not None and is_remote(output) else str(run.folder)
 

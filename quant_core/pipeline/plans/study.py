@@ -71,7 +71,7 @@ class Study(Generic[Config_co]):
         return QuantizationRecipe(self.layers, self.calibration, config.quantization(), weights, config.providers)
 
     def add(self, trial: Trial) -> Trial:
-        """Add a trial, and tell whoever watches."""
+        """Add a trial, and report it."""
         self.trials.append(trial)
         accepted = trial.met and self.affordable(trial.plan)
         watcher().tried(trial.plan.beside(self.job.config.wide), trial.score.value, accepted)

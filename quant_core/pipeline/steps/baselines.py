@@ -91,7 +91,7 @@ def baseline(
 
 
 def _warn_of_labels(scores: pa.Table, graph: FloatGraph, job: QuantizationJob[Config]) -> None:
-    """Tell whoever watches that labels are no better than guesses: they may be those of other samples, or classes."""
+    """Warn of labels that are no better than guesses: they may be those of other samples, or classes."""
     classes = class_count(graph, job.config.output)
     right = pc.mean(scores.column("float_top1")).as_py()
     if right is not None and classes is not None and right <= 1 / classes:

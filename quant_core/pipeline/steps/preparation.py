@@ -37,7 +37,7 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
 
 
 def _tell_of_random_data(job: QuantizationJob[RunConfig]) -> None:
-    """Tell whoever watches that this is a dry run, and which numbers the samples are made of."""
+    """Warn that this is a dry run, and say which numbers the samples are made of."""
     given = filter(None, (job.calibration, job.evaluation, job.holdout))
     form = next((data.form for data in given if isinstance(data.form, RandomForm)), None)
     if form is not None:

@@ -155,7 +155,7 @@ def _has_bfloat16(study: Study[RunConfig], on: Runner) -> bool:
 def _model_times(study: Study[RunConfig], shipped: Shipped, on: Runner) -> pa.Table | None:
     """Time the float and the shipped model, and the wide one where that is asked for (schema MODEL_TIMES).
 
-    Where nobody asks, a moment tells whether the shipped one is slower than the float one; None where the runtime's
+    Otherwise a brief timing shows whether the shipped one is slower than the float one; None where the runtime's
     times are not to be had here.
     """
     config = study.job.config

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from quant_core.numerics import QParams
 
-__all__ = ["second_order_codes"]
+__all__ = ["DAMPING", "second_order_codes"]
 
 Matrix = NDArray[np.float64]
 
-_DAMPING = 0.01
+DAMPING = 0.01
 """What is added to each input's power, as a share of their mean: calibration has seen only so many samples."""
 _BLOCK = 64
 """Inputs that are rounded before the rest learns of it, for speed alone."""
@@ -55,6 +55,6 @@ def _compensation(moments: Matrix) -> Matrix:
     """The upper Cholesky factor of the inverse: row i says how later inputs make up for an error in input i."""
     damped = moments.copy()
     places = np.arange(len(damped))
-    damped[places, places] += _DAMPING * float(np.mean(np.diag(moments))) or 1.0
+    damped[places, places] += DAMPING * float(np.mean(np.diag(moments))) or 1.0
     inverse = np.linalg.inv(damped)
     return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T)
