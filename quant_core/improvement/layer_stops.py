@@ -24,12 +24,14 @@ class LayerStop:
 
     unfolding: Unfolding
     """The layer as a product of matrices."""
+    precision: Precision
+    """The precision that the layer has."""
     index: int
     """Its node in the float model."""
     weight: str
     """Name under which the quantized model's node has its weight."""
     bias: str | None
-    """Name under which it has its bias, if that is quantized."""
+    """Name under which it has its bias, if that may be chosen."""
     reads: str
     """What the node reads in the quantized model."""
     added: str | None
@@ -42,30 +44,29 @@ class LayerStop:
         """The layer's name."""
         return self.unfolding.layer.name
 
-    def put_into(self, writer: PlanWriter, precision: Precision) -> None:
+    def put_into(self, writer: PlanWriter) -> None:
         """Give the quantized model the weight and the bias that its quantizer has now."""
-        weight = writer.quantizer.weight(self.name, precision)
+        weight = writer.quantizer.weight(self.name, self.precision)
         writer.constants[self.weight] = dequantize(weight.codes, weight.qparams, weight.axis)
         if self.bias is not None:
-            bias = writer.quantizer.bias(self.index, self.name, precision)
-            axis = 0 if bias.qparams.scale.ndim else None
-            writer.constants[self.bias] = dequantize(bias.codes, bias.qparams, axis)
+            writer.constants[self.bias] = writer.quantizer.bias_values(self.index, self.name, self.precision)
 
 
 def layer_stops(
-    writer: PlanWriter, layers: Sequence[Layer], precision: Precision, widest: int
+    writer: PlanWriter, layers: Sequence[Layer], plan: PrecisionPlan, widest: int
 ) -> tuple[list[LayerStop], Sequence[onnx.NodeProto]]:
-    """Return where to stop, in graph order, and the nodes of the model with all layers at a precision.
+    """Return where to stop, in graph order, and the nodes of the model of a plan.
 
     There is no stop for layers of several nodes, since what the later ones read is not known at the first, nor for
     those of more than `widest` inputs.
     """
-    written = writer.write(PrecisionPlan.uniform([layer.name for layer in layers], precision))
+    written, precisions = writer.write(plan), dict(plan.layers)
     places = _places(writer.quantizer.graph, written)
     unfolded = (unfolding_of(writer.quantizer.graph, layer) for layer in layers if len(layer.nodes) == 1)
     fitting = [one for one in unfolded if one is not None and one.width <= widest]
     fitting.sort(key=lambda one: one.layer.nodes[0])
-    return [_stop(writer, one, precision, written, places[one.layer.nodes[0]]) for one in fitting], written.nodes
+    stops = [_stop(writer, one, precisions[one.layer.name], written, places[one.layer.nodes[0]]) for one in fitting]
+    return stops, written.nodes
 
 
 def _places(graph: FloatGraph, written: QuantizedGraph) -> dict[int, int]:
@@ -78,11 +79,23 @@ def _stop(
     writer: PlanWriter, unfolding: Unfolding, precision: Precision, written: QuantizedGraph, place: int
 ) -> LayerStop:
     graph, index, node = writer.quantizer.graph, unfolding.layer.nodes[0], written.nodes[place]
-    has_bias = writer.quantizer.quantizes_bias(index, unfolding.layer.name, precision)
+    bias = _own_bias(writer, index, node, precision)
     added = _added(graph, index, {name for earlier in written.nodes[:place] for name in earlier.output})
     known = [] if added is None else [added]
     stop = Stop(place, index + 1, frozenset([node.input[0], *known]), frozenset([graph.nodes[index].output[0], *known]))
-    return LayerStop(unfolding, index, node.input[1], node.input[2] if has_bias else None, node.input[0], added, stop)
+    return LayerStop(unfolding, precision, index, node.input[1], bias, node.input[0], added, stop)
+
+
+def _own_bias(writer: PlanWriter, index: int, node: onnx.NodeProto, precision: Precision) -> str | None:
+    """The name of a node's bias, which from now on no other node reads; None without one that may be chosen."""
+    quantizer, layer = writer.quantizer, writer.quantizer.topology.layer_of[index]
+    if quantizer.bias_name(index) is None:
+        return None
+    name = writer.made(f"{quantizer.graph.nodes[index].name}/bias/{precision}")
+    if node.input[2] != name:  # a float bias that stays as it is
+        node.input[2] = name
+        writer.constants[name] = quantizer.bias_values(index, layer, precision)
+    return name
 
 
 def _added(graph: FloatGraph, index: int, before: Collection[str]) -> str | None:

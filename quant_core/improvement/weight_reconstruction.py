@@ -11,7 +11,7 @@ A part of the calibration samples is held out: a layer takes its new weight only
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from quant_core.config.quantization import QuantizationConfig
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
@@ -32,24 +33,34 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.numerics import QParams, spread_along
-from quant_core.precision import Precision
+from quant_core.precision import DataType, Precision, PrecisionPlan
 from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.quantization.rounding.unfolding import Unfolding
 from quant_core.quantization.rounding.weight_rounding import COLUMNS, FEWEST, ONE_AT_A_TIME, WIDEST
 from quant_core.quantization.weights import Rounding, Weight, WeightKind, weights_table
+from quant_core.runtimes.registry import profile_of
 from quant_core.scoring.sampling import visit_order
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
+from quant_core.storage.schemas import WEIGHTS
 from quant_core.storage.tables import with_facts
 
-__all__ = ["held_out_samples", "reconstructed_weights"]
+__all__ = ["has_free_codes", "held_out_samples", "reconstructed_weights"]
 
 _KEPT_BYTES, _FEWEST_SAMPLES = 512 << 20, 32
 """What the walk may keep of both models, and samples that it takes whatever they take."""
 _HELD_OUT = 4
 """One of so many calibration samples is held out."""
+
+
+def has_free_codes(precision: Precision, config: QuantizationConfig) -> bool:
+    """Return whether weights are codes of up to 8 bits, none of which the runtime forbids for the sake of its sums."""
+    if precision.weights.is_float or precision.weights.bits > 8:
+        return False
+    in_bytes = precision.activations.bits == 8 and precision.weights is DataType.INT8
+    return not (in_bytes and config.limits_byte_sums and profile_of(config.runtime).keeps_byte_sums_in_range)
 
 
 def held_out_samples(count: int) -> int:
@@ -58,25 +69,33 @@ def held_out_samples(count: int) -> int:
 
 
 def reconstructed_weights(
-    recipe: QuantizationRecipe, data: Reference, precision: str, batch_size: int | None, machine: Machine
+    recipe: QuantizationRecipe,
+    data: Reference,
+    plan: Mapping[str, str],
+    tensors: Mapping[str, str],
+    batch_size: int | None,
+    machine: Machine,
 ) -> pa.Table:
-    """Choose weights (schema WEIGHTS) for the model with all layers at a precision, on the calibration data.
+    """Choose weights (schema WEIGHTS) for the model of a plan, on the calibration data.
+
+    `plan` and `tensors` are a PrecisionPlan as dictionaries.
+
 
     Only layers that are better for it on held-out samples have a row. The facts hold `squared_errors`: for each layer
     that was tried the error of its output on those samples, with the weight it had and with the new one.
     """
-    wanted = Precision.parse(precision)
     graph = prepared_graph(recipe.layers, machine.cache)
     # What the pairs say, whatever a runtime makes of them: its rules for the form of weights have no part in this.
     config = recipe.config.model_copy(update={"runtime": "reference"})
     layers = layers_from_table(recipe.layers)
     quantizer = Quantizer(graph, layers, recipe.calibration, config, recipe.weights)
     writer = PlanWriter(quantizer, folded=True)
-    stops, nodes = layer_stops(writer, layers, wanted, WIDEST)
+    stops, nodes = layer_stops(writer, layers, PrecisionPlan.from_dict(plan, tensors), WIDEST)
+    stops = [stop for stop in stops if has_free_codes(stop.precision, recipe.config)]
     data_set = step_data(graph, data, machine.cache)
     held_out, parts = _batches(graph, data_set, [stop.stop for stop in stops], batch_size, machine)
     watcher().expects("reconstruct", len(stops))
-    chosen: dict[tuple[str, str], Weight] = {}
+    chosen: dict[Precision, dict[tuple[str, str], Weight]] = {}
     errors: dict[str, tuple[float, float]] = {}
     walk = CalibratedWalk(graph, nodes, writer.constants, [stop.stop for stop in stops], parts, machine.workers)
     # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
@@ -84,12 +103,13 @@ def reconstructed_weights(
         for stop in stops:
             found = ordered_map(partial(_moments, graph, stop, parts), walk.at(stop.stop), machine.workers)
             fitted, checked = _summed(found, held_out)
-            weight, errors[stop.name] = _improved(quantizer, stop, wanted, fitted, checked)
+            weight, errors[stop.name] = _improved(quantizer, stop, fitted, checked)
             if weight is not None:
-                chosen[stop.name, stop.unfolding.layer.weights[0]] = weight
-                stop.put_into(writer, wanted)
+                chosen.setdefault(stop.precision, {})[stop.name, stop.unfolding.layer.weights[0]] = weight
+                stop.put_into(writer)
             watcher().advanced("reconstruct", 1)
-    return with_facts(weights_table(chosen, WeightKind.of(wanted), wanted), squared_errors=errors)
+    tables = [weights_table(weights, WeightKind.of(one), one) for one, weights in chosen.items()]
+    return with_facts(pa.concat_tables([WEIGHTS.empty_table(), *tables]), squared_errors=errors)
 
 
 def _batches(
@@ -148,10 +168,10 @@ def _summed(found: Iterable[list[Moments]], held_out: Sequence[bool]) -> tuple[l
 
 
 def _improved(
-    quantizer: Quantizer, stop: LayerStop, precision: Precision, fitted: list[Moments], checked: list[Moments]
+    quantizer: Quantizer, stop: LayerStop, fitted: list[Moments], checked: list[Moments]
 ) -> tuple[Weight | None, tuple[float, float]]:
     """The new weight, which the quantizer takes, or None where it is no better; the squared errors before and after."""
-    weight, unfolding = quantizer.weight(stop.name, precision), stop.unfolding
+    weight, unfolding = quantizer.weight(stop.name, stop.precision), stop.unfolding
     old, biases = _rows_of(quantizer, stop, weight), _biases(quantizer, stop)
     values = unfolding.rows(np.asarray(quantizer.graph.constant(str(unfolding.layer.weight)), np.float32))
     is_symmetric = not weight.qparams.zero_point.any()
@@ -166,8 +186,8 @@ def _improved(
         return None, errors
     shift = np.concatenate([rows.bias for rows in new]) - biases.ravel() if free_bias else np.zeros(())
     chosen = replace(_folded(new, weight, unfolding, shift), rounding=Rounding("reconstruction", errors[1] / errors[0]))
-    quantizer.choose_weight(stop.name, precision, chosen)
-    return (chosen if quantizer.weight(stop.name, precision) is chosen else None), errors
+    quantizer.choose_weight(stop.name, stop.precision, chosen)
+    return (chosen if quantizer.weight(stop.name, stop.precision) is chosen else None), errors
 
 
 def _biases(quantizer: Quantizer, stop: LayerStop) -> NDArray[np.float64]:

@@ -14,8 +14,8 @@ class Improvement(Record):
 
     method: Literal["migration", "reconstruction"]
     """What was done: `migration` of the spread of activations into weights, or `reconstruction` of weights."""
-    precision: str
-    """The precision that it is for, and that all layers had when it was measured."""
+    precision: str | None
+    """The precision that it is for, and that all layers had when it was measured; None: the plan found by then."""
     layers: int
     """Layers that it changes."""
     of: int

@@ -9,26 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
-
-import pyarrow as pa
 
 from quant_core.config import RunConfig, SearchConfig
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
-from quant_core.improvement.weight_reconstruction import held_out_samples
+from quant_core.improvement.weight_reconstruction import has_free_codes
 from quant_core.manifest import Improvement
-from quant_core.model.layers import layers_from_table
-from quant_core.model.prepared_model import prepared_graph
-from quant_core.pipeline.calibration_stages import histograms, rounded_weights, scored_as_calibrated
+from quant_core.pipeline.calibration_stages import histograms, rounded_weights
+from quant_core.pipeline.calibration_trial import CalibrationTrial
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.stages import BASELINE, EVALUATE, MIGRATE, RECONSTRUCT
-from quant_core.precision import DataType, Precision, PrecisionPlan
+from quant_core.pipeline.stages import MIGRATE
+from quant_core.precision import Precision
 from quant_core.quantization.recipe import QuantizationRecipe
 from quant_core.report.sentences.improvements import improvement_sentence
-from quant_core.runtimes.registry import profile_of
-from quant_core.scoring.metrics import scores_of
-from quant_core.scoring.sampling import Samples, sample_shards
 from quant_core.storage.tables import facts
 
 __all__ = ["Improved", "improved"]
@@ -55,14 +48,14 @@ def improved(
 
     `lifts` are precisions beside it, above wide, whose weights are only rounded again.
     """
-    wanted = [one for one in dict.fromkeys(ladder) if _has_free_codes(one, job.config)]
+    wanted = [one for one in dict.fromkeys(ladder) if has_free_codes(one, job.config.quantization())]
     if job.config.improve == "none":
         return Improved(recipe)
     _tell_of_what_is_left(set(ladder) - set(wanted), job.config)
     if not wanted:
         return Improved(recipe)
-    trial = _Trial(job, _float_outputs(job, recipe.layers, on), on)
-    scores = {precision: trial.l2(recipe, precision) for precision in wanted}
+    trial = CalibrationTrial.of(job, recipe.layers, on)
+    scores = {precision: trial.l2(recipe, trial.uniform(recipe, precision)) for precision in wanted}
     found = [
         _Candidate.of(trial, recipe, scores, precision, (*lifts, *ladder))
         for precision in (wanted if _may_migrate(job) else ())
@@ -74,7 +67,7 @@ def improved(
         tried.append(best.told)
         if best.told.kept:
             recipe, scores = best.recipe, best.scores
-    rebuilt = [trial.reconstruction(recipe, precision, scores[precision]) for precision in wanted]
+    rebuilt = [trial.reconstruction(recipe, trial.uniform(recipe, one), str(one), scores[one]) for one in wanted]
     tried += [told for told, _ in rebuilt]
     for told in tried:
         watcher().noted(improvement_sentence(told))
@@ -102,96 +95,6 @@ def _tell_of_what_is_left(precisions: Iterable[Precision], config: RunConfig) ->
         )
 
 
-def _has_free_codes(precision: Precision, config: RunConfig) -> bool:
-    """Return whether weights are codes of up to 8 bits, none of which the runtime forbids for the sake of its sums."""
-    if precision.weights.is_float or precision.weights.bits > 8:
-        return False
-    in_bytes = precision.activations.bits == 8 and precision.weights is DataType.INT8
-    limited = config.quantization().limits_byte_sums and profile_of(config.runtime).keeps_byte_sums_in_range
-    return not (in_bytes and limited)
-
-
-def _float_outputs(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) -> pa.Table:
-    """Return the outputs of the float model on the calibration data."""
-    return on.run(
-        BASELINE,
-        step=RECONSTRUCT.name,
-        model=job.model,
-        layers=layers,
-        data=job.calibration,
-        output=job.config.output,
-        function=None,
-        batch_size=job.config.batch_size,
-        as_calibrated=scored_as_calibrated(job, prepared_graph(layers, on.machine.cache), job.evaluation),
-    )
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """What is tried is measured on the whole model, on held-out calibration samples."""
-
-    job: QuantizationJob[RunConfig]
-    baseline: pa.Table
-    on: Runner
-
-    @property
-    def held_out(self) -> int:
-        """Samples that are held out."""
-        return held_out_samples(self.baseline.num_rows)
-
-    def told(
-        self,
-        method: Literal["migration", "reconstruction"],
-        precision: Precision,
-        layers: tuple[int, int],
-        l2: tuple[float, float],
-        kept: bool,
-    ) -> Improvement:
-        """Return what was tried at a precision: (better layers, all of them), and L2 (before, after)."""
-        return Improvement(
-            method=method,
-            precision=str(precision),
-            layers=layers[0],
-            of=layers[1],
-            before=l2[0],
-            after=l2[1],
-            kept=kept,
-            samples=self.held_out,
-        )
-
-    def reconstruction(
-        self, recipe: QuantizationRecipe, precision: Precision, before: float
-    ) -> tuple[Improvement, pa.Table]:
-        """Reconstruct the weights of a precision; what that gives, and the weights."""
-        table = self.on.run(
-            RECONSTRUCT,
-            recipe=recipe,
-            data=self.job.calibration,
-            precision=str(precision),
-            batch_size=self.job.config.batch_size,
-        )
-        after = self.l2(replace(recipe, weights=(*recipe.weights, table)), precision)
-        layers = table.num_rows, len(facts(table)["squared_errors"])
-        return self.told("reconstruction", precision, layers, (before, after), after < before), table
-
-    def l2(self, recipe: QuantizationRecipe, precision: Precision) -> float:
-        """Return the L2 of the model with all layers at a precision."""
-        plan = PrecisionPlan.uniform([layer.name for layer in layers_from_table(recipe.layers)], precision)
-        tables = self.on.fan_out(
-            EVALUATE,
-            [{"samples": Samples(self.job.calibration, *shard)} for shard in sample_shards(0, self.held_out)],
-            step=RECONSTRUCT.name,
-            title=RECONSTRUCT.name,
-            recipe=recipe,
-            baseline=self.baseline,
-            plan=plan.as_dict(),
-            tensors=plan.tensor_types(),
-            function=None,
-            batch_size=self.job.config.batch_size,
-        )
-        return scores_of(pa.concat_tables(tables))["l2"]
-
-
 @dataclass(frozen=True)
 class _Candidate:
     """The model with factors for a precision."""
@@ -205,7 +108,7 @@ class _Candidate:
     @classmethod
     def of(
         cls,
-        trial: _Trial,
+        trial: CalibrationTrial,
         recipe: QuantizationRecipe,
         before: Mapping[Precision, float],
         precision: Precision,
@@ -224,12 +127,12 @@ class _Candidate:
             return None
         weights = rounded_weights(job, layers, precisions, on)
         made = replace(recipe, layers=layers, calibration=histograms(job, layers, on), weights=weights)
-        scores = {one: trial.l2(made, one) for one in before}
+        scores = {one: trial.l2(made, trial.uniform(made, one)) for one in before}
         changes = [_logarithm(scores[one]) - _logarithm(before[one]) for one in before]
         # What is good for one precision may spoil another, and the model is the same for all of them.
         change = sum(changes) / len(changes) if max(changes) <= math.log(_WORST) else math.inf
         touched = len(facts(layers)["migrated_layers"]), layers.num_rows
-        told = trial.told("migration", precision, touched, (before[precision], scores[precision]), change < 0)
+        told = trial.told("migration", str(precision), touched, (before[precision], scores[precision]), change < 0)
         return cls(made, scores, change, told)
 
 

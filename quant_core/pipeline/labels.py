@@ -70,8 +70,10 @@ def rounding(arguments: Arguments) -> str:
 
 
 def reconstruction(arguments: Arguments) -> str:
-    """Return `weights of a8w4 on images.npz`."""
-    return f"weights of {arguments['precision']} {data_file(arguments)}"
+    """Return `weights of a8w4 on images.npz`, or of the plan found."""
+    precisions = set(arguments["plan"].values())
+    what = precisions.pop() if len(precisions) == 1 else "the plan found"
+    return f"weights of {what} {data_file(arguments)}"
 
 
 def layer_latency(arguments: Arguments) -> str:

@@ -1,47 +1,106 @@
-"""Makes a written model take fewer bytes: the same nodes and numbers, with short names.
+"""Makes a written model take fewer bytes: the same nodes and numbers, with nothing in it that says nothing.
 
-In a small file much of what a plan adds is names: a scale has that of the tensor it belongs to, and is named by both
-nodes of a pair. All that the float model names keeps its name.
+In a small file much is names: a scale has that of the tensor it belongs to, and is named by both nodes of a pair.
+Inputs, outputs and the nodes of the float model keep their names, by which users and reports know them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from itertools import count
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain, count, product
+from string import ascii_letters
 
 import onnx
 
 from quant_core.model.graph import outer_names
+from quant_core.model.opset import opset_of
 
 __all__ = ["compacted"]
 
 
 def compacted(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
-    """Return a model with short names for tensors, and none for nodes, whose names are not among those `kept`.
+    """Return a model without names of nodes that are not among those `kept`, and with short names of tensors.
 
-    Declarations of tensors inside the graph are left out: shape inference finds what they say.
+    Constants that are the same are stored once, attributes that say what holds without them are left out, and so are
+    declarations of tensors inside the graph, which shape inference finds.
     """
     found = onnx.ModelProto()
     found.CopyFrom(model)
     graph = found.graph
     del graph.value_info[:]
-    names = _short_names(graph, kept)
+    doubles = _doubles(graph)
+    _rename(graph, doubles)
+    for at in reversed(range(len(graph.initializer))):
+        if graph.initializer[at].name in doubles:
+            del graph.initializer[at]
     for node in graph.node:
         if node.name not in kept:
             node.ClearField("name")
-        for field in (node.input, node.output):
-            short = [names.get(name, name) for name in field]
-            del field[:]
-            field.extend(short)
+        said = [entry for entry in node.attribute if not _goes_without_saying(node, entry, opset_of(model))]
+        del node.attribute[:]
+        node.attribute.extend(said)
+    names = _short_names(graph)
+    _rename(graph, names)
     for tensor in graph.initializer:
         tensor.name = names.get(tensor.name, tensor.name)
     return found
 
 
-def _short_names(graph: onnx.GraphProto, kept: Collection[str]) -> dict[str, str]:
-    """Return short names for the tensors of a graph: not for its inputs and outputs, nor for what subgraphs read."""
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Let nodes know tensors by other names."""
+    for node in graph.node:
+        for field in (node.input, node.output):
+            other = [names.get(name, name) for name in field]
+            del field[:]
+            field.extend(other)
+
+
+def _doubles(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return the first constant of the same values for each that is not the first; none that has to keep its name."""
+    fixed = _fixed_names(graph)
+    first: dict[bytes, str] = {}
+    found = {}
+    for tensor in graph.initializer:
+        values = onnx.TensorProto()
+        values.CopyFrom(tensor)
+        values.ClearField("name")
+        same = first.setdefault(values.SerializeToString(deterministic=True), tensor.name)
+        if same != tensor.name and tensor.name not in fixed:
+            found[tensor.name] = same
+    return found
+
+
+def _fixed_names(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of inputs and outputs, and of what subgraphs read."""
     ends = {value.name for value in (*graph.input, *graph.output)}
-    known = {*kept, *ends, *(name for node in graph.node for name in outer_names(node))}
-    free = (name for name in map("q{}".format, count()) if name not in known)
+    return {*ends, *(name for node in graph.node for name in outer_names(node))}
+
+
+def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return short names for the tensors of a graph, in the order of their first use, but for those that are fixed."""
+    fixed = _fixed_names(graph)
+    free = (name for name in _words() if name not in fixed)
     named = dict.fromkeys(name for node in graph.node for name in (*node.input, *node.output) if name)
-    return {name: next(free) for name in named if name not in known}
+    return {name: next(free) for name in named if name not in fixed}
+
+
+def _words() -> Iterator[str]:
+    """Yield all words of letters, the shortest first."""
+    return map("".join, chain.from_iterable(product(ascii_letters, repeat=length) for length in count(1)))
+
+
+def _goes_without_saying(node: onnx.NodeProto, entry: onnx.AttributeProto, opset: int) -> bool:
+    """Return whether an attribute of a standard operator has the value that it has where nothing is said."""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    value = onnx.helper.get_attribute_value(entry)
+    if entry.name in _WINDOWS.get(node.op_type, {}):
+        return all(one == _WINDOWS[node.op_type][entry.name] for one in value)
+    known = onnx.defs.get_schema(node.op_type, opset).attributes.get(entry.name)
+    default = None if known is None else known.default_value
+    return default is not None and default.type == entry.type and onnx.helper.get_attribute_value(default) == value
+
+
+_OF_A_WINDOW = {"strides": 1, "dilations": 1, "pads": 0}
+_WINDOWS = dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool"), _OF_A_WINDOW)
+"""Attributes with a value for each axis, and the value that each has where nothing is said: no schema lists it."""

@@ -34,7 +34,6 @@ from quant_core.precision import PrecisionPlan
 from quant_core.quantization.compact import compacted
 from quant_core.quantization.given_types import in_given_types, with_given_ends
 from quant_core.quantization.lineage import lineage
-from quant_core.quantization.plan_graph.made_names import names_taken
 from quant_core.quantization.plan_graph.qdq import PlanWriter, QuantizedGraph
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.recipe import QuantizationRecipe, quantizer_of
@@ -141,7 +140,7 @@ def _write(
         model = quantized_model(quantizer, written, constants, notes=notes)
         model = _in_form(model, form, quantizer.runtime)
         if compact and not quantizer.runtime.beside:  # files beside the model call tensors by their names
-            model = compacted(model, names_taken(quantizer.graph))
+            model = compacted(model, {node.name for node in quantizer.graph.nodes})
         onnx.checker.check_model(model, full_check=True)
         write_model(model, folder)
         return [MODEL_FILE]

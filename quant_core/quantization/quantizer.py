@@ -21,7 +21,7 @@ from quant_core.model.graph import FloatGraph, attribute, integer_attribute
 from quant_core.model.layers import Layer, find_layers
 from quant_core.model.operators import PRODUCT_OPS
 from quant_core.model.topology import Topology
-from quant_core.numerics import QParams, quantize
+from quant_core.numerics import QParams, dequantize, quantize
 from quant_core.precision import DataType, Precision
 from quant_core.quantization.weights import (
     Weight,
@@ -269,6 +269,19 @@ class Quantizer:
         if not shift.any():
             return None
         return np.asarray(np.asarray(self.graph.constant(name), np.float64) + shift, np.float32)
+
+    def bias_values(self, index: int, layer_name: str, precision: Precision) -> NDArray[np.float32]:
+        """What a node adds as its bias: the values that codes stand for, or floats as they are written."""
+        if self.quantizes_bias(index, layer_name, precision):
+            bias = self.bias(index, layer_name, precision)
+            return dequantize(bias.codes, bias.qparams, 0 if bias.qparams.scale.ndim else None)
+        corrected = self.corrected_bias(index, layer_name, precision)
+        half = self.half_bias(index, corrected)
+        if half is not None:
+            return half.astype(np.float32)
+        return (
+            np.asarray(self.graph.constant(str(self.bias_name(index))), np.float32) if corrected is None else corrected
+        )
 
     def half_bias(self, index: int, corrected: NDArray[np.float32] | None) -> NDArray[np.float16] | None:
         """A node's float bias, `corrected` or as it is, in float16; None where it is not held so."""

@@ -38,7 +38,7 @@ def probe(*places):
         ("latency", {"precisions": ["float32", "au8w8"]}, (1, 1), "latency of layers at float32, au8w8"),
         ("timing", {"models": {"float": DATA, "mixed": DATA}}, (1, 1), "timing of float, mixed"),
         ("migrate", {"precision": "a8w8", "data": DATA}, (1, 1), "migrate factors for a8w8 on images.npz"),
-        ("reconstruct", {"precision": "a8w4", "data": DATA}, (1, 1), "reconstruct weights of a8w4 on images.npz"),
+        ("reconstruct", {"plan": {"conv": "a8w4"}, "data": DATA}, (1, 1), "reconstruct weights of a8w4 on images.npz"),
         (
             "round",
             {"weights": "u4", "alone": True, "data": DATA},

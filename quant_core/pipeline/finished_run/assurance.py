@@ -37,7 +37,7 @@ def target_record(study: Study[RunConfig], shipped: Shipped, held_out: pa.Table 
     return plain.model_copy(
         update={
             "bound": shipped.bound,
-            "looks": len(study.trials),
+            "looks": len(study.tried),
             "holdout": None if held_out is None else _held_out_bound(target, target.confidence, held_out),
             "undecided": _undecided(study, shipped),
         }

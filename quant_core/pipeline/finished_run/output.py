@@ -241,7 +241,7 @@ def _work(findings: Findings[RunConfig], on: Runner) -> Work:
     return Work(
         probes=len(probes),
         probe_samples=sum(probes),
-        evaluations=len(findings.study.trials),
+        evaluations=len(findings.study.tried),
         cached_steps=on.cached,
         computed_steps=on.computed,
     )

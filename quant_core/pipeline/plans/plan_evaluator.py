@@ -62,7 +62,7 @@ class PlanEvaluator(Generic[Config_co]):
         study, alpha = self.study, self.study.next_alpha()
         targets, count = study.job.config.targets, study.baseline.num_rows
         if study.in_runtime:
-            title = f"search round {len(study.trials)}" if study.trials else "baseline"
+            title = f"search round {len(study.tried)}" if study.trials else "baseline"
             scores = self.score_file(self.export(plan), study.baseline, study.job.evaluation, title=title)
             return study.trial_of(plan, scores, alpha)
         fast = None if study.trials else self._fast_scores(plan)
@@ -144,7 +144,7 @@ class PlanEvaluator(Generic[Config_co]):
             EVALUATE,
             [{"samples": visits.samples(study.job.evaluation, *ends)} for ends in shards],
             step=step or ("search" if study.trials else "baseline"),
-            title=step or (f"search round {len(study.trials)}" if study.trials else "baseline"),
+            title=step or (f"search round {len(study.tried)}" if study.trials else "baseline"),
             recipe=study.recipe,
             baseline=study.baseline,
             plan=plan.as_dict(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Generic, Literal
 
@@ -61,6 +61,8 @@ class Study(Generic[Config_co]):
     """Tensors that all plans leave in float since the wide plan misses the target, the most harmful first."""
     improvements: tuple[Improvement, ...] = ()
     """What was tried to make layers better at equal bits."""
+    earlier: tuple[Trial, ...] = ()
+    """Trials of plans with the weights as they were before those of a plan were reconstructed."""
     in_runtime: bool = False
     """Whether plans are scored in the runtime, from their files, instead of in simulation."""
 
@@ -69,6 +71,25 @@ class Study(Generic[Config_co]):
         """What the numbers of all plans follow from."""
         config, weights = self.job.config, tuple(self.weights)
         return QuantizationRecipe(self.layers, self.calibration, config.quantization(), weights, config.providers)
+
+    def with_weights(self, weights: pa.Table, improvement: Improvement) -> Study[Config_co]:
+        """Return the study with weights (schema WEIGHTS) that were chosen for a plan; what was tried is earlier now.
+
+        The wide plan, and that from which the search narrows, count as they were measured.
+        """
+        kept = [trial for trial in self.trials if trial.plan in (self.wide.plan, self.start.plan)]
+        return replace(
+            self,
+            weights=(*self.weights, weights),
+            improvements=(*self.improvements, improvement),
+            trials=kept,
+            earlier=(*self.earlier, *(trial for trial in self.trials if trial.plan not in [one.plan for one in kept])),
+        )
+
+    @property
+    def tried(self) -> tuple[Trial, ...]:
+        """Every trial, the earlier ones too; the first is the wide plan."""
+        return (self.wide, *self.earlier, *self.trials[1:]) if self.trials else ()
 
     def add(self, trial: Trial) -> Trial:
         """Add a trial, and report it."""
@@ -172,7 +193,7 @@ class Study(Generic[Config_co]):
     def next_alpha(self) -> float | None:
         """Return the error probability that the next trial may spend; None without a confidence."""
         confidence = self.job.config.target.confidence
-        return None if confidence is None else alpha_of_look(confidence, len(self.trials))
+        return None if confidence is None else alpha_of_look(confidence, len(self.tried))
 
     def nearest_trial(self, plan: PrecisionPlan) -> Trial:
         """Return, of the trials on all samples, the one whose plan differs in the fewest layers."""
@@ -247,7 +268,7 @@ class Study(Generic[Config_co]):
                 "precisions": json.dumps(trial.plan.as_dict()),
                 "tensors": json.dumps(trial.plan.tensor_types()),
             }
-            for step, trial in enumerate(self.trials)
+            for step, trial in enumerate(self.tried)
         ]
         return pa.Table.from_pylist(rows, schema=SEARCH)
 

@@ -22,7 +22,8 @@ def improvement_sentence(found: Improvement) -> str:
         change += f", {percent(1 - found.after / found.before)} less"
     outcome = "" if found.kept else "; it is not used"
     what = _DONE[found.method].format(layers=f"{found.layers} of {found.of} layers")
-    return f"{what}, all at {found.precision}: {change}, on {found.samples:,} calibration samples held out{outcome}."
+    where = "for the plan found" if found.precision is None else f"all at {found.precision}"
+    return f"{what}, {where}: {change}, on {found.samples:,} calibration samples held out{outcome}."
 
 
 _DONE = {

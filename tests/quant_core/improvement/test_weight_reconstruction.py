@@ -27,18 +27,19 @@ def made_of(name, folder):
     return bench(model, folder, samples(model, count=48))
 
 
-def rebuilt(made, workers=1, **config):
-    """What the numbers follow from, and the weights chosen anew."""
+def rebuilt(made, workers=1, plan=None, **config):
+    """What the numbers follow from, and the weights chosen anew: of a plan, or with all layers narrow."""
     recipe = replace(made.recipe, config=QuantizationConfig.model_validate({"wide": "a16w16", **config}))
-    data = refer_data(made.feeds, made.machine.cache)
-    return recipe, reconstructed_weights(recipe, data, str(NARROW), 5, Machine(made.machine.cache, workers))
+    data, machine = refer_data(made.feeds, made.machine.cache), Machine(made.machine.cache, workers)
+    plan = plan or PrecisionPlan.uniform(made.names, NARROW)
+    return recipe, reconstructed_weights(recipe, data, plan.as_dict(), plan.tensor_types(), 5, machine)
 
 
-def squared_error(made, recipe, tables):
-    """Of the outputs of the model with all layers narrow."""
+def squared_error(made, recipe, tables, plan=None):
+    """Of the outputs of the model of a plan, or with all layers narrow."""
     quantizer = Quantizer(made.graph, made.layers, made.calibration, recipe.config, tables)
     writer = PlanWriter(quantizer, folded=True)
-    nodes = writer.write(PrecisionPlan.uniform(made.names, NARROW)).nodes
+    nodes = writer.write(plan or PrecisionPlan.uniform(made.names, NARROW)).nodes
     found = open_nodes(made.graph, nodes, made.graph.outputs, writer.constants)(made.feeds)
     exact = open_nodes(made.graph, made.graph.nodes, made.graph.outputs, {})(made.feeds)
     return sum(float(np.square(exact[name] - found[name]).sum()) for name in exact)
@@ -57,6 +58,17 @@ def test_the_model_is_nearer_to_the_float_one_and_the_same_for_any_number_of_wor
         before, after = tried[row["layer"]]
         assert row["rounding"] == "reconstruction" and row["error"] == pytest.approx(after / before)
     assert content_digest(rebuilt(made, workers=3)[1]) == content_digest(table)
+
+
+@pytest.mark.parametrize("biases", ["int32", "float16", "float32"])
+def test_weights_chosen_for_a_mix_are_better_in_it_than_those_chosen_for_one_precision(biases, tmp_path):
+    made = made_of("residual", tmp_path)
+    mix = PrecisionPlan.uniform(made.names, NARROW).narrowed({made.names[0]: Precision.parse("a16w8")})
+    recipe, uniform = rebuilt(made, biases=biases)
+    recipe, mixed = rebuilt(made, plan=mix, biases=biases)
+    assert set(mixed.column("precision").to_pylist()) == {"a8w4", "a16w8"}
+    errors = [squared_error(made, recipe, tables, mix) for tables in ([mixed], [uniform], [])]
+    assert errors == sorted(errors)
 
 
 @pytest.mark.parametrize("config", [{"per_channel": False}, {"block_size": 16}, {"calibrate": "pow2-minmse"}])
