@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from functools import cache
 from itertools import pairwise, permutations
 from typing import get_args
 
@@ -96,10 +97,15 @@ def measured(draw, with_limit):
     return {"target": target, "also": [further | {"confidence": target["confidence"]}], **options}
 
 
+@cache  # making strategies takes longer than drawing from them
+def drawn_alone(kind):
+    return {row.name: alone(row) for row in options_of(kind) if row.name not in OWN}
+
+
 @st.composite
 def runs(draw, kind):
     """Draws every field that all runs have."""
-    options = {row.name: draw(alone(row)) for row in options_of(kind) if row.name not in OWN}
+    options = {name: draw(strategy) for name, strategy in drawn_alone(kind).items()}
     calibrate, pow2 = options["calibrate"], options["calibrate"].startswith("pow2")
     options["wide"] = draw(PRECISIONS)
     options["percentile"] = draw(st.floats(50, 100, exclude_min=True)) if calibrate == "percentile" else 99.999
