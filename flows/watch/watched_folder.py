@@ -38,7 +38,6 @@ FOLDER_OPTIONS = "narrowcast.yaml"
 
 _DATA = ("calibration", "evaluation", "holdout")
 _REQUIRED = ("calibration", "evaluation")
-_PATHS = (*_DATA, "device_costs")
 _OF_THE_WATCH = tuple(name for name in INPUTS if name not in _DATA)
 
 

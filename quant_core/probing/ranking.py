@@ -16,7 +16,7 @@ from quant_core.precision import Precision, PrecisionPlan
 from quant_core.probing.racing import loss_estimates, losses_by_probe
 from quant_core.storage.schemas import SENSITIVITY
 
-__all__ = ["macs_share", "plan_after", "rank", "ranked_losses"]
+__all__ = ["macs_share", "rank", "ranked_losses"]
 
 
 _NO_BLOCKS: Mapping[str, Sequence[str]] = {}
@@ -76,16 +76,6 @@ _TIMED = ("layer", "precision", "seconds")
 def _last_if_nan(loss: float) -> float:
     # NaN compares with nothing: one would leave the whole order to chance.
     return math.inf if math.isnan(loss) else loss
-
-
-def plan_after(wide: PrecisionPlan, ranking: pa.Table, moves: int) -> PrecisionPlan:
-    """The plan after the first `moves` rows of the ranking; a layer named twice is as narrow as any of them."""
-    chosen: dict[str, Precision] = {}
-    for row in ranking.slice(0, moves).select(["layer", "precision"]).to_pylist():
-        precision, before = Precision.parse(row["precision"]), chosen.get(row["layer"])
-        if before is None or precision.narrower_than(before):
-            chosen[row["layer"]] = precision
-    return wide.narrowed(chosen)
 
 
 def macs_share(

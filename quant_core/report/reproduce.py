@@ -35,36 +35,49 @@ class NextStep:
 
 def next_step(manifest: Manifest, search: pa.Table) -> NextStep | None:
     """The nearest target with another outcome; None where there is no target, or no option for its metric."""
-    target, narrowed = manifest.target.criterion, manifest.narrowed
     rows = [row for row in search.to_pylist() if math.isfinite(row["score"])]
-    if not rows or target.limit is None or manifest.job != "auto":
-        return None
-    if manifest.budgets:
-        return None  # the search looked for the best score there is
-    wanted = target.limit
-    name = METRIC_NAMES[target.metric]
+    if not rows or manifest.target.limit is None or manifest.job != "auto" or manifest.budgets:
+        return None  # within a budget the search looked for the best score there is
     if not manifest.target.met:
-        known = manifest.scores.mixed.get(target.metric)
-        score = rows[0]["score"] if known is None else known
-        best = metric_text(target.metric, score)
-        return NextStep(
-            f"The best model that was found has {name} {best}; no stricter target was met:",
-            command(manifest, _rounded_outwards(score, target.higher_is_better)),
-        )
-    if narrowed.layers == len(manifest.plan) and len(manifest.narrow) == 1:
-        limit = (rows[0]["score"] + manifest.scores.mixed.get(target.metric, rows[0]["score"])) / 2
-        return NextStep(
-            "Every layer is narrow already. To see what a stricter target costs:", command(manifest, _short(limit))
-        )
-    wider = [row for row in rows if not row["accepted"] and row["macs_share"] >= narrowed.macs_share]
-    if not wider:
+        return _best_there_is(manifest, rows[0])
+    if manifest.narrowed.layers == len(manifest.plan) and len(manifest.narrow) == 1:
+        return _stricter(manifest, rows[0])
+    return _next_plan(manifest, rows)
+
+
+def _best_there_is(manifest: Manifest, first: Mapping[str, Any]) -> NextStep:
+    """Ask for no more than the best model reaches; `first` is the wide one's row."""
+    target = manifest.target.criterion
+    known = manifest.scores.mixed.get(target.metric)
+    score = first["score"] if known is None else known
+    return NextStep(
+        f"The best model that was found has {METRIC_NAMES[target.metric]} {metric_text(target.metric, score)}; "
+        "no stricter target was met:",
+        command(manifest, _rounded_outwards(score, target.higher_is_better)),
+    )
+
+
+def _stricter(manifest: Manifest, first: Mapping[str, Any]) -> NextStep:
+    """Ask for a score between that of the model and that of the wide one, whose row is `first`."""
+    limit = (first["score"] + manifest.scores.mixed.get(manifest.target.metric, first["score"])) / 2
+    return NextStep(
+        "Every layer is narrow already. To see what a stricter target costs:", command(manifest, _short(limit))
+    )
+
+
+def _next_plan(manifest: Manifest, rows: Sequence[Mapping[str, Any]]) -> NextStep | None:
+    """Allow the plan nearest to the target of those that were refused and are as narrow at least."""
+    target = manifest.target.criterion
+    wider = [row for row in rows if not row["accepted"] and row["macs_share"] >= manifest.narrowed.macs_share]
+    if not wider or target.limit is None:
         return None
-    nearest = min(wider, key=lambda row: abs(row["score"] - wanted))
-    limit = _rounded_outwards(nearest["score"], target.higher_is_better)
+    limit = target.limit
+    nearest = min(wider, key=lambda row: abs(row["score"] - limit))
     return NextStep(
         f"The next plan, with {nearest['layers_narrowed']} layers and {percent(nearest['macs_share'])} of the "
-        f"multiply-accumulates narrowed, has {name} {metric_text(target.metric, nearest['score'])}. To allow it:",
-        command(manifest, limit),
+        f"multiply-accumulates narrowed, has {METRIC_NAMES[target.metric]} "
+        f"{metric_text(target.metric, nearest['score'])}. To allow it:",
+        command(manifest, _rounded_outwards(nearest["score"], target.higher_is_better)),
     )
 
 

@@ -21,12 +21,7 @@ from quant_core.storage.data import Column, Dataset, check_lengths, open_columns
 from quant_core.storage.ragged import RaggedColumn
 from quant_core.storage.references import Reference
 
-__all__ = ["check_inputs", "fits", "fitted", "model_data", "spelled", "without_axis"]
-
-
-def check_inputs(graph: FloatGraph, data: Dataset) -> None:
-    """Raise InputError unless every model input is in the data with the right type and shape."""
-    fitted(graph, data)
+__all__ = ["fits", "fitted", "model_data", "spelled", "without_axis"]
 
 
 def model_data(graph: FloatGraph, reference: Reference, cache: Path) -> Dataset:

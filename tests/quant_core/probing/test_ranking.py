@@ -8,7 +8,7 @@ import pytest
 
 from quant_core.model.layers import Layer, layer_table
 from quant_core.precision import Precision, PrecisionPlan
-from quant_core.probing.ranking import macs_share, plan_after, rank
+from quant_core.probing.ranking import macs_share, rank
 from quant_core.storage.schemas import PROBES, SENSITIVITY
 from quant_core.storage.tables import from_ipc, to_ipc
 
@@ -78,24 +78,7 @@ def test_no_probe_gives_an_empty_ranking():
     assert from_ipc(to_ipc(ranked())).num_rows == 0
 
 
-LADDER = [("first", "a16w8"), ("second", "a8w8"), ("first", "a8w8"), ("second", "a16w8"), ("third", "a8w8")]
 UNIFORM = PrecisionPlan.uniform([layer.name for layer in LAYERS], WIDE)
-
-
-@pytest.mark.parametrize(
-    ("moves", "expected"),
-    [
-        pytest.param(0, ("a16w16", "a16w16", "a16w16"), id="none: wide"),
-        pytest.param(1, ("a16w8", "a16w16", "a16w16"), id="one rung"),
-        pytest.param(3, ("a8w8", "a8w8", "a16w16"), id="second rung of the same layer"),
-        pytest.param(4, ("a8w8", "a8w8", "a16w16"), id="a wider rung that comes later changes nothing"),
-        pytest.param(5, ("a8w8", "a8w8", "a8w8"), id="all"),
-        pytest.param(9, ("a8w8", "a8w8", "a8w8"), id="more than there are"),
-    ],
-)
-def test_plan_after(moves, expected):
-    ranking = ranked(probes(*((layer, text, [float(place)]) for place, (layer, text) in enumerate(LADDER))))
-    assert tuple(plan_after(UNIFORM, ranking, moves).as_dict().values()) == expected
 
 
 def test_shares_of_the_work():

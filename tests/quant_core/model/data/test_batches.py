@@ -5,7 +5,7 @@ import pytest
 
 from quant_core.errors import InputError
 from quant_core.model.data.batches import batches, default_batch, fixed_batch
-from quant_core.model.data.fitted_data import check_inputs
+from quant_core.model.data.fitted_data import fitted
 from quant_core.model.data.labels import check_labels
 from quant_core.model.graph import FloatGraph
 from quant_core.storage.data import Dataset
@@ -34,7 +34,7 @@ X, MASK = np.zeros((6, 3, 7), np.float32), np.zeros((6, 2), np.int64)
     ids=["exactly", "another free dimension, and one array more"],
 )
 def test_data_that_fits(columns, tmp_path):
-    check_inputs(graph(TWO_INPUTS, tmp_path), data(**columns))
+    fitted(graph(TWO_INPUTS, tmp_path), data(**columns))
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_data_that_fits(columns, tmp_path):
 )
 def test_data_that_does_not_fit(columns, line, tmp_path):
     with pytest.raises(InputError) as caught:
-        check_inputs(graph(TWO_INPUTS, tmp_path), data(**columns))
+        fitted(graph(TWO_INPUTS, tmp_path), data(**columns))
     assert line in str(caught.value)
 
 
 def test_a_state_whose_axis_of_samples_does_not_show_is_refused_with_the_option_that_says_it(tmp_path):
     body = "(float[N,3] x, float[2,L,3] h) => (float[N,3] y) { y = Identity(x) }"
     with pytest.raises(InputError, match=r"h has shape \[6, 2, 1, 3\].*: --sample-axis h=AXIS"):
-        check_inputs(graph(body, tmp_path), data(x=X[:, :, 0], h=np.zeros((6, 2, 1, 3), np.float32)))
+        fitted(graph(body, tmp_path), data(x=X[:, :, 0], h=np.zeros((6, 2, 1, 3), np.float32)))
 
 
 @pytest.mark.parametrize(
