@@ -78,11 +78,17 @@ def reconstructed_weights(
 ) -> pa.Table:
     """Choose weights (schema WEIGHTS) for the model of a plan, on the calibration data.
 
-    `plan` and `tensors` are a PrecisionPlan as dictionaries.
-
-
     Only layers that are better for it on held-out samples have a row. The facts hold `squared_errors`: for each layer
     that was tried the error of its output on those samples, with the weight it had and with the new one.
+
+    Args:
+        recipe: what the numbers of the model follow from.
+        data: the calibration data.
+        plan: the precision of each layer, by name.
+        tensors: types of single tensors, by name.
+        batch_size: samples a forward pass, or None for the model's default.
+        machine: threads, cache and memory.
+
     """
     graph = prepared_graph(recipe.layers, machine.cache)
     # What the pairs say, whatever a runtime makes of them: its rules for the form of weights have no part in this.

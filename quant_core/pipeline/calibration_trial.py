@@ -61,7 +61,7 @@ class CalibrationTrial:
         """Return the plan with all layers at a precision."""
         return PrecisionPlan.uniform([layer.name for layer in layers_from_table(recipe.layers)], precision)
 
-    def told(
+    def improvement(
         self,
         method: Literal["migration", "reconstruction"],
         precision: str | None,
@@ -69,7 +69,7 @@ class CalibrationTrial:
         l2: tuple[float, float],
         kept: bool,
     ) -> Improvement:
-        """Return what was tried at a precision, or with None for a plan.
+        """Return the record of what was tried at a precision, or with None for a plan.
 
         `layers` are those that are better and all, `l2` is that before and after.
         """
@@ -101,7 +101,7 @@ class CalibrationTrial:
         )
         after = self.l2(replace(recipe, weights=(*recipe.weights, table)), plan)
         layers = table.num_rows, len(facts(table)["squared_errors"])
-        return self.told("reconstruction", precision, layers, (before, after), after < before), table
+        return self.improvement("reconstruction", precision, layers, (before, after), after < before), table
 
     def l2(self, recipe: QuantizationRecipe, plan: PrecisionPlan) -> float:
         """Return the L2 of the model of a plan."""

@@ -132,7 +132,8 @@ class _Candidate:
         # What is good for one precision may spoil another, and the model is the same for all of them.
         change = sum(changes) / len(changes) if max(changes) <= math.log(_WORST) else math.inf
         touched = len(facts(layers)["migrated_layers"]), layers.num_rows
-        told = trial.told("migration", str(precision), touched, (before[precision], scores[precision]), change < 0)
+        l2 = before[precision], scores[precision]
+        told = trial.improvement("migration", str(precision), touched, l2, change < 0)
         return cls(made, scores, change, told)
 
 

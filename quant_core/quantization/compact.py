@@ -1,4 +1,4 @@
-"""Makes a written model take fewer bytes: the same nodes and numbers, with nothing in it that says nothing.
+"""Makes a written model take fewer bytes: short names, no constant twice, no attribute at its default.
 
 In a small file much is names: a scale has that of the tensor it belongs to, and is named by both nodes of a pair.
 Inputs, outputs and the nodes of the float model keep their names, by which users and reports know them.
@@ -21,24 +21,24 @@ __all__ = ["compacted"]
 def compacted(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     """Return a model without names of nodes that are not among those `kept`, and with short names of tensors.
 
-    Constants that are the same are stored once, attributes that say what holds without them are left out, and so are
-    declarations of tensors inside the graph, which shape inference finds.
+    Equal constants are stored once. Attributes at their defaults are left out, and so are declarations of tensors
+    inside the graph, which shape inference finds.
     """
     found = onnx.ModelProto()
     found.CopyFrom(model)
     graph = found.graph
     del graph.value_info[:]
-    doubles = _doubles(graph)
-    _rename(graph, doubles)
+    duplicates = _duplicates(graph)
+    _rename(graph, duplicates)
     for at in reversed(range(len(graph.initializer))):
-        if graph.initializer[at].name in doubles:
+        if graph.initializer[at].name in duplicates:
             del graph.initializer[at]
     for node in graph.node:
         if node.name not in kept:
             node.ClearField("name")
-        said = [entry for entry in node.attribute if not _goes_without_saying(node, entry, opset_of(model))]
+        written = [entry for entry in node.attribute if not _is_default(node, entry, opset_of(model))]
         del node.attribute[:]
-        node.attribute.extend(said)
+        node.attribute.extend(written)
     names = _short_names(graph)
     _rename(graph, names)
     for tensor in graph.initializer:
@@ -47,7 +47,7 @@ def compacted(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Let nodes know tensors by other names."""
+    """Replace the names of tensors in the inputs and outputs of nodes."""
     for node in graph.node:
         for field in (node.input, node.output):
             other = [names.get(name, name) for name in field]
@@ -55,8 +55,8 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
             field.extend(other)
 
 
-def _doubles(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return the first constant of the same values for each that is not the first; none that has to keep its name."""
+def _duplicates(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return, for each constant that repeats an earlier one and need not keep its name, the name of that one."""
     fixed = _fixed_names(graph)
     first: dict[bytes, str] = {}
     found = {}
@@ -89,8 +89,8 @@ def _words() -> Iterator[str]:
     return map("".join, chain.from_iterable(product(ascii_letters, repeat=length) for length in count(1)))
 
 
-def _goes_without_saying(node: onnx.NodeProto, entry: onnx.AttributeProto, opset: int) -> bool:
-    """Return whether an attribute of a standard operator has the value that it has where nothing is said."""
+def _is_default(node: onnx.NodeProto, entry: onnx.AttributeProto, opset: int) -> bool:
+    """Return whether an attribute of a standard operator is at its default."""
     if node.domain not in ("", "ai.onnx"):
         return False
     value = onnx.helper.get_attribute_value(entry)
@@ -103,4 +103,4 @@ def _goes_without_saying(node: onnx.NodeProto, entry: onnx.AttributeProto, opset
 
 _OF_A_WINDOW = {"strides": 1, "dilations": 1, "pads": 0}
 _WINDOWS = dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool"), _OF_A_WINDOW)
-"""Attributes with a value for each axis, and the value that each has where nothing is said: no schema lists it."""
+"""Attributes with a value for each axis, and the default of each: no schema lists it."""

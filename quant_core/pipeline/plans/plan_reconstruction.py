@@ -19,13 +19,15 @@ from quant_core.pipeline.plans.study import Study
 from quant_core.precision import PrecisionPlan
 from quant_core.report.sentences.improvements import improvement_sentence
 
-__all__ = ["reconstructed_on"]
+__all__ = ["reconstructed_search"]
 
 _ROUNDS = 6
 """Plans whose weights are reconstructed, at most; most searches end earlier."""
 
 
-def reconstructed_on(study: Study[MixedPrecisionConfig], ranking: pa.Table, on: Runner) -> Study[MixedPrecisionConfig]:
+def reconstructed_search(
+    study: Study[MixedPrecisionConfig], ranking: pa.Table, on: Runner
+) -> Study[MixedPrecisionConfig]:
     """Reconstruct the weights of the best plan and search on, as long as that leads to a cheaper plan."""
     for _ in range(_ROUNDS):
         best = study.best_first()[:1]

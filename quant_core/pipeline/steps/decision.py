@@ -13,7 +13,7 @@ from quant_core.pipeline.candidates.block_splitting import found_blocks, split_b
 from quant_core.pipeline.candidates.probe_rounds import probe_rounds
 from quant_core.pipeline.job import Config_co
 from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plans.plan_reconstruction import reconstructed_on
+from quant_core.pipeline.plans.plan_reconstruction import reconstructed_search
 from quant_core.pipeline.plans.plan_search import go_on, is_open, search_frontier, search_plans, try_ends
 from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import RANK
@@ -77,7 +77,7 @@ def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
     if ranking.num_rows and study.job.config.frontier:
         search_frontier(evaluator, ranking)
     if ranking.num_rows and study.job.config.improve == "auto" and not study.job.config.frontier:
-        study = reconstructed_on(study, ranking, on)
+        study = reconstructed_search(study, ranking, on)
     best = study.best_first() or [study.closest]
     return Decision(study, ranking, tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in best))
 
