@@ -37,19 +37,21 @@ __all__ = [
 ]
 
 _FEWEST = 32
-_FIRST_SHARE = 8
 _STANDARD_ERRORS = 3.0
 
 
-def evaluation_rounds(count: int, samples: Literal["auto", "all"] | int, macs: int = 0) -> list[int]:
+def evaluation_rounds(
+    count: int, samples: Literal["auto", "all"] | int, macs: int = 0, first_share: float = 1 / 8
+) -> list[int]:
     """The numbers of samples after which each round ends, for a data set of `count`; the last is all of it.
 
-    `macs` are the multiply-accumulates of a sample, 0 where they are not known.
+    `macs` are the multiply-accumulates of a sample, 0 where they are not known. The first round is a `first_share` of
+    the samples, unless they are few or so small that more are worth a round.
     """
     fewest = max(_FEWEST, worth_a_round(macs))
     if samples == "all" or count < 2 * fewest:
         return [count]
-    stops = [*doubling(max(count // _FIRST_SHARE, fewest), count // 2), count - count // 4, count]
+    stops = [*doubling(max(int(count * first_share), fewest), count // 2), count - count // 4, count]
     return sorted(set(stops))
 
 
@@ -62,6 +64,10 @@ def in_data_order(parts: Sequence[pa.Table], rows: Sequence[NDArray[np.intp]]) -
 
 class Visits(Protocol):
     """An order in which samples are scored, and what the first ones tell of all."""
+
+    @property
+    def first_share(self) -> float:
+        """The share of all samples that the first round is worth beginning with."""
 
     def rows(self, start: int, stop: int) -> NDArray[np.intp]:
         """Return the numbers of the samples that come as [start, stop), ascending."""
@@ -81,6 +87,8 @@ class EvenVisits:
     """Number of all samples."""
     whole: pa.Table | None = None
     """The scores of that plan; None where nothing is to be projected."""
+    first_share: float = 1 / 8
+    """The share of all samples that the first round is worth beginning with."""
 
     def rows(self, start: int, stop: int) -> NDArray[np.intp]:
         """Return the numbers of the samples that come as [start, stop), ascending."""

@@ -81,7 +81,7 @@ def verdicts(study: Study, on: Runner, plan: PrecisionPlan, limits: int) -> list
     reach = _SPREAD * measured if metric == "l2" else _SAMPLES / count
     by_margin = metric != "l2" and ByMargin.known(study.wide.scores)
     visits: Visits = ByMargin(study.wide.scores) if by_margin else EvenVisits(count, study.wide.scores)
-    stops = evaluation_rounds(count, "auto")
+    stops = evaluation_rounds(count, "auto", first_share=visits.first_share)
     ends = list(pairwise([0, *stops]))
     rounds = [
         evaluate_plan(

@@ -71,7 +71,7 @@ class PlanEvaluator(Generic[Config_co]):
             if all(map(_is_clear, targets, trial.bounds)):
                 return trial
         visits = self._visits(plan, fast)
-        stops = self._rounds(study.samples) if study.trials or isinstance(visits, ByMargin) else [count]
+        stops = self._rounds(visits, study.samples) if study.trials or isinstance(visits, ByMargin) else [count]
         rounds: list[pa.Table] = []
         for start, stop in pairwise([0, *stops]):
             rounds.append(self._scores(plan, start, stop, visits))
@@ -120,12 +120,15 @@ class PlanEvaluator(Generic[Config_co]):
 
     def first_scores(self, plan: PrecisionPlan, step: str = "verify") -> pa.Table:
         """Simulate a plan that is no trial on the samples of a search's first round (schema SCORES), for a step."""
-        return self._scores(plan, 0, self._rounds("auto")[0], EvenVisits(self.study.baseline.num_rows), step=step)
+        visits = EvenVisits(self.study.baseline.num_rows)
+        return self._scores(plan, 0, self._rounds(visits, "auto")[0], visits, step=step)
 
-    def _rounds(self, samples: Literal["auto", "all"] | int) -> list[int]:
+    def _rounds(self, visits: Visits, samples: Literal["auto", "all"] | int) -> list[int]:
         """Return the numbers of samples after which each round ends; a user's metric wants all at once."""
-        count, macs = self.study.baseline.num_rows, self.study.macs
-        return [count] if self.study.job.config.metric_function is not None else evaluation_rounds(count, samples, macs)
+        count = self.study.baseline.num_rows
+        if self.study.job.config.metric_function is not None:
+            return [count]
+        return evaluation_rounds(count, samples, self.study.macs, visits.first_share)
 
     @property
     def simulates_reference(self) -> bool:

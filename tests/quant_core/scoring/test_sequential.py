@@ -34,6 +34,11 @@ def test_rounds(count, samples, macs, rounds):
     assert evaluation_rounds(count, samples, macs) == rounds
 
 
+def test_rounds_begin_with_another_share_where_that_is_worth_it():
+    assert evaluation_rounds(2000, "auto", first_share=1 / 16) == [125, 250, 500, 1000, 1500, 2000]
+    assert evaluation_rounds(100, "auto", first_share=1 / 16)[0] == 32
+
+
 def scores(l2, top1=None, float_top1=None):
     l2 = np.asarray(l2, float)
     columns = {"l2": l2, "signal": np.full(len(l2), 100.0), "error": l2**2, "kl": l2, "cosine": l2}
