@@ -1,10 +1,10 @@
 """How many samples each probe gets: few at first, more only where they decide the order.
 
-Layers race. All are probed on a sixteenth of the data, 16 samples at least, and of a small model as many as are worth a
-round; those whose place in the ranking is not settled (the paired difference to a neighbour is within two standard
-errors) and matters (those errors are more than a two-hundredth of what all layers lose together) go on, twice as far
-each round, up to a quarter, or 256 samples where that is more. Which layers go on depends on the losses alone, so that
-a new target finds every probe again.
+Layers race. All are probed on a thirty-second of the data, 16 samples at least, and of a small model as many as are
+worth a round; those whose place in the ranking is not settled (the paired difference to a neighbour is within two
+standard errors) and matters (those errors are more than a hundredth of what all layers lose together) go on, twice as
+far each round, up to an eighth, or 256 samples where that is more. Which layers go on depends on the losses alone, so
+that a new target finds every probe again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Losses = Mapping[Probe, NDArray[np.float64]]
 """Loss of each sample, from the first on, by probe."""
 
 _FEWEST, _ENOUGH = 16, 256
-_FIRST_SHARE, _LAST_SHARE = 16, 4
+_FIRST_SHARE, _LAST_SHARE = 32, 8
 _STANDARD_ERRORS = 2.0
-_NEGLIGIBLE = 1 / 200
+_NEGLIGIBLE = 1 / 100
 
 
 @dataclass(frozen=True)
