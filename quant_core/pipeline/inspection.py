@@ -18,7 +18,7 @@ from quant_core.model.graph import FloatGraph, nodes_inside
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.model_file import refer_model
 from quant_core.model.operators import DEFAULT_LAYER_OPS, RECURRENT_OPS, Role
-from quant_core.model.preparation.observation import class_source
+from quant_core.model.preparation.class_axis import class_source
 from quant_core.model.preparation.prepare import prepare
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.signature import Signature

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from quant_core.errors import InputError, first_line
 from quant_core.model.data.batches import batches
-from quant_core.model.graph import FloatGraph, attribute, integer_attribute
+from quant_core.model.graph import FloatGraph
+from quant_core.model.preparation.output_values import described_output
 from quant_core.model.sessions import Session, open_nodes
-from quant_core.model.signature import OutputRole, Signature, behind_samples
+from quant_core.model.signature import OutputRole, Signature
 from quant_core.model.sizes import Sizes
 from quant_core.storage.data import Dataset
 
-__all__ = ["class_source", "observed", "observed_signature"]
+__all__ = ["observed", "observed_signature"]
 
 _TRIED = 3
 """Samples of the batch that is tried: a size that no other axis is likely to have."""
@@ -54,7 +55,7 @@ def observed_signature(graph: FloatGraph, data: Dataset, declared: Signature) ->
     signature = declared
     if declared.batch is None and len(singles) == _TRIED:
         signature = _batched(session, graph, data, largest[:_TRIED], declared, singles)
-    of_step = partial(_described, graph, singles, signature.batch or 1, signature.leading)
+    of_step = partial(described_output, graph, singles, signature.batch or 1, signature.leading)
     return replace(signature, outputs=tuple(role if role.fails else of_step(role) for role in signature.outputs))
 
 
@@ -157,112 +158,3 @@ def _same(singles: list[dict[str, NDArray[np.generic]]], name: str, axis: int, w
     together = np.concatenate([found[name] for found in singles], axis=axis).astype(np.float64)
     scale = np.abs(together[np.isfinite(together)]).max(initial=0)
     return bool(np.allclose(together, whole, rtol=_ALIKE, atol=_ALIKE * scale, equal_nan=True))
-
-
-def _described(
-    graph: FloatGraph, singles: list[dict[str, NDArray[np.generic]]], batch: int, leading: int, role: OutputRole
-) -> OutputRole:
-    """An output's axes, and whether it holds probabilities, by the values of first samples."""
-    found = [values[role.name] for values in singles if role.name in values]
-    if not found:
-        return replace(role, fails="it is no tensor")
-    shapes = {array.shape for array in found}
-    axis = role.axis
-    if axis is None:
-        fitting = [at for at, size in enumerate(found[0].shape) if size == batch]
-        axis = fitting[0] if fitting else (0 if found[0].ndim and len(found[0]) % batch == 0 else None)
-    if axis is None:
-        return replace(role, fails=f"it has no axis for the samples (shape {list(found[0].shape)} for one)")
-    if len(shapes) > 1:
-        return replace(role, axis=axis, fails=f"its shape changes from sample to sample ({_listed(shapes)})")
-    if found[0].dtype.kind != "f":
-        return replace(role, axis=axis)
-    values = np.stack([np.moveaxis(array, axis, 0)[0] for array in found]).astype(np.float64)
-    values = values.reshape(len(values), *(1,) * (leading - 1), *values.shape[1:])  # as one step of sequences
-    summing = [at for at in range(1, values.ndim) if values.shape[at] > 1 and _are_probabilities(values, at)]
-    known = role.classes
-    if known is None and summing:
-        known = max(summing, key=lambda at: values.shape[at])
-    if known is None:
-        source = class_source(graph, role.name)
-        at = None if source is None else source[0] % found[0].ndim
-        known = None if at in (None, axis) else behind_samples(at, axis) + leading - 1
-    if known is None and values.ndim == leading + 1:
-        known = leading  # there is no other axis
-    finite = values[np.isfinite(values)]
-    power = float(np.mean(finite**2)) if finite.size else 0.0
-    # Of classes one may be rare among first samples.
-    split = None if known in summing else _unlike_channels(values)
-    role = replace(role, axis=axis, classes=known, probabilities=known in summing, power=power)
-    if split is None:
-        return role
-    parts = np.split(values, [split[1]], axis=split[0])
-    return replace(role, channels=split[0], split=split[1], part_powers=tuple(float(np.mean(p**2)) for p in parts))
-
-
-_MOST_CHANNELS = 512
-_UNLIKE = 100.0
-"""How many times the power of one part of the channels is that of the other, where a score of both shows one only."""
-
-
-def _unlike_channels(values: NDArray[np.float64]) -> tuple[int, int] | None:
-    """The axis and the place that best part the values of samples in two of unlike scale; None where there is none.
-
-    Of both sides' logarithms of power the variance between them is the largest (Otsu, A threshold selection method
-    from gray-level histograms, IEEE Transactions on Systems, Man, and Cybernetics 9, 1979), and every channel of one
-    side is stronger than all of the other.
-    """
-    found: dict[float, tuple[int, int]] = {}
-    for axis in range(1, values.ndim):
-        if 2 <= values.shape[axis] <= _MOST_CHANNELS and np.isfinite(values).all():
-            others = tuple(at for at in range(values.ndim) if at != axis)
-            powers = np.mean(values**2, axis=others)
-            logs = np.log(np.maximum(powers, np.finfo(np.float64).tiny))
-            sides = [(logs[:at], logs[at:]) for at in range(1, len(logs))]
-            between = [len(a) * len(b) * (a.mean() - b.mean()) ** 2 for a, b in sides]
-            at = int(np.argmax(between))
-            low, high = sorted(sides[at], key=lambda side: float(side.mean()))
-            apart = float(high.mean() - low.mean())
-            if apart >= np.log(_UNLIKE) and high.min() > low.max() and powers.min() > 0:
-                found.setdefault(apart, (axis, at + 1))
-    return found[max(found)] if found else None
-
-
-def _listed(shapes: set[tuple[int, ...]]) -> str:
-    return ", ".join(str(list(shape)) for shape in sorted(shapes)[:2])
-
-
-def _are_probabilities(values: NDArray[np.float64], axis: int) -> bool:
-    return bool((values >= 0).all() and np.allclose(values.sum(axis=axis), 1, atol=1e-3))
-
-
-_PASSING = frozenset("Identity Cast Relu Clip Add Sub Mul Div Dropout LeakyRelu Sigmoid Tanh".split())
-
-
-def class_source(graph: FloatGraph, name: str) -> tuple[int, str] | None:
-    """Return the axis of classes and the operator that computes them; None where nothing shows them.
-
-    It is the axis of a Softmax, the last one of a product of matrices (of one with its weight on the left the last but
-    one), the second one of a convolution.
-    """
-    moved: list[list[int]] = []
-    while name in graph.producer:
-        node = graph.nodes[graph.producer[name]]
-        if node.op_type in ("Softmax", "LogSoftmax"):
-            return _through(moved, integer_attribute(node, "axis", -1)), node.op_type
-        if node.op_type in ("MatMul", "Gemm"):
-            return _through(moved, -2 if node.input[0] in graph.initializers else -1), node.op_type
-        if node.op_type in ("Conv", "ConvTranspose"):
-            return _through(moved, 1), node.op_type
-        if node.op_type == "Transpose" and (perm := attribute(node, "perm", None)):
-            moved.append([int(str(at)) for at in perm])  # type: ignore[attr-defined]
-        elif node.op_type not in _PASSING:
-            return None
-        name = next((read for read in node.input if read in graph.producer), "")
-    return None
-
-
-def _through(moved: list[list[int]], axis: int) -> int:
-    for perm in reversed(moved):
-        axis = perm.index(axis % len(perm))
-    return axis
