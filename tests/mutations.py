@@ -91,8 +91,8 @@ MUTATIONS = [
     Mutation(
         "the wide range for every type",
         "quantization/quantizer.py",
-        "range_method(self.config)(merged, dtype, self.config.symmetric)",
-        "range_method(self.config.model_copy(update={'calibrate': 'minmax'}))(merged, dtype, self.config.symmetric)",
+        "range_method(self.config)(merged, dtype, self.config.is_symmetric)",
+        "range_method(self.config.model_copy(update={'calibrate': 'minmax'}))(merged, dtype, self.config.is_symmetric)",
     ),
     Mutation(
         "narrow weight from the codes of the wide one",

@@ -59,8 +59,9 @@ class QuantizationConfig(FrozenModel):
         description="Correct biases for the mean error of rounded weights. The mean is that of the layer's output on "
         "the calibration data.",
     )
-    symmetric: Annotated[bool, Flag(Heading.RANGES)] = Field(
-        default=True, description="Zero point 0 for signed activation types."
+    symmetric: Annotated[bool | None, Flag(Heading.RANGES, default="true")] = Field(
+        default=None,
+        description="Zero point 0 for signed activation types. --improve may choose others, unless this is given.",
     )
     per_channel: Annotated[bool, Flag(Heading.RANGES)] = Field(
         default=True, description="One weight scale per output channel, instead of one per weight."
@@ -117,6 +118,11 @@ class QuantizationConfig(FrozenModel):
     def holds_bias_as_weight(self, precision: Precision) -> bool:
         """Return whether biases of layers of a precision have the type of their weights."""
         return self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether signed activation types have zero point 0."""
+        return self.symmetric is not False
 
     @property
     def has_float_biases(self) -> bool:

@@ -74,9 +74,10 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
     )
     improve: Annotated[Literal["none", "auto"], Flag(Heading.RANGES, "WHAT")] = Field(
         default="none",
-        description="Try what makes layers better at equal bits, and keep what helps. auto: the spread of activations "
-        "is moved into weights, then weights are chosen anew, so that each layer makes up for what those before it "
-        "lost; each is kept where it lowers the error on calibration samples that are held out.",
+        description="Try what makes layers better at equal bits, and keep what helps. auto: signed activation types "
+        "get zero points, where the runtime takes them; the spread of activations is moved into weights; then weights "
+        "are chosen anew, so that each layer makes up for what those before it lost. Each is kept where it lowers the "
+        "error on calibration samples that are held out.",
     )
     equalize: Annotated[bool, Flag(Heading.MODEL)] = Field(
         default=False,

@@ -99,12 +99,17 @@ def _own_bias(writer: PlanWriter, index: int, node: onnx.NodeProto, precision: P
 
 
 def _added(graph: FloatGraph, index: int, before: Collection[str]) -> str | None:
-    """The tensor that is added to what a node puts out and nothing else reads, if both models have it `before`."""
+    """The tensor that is added to what a node puts out and nothing else reads, if both models have it `before`.
+
+    A bias may be added first.
+    """
     output = graph.nodes[index].output[0]
     readers = graph.readers.get(output, ())
     if len(readers) != 1 or output in graph.outputs or graph.nodes[readers[0][0]].op_type != "Add":
         return None
     others = [name for name in graph.nodes[readers[0][0]].input if name != output]
+    if len(others) == 1 and graph.is_float_constant(others[0]):
+        return _added(graph, readers[0][0], before)
     if len(others) != 1 or others[0] not in before or graph.producer.get(others[0], index) >= index:
         return None
     return others[0] if graph.shape(others[0]) == graph.shape(output) else None

@@ -31,11 +31,12 @@ from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.data.batches import Batch, batches
 from quant_core.model.data.carried_states import step_data
+from quant_core.model.data.padding import Padding, RealPlaces, rows_of
 from quant_core.model.graph import FloatGraph, attribute, free_name
 from quant_core.model.layers import Layer, layer_table, layers_from_table
 from quant_core.model.prepared_model import prepared_graph, publish_prepared
 from quant_core.model.sessions import Session, open_nodes
-from quant_core.precision import Precision
+from quant_core.precision import DataType, Precision
 from quant_core.storage.references import Reference
 from quant_core.storage.tables import facts, with_facts
 
@@ -62,39 +63,56 @@ class Site:
 class Channels:
     """What calibration saw of a tensor, by channel along its last axis."""
 
-    largest: Values
-    """Largest magnitudes."""
+    low: Values
+    """Smallest values, or 0."""
+    high: Values
+    """Largest values, or 0."""
     squares: Values
     """Sums of squares."""
     count: int
     """Values of each channel."""
 
     def __add__(self, other: Channels) -> Channels:
-        largest = np.maximum(self.largest, other.largest)
-        return Channels(largest, self.squares + other.squares, self.count + other.count)
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return Channels(low, high, self.squares + other.squares, self.count + other.count)
+
+    @property
+    def largest(self) -> Values:
+        """Largest magnitudes."""
+        return np.maximum(-self.low, self.high)
 
     @classmethod
-    def of(cls, values: NDArray[np.generic]) -> Channels:
-        """Channels of a tensor."""
+    def of(cls, values: NDArray[np.generic], real: RealPlaces | None = None) -> Channels:
+        """Channels of a tensor; its squares are summed over real places."""
         rows = np.asarray(values, np.float32).reshape(-1, values.shape[-1])
-        return cls(
-            np.abs(rows).max(axis=0).astype(np.float64), np.square(rows, dtype=np.float64).sum(axis=0), len(rows)
-        )
+        low, high = (end(axis=0, initial=0).astype(np.float64) for end in (rows.min, rows.max))
+        kept = rows_of(real, values.shape)
+        summed = rows if kept is None else rows[kept]
+        return cls(low, high, np.square(summed, dtype=np.float64).sum(axis=0), len(summed))
+
+    def step(self, factors: Values, dtype: DataType, symmetric: bool) -> float:
+        """Return the step of the tensor in a type, each channel divided by a factor."""
+        smallest, largest = dtype.code_range
+        if symmetric and dtype.signed:
+            return float((self.largest / factors).max() / largest)
+        return float(((self.high / factors).max() - (self.low / factors).min()) / (largest - smallest))
 
 
 def migrated_model(
-    layers: pa.Table, data: Reference, precision: str, batch_size: int | None, machine: Machine
+    layers: pa.Table, data: Reference, precision: str, symmetric: bool, batch_size: int | None, machine: Machine
 ) -> pa.Table:
     """Write the prepared model with factors for a precision, and return its layer table (schema LAYERS).
 
     The facts hold `migrated`, for each tensor that has factors the expected error as a share of that without, and
     `migrated_layers`, the layers that read them. A model of more than 1 GiB of weights stays as it is.
+    With `symmetric`, signed activation types have zero point 0.
     """
     graph = prepared_graph(layers, machine.cache)
     listed = layers_from_table(layers)
     sites = [] if graph.is_large else _sites(graph, listed)
     seen = _seen(graph, sites, data, batch_size, machine) if sites else {}
-    found = {site: best_factors(_weights(graph, site), seen[site.tensor], Precision.parse(precision)) for site in sites}
+    wanted = Precision.parse(precision)
+    found = {site: best_factors(_weights(graph, site), seen[site.tensor], wanted, symmetric) for site in sites}
     chosen = {site: factors for site, (factors, share) in found.items() if share < _WORTH_IT}
     if not chosen:
         return with_facts(layers, migrated={})
@@ -133,14 +151,15 @@ def _seen(
     dataset = step_data(graph, data, machine.cache)
     watcher().expects("migrate", dataset.count)
     every = batches(graph, dataset, batch_size, memory=machine.memory)
-    found = ordered_map(partial(_channels, session, names), every, machine.workers)
+    found = ordered_map(partial(_channels, session, names, Padding.of(graph, dataset)), every, machine.workers)
     return reduce(lambda one, other: {name: one[name] + other[name] for name in names}, found)
 
 
-def _channels(session: Session, names: Sequence[str], batch: Batch) -> dict[str, Channels]:
+def _channels(session: Session, names: Sequence[str], padding: Padding, batch: Batch) -> dict[str, Channels]:
     values = {**batch.feeds, **session(batch.feeds)}
     watcher().advanced("migrate", batch.count)
-    return {name: Channels.of(values[name]) for name in names}
+    real = padding.real_places(batch)
+    return {name: Channels.of(values[name], real) for name in names}
 
 
 def _weights(graph: FloatGraph, site: Site) -> Values:
@@ -153,25 +172,25 @@ def _as_columns(graph: FloatGraph, layer: Layer) -> Values:
     return values.T if attribute(graph.nodes[layer.nodes[0]], "transB", 0) else values
 
 
-def best_factors(weights: Values, seen: Channels, precision: Precision) -> tuple[Values, float]:
+def best_factors(weights: Values, seen: Channels, precision: Precision, symmetric: bool) -> tuple[Values, float]:
     """Return the factors of least expected error at a precision, and that error as a share of the one without.
 
     `weights` are [channels, outputs].
     """
-    without = _expected_error(weights, seen, np.ones(len(weights)), precision)
+    without = _expected_error(weights, seen, np.ones(len(weights)), precision, symmetric)
     ends = np.maximum(seen.largest, 1e-5 * seen.largest.max(initial=1e-30)), np.abs(weights).max(axis=1)
     largest, heaviest = ends[0], np.maximum(ends[1], 1e-5 * ends[1].max(initial=1e-30))
     tried = [largest**share / heaviest ** (1 - share) for share in _SHARES]
     tried = [factors / np.exp(np.log(factors).mean()) for factors in tried]
-    errors = [_expected_error(weights, seen, factors, precision) for factors in tried]
+    errors = [_expected_error(weights, seen, factors, precision, symmetric) for factors in tried]
     best = int(np.argmin(errors))
     return tried[best], errors[best] / without if without else 1.0
 
 
-def _expected_error(weights: Values, seen: Channels, factors: Values, precision: Precision) -> float:
+def _expected_error(weights: Values, seen: Channels, factors: Values, precision: Precision, symmetric: bool) -> float:
     """Return the variance of all results, up to a factor, that rounding what is read and the weights brings."""
     scaled = weights * factors[:, None]
-    reading = (seen.largest / factors).max() / precision.activations.code_range[1]
+    reading = seen.step(factors, precision.activations, symmetric)
     steps = np.abs(scaled).max(axis=0) / precision.weights.code_range[1]
     read = np.sum(seen.squares / factors**2) / seen.count
     return float(reading**2 * np.sum(scaled**2) + np.sum(steps**2) * read)

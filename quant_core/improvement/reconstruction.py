@@ -97,6 +97,7 @@ def reconstructed(
     qparams: QParams,
     free_scales: bool,
     free_bias: bool,
+    damping: float = DAMPING,
 ) -> Rows:
     """Choose the rows of a weight by the moments of what it is multiplied with.
 
@@ -107,16 +108,18 @@ def reconstructed(
         qparams: scale and zero point to begin with, one for each value.
         free_scales: whether each output channel has one symmetric scale that may be chosen anew.
         free_bias: whether the bias may be chosen anew.
+        damping: what is added to each input's power, as a share of their mean; the more, the nearer the result
+            is to the float weight.
 
     Raises numpy.linalg.LinAlgError for moments that are not finite.
 
     """
     inputs, outputs = moments.around(None if free_bias else bias)
-    damped = inputs + DAMPING * (float(np.mean(np.diag(inputs))) or 1.0) * np.eye(len(inputs))
+    damped = inputs + damping * (float(np.mean(np.diag(inputs))) or 1.0) * np.eye(len(inputs))
     own = values.astype(np.float64)
     wanted = own + np.linalg.solve(damped, (outputs - own @ inputs).T).T
     chosen = _with_best_steps(wanted, np.diag(damped), qparams) if free_scales else qparams
-    codes = second_order_codes(wanted.astype(np.float32), inputs, chosen).astype(np.float64)
+    codes = second_order_codes(wanted.astype(np.float32), inputs, chosen, damping).astype(np.float64)
     for _ in range(_SWEEPS):
         if free_scales:
             chosen = _with_fitting_steps(codes, wanted, damped, chosen)

@@ -5,7 +5,8 @@ collected of what it reads in the quantized model and what it puts out in the fl
 (see `reconstruction`) and takes effect for the layers behind. Where an Add alone reads what the layer puts out, the
 layer also makes up for what the Add's other operand has lost.
 
-A part of the calibration samples is held out: a layer takes its new weight only if that is better on those.
+A part of the calibration samples is held out: a layer takes its new weight only if that is better on those. They also
+choose how near it is held to the float weight.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from quant_core.improvement.layer_stops import LayerStop, layer_stops
 from quant_core.improvement.reconstruction import Moments, Rows, reconstructed
 from quant_core.model.data.batches import Batch, batches
 from quant_core.model.data.carried_states import step_data
+from quant_core.model.data.padding import Padding
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
@@ -47,12 +49,14 @@ from quant_core.storage.references import Reference
 from quant_core.storage.schemas import WEIGHTS
 from quant_core.storage.tables import with_facts
 
-__all__ = ["has_free_codes", "held_out_samples", "reconstructed_weights"]
+__all__ = ["has_free_codes", "held_out_numbers", "held_out_samples", "reconstructed_weights"]
 
 _KEPT_BYTES, _FEWEST_SAMPLES = 512 << 20, 32
 """What the walk may keep of both models, and samples that it takes whatever they take."""
 _HELD_OUT = 4
 """One of so many calibration samples is held out."""
+_DAMPINGS = (0.01, 0.1, 0.3)
+"""What is tried (see `reconstructed`): the fewer columns there are for a layer's width, the more is best."""
 
 
 def has_free_codes(precision: Precision, config: QuantizationConfig) -> bool:
@@ -66,6 +70,11 @@ def has_free_codes(precision: Precision, config: QuantizationConfig) -> bool:
 def held_out_samples(count: int) -> int:
     """Return how many of the calibration samples are held out: those that come first in the order of visits."""
     return max(count // _HELD_OUT, 1)
+
+
+def held_out_numbers(count: int) -> tuple[int, ...]:
+    """Return the numbers of the calibration samples that are held out."""
+    return tuple(visit_order(count, 0, held_out_samples(count)).tolist())
 
 
 def reconstructed_weights(
@@ -99,6 +108,7 @@ def reconstructed_weights(
     stops, nodes = layer_stops(writer, layers, PrecisionPlan.from_dict(plan, tensors), WIDEST)
     stops = [stop for stop in stops if has_free_codes(stop.precision, recipe.config)]
     data_set = step_data(graph, data, machine.cache)
+    padding = Padding.of(graph, data_set)
     held_out, parts = _batches(graph, data_set, [stop.stop for stop in stops], batch_size, machine)
     watcher().expects("reconstruct", len(stops))
     chosen: dict[Precision, dict[tuple[str, str], Weight]] = {}
@@ -107,7 +117,7 @@ def reconstructed_weights(
     # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
     with ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
         for stop in stops:
-            found = ordered_map(partial(_moments, graph, stop, parts), walk.at(stop.stop), machine.workers)
+            found = ordered_map(partial(_moments, graph, stop, parts, padding), walk.at(stop.stop), machine.workers)
             fitted, checked = _summed(found, held_out)
             weight, errors[stop.name] = _improved(quantizer, stop, fitted, checked)
             if weight is not None:
@@ -122,21 +132,21 @@ def _batches(
     graph: FloatGraph, data: Dataset, stops: Sequence[Stop], batch_size: int | None, machine: Machine
 ) -> tuple[list[bool], list[Batch]]:
     """Return batches of held-out samples, then of others, and which are held out; as many as the walk may keep."""
-    a_sample = 2 * 4 * live_elements(graph, stops)
-    count = min(data.count, max(_KEPT_BYTES // a_sample, _FEWEST_SAMPLES))
-    held_out = held_out_samples(data.count)
+    a_sample = 2 * 4 * live_elements(graph, stops) * math.ceil(data.count / data.samples)
+    count = min(data.samples, max(_KEPT_BYTES // a_sample, _FEWEST_SAMPLES))
+    held_out = held_out_samples(data.samples)
     sides = [
-        list(batches(graph, data, batch_size, rows, machine.memory))
-        for rows in (
-            visit_order(data.count, 0, min(held_out, held_out_samples(count))),
-            visit_order(data.count, held_out, held_out + count - held_out_samples(count)),
+        list(batches(graph, data, batch_size, data.rows_of(samples), machine.memory))
+        for samples in (
+            visit_order(data.samples, 0, min(held_out, held_out_samples(count))),
+            visit_order(data.samples, held_out, held_out + count - held_out_samples(count)),
         )
     ]
     return [number == 0 for number, side in enumerate(sides) for _ in side], [*sides[0], *sides[1]]
 
 
 def _moments(
-    graph: FloatGraph, stop: LayerStop, parts: Sequence[Batch], item: tuple[Batch, Arrays, Arrays]
+    graph: FloatGraph, stop: LayerStop, parts: Sequence[Batch], padding: Padding, item: tuple[Batch, Arrays, Arrays]
 ) -> list[Moments]:
     """Moments of a batch, one set a group of the layer."""
     batch, quantized, exact = item
@@ -148,7 +158,8 @@ def _moments(
         output = output + np.subtract(exact[stop.added], quantized[stop.added], dtype=np.float32)
     inputs = np.asarray(quantized[stop.reads], np.float32)
     inputs, output = (array[: batch.count] if len(array) == batch.size else array for array in (inputs, output))
-    columns, results = unfolding.columns(node, inputs, share), unfolding.results(node, output, share)
+    real = padding.real_places(batch)
+    columns, results = unfolding.columns(node, inputs, share, real), unfolding.results(node, output, share, real)
     return [_moments_of(read, written) for read, written in zip(columns, results, strict=True)]
 
 
@@ -183,10 +194,14 @@ def _improved(
     is_symmetric = not weight.qparams.zero_point.any()
     free_scales = is_symmetric and _has_scale_a_row(weight, unfolding) and not quantizer.config.has_power_of_two_scales
     free_bias = stop.bias is not None
-    new = [
-        reconstructed(own, bias, moments, rows.qparams, free_scales, free_bias)
-        for own, bias, moments, rows in zip(values, biases, fitted, old, strict=True)
+    tried = [
+        [
+            reconstructed(own, bias, moments, rows.qparams, free_scales, free_bias, damping)
+            for own, bias, moments, rows in zip(values, biases, fitted, old, strict=True)
+        ]
+        for damping in _DAMPINGS
     ]
+    new = min(tried, key=lambda rows: _squared_error(rows, checked))
     errors = _squared_error(old, checked), _squared_error(new, checked)
     if not errors[1] < errors[0]:
         return None, errors

@@ -9,11 +9,16 @@ from quant_core.manifest.record import Record
 __all__ = ["Improvement"]
 
 
+Method = Literal["zero points", "migration", "reconstruction"]
+"""What may be tried."""
+
+
 class Improvement(Record):
     """What was tried to make layers better at equal bits, and what it gave on held-out calibration samples."""
 
-    method: Literal["migration", "reconstruction"]
-    """What was done: `migration` of the spread of activations into weights, or `reconstruction` of weights."""
+    method: Method
+    """What was done: `zero points` chosen for activations, `migration` of their spread into weights, or
+    `reconstruction` of weights."""
     precision: str | None
     """The precision that it is for, and that all layers had when it was measured; None: the plan found by then."""
     layers: int
@@ -25,6 +30,6 @@ class Improvement(Record):
     after: float
     """L2 of the model with it."""
     kept: bool
-    """Whether the model has it: where the L2 is lower (of a migration: over all precisions of the run)."""
+    """Whether the model has it: where the L2 is lower (of what all precisions share: on average over them)."""
     samples: int
     """Calibration samples that were held out."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from quant_core.config import RunConfig
+from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import types_kept
@@ -19,8 +20,9 @@ from quant_core.precision import Precision
 from quant_core.quantization.weights import WeightKind
 from quant_core.scoring.compared import compared_outputs
 from quant_core.storage.references import Reference
+from quant_core.storage.tables import facts
 
-__all__ = ["histograms", "rounded_weights", "scored_as_calibrated"]
+__all__ = ["histograms", "note_few_columns", "rounded_weights", "scored_as_calibrated"]
 
 
 def histograms(job: QuantizationJob[RunConfig], layers: pa.Table, on: Runner) -> pa.Table:
@@ -43,10 +45,34 @@ def scored_as_calibrated(job: QuantizationJob[RunConfig], graph: FloatGraph, dat
     return same and not (Signature.of(graph).states or types_kept(graph) or graph.inside)
 
 
+def note_few_columns(weights: Iterable[pa.Table]) -> None:
+    """Tell whoever watches of layers that read fewer rows in calibration than they have inputs."""
+    few = {
+        layer: columns
+        for table in weights
+        for layer, columns in facts(table).get("columns", {}).items()
+        if columns[0] < columns[1]
+    }
+    if few:
+        layer, (seen, width) = max(few.items(), key=lambda item: item[1][1] / max(item[1][0], 1))
+        others = f" and {len(few) - 1} more layers" if len(few) > 1 else ""
+        watcher().noted(
+            f"weights are rounded by what layers read, and calibration has only {seen:,} rows for the {width:,} inputs "
+            f"of {layer!r}{others}: more samples make them better"
+        )
+
+
 def rounded_weights(
-    job: QuantizationJob[RunConfig], layers: pa.Table, precisions: Iterable[Precision], on: Runner
+    job: QuantizationJob[RunConfig],
+    layers: pa.Table,
+    precisions: Iterable[Precision],
+    on: Runner,
+    left_out: tuple[int, ...] = (),
 ) -> tuple[pa.Table, ...]:
-    """Round weights with the calibration data in view, one table a kind (schema WEIGHTS)."""
+    """Round weights with the calibration data in view, one table a kind (schema WEIGHTS).
+
+    `left_out` are the numbers of samples that are not looked at.
+    """
     config = job.config
     return tuple(
         on.run(
@@ -58,6 +84,7 @@ def rounded_weights(
             block=kind.block,
             config=config.quantization(),
             batch_size=config.batch_size,
+            left_out=left_out,
         )
         for kind in dict.fromkeys(map(WeightKind.of, precisions))
         if config.chooses_weights(kind.dtype, kind.alone)

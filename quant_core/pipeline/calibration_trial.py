@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import pyarrow as pa
 
 from quant_core.config import RunConfig
 from quant_core.execution.runner import Runner
-from quant_core.improvement.weight_reconstruction import held_out_samples
+from quant_core.improvement.weight_reconstruction import held_out_numbers, held_out_samples
 from quant_core.manifest import Improvement
+from quant_core.manifest.improvement import Method
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.calibration_stages import scored_as_calibrated
@@ -57,13 +57,18 @@ class CalibrationTrial:
         """Samples that are held out."""
         return held_out_samples(self.baseline.num_rows)
 
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """Their numbers."""
+        return held_out_numbers(self.baseline.num_rows)
+
     def uniform(self, recipe: QuantizationRecipe, precision: Precision) -> PrecisionPlan:
         """Return the plan with all layers at a precision."""
         return PrecisionPlan.uniform([layer.name for layer in layers_from_table(recipe.layers)], precision)
 
     def improvement(
         self,
-        method: Literal["migration", "reconstruction"],
+        method: Method,
         precision: str | None,
         layers: tuple[int, int],
         l2: tuple[float, float],

@@ -103,13 +103,13 @@ class Quantizer:
             if not found:
                 raise InputError(f"tensor {tensor!r} has no range: in calibration it was empty, or infinite")
             merged = reduce(Histogram.merge, found)
-            self._activations[key] = range_method(self.config)(merged, dtype, self.config.symmetric)
+            self._activations[key] = range_method(self.config)(merged, dtype, self.config.is_symmetric)
         return self._activations[key]
 
     def constant(self, name: str, dtype: DataType) -> tuple[NDArray[np.generic], QParams]:
         """Codes of a constant operand of a computation, per tensor."""
         values = np.asarray(self.graph.constant(name), np.float32)
-        qparams = constant_qparams(values, dtype, self.config.symmetric, self.config)
+        qparams = constant_qparams(values, dtype, self.config.is_symmetric, self.config)
         return quantize(values, qparams), qparams
 
     def rounded(self, name: str, dtype: DataType) -> NDArray[np.generic]:

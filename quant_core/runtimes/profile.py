@@ -192,7 +192,7 @@ class RuntimeProfile:
     def check_options(self, given: Mapping[str, object]) -> None:
         """Raise InputError for options of a run (by name) that no file for this runtime can have."""
         for name, legal in self.options.items():
-            if given.get(name, legal[0]) not in legal:
+            if given.get(name) is not None and given[name] not in legal:
                 shown, values = name.replace("_", "-"), ", ".join(map(str, legal))
                 if legal[0] is None:
                     raise InputError(f"runtime: {self.name} takes no {name}: leave --{shown} out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,7 +14,7 @@ from quant_core.execution.runner import Runner
 from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
-from quant_core.pipeline.calibration_stages import rounded_weights, scored_as_calibrated
+from quant_core.pipeline.calibration_stages import note_few_columns, scored_as_calibrated
 from quant_core.pipeline.candidates.candidate_blocks import candidate_blocks
 from quant_core.pipeline.candidates.candidate_layers import (
     candidate_layers,
@@ -66,9 +68,10 @@ def baseline(
     ladder = _ladder(job, plan)
     names = [layer.name for layer in layers_from_table(layers)]
     lifts = rungs_above(job.config)
-    rounded = rounded_weights(job, layers, (*lifts, *ladder), on)
-    recipe = QuantizationRecipe(layers, calibration, job.config.quantization(), rounded, job.config.providers)
+    recipe = QuantizationRecipe(layers, calibration, job.config.quantization(), providers=job.config.providers)
     better = improved(job, recipe, ladder, lifts, on)
+    note_few_columns(better.recipe.weights)
+    job = replace(job, config=job.config.model_copy(update={"symmetric": better.recipe.config.symmetric}))
     floats = float_outputs(job, layers, job.evaluation, on)
     layers, calibration = better.recipe.layers, better.recipe.calibration
     candidates = candidate_layers(layers, job.config, on.machine.cache)

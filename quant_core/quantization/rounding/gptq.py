@@ -23,15 +23,18 @@ _BLOCK = 64
 """Inputs that are rounded before the rest learns of it, for speed alone."""
 
 
-def second_order_codes(values: NDArray[np.float32], moments: Matrix, qparams: QParams) -> NDArray[np.int64]:
+def second_order_codes(
+    values: NDArray[np.float32], moments: Matrix, qparams: QParams, damping: float = DAMPING
+) -> NDArray[np.int64]:
     """Codes of a weight [outputs, inputs]; `moments` [inputs, inputs] are sums over samples of input x input.
 
-    Scale and zero point of `qparams` are one for each value: shaped as `values`. Raises numpy.linalg.LinAlgError
-    for moments that are not finite.
+    Scale and zero point of `qparams` are one for each value: shaped as `values`. `damping` is what is added to each
+    input's power, as a share of their mean. Raises numpy.linalg.LinAlgError for
+    moments that are not finite.
     """
     power = np.diag(moments)
     order = np.argsort(-power, kind="stable")
-    factor = _compensation(moments[np.ix_(order, order)])
+    factor = _compensation(moments[np.ix_(order, order)], damping)
     scale, zero_point = (part[:, order].astype(np.float64) for part in (qparams.scale, qparams.zero_point))
     left = values[:, order].astype(np.float64)
     codes = np.empty(left.shape)
@@ -51,10 +54,10 @@ def second_order_codes(values: NDArray[np.float32], moments: Matrix, qparams: QP
     return found
 
 
-def _compensation(moments: Matrix) -> Matrix:
+def _compensation(moments: Matrix, damping: float) -> Matrix:
     """The upper Cholesky factor of the inverse: row i says how later inputs make up for an error in input i."""
     damped = moments.copy()
     places = np.arange(len(damped))
-    damped[places, places] += DAMPING * float(np.mean(np.diag(moments))) or 1.0
+    damped[places, places] += damping * float(np.mean(np.diag(moments))) or 1.0
     inverse = np.linalg.inv(damped)
     return np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T)

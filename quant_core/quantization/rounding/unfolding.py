@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from quant_core.model.data.padding import RealPlaces, rows_of
 from quant_core.model.graph import FloatGraph, attribute, integer_attribute
 from quant_core.model.layers import Layer
 
@@ -51,23 +52,35 @@ class Unfolding:
         matrix = rows.reshape(-1, self.width)
         return np.asarray(matrix.T if self.transposed else matrix.reshape(self.layer.weight_shape))
 
-    def columns(self, node: onnx.NodeProto, values: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:
-        """About `wanted` columns, evenly spread, of what the node reads: [groups, columns, width]."""
+    def columns(
+        self, node: onnx.NodeProto, values: NDArray[np.float32], wanted: int, real: RealPlaces | None = None
+    ) -> NDArray[np.float32]:
+        """About `wanted` columns, evenly spread, of what the node reads: [groups, columns, width].
+
+        Only those of `real` places where the node reads such.
+        """
         if node.op_type != "Conv":
-            columns = values.reshape(-1, self.width)
-            return columns[_spread(len(columns), wanted)][None]
+            return _some_rows(values, wanted, real)[None]
         windows = _windows(node, values, self.layer.weight_shape[2:])
         positions = windows.shape[: values.ndim - 1]
         places = _spread(math.prod(positions), wanted)
         found = windows[np.unravel_index(places, positions)]
         return np.ascontiguousarray(found.reshape(len(places), self.groups, self.width).transpose(1, 0, 2))
 
-    def results(self, node: onnx.NodeProto, values: NDArray[np.float32], wanted: int) -> NDArray[np.float32]:
+    def results(
+        self, node: onnx.NodeProto, values: NDArray[np.float32], wanted: int, real: RealPlaces | None = None
+    ) -> NDArray[np.float32]:
         """Return the results of those columns, [groups, columns, outputs of a group], from all that the node writes."""
-        last = np.moveaxis(values, 1, -1) if node.op_type == "Conv" else values
-        rows = last.reshape(-1, last.shape[-1])
-        found = rows[_spread(len(rows), wanted)]
+        found = _some_rows(np.moveaxis(values, 1, -1) if node.op_type == "Conv" else values, wanted, real)
         return found.reshape(len(found), self.groups, -1).transpose(1, 0, 2)
+
+
+def _some_rows(values: NDArray[np.float32], wanted: int, real: RealPlaces | None) -> NDArray[np.float32]:
+    """About `wanted` rows along the last axis, evenly spread over those of real places."""
+    rows, kept = values.reshape(-1, values.shape[-1]), rows_of(real, values.shape)
+    if kept is None:
+        return rows[_spread(len(rows), wanted)]
+    return rows[kept[_spread(len(kept), wanted)]]
 
 
 def _spread(count: int, wanted: int) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """Chooses the codes of weights, and what biases must make up for, with the calibration data in view.
 
 One pass of the float model collects, for each layer, the second moments and the mean of its inputs (as columns of
-a product, see `unfolding`), from a sample of them that is large enough for their number. Layers are taken a group
-at a time, so that what is in memory is bounded by the widest layer, not by the model.
+a product, see `unfolding`), from a sample of them that is large enough for their number, without those of padding.
+Layers are taken a group at a time, so that what is in memory is bounded by the widest layer, not by the model.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import watcher
 from quant_core.model.data.batches import Batch, batches
 from quant_core.model.data.carried_states import step_data
+from quant_core.model.data.padding import Padding
 from quant_core.model.graph import FloatGraph, outer_names
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepared_model import prepared_graph
@@ -35,6 +36,7 @@ from quant_core.quantization.rounding.weight_candidates import nearest_weights, 
 from quant_core.quantization.weights import Weight, WeightKind, weights_table
 from quant_core.storage.data import Dataset
 from quant_core.storage.references import Reference
+from quant_core.storage.tables import with_facts
 
 __all__ = ["COLUMNS", "FEWEST", "ONE_AT_A_TIME", "WIDEST", "rounded_weights"]
 
@@ -46,6 +48,27 @@ WIDEST = 6144
 """Layers of more inputs are rounded to nearest: their moments alone would take more than 300 MB."""
 ONE_AT_A_TIME = Lock()
 """Held by who has set the threads of matrix products, a setting of the whole process."""
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What a model is run on."""
+
+    graph: FloatGraph
+    """The model."""
+    dataset: Dataset
+    """The calibration data."""
+    padding: Padding
+    """Which of its places are padding."""
+    left_out: tuple[int, ...]
+    """Numbers of the samples that are not looked at."""
+    batch_size: int | None
+    """Samples of a forward pass."""
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """Numbers of the entries that are looked at."""
+        return self.dataset.rows_of(np.setdiff1d(np.arange(self.dataset.samples), self.left_out))
 
 
 @dataclass(frozen=True)
@@ -72,11 +95,13 @@ def rounded_weights(
     config: QuantizationConfig,
     batch_size: int | None,
     machine: Machine,
+    left_out: tuple[int, ...] = (),
 ) -> pa.Table:
     """Weights in the type with the code `weights` (schema WEIGHTS), chosen on the calibration data.
 
     A layer that is no product with a weight on the right (a recurrent one), or is too wide, is rounded to nearest, on
-    the grid of least error of the weight itself; it has no row where there is but one grid.
+    the grid of least error of the weight itself; it has no row where there is but one grid. The facts hold `columns`:
+    for each layer rounded by its output how many columns were looked at, and its width.
 
     Args:
         layers: Layers of the prepared model (schema LAYERS).
@@ -87,6 +112,7 @@ def rounded_weights(
         config: How numbers are chosen.
         batch_size: Samples of a forward pass; by default as many as keep memory small.
         machine: Where this runs.
+        left_out: Numbers of the samples that are not looked at.
 
     """
     kind = WeightKind(next(kind for kind in DataType if kind.code == weights), alone, block)
@@ -104,16 +130,19 @@ def rounded_weights(
         for layer in others
         for weight in layer.weights
     }
+    seen = _Data(graph, dataset, Padding.of(graph, dataset) if wanted else Padding(None), left_out, batch_size)
     watcher().expects("round", len(wanted))
+    columns: dict[str, tuple[int, int]] = {}
     # What a product of matrices adds up to depends on the number of its threads, a setting of the whole process.
     with ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
         for group in _groups(wanted):
-            inputs = _collected(graph, dataset, group, batch_size, machine)
+            inputs = _collected(seen, group, machine)
+            columns |= {one.layer.name: (sums.count, one.width) for one, sums in zip(group, inputs, strict=True)}
             pairs = zip(group, inputs, strict=True)
             for layer, weight in ordered_map(partial(_chosen, graph, kind, config), pairs, machine.workers):
                 chosen[layer.name, layer.weights[0]] = weight
                 watcher().advanced("round", 1)
-    return weights_table(chosen, kind)
+    return with_facts(weights_table(chosen, kind), columns=columns)
 
 
 def _groups(unfolded: Sequence[Unfolding]) -> Iterator[list[Unfolding]]:
@@ -131,15 +160,15 @@ def _groups(unfolded: Sequence[Unfolding]) -> Iterator[list[Unfolding]]:
         yield group
 
 
-def _collected(
-    graph: FloatGraph, data: Dataset, group: Sequence[Unfolding], batch_size: int | None, machine: Machine
-) -> list[_Inputs]:
+def _collected(data: _Data, group: Sequence[Unfolding], machine: Machine) -> list[_Inputs]:
+    graph = data.graph
     read = dict.fromkeys(graph.nodes[index].input[0] for unfolding in group for index in unfolding.layer.nodes)
     computed = [name for name in read if name not in graph.inputs]
     session = open_nodes(graph, _nodes_for(graph, computed), computed, {}) if computed else None
     summed: list[_Inputs] | None = None
-    of_batch = partial(_of_batch, graph, session, group, data.count)
-    for found in ordered_map(of_batch, batches(graph, data, batch_size, memory=machine.memory), machine.workers):
+    rows = data.rows
+    every = batches(graph, data.dataset, data.batch_size, rows, machine.memory)
+    for found in ordered_map(partial(_of_batch, data, session, group, len(rows)), every, machine.workers):
         summed = found if summed is None else [one + other for one, other in zip(summed, found, strict=True)]
     assert summed is not None  # data sets are never empty
     return summed
@@ -156,20 +185,21 @@ def _nodes_for(graph: FloatGraph, names: Sequence[str]) -> list[onnx.NodeProto]:
 
 
 def _of_batch(
-    graph: FloatGraph, session: Session | None, group: Sequence[Unfolding], count: int, batch: Batch
+    data: _Data, session: Session | None, group: Sequence[Unfolding], count: int, batch: Batch
 ) -> list[_Inputs]:
+    real = data.padding.real_places(batch)
     values = {**batch.feeds, **(session(batch.feeds) if session else {})}
     found = []
     for unfolding in group:
         columns = max(COLUMNS * unfolding.width, FEWEST)
         share = math.ceil(columns * batch.count / count / len(unfolding.layer.nodes))
         parts = []
-        for node in (graph.nodes[index] for index in unfolding.layer.nodes):
+        for node in (data.graph.nodes[index] for index in unfolding.layer.nodes):
             array = np.asarray(values[node.input[0]], np.float32)
             array = (
                 array[: batch.count] if len(array) == batch.size else array
             )  # without samples that only fill the batch
-            parts.append(unfolding.columns(node, array, share))
+            parts.append(unfolding.columns(node, array, share, real))
         found.append(_summed(np.concatenate(parts, axis=1)))
     return found
 

@@ -27,6 +27,7 @@ def improvement_sentence(found: Improvement) -> str:
 
 
 _DONE = {
+    "zero points": "Zero points chosen for what {layers} read",
     "migration": "Spread of activations moved into the weights of {layers}",
     "reconstruction": "Weights reconstructed in {layers}",
 }

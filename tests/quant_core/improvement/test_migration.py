@@ -50,7 +50,7 @@ def outputs(graph, feeds):
 def test_the_model_computes_what_it_did_and_the_large_channel_is_gone(sum_of, folded, tmp_path):
     before = made(tmp_path, sum_of)
     data, machine = refer_data(before.feeds, before.machine.cache), before.machine
-    table = migrated_model(before.layer_table, data, "a8w8", 7, machine)
+    table = migrated_model(before.layer_table, data, "a8w8", True, 7, machine)
     graph, layers = prepared_graph(table, machine.cache), layers_from_table(table)
     assert set(facts(table)["migrated"]) >= {"n"} and set(facts(table)["migrated_layers"]) >= {"first", "second"}
     assert np.allclose(outputs(graph, before.feeds), outputs(before.graph, before.feeds), rtol=1e-4, atol=1e-4)
@@ -60,22 +60,22 @@ def test_the_model_computes_what_it_did_and_the_large_channel_is_gone(sum_of, fo
     assert all(graph.nodes[layer.nodes[0]].name == layer.name for layer in layers)
     largest = np.abs(open_nodes(graph, graph.nodes, [read], {})(before.feeds)[read]).max(axis=(0, 1))
     assert largest.max() < 20 * np.median(largest)
-    again = migrated_model(before.layer_table, data, "a8w8", 7, Machine(machine.cache, 3))
+    again = migrated_model(before.layer_table, data, "a8w8", True, 7, Machine(machine.cache, 3))
     assert content_digest(again) == content_digest(table)
 
 
 def test_factors_are_the_least_expected_error_and_none_where_channels_are_alike():
     generator = np.random.default_rng(0)
     weights, values = generator.standard_normal((8, 6)), generator.uniform(-1, 1, (200, 8)).astype(np.float32)
-    assert best_factors(weights, Channels.of(values), A8W8)[1] > 0.7
+    assert best_factors(weights, Channels.of(values), A8W8, symmetric=True)[1] > 0.7
     values[:, 2] *= 50
-    factors, share = best_factors(weights, Channels.of(values), A8W8)
+    factors, share = best_factors(weights, Channels.of(values), A8W8, symmetric=True)
     assert share < 0.4 and int(factors.argmax()) == 2
 
 
 def test_a_model_without_such_products_stays(tmp_path):
     chain = bench(MODELS["residual"](), tmp_path)
     data = refer_data(chain.feeds, chain.machine.cache)
-    table = migrated_model(chain.layer_table, data, "a8w8", None, chain.machine)
+    table = migrated_model(chain.layer_table, data, "a8w8", True, None, chain.machine)
     assert facts(table)["migrated"] == {}
     assert facts(table)["prepared"] == facts(chain.layer_table)["prepared"]

@@ -9,6 +9,7 @@ import pytest
 
 from quant_core.config import QuantizationConfig
 from quant_core.execution.machine import Machine
+from quant_core.improvement.layer_stops import layer_stops
 from quant_core.improvement.weight_reconstruction import reconstructed_weights
 from quant_core.model.sessions import open_nodes
 from quant_core.precision import Precision, PrecisionPlan
@@ -16,7 +17,7 @@ from quant_core.quantization.plan_graph.qdq import PlanWriter
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.storage.data import refer_data
 from quant_core.storage.tables import content_digest, facts
-from tests.models import MODELS, samples
+from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import bench
 
 NARROW = Precision.parse("a8w4")
@@ -97,3 +98,18 @@ def test_a_weight_that_several_nodes_read_stays(tmp_path):
     shared = {layer.name for layer in made.layers if len(layer.nodes) > 1}
     assert shared
     assert not shared & set(facts(rebuilt(made)[1])["squared_errors"])
+
+
+def test_what_is_added_to_a_layers_output_is_found_behind_a_bias(tmp_path):
+    model = build(
+        """(float[N,4,8] x) => (float[N,4,8] y) {
+            r = Relu(x)  [product] p = MatMul(r, w)  q = Add(p, b)  y = Add(q, r)
+        }""",
+        {"w": (8, 8), "b": (8,)},
+    )
+    made = bench(model, tmp_path)
+    quantizer = Quantizer(made.graph, made.layers, made.calibration, made.config)
+    stops, _ = layer_stops(
+        PlanWriter(quantizer, folded=True), made.layers, PrecisionPlan.uniform(made.names, NARROW), widest=64
+    )
+    assert [stop.added for stop in stops] == ["r"]

@@ -474,6 +474,9 @@ def test_what_makes_layers_better_is_kept_and_told(chain, tmp_path):
     assert plain.manifest.improvements == ()
     assert {one.precision for one in better.manifest.improvements} == {"a8w4"}
     found = next(one for one in better.manifest.improvements if one.method == "reconstruction")
+    points = next(one for one in better.manifest.improvements if one.method == "zero points")
+    assert better.manifest.config["symmetric"] is (False if points.kept else None)
+    assert plain.manifest.config["symmetric"] is None
     assert found.kept and found.after < found.before and 0 < found.layers <= found.of and found.samples == 12
     assert better.manifest.scores.mixed["l2"] < plain.manifest.scores.mixed["l2"]
     page = (tmp_path / "auto" / "report.html").read_text()

@@ -20,7 +20,7 @@ def found(tmp_path_factory):
         folder / "float.onnx",
         calibration=data,
         evaluation=data,
-        config=config_from(target={"metric": "sqnr_db", "limit": 28}, narrow=["a8w4"], cost="bytes", improve="auto"),
+        config=config_from(target={"metric": "sqnr_db", "limit": 29}, narrow=["a8w4"], cost="bytes", improve="auto"),
         output=folder / "out",
         workers=1,
     )
