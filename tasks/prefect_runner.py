@@ -15,6 +15,7 @@ from tasks.cache.stored_result import StoredResult
 from tasks.cache.workspace import Workspace
 from tasks.executors.choice import THREADS
 from tasks.executors.executor import Executor, Step, StepResult, executor_of, warn
+from tasks.head_start import seconds_ahead
 from tasks.retries import smaller_batches
 from tasks.run_name import run_name
 from tasks.stages import TASKS
@@ -59,6 +60,9 @@ class PrefectRunner(Runner):
             first, second = iter(stored), iter(missing)
             results = [next(first if one.stored else second) for one in steps]
             return self._with_file(stage, calls, title, self._counted(results))
+
+    def _seconds_ahead(self) -> float:
+        return seconds_ahead()
 
     def _counted(self, results: Sequence[StepResult]) -> list[pa.Table]:
         """Return the tables of results, and keep account of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from quant_core.manifest import Manifest
     from quant_core.pipeline.job import QuantizationJob
     from quant_core.results.outcome import Outcome
+    from tasks.cache.workspace import Workspace
 
 __all__ = ["quantize"]
 
@@ -30,6 +32,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     refer(inputs["model"])  # for a mistyped name nothing is started
     server: RunServer = command.obj or command.with_resource(prefect_server())
 
+    from flows.command_line.asked_job import asked_job
     from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console
     from quant_core.errors import TargetError
     from quant_core.execution.progress import watched_by
@@ -39,11 +42,12 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = ""
     with watcher.shown(), watched_by(watcher):
-        _refuse_bad_input(inputs, config)
+        job, workspace = asked_job(inputs, config)
+        _check(job, workspace.cache)
         server.begin()
         call = _flow_call(inputs, config)
         try:
-            with server.serving():
+            with _head_start(job, workspace, inputs), server.serving():
                 manifest = Manifest.model_validate(call())
         except TargetError as error:
             missed, manifest = str(error), cast("Outcome", error.outcome).manifest
@@ -66,14 +70,6 @@ def _show(screen: Console, manifest: Manifest, folder: str, missed: str, as_json
     return 0 if is_met(manifest) else 3
 
 
-def _refuse_bad_input(inputs: dict[str, Any], config: RunConfig) -> None:
-    """Raise InputError for what the run would refuse, before Prefect is started or imported."""
-    from flows.command_line.asked_job import asked_job
-
-    job, workspace = asked_job(inputs, config)
-    _check(job, workspace.cache)
-
-
 _MOST_PREPARED = 64 << 20
 """Bytes of a model that is prepared to see whether the run would be refused; the run does it once more."""
 
@@ -91,6 +87,18 @@ def _check(job: QuantizationJob[Any], cache: Path) -> None:
         options = {"data": job.calibration, "random_data": job.random_data, **job.config.preparation()}
         with watched_by(Watcher()):  # the run itself tells of it
             check_prepared(prepare(job.model, machine=Machine(cache), **options), job, cache)
+
+
+def _head_start(
+    job: QuantizationJob[Any], workspace: Workspace, inputs: dict[str, Any]
+) -> AbstractContextManager[None]:
+    """Return a block beside which the first steps are computed, unless the user has said what runs them."""
+    from quant_core.execution.machine import available_cores
+    from tasks.head_start import head_start
+
+    if inputs.get("runner") not in (None, "thread"):
+        return nullcontext()
+    return head_start(job, workspace, inputs["workers"] or available_cores())
 
 
 def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[str, Any]]:

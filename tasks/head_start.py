@@ -1,0 +1,166 @@
+"""Computes a run's steps from the moment its input is found good, while its server starts and its flow begins.
+
+A task that finds its step begun waits for the result in place of computing it; in all else it is the task of a step
+that was computed. Whatever goes wrong with a head start is left to the tasks, which meet it themselves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from threading import Lock, Thread
+from typing import Any
+
+import pyarrow as pa
+
+from quant_core.execution.machine import Machine
+from quant_core.execution.parallel import ordered_map
+from quant_core.execution.runner import Arguments, Runner, Stage
+from quant_core.pipeline.job import QuantizationJob
+from quant_core.pipeline.stages import DEVICE_LATENCY, LATENCY, OWN_SCORE, TIMING
+from quant_core.pipeline.steps import assign, baseline, calibrate, chosen, export, prepare, probe, rank, search, verify
+from quant_core.storage.tables import from_ipc
+from tasks.cache.keys import step_key, with_key
+from tasks.cache.workspace import Workspace
+
+__all__ = ["HeadStart", "begun_result", "head_start", "seconds_ahead"]
+
+_WITH_TASKS_ONLY = (LATENCY, DEVICE_LATENCY, TIMING, OWN_SCORE)
+"""Stages that end a head start: nothing is timed, and no command of the user's is called, while something else runs."""
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A result, and when it was computed, by the clock of `time.perf_counter`."""
+
+    table: pa.Table
+    began: float
+    ended: float
+
+
+_Begun = Future[_Computed]
+
+
+class HeadStart:
+    """Results of steps that are begun before their tasks, by key."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, _Begun | None] = {}
+        self._is_over = False
+        self._seconds = 0.0
+        self._lock = Lock()
+
+    def begin(self, keys: Sequence[str]) -> list[_Begun]:
+        """Return where the results of steps go; raises EndOfHeadStartError if the task of one of them was faster."""
+        with self._lock:
+            if self._is_over or any(key in self._begun for key in keys):
+                raise EndOfHeadStartError
+            begun = [_Begun() for _ in keys]
+            self._begun.update(zip(keys, begun, strict=True))
+            return begun
+
+    def take(self, key: str) -> pa.Table | None:
+        """Wait for the result of a step and return it, once; None where its task is to compute it."""
+        with self._lock:
+            begun = self._begun.get(key)
+            self._begun[key] = None
+        asked = time.perf_counter()
+        with suppress(Exception):
+            if begun is not None:
+                computed = begun.result()
+                self._seconds = max(self._seconds, min(computed.ended, asked) - computed.began)
+                return computed.table
+        return None
+
+    def take_seconds(self) -> float:
+        """Return for how long results had been computed that were taken since the last call, when they were taken."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def end(self) -> None:
+        """Begin no further step."""
+        with self._lock:
+            self._is_over = True
+
+
+class EndOfHeadStartError(Exception):
+    """The tasks have caught up, or the next step is for its task only."""
+
+
+_current: ContextVar[HeadStart | None] = ContextVar("head start", default=None)
+
+
+def begun_result(key: str) -> pa.Table | None:
+    """Return the result of a step that this process has begun ahead of its task; None where it has not."""
+    current = _current.get()
+    return None if current is None else current.take(key)
+
+
+def seconds_ahead() -> float:
+    """Return the seconds of computing that lie before the tasks that took the results, since the last call."""
+    current = _current.get()
+    return 0.0 if current is None else current.take_seconds()
+
+
+@contextmanager
+def head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> Iterator[None]:
+    """Compute the steps of a job beside the block, in which its flow runs, and hand them to its tasks."""
+    begun = HeadStart()
+    Thread(target=_compute, args=(job, _AheadOfTasks(begun, workspace, workers))).start()
+    token = _current.set(begun)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+        begun.end()
+
+
+def _compute(job: QuantizationJob[Any], on: Runner) -> None:
+    """Go through the steps of a run, as its flow does, until there is no more to begin."""
+    with suppress(Exception):
+        layers = prepare(job, on)
+        plan = None if job.assignment is None else assign(job, layers, on)
+        study = baseline(job, layers, calibrate(job, layers, on), on, plan)
+        decision = chosen(study, plan) if plan else search(study, rank(study, probe(study, on), on), on)
+        verify(export(decision, on), on)
+
+
+class _AheadOfTasks(Runner):
+    """Computes the steps that are not stored yet, before their tasks ask for them."""
+
+    def __init__(self, begun: HeadStart, workspace: Workspace, workers: int) -> None:
+        super().__init__(workspace.machine(workers))
+        self._begun, self._workspace = begun, workspace
+
+    def fan_out(
+        self, stage: Stage, each: Sequence[Arguments], /, step: str = "", title: str = "", **common: Any
+    ) -> list[pa.Table]:
+        """Return the results; raises EndOfHeadStartError where a task is to compute one."""
+        calls = [{**common, **arguments} for arguments in each]
+        keys = [step_key(stage, arguments) for arguments in calls]
+        found = {key: self._workspace.results.find(key).payload for key in keys}
+        missing = {key: arguments for key, arguments in zip(keys, calls, strict=True) if found[key] is None}
+        made = dict(zip(missing, self._made(stage, missing, self._share(calls)), strict=True))
+        return [made[key] if payload is None else from_ipc(payload) for key, payload in found.items()]
+
+    def _made(self, stage: Stage, calls: Mapping[str, Arguments], machine: Machine) -> list[pa.Table]:
+        """Compute steps by key."""
+        if calls and stage in _WITH_TASKS_ONLY:
+            raise EndOfHeadStartError
+        begun = dict(zip(calls, self._begun.begin(list(calls)), strict=True))
+
+        def computed(key: str) -> pa.Table:
+            began = time.perf_counter()
+            table = with_key(stage(calls[key], machine), key)
+            begun[key].set_result(_Computed(table, began, time.perf_counter()))
+            return table
+
+        try:
+            return list(ordered_map(computed, calls, self.machine.workers))
+        finally:
+            for one in begun.values():
+                one.cancel()  # what is not there now never will be
