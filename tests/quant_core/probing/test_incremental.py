@@ -6,7 +6,7 @@ import pytest
 
 from quant_core.model.operators import DEFAULT_LAYER_OPS
 from quant_core.model.sessions import Session
-from quant_core.probing import incremental
+from quant_core.probing import graph_cut, incremental
 from quant_core.probing.incremental import IncrementalModel
 from tests.models import build
 from tests.quant_core.workbench import bench, same
@@ -65,14 +65,14 @@ def test_blocks_grow_as_the_root_of_the_layers(runs, tmp_path):
 def test_heavy_layers_are_blocks_of_their_own(workbench, monkeypatch):
     """Else the rest of a large model would be in memory once for each of its layers."""
     made = workbench("chain")
-    monkeypatch.setattr(incremental, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(graph_cut, "_BLOCK_BYTES", 1)
     opened = IncrementalModel(made.quantizer, made.wide, [made.plan(name) for name in made.names])
     assert len(opened._base) == len(made.names)
 
 
 def test_what_follows_the_last_variant_is_opened_once(workbench, monkeypatch):
     made = workbench("chain")
-    monkeypatch.setattr(incremental, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(graph_cut, "_BLOCK_BYTES", 1)
     opened = IncrementalModel(made.quantizer, made.wide, [made.plan("c1")])
     ((own, _), (rest, _)) = opened._variants[0]
     assert rest is opened._base[-1]
