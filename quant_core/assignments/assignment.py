@@ -56,6 +56,12 @@ class Assignment:
         layers = tuple((precision, (_LAYER + name,)) for name, precision in plan.layers)
         return cls(layers + tuple((kind, (_TENSOR + name,)) for name, kind in plan.tensors))
 
+    @property
+    def first_opset(self) -> int:
+        """The first opset whose standard pairs take every integer type that is named; 0 without any."""
+        kinds = [kind.weights if isinstance(kind, Precision) else kind for kind, _ in self.entries]
+        return max((kind.first_opset for kind in kinds if not kind.is_float), default=0)
+
     def plan(self, graph: FloatGraph, layers: Sequence[Layer], wide: Precision) -> PrecisionPlan:
         """The plan for a prepared model.
 

@@ -51,8 +51,8 @@ class QuantizationConfig(FrozenModel):
         default="auto",
         description="How weights of up to 8 bits become codes. nearest: each the nearest one; gptq: all of them for "
         "the least error of the layer's output on the calibration data; hqq: each the nearest one of a grid that is "
-        "fitted to most values, without data; auto: for 4 bits, what of these and of gptq on hqq's grid gives the "
-        "least error of the layer's output; for 8 bits beside floats, nearest or gptq.",
+        "fitted to most values, without data; auto: for 4 bits and less, what of these and of gptq on hqq's grid has "
+        "the least error of the layer's output; for 8 bits beside floats, nearest or gptq.",
     )
     correct_bias: Annotated[bool, Flag(Heading.RANGES)] = Field(
         default=False,
@@ -143,13 +143,13 @@ class QuantizationConfig(FrozenModel):
         """Return whether weights of a type, `alone` beside floats, are rounded for what their layer puts out."""
         if weights.is_float or weights.bits > 8 or self.round_weights == "nearest":
             return False
-        return self.round_weights == "gptq" or (self.round_weights == "auto" and (alone or weights.bits == 4))
+        return self.round_weights == "gptq" or (self.round_weights == "auto" and (alone or weights.bits <= 4))
 
     def fits_grids(self, weights: DataType) -> bool:
         """Return whether the grid of weights of a type may be fitted to most values, in place of all."""
         if weights.is_float or weights.bits > 8 or self.has_power_of_two_scales:
             return False
-        return self.round_weights == "hqq" or (self.round_weights == "auto" and weights.bits == 4)
+        return self.round_weights == "hqq" or (self.round_weights == "auto" and weights.bits <= 4)
 
     def chooses_weights(self, weights: DataType, alone: bool) -> bool:
         """Return whether the calibration data have a say in the codes of such weights, or in the biases beside them."""

@@ -73,7 +73,7 @@ def _stored(name: str, array: NDArray[np.generic], data: BinaryIO) -> onnx.Tenso
     return tensor
 
 
-_PACKED = (onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
+_PACKED = (onnx.TensorProto.INT2, onnx.TensorProto.UINT2, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
 
 
 def _bytes(array: NDArray[np.generic]) -> memoryview:

@@ -20,6 +20,8 @@ __all__ = ["ACTIVATION_TYPES", "FLOAT_TYPES", "WEIGHT_TYPES", "DataType"]
 class DataType(Enum):
     """A type that activations or weights are stored in."""
 
+    INT2 = ("2", 2)
+    UINT2 = ("u2", 2)
     INT4 = ("4", 4)
     UINT4 = ("u4", 4)
     INT8 = ("8", 8)
@@ -67,6 +69,11 @@ class DataType(Enum):
         return self.name.lower()
 
     @property
+    def first_opset(self) -> int:
+        """The first opset whose standard pairs take this integer type."""
+        return {2: 25, 4: 21, 16: 21}.get(self.bits, 10)
+
+    @property
     def is_float(self) -> bool:
         """Whether values of this type are held as they are, rounded, without a scale."""
         return self.code.endswith(("float32", "float16"))
@@ -94,7 +101,7 @@ class DataType(Enum):
 ACTIVATION_TYPES = (DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16)
 """Integer types that activations may have."""
 
-WEIGHT_TYPES = (DataType.INT4, DataType.UINT4, *ACTIVATION_TYPES)
+WEIGHT_TYPES = (DataType.INT2, DataType.UINT2, DataType.INT4, DataType.UINT4, *ACTIVATION_TYPES)
 """Integer types that weights may have."""
 FLOAT_TYPES = tuple(kind for kind in DataType if kind.is_float)
 """Types whose values are held as they are, rounded, without a scale."""

@@ -102,9 +102,19 @@ def weight_qparams(
     graph: FloatGraph, layer: Layer, values: NDArray[np.float32], kind: WeightKind, config: QuantizationConfig
 ) -> tuple[QParams, int | None]:
     """Scales of a layer's weight, of which these are the values, and their axis."""
+    _check_opset(graph, kind.dtype)
     axis, block = _scale_axis(graph, layer, kind, config)
     qparams = constant_qparams(values, kind.dtype, not kind.has_zero_points(config), config, axis, block)
     return with_half_scales(qparams, config), axis
+
+
+def _check_opset(graph: FloatGraph, kind: DataType) -> None:
+    """Raise UnsupportedError for 2-bit weights of a model that could not be brought to the opset which has them."""
+    if kind.bits == 2 and (pair_domain(graph.model) or opset_of(graph.model) < kind.first_opset):
+        raise UnsupportedError(
+            f"{kind} weights need the standard's pairs of opset {kind.first_opset}; this model is at "
+            f"{opset_of(graph.model)}: leave them out"
+        )
 
 
 def _scale_axis(

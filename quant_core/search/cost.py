@@ -70,7 +70,7 @@ def _bit_operations(layer: Layer, precision: Precision, stored: Stored) -> int:
 def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     """Those of the codes, of scales and zero points beside them, and of the scales of int32 biases.
 
-    Zero points of 4 bits are written only beside floats: elsewhere they are 0.
+    Zero points of signed codes of 4 bits are written only beside floats, those of 2 bits nowhere: they are 0.
     """
     bits = precision.weights.bits
     codes = math.ceil(layer.weight_elements * bits / 8)
@@ -84,7 +84,8 @@ def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
         scales = math.ceil(layer.weight_elements / block)
     with_scales = stored.biases == "int32" and block is None and not precision.activations.is_float
     scale_bytes = 4 if block is None or not stored.has_half_scales else 2
-    zero_points = 0 if bits == 4 and not precision.is_weight_only else math.ceil(scales * bits / 8)
+    has_zeros = not precision.weights.signed or (bits == 4 and precision.is_weight_only)
+    zero_points = 0 if bits <= 4 and not has_zeros else math.ceil(scales * bits / 8)
     return codes + zero_points + scales * (scale_bytes + (4 * layer.biases if with_scales else 0))
 
 

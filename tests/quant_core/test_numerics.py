@@ -148,7 +148,8 @@ def ort_qdq(values, qparams, axis):
         [onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in names.items()],
         [scale, zero],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    opset = onnx.helper.make_opsetid("", max(21, qparams.dtype.first_opset))
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=13)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -121,7 +121,19 @@ def test_an_odd_number_of_4_bit_weights_is_packed(tmp_path):
     assert same(made.ship(plan), made.simulate(plan))
 
 
-@pytest.mark.parametrize("dtype", [DataType.INT4, DataType.UINT4], ids=lambda dtype: dtype.name)
+@pytest.mark.parametrize("code", ["2", "u2"])
+def test_weights_of_2_bits_are_packed_four_to_a_byte(code, tmp_path):
+    model = build("(float[N,3] x) => (float[N,5] y) { [m] y = MatMul(x, w) }", {"w": (3, 5)})
+    made = bench(model, tmp_path, opset=25)
+    plan = made.plan("m", precision=f"a8w{code}")
+    assert len(initializer(made.exported(plan), f"w/a8w{code}/codes").raw_data) == 4
+    assert same(made.ship(plan), made.simulate(plan))
+    older = bench(model, tmp_path)
+    with pytest.raises(UnsupportedError, match=r"u?int2 weights need .* opset 25; this model is at 21"):
+        older.ship(older.plan("m", precision=f"a8w{code}"))
+
+
+@pytest.mark.parametrize("dtype", [DataType.INT2, DataType.INT4, DataType.UINT4], ids=lambda dtype: dtype.name)
 def test_a_block_is_quantized_as_if_it_were_alone(dtype):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, 40, 3)).astype(np.float32)

@@ -121,13 +121,14 @@ def bench(
     layer_ops: tuple[str, ...] = DEFAULT_LAYER_OPS,
     pairs: str = "standard",
     optimize: bool = True,
+    opset: int = 21,
     **config: object,
 ) -> Workbench:
     """Prepare a model and calibrate it on the feeds (by default four random samples)."""
     machine = Machine(folder / "cache")
     fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
     feeds = feeds or samples(model, count=fixed or 4)
-    table = prepare(refer(saved(model, folder)), layer_ops, machine, pairs=pairs, optimize=optimize)
+    table = prepare(refer(saved(model, folder)), layer_ops, machine, pairs=pairs, optimize=optimize, opset=opset)
     calibration = calibrate(table, refer_data(feeds, machine.cache), None, machine)
     settings = QuantizationConfig.model_validate(config)
     graph = prepared_graph(table, machine.cache)

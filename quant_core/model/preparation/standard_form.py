@@ -24,8 +24,6 @@ from quant_core.storage.scratch import scratch_folder
 
 __all__ = ["StandardForm"]
 
-_IR_VERSION = 10  # the one that came with opset 21
-
 
 @dataclass(frozen=True)
 class StandardForm:
@@ -88,7 +86,9 @@ class StandardForm:
 
 
 def _least_ir_version(opset: int) -> int:
-    return _IR_VERSION if opset == OPSET else OLDEST_IR_VERSION
+    if opset < OPSET:
+        return OLDEST_IR_VERSION
+    return int(onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]))
 
 
 def _declare_domains(proto: onnx.ModelProto, pairs: str, opset: int) -> None:

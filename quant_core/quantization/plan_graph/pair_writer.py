@@ -118,8 +118,7 @@ class PairWriter:
             attributes = {} if axis is None else {"axis": axis}
             if qparams.block is not None:
                 attributes["block_size"] = qparams.block
-            # A zero point of 0 need not be written: that saves 4 bytes a channel of biases, and half a byte of weights.
-            is_left_out = qparams.dtype in (DataType.INT32, DataType.INT4) and not qparams.zero_point.any()
+            is_left_out = qparams.dtype in _WITHOUT_ZERO and not qparams.zero_point.any()
             inputs = [f"{result}/codes", scale, *([] if is_left_out else [zero])]
             self.append(self.writer.node("DequantizeLinear", inputs, [result], **attributes))
         return result
@@ -142,3 +141,7 @@ class PairWriter:
             self.writer.constants[scale] = qparams.scale
             self.writer.constants[zero] = qparams.zero_point.astype(qparams.dtype.numpy_type)
         return scale, zero
+
+
+_WITHOUT_ZERO = (DataType.INT32, DataType.INT4, DataType.INT2)
+"""Types whose zero points of 0 are not written: that saves 4 bytes a channel of biases, and half a byte of weights."""

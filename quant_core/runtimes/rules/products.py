@@ -27,8 +27,6 @@ __all__ = [
 
 _NEWEST_OPSET = 27
 """The last opset whose Q/DQ ONNX Runtime 1.32 has kernels for."""
-_WIDE_PAIRS_FROM = 21
-"""The first opset whose Q/DQ take types of 16 and 4 bits."""
 
 
 def _without_kernels(model: WrittenModel) -> Iterator[tuple[str, str]]:
@@ -37,15 +35,15 @@ def _without_kernels(model: WrittenModel) -> Iterator[tuple[str, str]]:
             continue
         if model.opset > _NEWEST_OPSET:
             yield node.name, f"{node.op_type} of opset {model.opset}: there are kernels up to {_NEWEST_OPSET}"
-        elif kind is not None and kind.bits in (4, 16) and model.opset < _WIDE_PAIRS_FROM:
-            yield node.name, f"{kind} at opset {model.opset}: the standard has it from {_WIDE_PAIRS_FROM} on"
+        elif kind is not None and not kind.is_float and model.opset < kind.first_opset:
+            yield node.name, f"{kind} at opset {model.opset}: the standard has it from {kind.first_opset} on"
 
 
 PAIRS_HAVE_KERNELS = Rule(
     "pairs-have-kernels",
     "refused",
-    f"Pairs of the standard's domain are of an opset up to {_NEWEST_OPSET}, and from {_WIDE_PAIRS_FROM} on for types "
-    "of 16 and 4 bits.",
+    f"Pairs of the standard's domain are of an opset up to {_NEWEST_OPSET}, and from "
+    f"{DataType.INT4.first_opset} on for types of 16 and 4 bits, {DataType.INT2.first_opset} for those of 2 bits.",
     _without_kernels,
 )
 

@@ -115,7 +115,7 @@ def test_a_mix_that_no_layer_computes_in_is_refused(plan):
 
 
 def test_what_is_no_type_is_refused():
-    with pytest.raises(InputError, match=r"'int7' is neither a type \(int4, .*\) nor a precision such as a8w8"):
+    with pytest.raises(InputError, match=r"'int7' is neither a type \(int2, .*\) nor a precision such as a8w8"):
         Assignment.of({"int7": ["x"]})
 
 

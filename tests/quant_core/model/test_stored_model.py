@@ -139,7 +139,9 @@ def test_weights_of_an_earlier_result_do_not_stay(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "dtype", [np.float32, np.int8, np.uint16, np.int64, ml_dtypes.bfloat16, ml_dtypes.int4, ml_dtypes.uint4], ids=str
+    "dtype",
+    [np.float32, np.int8, np.uint16, np.int64, ml_dtypes.bfloat16, ml_dtypes.int2, ml_dtypes.int4, ml_dtypes.uint4],
+    ids=str,
 )
 def test_every_type_is_read_back_from_the_file_beside(tmp_path, dtype):
     arrays = {"w": (np.arange(8001) % 8).reshape(3, -1).astype(dtype), "v": np.full((40, 50), 7, dtype)}
