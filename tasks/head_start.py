@@ -1,4 +1,4 @@
-"""Computes a run's steps from the moment its input is found good, while its server starts and its flow begins.
+"""Computes a run's first steps from the moment its input is found good until its server has started.
 
 A task that finds its step begun waits for the result in place of computing it; in all else it is the task of a step
 that was computed. Whatever goes wrong with a head start is left to the tasks, which meet it themselves.
@@ -7,6 +7,7 @@ that was computed. Whatever goes wrong with a head start is left to the tasks, w
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from quant_core.execution.machine import Machine
 from quant_core.execution.parallel import ordered_map
+from quant_core.execution.progress import Watcher, watched_by, watcher
 from quant_core.execution.runner import Arguments, Runner, Stage
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import DEVICE_LATENCY, LATENCY, OWN_SCORE, TIMING
@@ -53,12 +55,15 @@ class HeadStart:
         self._is_over = False
         self._seconds = 0.0
         self._lock = Lock()
+        self.progress = _Progress()
+        """Told how far the step is that is computed."""
 
     def begin(self, keys: Sequence[str]) -> list[_Begun]:
         """Return where the results of steps go; raises EndOfHeadStartError if the task of one of them was faster."""
         with self._lock:
             if self._is_over or any(key in self._begun for key in keys):
                 raise EndOfHeadStartError
+            self.progress.hold_back()
             begun = [_Begun() for _ in keys]
             self._begun.update(zip(keys, begun, strict=True))
             return begun
@@ -71,6 +76,8 @@ class HeadStart:
         asked = time.perf_counter()
         with suppress(Exception):
             if begun is not None:
+                if not begun.done():
+                    self.progress.pass_to(watcher())
                 computed = begun.result()
                 self._seconds = max(self._seconds, min(computed.ended, asked) - computed.began)
                 return computed.table
@@ -85,6 +92,47 @@ class HeadStart:
         """Begin no further step."""
         with self._lock:
             self._is_over = True
+
+
+class _Progress(Watcher):
+    """Holds back how far a step is until its task waits for it; what else there is to say, the tasks say."""
+
+    def __init__(self) -> None:
+        self._listener: Watcher | None = None
+        self._expected: Counter[str] = Counter()
+        self._advanced: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def hold_back(self) -> None:
+        """Begin with another step."""
+        with self._lock:
+            self._listener = None
+            self._expected.clear()
+            self._advanced.clear()
+
+    def pass_to(self, listener: Watcher) -> None:
+        """Tell a watcher what was held back, and all that follows."""
+        with self._lock:
+            if self._listener is None:
+                self._listener = listener
+                for stage, units in self._expected.items():
+                    listener.expects(stage, units)
+                for stage, units in self._advanced.items():
+                    listener.advanced(stage, units)
+
+    def expects(self, stage: str, units: int) -> None:
+        """Count it, or pass it on."""
+        with self._lock:
+            self._expected[stage] += units
+            if self._listener is not None:
+                self._listener.expects(stage, units)
+
+    def advanced(self, stage: str, units: int) -> None:
+        """Count it, or pass it on."""
+        with self._lock:
+            self._advanced[stage] += units
+            if self._listener is not None:
+                self._listener.advanced(stage, units)
 
 
 class EndOfHeadStartError(Exception):
@@ -107,21 +155,21 @@ def seconds_ahead() -> float:
 
 
 @contextmanager
-def head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> Iterator[None]:
-    """Compute the steps of a job beside the block, in which its flow runs, and hand them to its tasks."""
+def head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> Iterator[HeadStart]:
+    """Compute the steps of a job until the block ends the head start, and hand them to the tasks of its flow."""
     begun = HeadStart()
     Thread(target=_compute, args=(job, _AheadOfTasks(begun, workspace, workers))).start()
     token = _current.set(begun)
     try:
-        yield
+        yield begun
     finally:
         _current.reset(token)
         begun.end()
 
 
-def _compute(job: QuantizationJob[Any], on: Runner) -> None:
+def _compute(job: QuantizationJob[Any], on: _AheadOfTasks) -> None:
     """Go through the steps of a run, as its flow does, until there is no more to begin."""
-    with suppress(Exception):
+    with suppress(Exception), watched_by(on.progress):
         layers = prepare(job, on)
         plan = None if job.assignment is None else assign(job, layers, on)
         study = baseline(job, layers, calibrate(job, layers, on), on, plan)
@@ -135,6 +183,7 @@ class _AheadOfTasks(Runner):
     def __init__(self, begun: HeadStart, workspace: Workspace, workers: int) -> None:
         super().__init__(workspace.machine(workers))
         self._begun, self._workspace = begun, workspace
+        self.progress = begun.progress
 
     def fan_out(
         self, stage: Stage, each: Sequence[Arguments], /, step: str = "", title: str = "", **common: Any

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from quant_core.pipeline.job import QuantizationJob
     from quant_core.results.outcome import Outcome
     from tasks.cache.workspace import Workspace
+    from tasks.head_start import HeadStart
 
 __all__ = ["quantize"]
 
@@ -47,7 +48,8 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
         server.begin()
         call = _flow_call(inputs, config)
         try:
-            with _head_start(job, workspace, inputs), server.serving():
+            with _head_start(job, workspace, inputs) as begun, server.serving():
+                begun.end()  # from here on the tasks compute
                 manifest = Manifest.model_validate(call())
         except TargetError as error:
             missed, manifest = str(error), cast("Outcome", error.outcome).manifest
@@ -91,13 +93,13 @@ def _check(job: QuantizationJob[Any], cache: Path) -> None:
 
 def _head_start(
     job: QuantizationJob[Any], workspace: Workspace, inputs: dict[str, Any]
-) -> AbstractContextManager[None]:
+) -> AbstractContextManager[HeadStart]:
     """Return a block beside which the first steps are computed, unless the user has said what runs them."""
     from quant_core.execution.machine import available_cores
-    from tasks.head_start import head_start
+    from tasks.head_start import HeadStart, head_start
 
     if inputs.get("runner") not in (None, "thread"):
-        return nullcontext()
+        return nullcontext(HeadStart())
     return head_start(job, workspace, inputs["workers"] or available_cores())
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+from threading import Event, Thread
+
 import numpy as np
 import onnx
 import pyarrow as pa
@@ -9,6 +12,7 @@ import pytest
 
 from quant_core.config import config_from
 from quant_core.execution.machine import Machine
+from quant_core.execution.progress import Watcher, watched_by
 from quant_core.execution.runner import Runner
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.stages import EVALUATE
@@ -126,3 +130,39 @@ def test_a_head_start_that_fails_hands_over_nothing(job, workspace, monkeypatch)
         first_steps(job, on)
     assert not on.taken
     assert seconds_ahead() == 0
+
+
+class Listener(Watcher):
+    """Adds up what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, int] = {}
+        self.has_heard = Event()
+
+    def expects(self, stage, units):
+        self.heard["expects"] = self.heard.get("expects", 0) + units
+
+    def advanced(self, stage, units):
+        self.heard["advanced"] = self.heard.get("advanced", 0) + units
+        self.has_heard.set()
+
+
+def test_how_far_a_step_is_is_told_from_when_its_task_waits_for_it():
+    start, listener = HeadStart(), Listener()
+    start.begin(["first"])
+    start.progress.expects("prepare", 5)
+    (begun,) = start.begin(["second"])
+    start.progress.expects("calibrate", 100)
+    start.progress.advanced("calibrate", 30)
+    waiting = Thread(target=copy_context().run, args=(taken_with, start, listener))
+    waiting.start()
+    listener.has_heard.wait()
+    start.progress.advanced("calibrate", 70)
+    begun.set_result(head_starts._Computed(TABLE, 0.0, 1.0))
+    waiting.join()
+    assert listener.heard == {"expects": 100, "advanced": 100}
+
+
+def taken_with(start, listener):
+    with watched_by(listener):
+        start.take("second")
