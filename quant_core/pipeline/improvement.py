@@ -91,7 +91,9 @@ def _with_factors(best: TriedRecipe, job: QuantizationJob[RunConfig]) -> TriedRe
     if not _may_migrate(job):
         return None
     eight_bits = [one for one in best.scores if not one.activations.is_float and one.activations.bits == 8]
-    found = [one for precision in eight_bits if (one := best.migrated(precision)) is not None]
+    # Factors follow from the types; how many values share a scale hardly changes them.
+    each = {(one.activations, one.weights): one for one in reversed(eight_bits)}.values()
+    found = [one for precision in each if (one := best.migrated(precision)) is not None]
     return min(found, key=lambda one: one.change, default=None)
 
 

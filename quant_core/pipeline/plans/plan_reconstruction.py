@@ -7,6 +7,8 @@ to a half in 4-bit mixes, and more layers may be narrowed; then those of the pla
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from quant_core.config import MixedPrecisionConfig
@@ -16,6 +18,7 @@ from quant_core.pipeline.calibration_trial import CalibrationTrial
 from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plans.plan_search import go_on, is_open
 from quant_core.pipeline.plans.study import Study
+from quant_core.pipeline.plans.trial import Trial
 from quant_core.precision import PrecisionPlan
 from quant_core.report.sentences.improvements import improvement_sentence
 
@@ -34,13 +37,23 @@ def reconstructed_search(
         better = _reconstructed(study, best[0].plan, on) if best else None
         if better is None:
             break
+        if is_open(better):
+            go_on(PlanEvaluator(better, on), ranking)
+        found = better.best_first()[:1]
+        if not found or not _is_better(study, found[0], best[0]):
+            unused = better.improvements[-1].model_copy(update={"kept": False})
+            return replace(study, improvements=(*study.improvements, unused))
         study = better
-        if not is_open(study):
-            break
-        go_on(PlanEvaluator(study, on), ranking)
-        if study.best_first()[0].plan == best[0].plan:
+        if found[0].plan == best[0].plan:
             break
     return study
+
+
+def _is_better(study: Study[MixedPrecisionConfig], found: Trial, before: Trial) -> bool:
+    """Return whether a trial is at least as good as another: of less error within a budget, else no dearer."""
+    if study.budgets:
+        return found.met >= before.met and study.error_of(found) < study.error_of(before)
+    return study.cost.total(found.plan) <= study.cost.total(before.plan)
 
 
 def _reconstructed(
@@ -48,7 +61,7 @@ def _reconstructed(
 ) -> Study[MixedPrecisionConfig] | None:
     """Return the study with weights that were chosen for a plan, and with what the plan scores now.
 
-    None where they do not help on held-out calibration samples, or the plan no longer meets the target.
+    None where they do not help on held-out calibration samples.
     """
     trial = CalibrationTrial.of(study.job, study.layers, on)
     told, weights = trial.reconstruction(study.recipe, plan, None, trial.l2(study.recipe, plan))
@@ -56,4 +69,5 @@ def _reconstructed(
     if not told.kept:
         return None
     found = study.with_weights(weights, told)
-    return found if PlanEvaluator(found, on).evaluate(plan).met else None
+    PlanEvaluator(found, on).evaluate(plan)
+    return found
