@@ -190,18 +190,8 @@ def _improved(
     """The new weight, which the quantizer takes, or None where it is no better; the squared errors before and after."""
     weight, unfolding = quantizer.weight(stop.name, stop.precision), stop.unfolding
     old, biases = _rows_of(quantizer, stop, weight), _biases(quantizer, stop)
-    values = unfolding.rows(np.asarray(quantizer.graph.constant(str(unfolding.layer.weight)), np.float32))
-    is_symmetric = not weight.qparams.zero_point.any()
-    free_scales = is_symmetric and _has_scale_a_row(weight, unfolding) and not quantizer.config.has_power_of_two_scales
+    new = _best_rows(quantizer, stop, weight, old, fitted, checked)
     free_bias = stop.bias is not None
-    tried = [
-        [
-            reconstructed(own, bias, moments, rows.qparams, free_scales, free_bias, damping)
-            for own, bias, moments, rows in zip(values, biases, fitted, old, strict=True)
-        ]
-        for damping in _DAMPINGS
-    ]
-    new = min(tried, key=lambda rows: _squared_error(rows, checked))
     errors = _squared_error(old, checked), _squared_error(new, checked)
     if not errors[1] < errors[0]:
         return None, errors
@@ -209,6 +199,43 @@ def _improved(
     chosen = replace(_folded(new, weight, unfolding, shift), rounding=Rounding("reconstruction", errors[1] / errors[0]))
     quantizer.choose_weight(stop.name, stop.precision, chosen)
     return (chosen if quantizer.weight(stop.name, stop.precision) is chosen else None), errors
+
+
+def _best_rows(
+    quantizer: Quantizer,
+    stop: LayerStop,
+    weight: Weight,
+    old: list[Rows],
+    fitted: list[Moments],
+    checked: list[Moments],
+) -> list[Rows]:
+    """Return the rows that are held as near to the float weight as is best on held-out samples.
+
+    Args:
+        quantizer: what the layer's float weight and bias are of.
+        stop: the layer.
+        weight: its weight by now.
+        old: that as rows, by group of the layer.
+        fitted: moments of the samples to fit, by group.
+        checked: those of the samples held out.
+
+    """
+    unfolding, config = stop.unfolding, quantizer.config
+    values = unfolding.rows(np.asarray(quantizer.graph.constant(str(unfolding.layer.weight)), np.float32))
+    is_symmetric = not weight.qparams.zero_point.any()
+    free_scales = is_symmetric and _has_scale_a_row(weight, unfolding) and not config.has_power_of_two_scales
+    groups = list(zip(values, _biases(quantizer, stop), fitted, old, strict=True))
+    best, least = old, math.inf
+    for damping in _DAMPINGS:
+        new = [
+            reconstructed(own, bias, moments, rows.qparams, free_scales, stop.bias is not None, damping)
+            for own, bias, moments, rows in groups
+        ]
+        error = _squared_error(new, checked)
+        if not error < least:
+            break
+        best, least = new, error
+    return best
 
 
 def _biases(quantizer: Quantizer, stop: LayerStop) -> NDArray[np.float64]:
