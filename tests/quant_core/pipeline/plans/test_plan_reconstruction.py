@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 import pytest
 
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
+from quant_core.manifest import Improvement
+from quant_core.pipeline.plans import plan_reconstruction
 from quant_core.storage.tables import from_ipc
 from tests.models import MODELS, samples
+from tests.quant_core.pipeline.studies import plan_of, study_of, trial_of
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,25 @@ def test_the_search_goes_on_from_the_plan_with_its_new_weights_to_a_cheaper_one(
 
 
 def test_the_report_tells_what_the_new_weights_gave(found):
-    told = [one for one in found.manifest.improvements if one.precision is None]
-    assert told and all(one.kept and one.after < one.before for one in told)
+    told = [one for one in found.manifest.improvements if one.precision is None and one.kept]
+    assert told and all(one.after < one.before for one in told)
     page = (found.folder / "report.html").read_text()
     assert f"Weights reconstructed in {told[0].layers} of {told[0].of} layers, for the plan found: L2 " in page
+
+
+@pytest.mark.parametrize("is_cheaper", [True, False])
+def test_new_weights_are_used_only_where_no_dearer_plan_comes_of_them(is_cheaper, monkeypatch):
+    study = study_of(limit=0.5).study
+    study.add(trial_of(plan_of("a8w8", "a16w8", "a16w8"), 0.3, met=True))
+    told = Improvement(
+        method="reconstruction", precision=None, layers=1, of=3, before=0.3, after=0.2, kept=True, samples=4
+    )
+    better = replace(study, trials=[study.wide], improvements=(told,))
+    if is_cheaper:
+        better.add(trial_of(plan_of("a8w8", "a8w8", "a16w8"), 0.4, met=True))
+    results = iter([better])
+    monkeypatch.setattr(plan_reconstruction, "_reconstructed", lambda *_: next(results, None))
+    monkeypatch.setattr(plan_reconstruction, "go_on", lambda *_: None)
+    found = plan_reconstruction.reconstructed_search(study, None, None)
+    assert found.trials is (better if is_cheaper else study).trials
+    assert [one.kept for one in found.improvements] == [is_cheaper]
