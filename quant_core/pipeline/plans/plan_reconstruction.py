@@ -7,6 +7,7 @@ to a half in 4-bit mixes, and more layers may be narrowed; then those of the pla
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pyarrow as pa
@@ -26,27 +27,58 @@ __all__ = ["reconstructed_search"]
 
 _ROUNDS = 6
 """Plans whose weights are reconstructed, at most; most searches end earlier."""
+_LEAST_SHARE = 0.25
+"""Share of an error that new weights are taken to leave, at least: counted in classes it may be none by chance."""
 
 
 def reconstructed_search(
     study: Study[MixedPrecisionConfig], ranking: pa.Table, on: Runner
 ) -> Study[MixedPrecisionConfig]:
-    """Reconstruct the weights of the best plan and search on, as long as that leads to a cheaper plan."""
+    """Reconstruct the weights of the best plan and search on, as long as a better plan may come of it.
+
+    What new weights leave of one plan's error they may leave of another's: cheaper plans that missed the target by no
+    more than that are tried, too.
+    """
+    share, tried = 1.0, set[PrecisionPlan]()
     for _ in range(_ROUNDS):
-        best = study.best_first()[:1]
-        better = _reconstructed(study, best[0].plan, on) if best else None
-        if better is None:
+        before = _promising(study, share, tried)
+        if before is None:
             break
+        tried.add(before.plan)
+        better = _reconstructed(study, before.plan, on)
+        if better is None:
+            continue
+        share = _share_left(study, before, better.trials[-1])
         if is_open(better):
             go_on(PlanEvaluator(better, on), ranking)
         found = better.best_first()[:1]
-        if not found or not _is_better(study, found[0], best[0]):
+        if found and _is_better(study, found[0], study.best_first()[0]):
+            study = better
+        else:
             unused = better.improvements[-1].model_copy(update={"kept": False})
-            return replace(study, improvements=(*study.improvements, unused))
-        study = better
-        if found[0].plan == best[0].plan:
-            break
+            study = replace(study, improvements=(*study.improvements, unused))
     return study
+
+
+def _promising(study: Study[MixedPrecisionConfig], share: float, tried: Collection[PrecisionPlan]) -> Trial | None:
+    """Return the cheapest trial that would meet the target with a share of its error; None if all such were tried."""
+    best = study.best_first()[:1]
+    if not best:
+        return None
+    cheaper = [] if study.budgets else [one for one in study.trials if _costs_less(study, one, best[0])]
+    near = [one for one in cheaper if study.error_of(one) * share <= study.error_at_limit]
+    in_order = [*sorted(near, key=lambda one: study.cost.total(one.plan)), *best]
+    return next((one for one in in_order if one.plan not in tried), None)
+
+
+def _costs_less(study: Study[MixedPrecisionConfig], one: Trial, other: Trial) -> bool:
+    return study.cost.total(one.plan) < study.cost.total(other.plan)
+
+
+def _share_left(study: Study[MixedPrecisionConfig], before: Trial, after: Trial) -> float:
+    """Return what new weights left of a plan's error."""
+    errors = study.error_of(before), study.error_of(after)
+    return min(max(errors[1] / errors[0], _LEAST_SHARE), 1.0) if errors[0] > 0 else 1.0
 
 
 def _is_better(study: Study[MixedPrecisionConfig], found: Trial, before: Trial) -> bool:

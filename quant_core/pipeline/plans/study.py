@@ -226,6 +226,11 @@ class Study(Generic[Config_co]):
             return self._additive(trial.bound)
         return max(self.uses(trial), key=lambda use: math.inf if math.isnan(use) else use)
 
+    @property
+    def error_at_limit(self) -> float:
+        """The error, on the scale of the search, of a plan right at the limit."""
+        return 1.0 if self.job.config.also else self._additive(self.job.config.target.limit or 0.0)
+
     def uses(self, trial: Trial) -> list[float]:
         """Return what a plan uses of each of several targets; 1 is right at the limit."""
         wide, found = self.wide.bounds, []

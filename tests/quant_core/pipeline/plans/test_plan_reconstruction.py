@@ -15,6 +15,8 @@ from quant_core.storage.tables import from_ipc
 from tests.models import MODELS, samples
 from tests.quant_core.pipeline.studies import plan_of, study_of, trial_of
 
+TOLD = Improvement(method="reconstruction", precision=None, layers=1, of=3, before=0.3, after=0.2, kept=True, samples=4)
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
@@ -52,10 +54,7 @@ def test_the_report_tells_what_the_new_weights_gave(found):
 def test_new_weights_are_used_only_where_no_dearer_plan_comes_of_them(is_cheaper, monkeypatch):
     study = study_of(limit=0.5).study
     study.add(trial_of(plan_of("a8w8", "a16w8", "a16w8"), 0.3, met=True))
-    told = Improvement(
-        method="reconstruction", precision=None, layers=1, of=3, before=0.3, after=0.2, kept=True, samples=4
-    )
-    better = replace(study, trials=[study.wide], improvements=(told,))
+    better = replace(study, trials=[study.wide], improvements=(TOLD,))
     if is_cheaper:
         better.add(trial_of(plan_of("a8w8", "a8w8", "a16w8"), 0.4, met=True))
     results = iter([better])
@@ -64,3 +63,29 @@ def test_new_weights_are_used_only_where_no_dearer_plan_comes_of_them(is_cheaper
     found = plan_reconstruction.reconstructed_search(study, None, None)
     assert found.trials is (better if is_cheaper else study).trials
     assert [one.kept for one in found.improvements] == [is_cheaper]
+
+
+def test_a_cheaper_plan_that_missed_by_no_more_than_new_weights_give_is_tried_with_its_own(monkeypatch):
+    first, near, far = (
+        plan_of("a8w8", one, other) for one, other in [("a16w8",) * 2, ("a16w8", "a8w8"), ("a8w8",) * 2]
+    )
+    study, asked = study_of(limit=0.5).study, []
+    study.add(trial_of(first, 0.4, met=True))
+
+    def halved(before, plan, _):
+        error = next(trial.score.value for trial in before.trials if trial.plan == plan)
+        better = replace(before, trials=[before.wide], improvements=(*before.improvements, TOLD))
+        asked.append(plan)
+        better.add(trial_of(plan, error / 2, met=error < 1))
+        return better
+
+    def going_on(evaluator, _):
+        if len(asked) == 1:
+            evaluator.study.add(trial_of(near, 0.9, met=False))
+            evaluator.study.add(trial_of(far, 1.1, met=False))
+
+    monkeypatch.setattr(plan_reconstruction, "_reconstructed", halved)
+    monkeypatch.setattr(plan_reconstruction, "go_on", going_on)
+    found = plan_reconstruction.reconstructed_search(study, None, None)
+    assert asked == [first, near]
+    assert found.best_first()[0].plan == near
