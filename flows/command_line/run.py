@@ -34,6 +34,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     server: RunServer = command.obj or command.with_resource(prefect_server())
 
     from flows.command_line.asked_job import asked_job
+    from flows.command_line.interrupts import interrupts_explained
     from flows.command_line.terminal import TerminalWatcher, WarningWatcher, console
     from quant_core.errors import TargetError
     from quant_core.execution.progress import watched_by
@@ -42,7 +43,7 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     screen = console()
     watcher = WarningWatcher() if as_json else TerminalWatcher(screen, config.target)
     missed = ""
-    with watcher.shown(), watched_by(watcher):
+    with interrupts_explained(), watcher.shown(), watched_by(watcher):
         job, workspace = asked_job(inputs, config)
         _check(job, workspace.cache)
         server.begin()
