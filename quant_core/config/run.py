@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -132,10 +132,14 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
 
     @model_validator(mode="after")
     def _format_goes_with_the_rest(self) -> Self:
-        timed = self.counts_latency and self.device_costs is None
-        if why := why_not_written(self.format, self.runtime, self.ladder, self.block_size, self.layer_ops, timed):
+        if why := self.why_not_written(self.ladder):
             raise ValueError(f"format: {why}")
         return self
+
+    def why_not_written(self, ladder: Sequence[Precision]) -> str:
+        """Return why plans of these precisions, wide first, are not written in the format; empty where they are."""
+        timed = self.counts_latency and self.device_costs is None
+        return why_not_written(self.format, self.runtime, ladder, self.block_size, self.layer_ops, timed)
 
     @property
     def candidate_ops(self) -> tuple[str, ...]:

@@ -39,14 +39,17 @@ def why_not_written(
     if form != "qdq" and not runtime.startswith("onnxruntime"):
         return f"{form} is ONNX Runtime's own, not for {runtime}; use qdq"
     if form == "matmulnbits" and not _has_fitting_blocks(ladder, block_size):
-        return f"matmulnbits is for weights in blocks: give a block_size of 16 to {_LARGEST_BLOCK}"
+        return (
+            f"matmulnbits is for weights in blocks of 16 to {_LARGEST_BLOCK}: "
+            "give a block_size, or precisions such as float32w4b32"
+        )
     return _why_no_dynamic_lstms(ladder, layer_ops, times_layers) if form == "dynamiclstm" else ""
 
 
 def _has_fitting_blocks(ladder: Sequence[Precision], block_size: int | None) -> bool:
-    """Return whether weights have blocks, none of them too long for MatMulNBits."""
+    """Return whether weights have blocks, or may have them by the user's plan, none too long for MatMulNBits."""
     sizes = [size for size in (block_size, *(precision.block for precision in ladder)) if size]
-    return bool(sizes) and max(sizes) <= _LARGEST_BLOCK
+    return max(sizes) <= _LARGEST_BLOCK if sizes else len(ladder) == 1
 
 
 def _why_no_dynamic_lstms(ladder: Sequence[Precision], layer_ops: Collection[str], times_layers: bool) -> str:

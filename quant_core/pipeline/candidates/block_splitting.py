@@ -1,8 +1,9 @@
-"""Splits the blocks that a search left wide where that costs most, each in two parts, and probes one of these.
+"""Splits the blocks at the cut of a search, each in two parts, and probes one of these.
 
-A block stays wide as a whole where one of its layers loses much. What a search over blocks leaves to be saved lies in
-few of them, so that few further probes find most of it. What both parts lose together is known, and taken to be the sum
-of what each loses: so the second need not be probed.
+A block stays wide as a whole where one of its layers loses much, and a narrow one may have a layer that loses most of
+what all do. What a search over blocks leaves to be saved lies in few of them, so that few further probes find most of
+it. What both parts lose together is known, and taken to be the sum of what each loses: the second need not be probed.
+Blocks of the same operators share their losses out alike: what was found in one says where to split the next.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ import pyarrow as pa
 
 from quant_core.execution.progress import watcher
 from quant_core.execution.runner import Runner
+from quant_core.model.layers import layers_from_table
 from quant_core.pipeline.candidates.probe_rounds import probe_rounds
+from quant_core.pipeline.plans.plan_space import layer_costs, search_space, units_of
 from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import RANK
-from quant_core.precision import Precision
+from quant_core.search.splitting import Group, best_split, expected_shares, price_of_cut
 from quant_core.storage.schemas import SENSITIVITY
 from quant_core.storage.tables import facts, with_facts
 
 __all__ = ["found_blocks", "probes_of", "split_blocks"]
 
+Block = tuple[str, ...]
+"""Names of layers that move together, in graph order."""
+Parts = tuple[Block, Block]
+"""The two parts of a block: the one that is probed, and the other."""
+
 _SHARE = 2
 """Single layers to one probe, at least."""
+_AT_ONCE = 2
+"""Blocks that are split before the next are chosen."""
 _LEAST = 0.1
 """Share of its block's loss that a part has at least, where it is not probed."""
 
@@ -42,18 +52,24 @@ def found_blocks(study: Study) -> bool:
     return bool(study.blocks) and study.job.config.blocks in (("graph",), ("names",))
 
 
-def split_blocks(study: Study, ranking: pa.Table, on: Runner) -> tuple[Study, pa.Table] | None:
-    """Return the study with some blocks in two parts, and the ranking (schema SENSITIVITY) with the losses of both.
+def split_blocks(study: Study, ranking: pa.Table, on: Runner) -> tuple[Study, pa.Table]:
+    """Return the study with some blocks in parts, and the ranking (schema SENSITIVITY) with the losses of these.
 
-    They are those that cost most above what they cost at their cheapest, in the best plan so far, as long as half as
-    many probes as single layers would take are enough; None where there are none, or no probes are left. A part that
-    was not probed has no samples. The facts of the ranking keep the rows of the blocks that were split, each with its
-    `parts`: `split`.
+    The blocks are split that promise most, a few at a time, as long as half as many probes as single layers would take
+    are enough. A part that was not probed has no samples. The facts of the ranking keep the rows of the blocks that
+    were split, each with its `parts`: `split`.
     """
-    chosen = {block: _parts(study, block) for block in _chosen(study, ranking)}
-    if not chosen:
-        return None
-    watcher().noted(f"{len(chosen)} blocks are split in two that cost most")
+    whole, splits = study.blocks, 0
+    while chosen := _chosen(study, ranking, whole):
+        study, ranking = _split(study, ranking, on, chosen)
+        splits += len(chosen)
+    if splits:
+        watcher().noted(f"{splits} times a block was split in two where that promises most")
+    return study, ranking
+
+
+def _split(study: Study, ranking: pa.Table, on: Runner, chosen: Mapping[Block, Parts]) -> tuple[Study, pa.Table]:
+    """Split each of the blocks in its two parts, and probe the first of these."""
     parts = [part for pair in chosen.values() for part in pair]
     kept = [block for block in study.blocks if block not in chosen]
     finer = replace(study, blocks=(*kept, *(part for part in parts if len(part) > 1)))
@@ -87,30 +103,27 @@ def _other_parts(split: Sequence[Mapping[str, Any]], probed: Sequence[Mapping[st
     return pa.Table.from_pylist(rows, schema=SENSITIVITY)
 
 
-def _chosen(study: Study, ranking: pa.Table) -> list[tuple[str, ...]]:
-    """Return the blocks to split, those first that leave most to be saved; each takes a probe a precision."""
-    most = len(study.candidates) // _SHARE - len(probes_of(ranking)) // (len(study.ladder) - 1)
-    plan = dict(study.best_first()[0].plan.layers)
-    left = {block: sum(_left(study, plan, name) for name in block) for block in study.blocks}
-    return [block for block in sorted(left, key=lambda block: -left[block]) if left[block] > 0][: max(most, 0)]
+def _chosen(study: Study, ranking: pa.Table, whole: Sequence[Block]) -> dict[Block, Parts]:
+    """Return the blocks to split and their two parts, those first that promise most; each takes a probe a precision."""
+    left = len(study.candidates) // _SHARE - len(probes_of(ranking)) // (len(study.ladder) - 1)
+    space, costs = search_space(study, ranking), layer_costs(study)
+    price = price_of_cut(space)
+    if left <= 0 or price <= 0:
+        return {}
+    losses = dict(zip(units_of(study), space.losses, strict=True))
+    operators = {layer.name: layer.op for layer in layers_from_table(study.layers)}
+    shares = expected_shares({block: tuple(operators[name] for name in block) for block in whole}, losses)
+    gains: dict[Block, tuple[float, Parts]] = {}
+    for block in study.blocks:
+        of_layers, parts_of_loss = np.array([costs[name] for name in block]), np.array([shares[name] for name in block])
+        gain, part = best_split(Group(of_layers, losses[block], parts_of_loss / parts_of_loss.sum()), price)
+        if part:
+            gains[block] = gain, _parts(block, part)
+    best = sorted(gains, key=lambda block: -gains[block][0])
+    return {block: gains[block][1] for block in best[: min(left, _AT_ONCE)]}
 
 
-def _parts(study: Study, block: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the layers of a block that leave at least half of what it leaves to be saved, as few as may be; the rest.
-
-    What is expensive is often not what loses most.
-    """
-    plan = dict(study.best_first()[0].plan.layers)
-    left = {name: _left(study, plan, name) for name in block}
-    dearest: list[str] = []
-    for name in sorted(block, key=lambda name: -left[name])[:-1]:
-        dearest.append(name)
-        if 2 * sum(left[one] for one in dearest) >= sum(left.values()):
-            break
-    return tuple(name for name in block if name in dearest), tuple(name for name in block if name not in dearest)
-
-
-def _left(study: Study, plan: Mapping[str, Precision], name: str) -> float:
-    """Return what a layer costs in a plan above what it costs at its cheapest."""
-    prices = study.cost.prices
-    return prices[name, plan[name]] - min(prices[name, one] for one in study.ladder)
+def _parts(block: Block, part: Sequence[int]) -> Parts:
+    """Return the layers of a part, by their numbers in a block, and the others."""
+    first = tuple(block[at] for at in part)
+    return first, tuple(name for name in block if name not in first)

@@ -11,12 +11,14 @@ import yaml
 from quant_core.config import RunConfig, SearchConfig
 from quant_core.errors import InputError, one_line
 from quant_core.execution.progress import watcher
+from quant_core.latency.neighbours import neighbours_of
 from quant_core.model.blocks import blocks_by_name, blocks_in_graph
 from quant_core.model.layers import Layer, layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.selection import names_meant
+from quant_core.model.topology import Topology
 
-__all__ = ["candidate_blocks"]
+__all__ = ["candidate_blocks", "neighbours_in_runs"]
 
 Blocks = tuple[tuple[str, ...], ...]
 
@@ -35,6 +37,15 @@ def candidate_blocks(layers: pa.Table, candidates: Sequence[str], config: RunCon
     alone = len(candidates) - sum(map(len, blocks))
     watcher().noted(f"{len(candidates)} layers move as {len(blocks)} blocks and {alone} single layers")
     return blocks
+
+
+def neighbours_in_runs(layers: pa.Table, blocks: Blocks, config: RunConfig, cache: Path) -> tuple[tuple[str, str], ...]:
+    """Return the layers that hand tensors to each other, where a mix is to come in runs and no cost says so itself."""
+    if not blocks or config.budgets or config.counts_latency:
+        return ()
+    listed = layers_from_table(layers)
+    topology = Topology.of(prepared_graph(layers, cache), listed)
+    return tuple((pair.first, pair.second) for pair in neighbours_of(topology, listed))
 
 
 def _found(rules: Sequence[str], layers: pa.Table, listed: Sequence[Layer], cache: Path) -> Sequence[Sequence[str]]:

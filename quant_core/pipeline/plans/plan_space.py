@@ -20,7 +20,7 @@ from quant_core.search.space import JointLoss
 from quant_core.search.units import Units
 from quant_core.storage.tables import facts
 
-__all__ = ["cheapest_of", "plan_of", "search_space"]
+__all__ = ["cheapest_of", "layer_costs", "plan_of", "search_space", "units_of"]
 
 
 def cheapest_of(study: Study) -> PrecisionPlan:
@@ -29,7 +29,7 @@ def cheapest_of(study: Study) -> PrecisionPlan:
     Of precisions that cost the same, a layer has the narrowest.
     """
     units = _units(study)
-    budgets = _budgets(study, units) or (_budget(study, units, study.cost, 0.0),)
+    budgets = _budgets(study, units) or (_budget(study, units, study.cost_in_runs, 0.0),)
     choice = plan_within(budgets, narrowest=True)
     rungs = dict(zip(_names(study), units.rungs(choice), strict=True))
     return study.wide.plan.narrowed({name: study.ladder[rungs[name]] for name in study.candidates})
@@ -40,7 +40,7 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
     config = study.job.config
     units, names = _units(study), _names(study)
     budgets = _budgets(study, units)
-    costs, boundaries = mixed(budgets or (_budget(study, units, study.cost, 0.0),), even(len(budgets) or 1))
+    costs, boundaries = _costs(study, units)
     # A block is probed under the name of its first layer.
     places = [names[layers[0]] for layers in units.members]
     losses, moves = _losses(ranking, places, study.ladder)
@@ -75,6 +75,12 @@ def _limit(study: Study, known: Mapping[Candidate, Measured]) -> float:
     return additive(target.metric, target.limit)
 
 
+def units_of(study: Study) -> list[tuple[str, ...]]:
+    """Return the names of the layers of each unit of `search_space`, in its order."""
+    names = _names(study)
+    return [tuple(names[layer] for layer in layers) for layers in _units(study).members]
+
+
 def _names(study: Study) -> list[str]:
     return [name for name, _ in study.wide.plan.layers]
 
@@ -85,6 +91,19 @@ def _units(study: Study) -> Units:
     number = {name: at for at, name in enumerate(_names(study))}
     groups = dict.fromkeys(block_of.get(name, (name,)) for name in number)
     return Units(tuple(tuple(number[name] for name in group) for group in groups))
+
+
+def layer_costs(study: Study) -> dict[str, NDArray[np.float64]]:
+    """Return what each layer costs on each rung, as the search counts it."""
+    names = _names(study)
+    costs, _ = _costs(study, Units(tuple((number,) for number in range(len(names)))))
+    return dict(zip(names, costs, strict=True))
+
+
+def _costs(study: Study, units: Units) -> tuple[NDArray[np.float64], BoundaryCosts]:
+    """Return the costs of units by rung and of the boundaries between them; with several budgets a mix of these."""
+    budgets = _budgets(study, units) or (_budget(study, units, study.cost_in_runs, 0.0),)
+    return mixed(budgets, even(len(budgets)))
 
 
 def _budgets(study: Study, units: Units) -> tuple[Budget, ...]:

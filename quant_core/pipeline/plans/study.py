@@ -30,6 +30,9 @@ from quant_core.storage.schemas import SEARCH
 
 __all__ = ["Study"]
 
+_BOUNDARY = 1 / 1000
+"""Share of the wide plan's cost that two neighbours of different precisions have to save."""
+
 
 @dataclass(frozen=True)
 class Study(Generic[Config_co]):
@@ -51,6 +54,8 @@ class Study(Generic[Config_co]):
     """The layers that a plan may narrow, in graph order."""
     blocks: tuple[tuple[str, ...], ...] = ()
     """Candidates that move together, at least two each; every other candidate moves alone."""
+    neighbours: tuple[tuple[str, str], ...] = ()
+    """Layers that hand tensors to each other, where it is to count that they have the same precision."""
     samples: Literal["auto", "all"] | int = "all"
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
     trials: list[Trial] = field(default_factory=list)
@@ -150,6 +155,11 @@ class Study(Generic[Config_co]):
         return self.costs[self.job.config.cost]
 
     @cached_property
+    def cost_in_runs(self) -> CostModel:
+        """The cost that is to be saved and, beside it, a price for each two neighbours of different precisions."""
+        return self.cost.with_boundaries(self.neighbours, self.ladder, _BOUNDARY * self.cost.total(self.wide.plan))
+
+    @cached_property
     def budgets(self) -> Mapping[str, float]:
         """The most that a plan may cost, by cost; empty without a budget."""
         wide = self.wide.plan
@@ -170,7 +180,8 @@ class Study(Generic[Config_co]):
         the ones that met the target, each group by score. If none is within them, it is the nearest.
         """
         if not self.budgets:
-            return sorted((trial for trial in self.trials if trial.met), key=lambda trial: self.cost.total(trial.plan))
+            met = (trial for trial in self.trials if trial.met)
+            return sorted(met, key=lambda trial: self.cost_in_runs.total(trial.plan))
         within_them = [trial for trial in self.trials if self.affordable(trial.plan)]
         return sorted(within_them, key=self._by_score) or [min(self.trials, key=lambda one: self.most_used(one.plan))]
 

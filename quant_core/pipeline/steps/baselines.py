@@ -15,7 +15,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.calibration_stages import note_few_columns, scored_as_calibrated
-from quant_core.pipeline.candidates.candidate_blocks import candidate_blocks
+from quant_core.pipeline.candidates.candidate_blocks import candidate_blocks, neighbours_in_runs
 from quant_core.pipeline.candidates.candidate_layers import (
     candidate_layers,
     note_rules_without_layers,
@@ -40,11 +40,17 @@ from quant_core.storage.references import Reference
 
 
 def assign(job: QuantizationJob[LayerWiseConfig], layers: pa.Table, on: Runner) -> PrecisionPlan:
-    """Return the plan that the user has chosen; raises InputError for a name that is no layer and no tensor."""
+    """Return the plan that the user has chosen.
+
+    Raises InputError for a name that is no layer and no tensor, and for a precision that is not written in the format.
+    """
     if job.assignment is None:
         raise InputError("give the plan: types with the names of layers and tensors")
     graph = prepared_graph(layers, on.machine.cache)
-    return job.assignment.plan(graph, layers_from_table(layers), job.config.wide)
+    plan = job.assignment.plan(graph, layers_from_table(layers), job.config.wide)
+    if why := job.config.why_not_written(_ladder(job, plan)):
+        raise InputError(f"format: {why}")
+    return plan
 
 
 def baseline(
@@ -75,6 +81,7 @@ def baseline(
     floats = float_outputs(job, layers, job.evaluation, on)
     layers, calibration = better.recipe.layers, better.recipe.calibration
     candidates = candidate_layers(layers, job.config, on.machine.cache)
+    blocks = candidate_blocks(layers, candidates, job.config, on.machine.cache)
     study = Study(
         job=job,
         layers=layers,
@@ -84,7 +91,8 @@ def baseline(
         baseline=floats,
         costs=cost_models(job, layers, calibration, ladder, on),
         candidates=candidates,
-        blocks=candidate_blocks(layers, candidates, job.config, on.machine.cache),
+        blocks=blocks,
+        neighbours=neighbours_in_runs(layers, blocks, job.config, on.machine.cache),
         samples=job.config.plan_samples if isinstance(job.config, MixedPrecisionConfig) else "all",
         in_runtime=job.config.score_in == "runtime" or job.config.has_evaluator,
     )

@@ -70,10 +70,9 @@ def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
     if ranking.num_rows and is_open(study):
         search_plans(evaluator, ranking)
         if found_blocks(study) and study.job.config.search in ("greedy", "knapsack"):
-            while finer := split_blocks(study, ranking, on):
-                study, ranking = finer
-                evaluator = PlanEvaluator(study, on)
-                go_on(evaluator, ranking)
+            study, ranking = split_blocks(study, ranking, on)
+            evaluator = PlanEvaluator(study, on)
+            go_on(evaluator, ranking)
     if ranking.num_rows and study.job.config.frontier:
         search_frontier(evaluator, ranking)
     if ranking.num_rows and study.job.config.improve == "auto" and not study.job.config.frontier:

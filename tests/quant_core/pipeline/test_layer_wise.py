@@ -19,7 +19,7 @@ from quant_core import (
 )
 from quant_core.config import config_from
 from quant_core.precision import DataType, Precision
-from tests.models import MODELS, samples
+from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import saved
 
 ONNX_TYPES = {kind.onnx_type: str(kind) for kind in DataType}
@@ -184,3 +184,13 @@ def test_a_plan_with_tensors_is_simulated_as_it_is_shipped(workbench, name):
     assert same(made.simulate(plan), shipped)
     assert not same(made.ship(made.wide), shipped)
     assert all(np.isfinite(values).all() for values in shipped.values())
+
+
+def test_matmulnbits_takes_its_blocks_from_the_plan(tmp_path):
+    model = build("(float[N,64] x) => (float[N,8] y) { y = MatMul(x, w) }", {"w": np.ones((64, 8), np.float32)})
+    given = {"calibration": samples(model, 8, 1), "config": LayerWiseConfig(format="matmulnbits", wide="float32")}
+    outcome = layer_wise(saved(model, tmp_path), tensors={"float32w4b32": ["*"]}, output=tmp_path / "out", **given)
+    assert "MatMulNBits" in [node.op_type for node in onnx.load(outcome.model).graph.node]
+    for precision, sizes in (("float32w4b512", "16 to 256"), ("float32w4", "give a block_size")):
+        with pytest.raises(InputError, match=f"format: matmulnbits is for weights in blocks.*{sizes}"):
+            layer_wise(saved(model, tmp_path), tensors={precision: ["*"]}, output=tmp_path / "no", **given)
