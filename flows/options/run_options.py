@@ -131,6 +131,16 @@ def configuration(options: dict[str, Any]) -> MixedPrecisionConfig:
     return config
 
 
+def _criterion(options: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the target that the option of a limit sets, as the configuration has it."""
+    return {
+        "metric": LIMITS[name],
+        "limit": options[name],
+        "function": options.get("metric") if name == "max_metric_drop" else None,
+        "confidence": options.get("confidence"),
+    }
+
+
 def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config | None, list[Mistake]]:
     chosen = [flag for flag in LIMITS if options.get(flag) is not None]
     nested = {name: value for name, value in options.items() if name not in (*LIMITS, *OF_THE_TARGET)}
@@ -138,22 +148,8 @@ def _configuration(options: dict[str, Any], kind: type[Config]) -> tuple[Config 
     found = _target_mistakes(options, chosen, limited)
     best = None if limited else _measured_by(options, chosen)
     if chosen:
-        limit, function = options[chosen[0]], options.get("metric") if chosen[0] == "max_metric_drop" else None
-        nested["target"] = {
-            "metric": LIMITS[chosen[0]],
-            "limit": limit,
-            "function": function,
-            "confidence": options.get("confidence"),
-        }
-        nested["also"] = [
-            {
-                "metric": LIMITS[name],
-                "limit": options[name],
-                "function": options.get("metric") if name == "max_metric_drop" else None,
-                "confidence": options.get("confidence"),
-            }
-            for name in chosen[1:]
-        ] or nested.get("also", [])
+        nested["target"], *also = [_criterion(options, name) for name in chosen]
+        nested["also"] = also or nested.get("also", [])
         if chosen[0] == "max_metric_drop" and any(mistake.place != () for mistake in found):
             nested["target"]["function"] = "a:b"  # what is wrong with it has been said
     elif best is not None:
