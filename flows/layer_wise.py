@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 from flows.ui.flow_runs import layer_wise_run_name, tag
 from flows.ui.run_display import show_result
@@ -23,6 +24,7 @@ __all__ = ["layer_wise"]
     name="layer-wise",
     flow_run_name=layer_wise_run_name,
     persist_result=False,
+    result_storage=PREFECT_LOCAL_STORAGE_PATH.value(),  # unused; else Prefect asks the server where it is, twice
     task_runner=BY_PARAMETERS,
 )
 def layer_wise(

@@ -14,12 +14,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib import import_module
 from tempfile import TemporaryFile
 from threading import Event, Thread
 from types import ModuleType
-from typing import IO, Protocol, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    from prefect.settings import Settings
 
 __all__ = ["ConfiguredServer", "OwnServer", "RunServer", "prefect_server"]
 
@@ -27,6 +30,7 @@ _START_SECONDS = 180  # the first start of a version of Prefect also runs its mi
 _POLL_SECONDS = 0.01
 _END_SECONDS = 5
 _HEARTBEAT_SECONDS = 30
+_MIGRATE = "PREFECT_API_DATABASE_MIGRATE_ON_START"
 _COLLECT_AFTER = 50_000
 """New objects after which the server looks for cycles among them; a request makes thousands that are gone with it."""
 
@@ -93,6 +97,7 @@ class OwnServer:
     def serving(self) -> Iterator[None]:
         """Give Prefect the server while the block runs, unless the user's profile names another."""
         from prefect.settings import (
+            PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
             PREFECT_API_URL,
             PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
             PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
@@ -113,6 +118,8 @@ class OwnServer:
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             # Each client would ask for a token first, and hear that there are none.
             PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+            # Its URL is plain http, for which each client would load all certificates.
+            PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True,
             # It is of this very installation.
             PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
         }
@@ -209,21 +216,32 @@ def main() -> None:
     if not sys.stdin.buffer.readline():
         return
     Thread(target=_end_with_the_pipe, daemon=True).start()
+    # Most databases need no migration, and to say so once Prefect is imported would take it 20 ms.
+    said = os.environ.get(_MIGRATE)
+    os.environ[_MIGRATE] = "0"
     import uvicorn
     from prefect.server.api import server
-    from prefect.settings import PREFECT_API_DATABASE_MIGRATE_ON_START, temporary_settings
 
     from flows.server_database import make_database
 
-    migrated = make_database()
+    migrates = nullcontext() if make_database() else _migrations(said)
     _put_first(server, ("/admin", "/flows", "/flow_runs", "/artifacts", "/events"))
     gc.freeze()  # Prefect collects once when it makes the app, and would look at all of it
     app = server.create_app()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     gc.enable()
-    with temporary_settings(updates={PREFECT_API_DATABASE_MIGRATE_ON_START: False} if migrated else {}):
+    with migrates:
         uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", lifespan="on")
+
+
+def _migrations(said: str | None) -> AbstractContextManager[Settings]:
+    """Return a block in which the server migrates its database, unless the user's variable or profile forbids it."""
+    from prefect.settings import PREFECT_API_DATABASE_MIGRATE_ON_START, Settings, temporary_settings
+
+    del os.environ[_MIGRATE]
+    os.environ.update({} if said is None else {_MIGRATE: said})
+    return temporary_settings({PREFECT_API_DATABASE_MIGRATE_ON_START: Settings().server.database.migrate_on_start})
 
 
 def _put_first(server: ModuleType, prefixes: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ from quant_core.storage.tables import from_ipc
 from tasks.cache.keys import step_key, with_key
 from tasks.cache.workspace import Workspace
 
-__all__ = ["HeadStart", "begun_result", "head_start", "seconds_ahead"]
+__all__ = ["HeadStart", "begun_result", "end_head_start", "head_start", "seconds_ahead"]
 
 _WITH_TASKS_ONLY = (LATENCY, DEVICE_LATENCY, TIMING, OWN_SCORE)
 """Stages that end a head start: nothing is timed, and no command of the user's is called, while something else runs."""
@@ -154,14 +154,21 @@ def seconds_ahead() -> float:
     return 0.0 if current is None else current.take_seconds()
 
 
+def end_head_start() -> None:
+    """Begin no further step ahead of its task: the flow is there."""
+    current = _current.get()
+    if current is not None:
+        current.end()
+
+
 @contextmanager
-def head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> Iterator[HeadStart]:
-    """Compute the steps of a job until the block ends the head start, and hand them to the tasks of its flow."""
+def head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> Iterator[None]:
+    """Compute the steps of a job until its flow ends the head start, and hand them to the tasks of the flow."""
     begun = HeadStart()
     Thread(target=_compute, args=(job, _AheadOfTasks(begun, workspace, workers))).start()
     token = _current.set(begun)
     try:
-        yield begun
+        yield
     finally:
         _current.reset(token)
         begun.end()

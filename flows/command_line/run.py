@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from quant_core.pipeline.job import QuantizationJob
     from quant_core.results.outcome import Outcome
     from tasks.cache.workspace import Workspace
-    from tasks.head_start import HeadStart
 
 __all__ = ["quantize"]
 
@@ -49,9 +48,10 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
         server.begin()
         call = _flow_call(inputs, config)
         try:
-            with _head_start(job, workspace, inputs) as begun, server.serving():
-                begun.end()  # from here on the tasks compute
-                manifest = Manifest.model_validate(call())
+            with _head_start(job, workspace, inputs):
+                _compile_page()
+                with server.serving():
+                    manifest = Manifest.model_validate(call())
         except TargetError as error:
             missed, manifest = str(error), cast("Outcome", error.outcome).manifest
     return _show(screen, manifest, inputs["out"], missed, as_json)
@@ -94,20 +94,29 @@ def _check(job: QuantizationJob[Any], cache: Path) -> None:
 
 def _head_start(
     job: QuantizationJob[Any], workspace: Workspace, inputs: dict[str, Any]
-) -> AbstractContextManager[HeadStart]:
+) -> AbstractContextManager[None]:
     """Return a block beside which the first steps are computed, unless the user has said what runs them."""
     from quant_core.execution.machine import available_cores
-    from tasks.head_start import HeadStart, head_start
+    from tasks.head_start import head_start
 
     if inputs.get("runner") not in (None, "thread"):
-        return nullcontext(HeadStart())
+        return nullcontext()
     return head_start(job, workspace, inputs["workers"] or available_cores())
+
+
+def _compile_page() -> None:
+    """Compile the templates of the report, in time that has to be waited anyway."""
+    from quant_core.report.page import PAGE_TEMPLATES
+    from quant_core.report.rendering import compile_template
+
+    for template in PAGE_TEMPLATES:
+        compile_template(template)
 
 
 def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[str, Any]]:
     """Return the call of the flow that the configuration is of, with its parameters.
 
-    What takes long to import, read or compile comes here, while the server starts.
+    What takes long to import or read comes here, while the server starts.
     """
     # The engines and encoders that every run needs.
     import anyio._backends._asyncio  # noqa: F401
@@ -118,14 +127,10 @@ def _flow_call(inputs: dict[str, Any], config: RunConfig) -> Callable[[], dict[s
 
     from quant_core.config import LayerWiseConfig
     from quant_core.pipeline.stages import STAGES
-    from quant_core.report.page import PAGE_TEMPLATES
-    from quant_core.report.rendering import compile_template
     from tasks.cache.code_digests import kept_code_digest
 
     for stage in STAGES.values():
         kept_code_digest(stage.function.__module__)  # which all keys have in them
-    for template in PAGE_TEMPLATES:
-        compile_template(template)
     names = ["model", "calibration", "evaluation", "holdout", "workers", "workspace"]
     given = {name: inputs[name] for name in names} | {"config": config, "output": inputs["out"]}
     # One of the two: Prefect makes a form of its parameters as it is imported.

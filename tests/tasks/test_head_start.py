@@ -21,7 +21,8 @@ from tasks import head_start as head_starts
 from tasks.cache import keys
 from tasks.cache.keys import step_key, with_key
 from tasks.cache.workspace import Workspace
-from tasks.head_start import EndOfHeadStartError, HeadStart, begun_result, head_start, seconds_ahead
+from tasks.flow_runner import runner_of_flow
+from tasks.head_start import EndOfHeadStartError, HeadStart, begun_result, end_head_start, head_start, seconds_ahead
 from tests.models import MODELS, samples
 
 TABLE = pa.table({"number": [1]})
@@ -93,6 +94,17 @@ def test_steps_are_ready_for_their_tasks_up_to_one_that_is_for_its_task_only(job
     with head_start(job, workspace, 2):
         first_steps(job, again)
     assert not again.taken, "all was stored"
+
+
+def test_a_head_start_ends_when_the_flow_is_there(job, workspace, monkeypatch):
+    monkeypatch.setattr(head_starts, "_compute", lambda job, on: None)
+    end_head_start()  # of none
+    with head_start(job, workspace, 1):
+        begun = head_starts._current.get()
+        assert begun.begin(["step"])
+        runner_of_flow(workspace.url, 1)
+        with pytest.raises(EndOfHeadStartError):
+            begun.begin(["another"])
 
 
 def test_a_step_is_begun_by_the_task_or_by_the_head_start():
