@@ -18,7 +18,7 @@ from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.selection import names_meant
 from quant_core.model.topology import Topology
 
-__all__ = ["candidate_blocks", "neighbours_in_runs"]
+__all__ = ["candidate_blocks", "priced_neighbours"]
 
 Blocks = tuple[tuple[str, ...], ...]
 
@@ -39,8 +39,8 @@ def candidate_blocks(layers: pa.Table, candidates: Sequence[str], config: RunCon
     return blocks
 
 
-def neighbours_in_runs(layers: pa.Table, blocks: Blocks, config: RunConfig, cache: Path) -> tuple[tuple[str, str], ...]:
-    """Return the layers that hand tensors to each other, where a mix is to come in runs and no cost says so itself."""
+def priced_neighbours(layers: pa.Table, blocks: Blocks, config: RunConfig, cache: Path) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of layers whose boundary has a price: with blocks, where no cost counts boundaries itself."""
     if not blocks or config.budgets or config.counts_latency:
         return ()
     listed = layers_from_table(layers)

@@ -29,7 +29,7 @@ def cheapest_of(study: Study) -> PrecisionPlan:
     Of precisions that cost the same, a layer has the narrowest.
     """
     units = _units(study)
-    budgets = _budgets(study, units) or (_budget(study, units, study.cost_in_runs, 0.0),)
+    budgets = _budgets(study, units) or (_budget(study, units, study.cost_with_boundaries, 0.0),)
     choice = plan_within(budgets, narrowest=True)
     rungs = dict(zip(_names(study), units.rungs(choice), strict=True))
     return study.wide.plan.narrowed({name: study.ladder[rungs[name]] for name in study.candidates})
@@ -102,7 +102,7 @@ def layer_costs(study: Study) -> dict[str, NDArray[np.float64]]:
 
 def _costs(study: Study, units: Units) -> tuple[NDArray[np.float64], BoundaryCosts]:
     """Return the costs of units by rung and of the boundaries between them; with several budgets a mix of these."""
-    budgets = _budgets(study, units) or (_budget(study, units, study.cost_in_runs, 0.0),)
+    budgets = _budgets(study, units) or (_budget(study, units, study.cost_with_boundaries, 0.0),)
     return mixed(budgets, even(len(budgets)))
 
 

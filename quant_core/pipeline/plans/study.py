@@ -55,7 +55,7 @@ class Study(Generic[Config_co]):
     blocks: tuple[tuple[str, ...], ...] = ()
     """Candidates that move together, at least two each; every other candidate moves alone."""
     neighbours: tuple[tuple[str, str], ...] = ()
-    """Layers that hand tensors to each other, where it is to count that they have the same precision."""
+    """Pairs of layers that hand tensors to each other and had better have the same precision; mostly none."""
     samples: Literal["auto", "all"] | int = "all"
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
     trials: list[Trial] = field(default_factory=list)
@@ -155,8 +155,8 @@ class Study(Generic[Config_co]):
         return self.costs[self.job.config.cost]
 
     @cached_property
-    def cost_in_runs(self) -> CostModel:
-        """The cost that is to be saved and, beside it, a price for each two neighbours of different precisions."""
+    def cost_with_boundaries(self) -> CostModel:
+        """The cost that is to be saved, with a price for every two neighbours of different precisions."""
         return self.cost.with_boundaries(self.neighbours, self.ladder, _BOUNDARY * self.cost.total(self.wide.plan))
 
     @cached_property
@@ -181,7 +181,7 @@ class Study(Generic[Config_co]):
         """
         if not self.budgets:
             met = (trial for trial in self.trials if trial.met)
-            return sorted(met, key=lambda trial: self.cost_in_runs.total(trial.plan))
+            return sorted(met, key=lambda trial: self.cost_with_boundaries.total(trial.plan))
         within_them = [trial for trial in self.trials if self.affordable(trial.plan)]
         return sorted(within_them, key=self._by_score) or [min(self.trials, key=lambda one: self.most_used(one.plan))]
 
