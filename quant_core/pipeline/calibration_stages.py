@@ -55,10 +55,10 @@ def note_few_columns(weights: Iterable[pa.Table]) -> None:
     }
     if few:
         layer, (seen, width) = max(few.items(), key=lambda item: item[1][1] / max(item[1][0], 1))
-        others = f" and {len(few) - 1} more layers" if len(few) > 1 else ""
+        among = f", the worst of {len(few)} such layers" if len(few) > 1 else ""
         watcher().noted(
             f"weights are rounded by what layers read, and calibration has only {seen:,} rows for the {width:,} inputs "
-            f"of {layer!r}{others}: more samples make them better"
+            f"of {layer!r}{among}: more samples make them better"
         )
 
 

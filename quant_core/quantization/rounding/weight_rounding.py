@@ -120,7 +120,8 @@ def rounded_weights(
     dataset = step_data(graph, data, machine.cache)
     listed = [layer for layer in layers_from_table(layers) if layer.weights]
     unfolded = [unfolding_of(graph, layer) for layer in listed]
-    if not config.rounds_by_output(kind.dtype, kind.alone) and not config.correct_bias:
+    rounds_by_output = config.rounds_by_output(kind.dtype, kind.alone)
+    if not rounds_by_output and not config.correct_bias:
         unfolded = []
     wanted = [unfolding for unfolding in unfolded if unfolding is not None and unfolding.width <= WIDEST]
     by_output = {unfolding.layer.name for unfolding in wanted}
@@ -142,7 +143,7 @@ def rounded_weights(
             for layer, weight in ordered_map(partial(_chosen, graph, kind, config), pairs, machine.workers):
                 chosen[layer.name, layer.weights[0]] = weight
                 watcher().advanced("round", 1)
-    return with_facts(weights_table(chosen, kind), columns=columns)
+    return with_facts(weights_table(chosen, kind), columns=columns if rounds_by_output else {})
 
 
 def _groups(unfolded: Sequence[Unfolding]) -> Iterator[list[Unfolding]]:
