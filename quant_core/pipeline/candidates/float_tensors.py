@@ -138,6 +138,21 @@ def _with(
 
 def _ranked(study: Study, groups: Groups, precision: Precision, on: Runner) -> list[FloatTensor]:
     """Probe every group, and return those that lose something, the one that loses most first."""
+    losses = _mean_losses(study, groups, precision, on)
+    total = sum(loss for loss in losses if loss < math.inf)
+    order = sorted((place for place, loss in enumerate(losses) if loss), key=lambda place: (-losses[place], place))
+    return [
+        FloatTensor(
+            name=groups[place][0],
+            alike=tuple(groups[place][1:]),
+            share=losses[place] / total if losses[place] < math.inf else None,
+        )
+        for place in order
+    ]
+
+
+def _mean_losses(study: Study, groups: Groups, precision: Precision, on: Runner) -> list[float]:
+    """Return what each group loses where it alone is quantized; infinite where that is no finite number."""
     config, stop = study.job.config, min(study.baseline.num_rows, _SAMPLES)
     shards, start = tensor_shards(groups), _in_float(study, groups, precision)
     watcher().expects("probe", len(groups) * stop)
@@ -156,14 +171,4 @@ def _ranked(study: Study, groups: Groups, precision: Precision, on: Runner) -> l
     )
     probed = losses_by_probe(tables)
     means = [float(np.mean(probed[group[0], str(config.wide)])) for group in groups]
-    losses = [loss if math.isfinite(loss) else math.inf for loss in means]
-    total = sum(loss for loss in losses if loss < math.inf)
-    order = sorted((place for place, loss in enumerate(losses) if loss), key=lambda place: (-losses[place], place))
-    return [
-        FloatTensor(
-            name=groups[place][0],
-            alike=tuple(groups[place][1:]),
-            share=losses[place] / total if losses[place] < math.inf else None,
-        )
-        for place in order
-    ]
+    return [loss if math.isfinite(loss) else math.inf for loss in means]
