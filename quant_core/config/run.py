@@ -76,7 +76,8 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
         default="none",
         description="Try what makes layers better at equal bits, and keep what helps. auto: signed activation types "
         "get zero points, where the runtime takes them; the spread of activations is moved into weights; then weights "
-        "are chosen anew, so that each layer makes up for what those before it lost. Each is kept where it lowers the "
+        "are chosen anew, for each precision and for the plan found, so that each layer makes up for what those before "
+        "it lost. Each is kept where it lowers the "
         "error on calibration samples that are held out.",
     )
     equalize: Annotated[bool, Flag(Heading.MODEL)] = Field(
