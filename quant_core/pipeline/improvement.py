@@ -59,21 +59,33 @@ def improved(
         return Improved(replace(recipe, weights=rounded_weights(job, recipe.layers, rungs, on)))
     trial = CalibrationTrial.of(job, recipe.layers, on)
     recipe = replace(recipe, weights=rounded_weights(job, recipe.layers, rungs, on, trial.left_out))
-    best = TriedRecipe.of(trial, recipe, wanted, rungs)
-    told: list[Improvement] = []
-    for tried in _with_zero_points, _with_factors:
-        better = tried(best, job)
-        if better is not None:
-            told.extend(better.told)
-            best = better if better.change < 0 else best
-    rebuilt = [
-        trial.reconstruction(best.recipe, trial.uniform(best.recipe, one), str(one), best.scores[one]) for one in wanted
-    ]
-    told += [improvement for improvement, _ in rebuilt]
-    for improvement in told:
+    best, tried = _better_recipe(TriedRecipe.of(trial, recipe, wanted, rungs), job)
+    recipe, rebuilt = _reconstructed(best)
+    for improvement in (*tried, *rebuilt):
         watcher().noted(improvement_sentence(improvement))
-    kept = (table for improvement, table in rebuilt if improvement.kept)
-    return Improved(replace(best.recipe, weights=(*best.recipe.weights, *kept)), tuple(told))
+    return Improved(recipe, (*tried, *rebuilt))
+
+
+def _better_recipe(best: TriedRecipe, job: QuantizationJob[RunConfig]) -> tuple[TriedRecipe, tuple[Improvement, ...]]:
+    """Return a recipe with zero points and with factors, each if it helps, and what they gave."""
+    tried: tuple[Improvement, ...] = ()
+    for change in _with_zero_points, _with_factors:
+        found = change(best, job)
+        if found is not None:
+            tried += found.told
+            best = found if found.change < 0 else best
+    return best, tried
+
+
+def _reconstructed(best: TriedRecipe) -> tuple[QuantizationRecipe, tuple[Improvement, ...]]:
+    """Return the recipe with the weights of each precision reconstructed, where that helps, and what that gave."""
+    recipe, trial = best.recipe, best.trial
+    found = [
+        trial.reconstruction(recipe, trial.uniform(recipe, precision), str(precision), before)
+        for precision, before in best.scores.items()
+    ]
+    kept = (table for improvement, table in found if improvement.kept)
+    return replace(recipe, weights=(*recipe.weights, *kept)), tuple(improvement for improvement, _ in found)
 
 
 def _with_zero_points(best: TriedRecipe, job: QuantizationJob[RunConfig]) -> TriedRecipe | None:
