@@ -116,11 +116,10 @@ class MixedPrecisionConfig(RunConfig, SearchConfig):
         """
         kinds = {kind for precision in self.narrow for kind in (precision.activations, precision.weights)}
         coded = [kind for kind in kinds if not kind.is_float]
-        newest_type = max((kind.first_opset for kind in coded), default=0)
         has_blocks = self.block_size is not None or any(precision.block for precision in self.narrow)
         newest = has_blocks or not all(kind.bits == 8 for kind in coded)
         if self.wide.activations is not DataType.FLOAT32 or newest or TABLE_OP in self.layer_ops:
-            return max(super().opset, newest_type)
+            return super().opset
         return _CHANNEL_SCALES if self.per_channel else _BYTES
 
 

@@ -167,7 +167,7 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
     @property
     def opset(self) -> int:
         """The opset that a model is raised to: the first whose pairs take every type that a plan may have."""
-        return _ANY_TYPE
+        return max([_USUAL, *(one.weights.first_opset for one in self.ladder if not one.weights.is_float)])
 
     def quantization(self) -> QuantizationConfig:
         """The part that decides scales and codes.
@@ -193,7 +193,8 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
         return self
 
 
-_ANY_TYPE = 21
+_USUAL = 21
+"""The first opset whose pairs take types of 4 and of 16 bits."""
 
 
 class LayerWiseConfig(RunConfig):
