@@ -103,9 +103,15 @@ _STOPPED = ("stopped; run the same command again to go on from here", 130)
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Return whether an error stands for Ctrl-C: what is imported then may raise an ImportError in its place."""
+    """Return whether an error stands for Ctrl-C.
+
+    What is imported then may raise an ImportError in its place, and pydantic a SchemaError that has it as text alone.
+    """
     return error is not None and (
-        isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__cause__) or _is_interrupt(error.__context__)
+        isinstance(error, KeyboardInterrupt)
+        or "KeyboardInterrupt" in str(error)
+        or _is_interrupt(error.__cause__)
+        or _is_interrupt(error.__context__)
     )
 
 

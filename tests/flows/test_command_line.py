@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from pydantic_core import SchemaError
 
 from flows import command_line
 from quant_core.errors import OutageError
@@ -315,6 +316,7 @@ HIDDEN_STOP.__cause__ = KeyboardInterrupt()
 
 FAILURES = {
     "Ctrl-C": (KeyboardInterrupt(), 130, STOPPED),
+    "Ctrl-C in pydantic": (SchemaError("Error building `model` serializer:\n  KeyboardInterrupt: "), 130, STOPPED),
     "Ctrl-C in an import": (HIDDEN_STOP, 130, STOPPED),
     "a full disk": (
         OSError(errno.ENOSPC, "No space left on device", "out/model.onnx"),
