@@ -225,7 +225,7 @@ def main() -> None:
     from flows.server_database import make_database
 
     migrates = nullcontext() if make_database() else _migrations(said)
-    _put_first(server, ("/admin", "/flows", "/flow_runs", "/artifacts", "/events"))
+    _put_first(server, ("/flows", "/flow_runs", "/artifacts", "/events"))
     gc.freeze()  # Prefect collects once when it makes the app, and would look at all of it
     app = server.create_app()
     gc.freeze()
