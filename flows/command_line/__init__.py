@@ -24,6 +24,7 @@ from flows.command_line.report import report
 from flows.command_line.rollback import rollback
 from flows.command_line.runtimes import runtimes
 from flows.command_line.watch import watch
+from flows.entry_point import STOPPED, is_interrupt
 
 __all__ = ["main"]
 
@@ -89,30 +90,14 @@ def main() -> None:
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except (click.Abort, KeyboardInterrupt):
-        _fail(*_STOPPED)
+        _fail(*STOPPED)
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if os.environ.get("NARROWCAST_TRACEBACK"):
             raise
-        _fail(*(_STOPPED if _is_interrupt(error) else _explained(error)))
-
-
-_STOPPED = ("stopped; run the same command again to go on from here", 130)
-
-
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Return whether an error stands for Ctrl-C.
-
-    What is imported then may raise an ImportError in its place, and pydantic a SchemaError that has it as text alone.
-    """
-    return error is not None and (
-        isinstance(error, KeyboardInterrupt)
-        or "KeyboardInterrupt" in str(error)
-        or _is_interrupt(error.__cause__)
-        or _is_interrupt(error.__context__)
-    )
+        _fail(*(STOPPED if is_interrupt(error) else _explained(error)))
 
 
 def _explained(error: Exception) -> tuple[str, int]:

@@ -41,11 +41,13 @@ def _try_cheapest_within_budget(evaluator: PlanEvaluator) -> None:
 def _try_all_narrow(evaluator: PlanEvaluator) -> None:
     """Go down the ladder with all candidates at once, while the target is met, and on to the cheapest plan."""
     study, narrow = evaluator.study, evaluator.study.job.config.narrow
+    others = len(study.wide.plan.layers) - len(study.candidates)
+    which = f"all {len(study.candidates)} layers that may be narrow" if others else "all layers"
     for rung, precision in enumerate(narrow, start=1):
         if not evaluator.evaluate(study.lifted_to(precision)).met:
             return
         further = f"on to {narrow[rung]}" if rung < len(narrow) else "there is no narrower one to choose"
-        watcher().noted(f"all layers at {precision} meet the target at once; {further}")
+        watcher().noted(f"{which}, at {precision}, meet the target at once; {further}")
     # Not every layer need be cheapest at the narrowest precision.
     if all(trial.plan != cheapest_of(study) for trial in study.trials):
         evaluator.evaluate(cheapest_of(study))
