@@ -194,6 +194,12 @@ def without_axis(shape: Sequence[Any], axis: int) -> tuple[Any, ...]:
 def _misfit(data: Dataset, role: InputRole, shape: Sequence[int], declared: Sequence[int | None]) -> InputError:
     axis = role.axis or 0
     wanted = f"{data.source}: {role.name} has shape {list(shape)}, the model wants {spelled(declared, axis)}"
+    if tuple(shape[1:]) == tuple(declared):
+        return InputError(
+            f"{data.source}: each entry of {role.name} is a whole input of shape {list(declared)}: give samples along "
+            "its first axis or, if that is none of samples, export the model with one in front of inputs and outputs: "
+            f"{spelled((None, *declared), 0)}"
+        )
     if axis == 0:
         whole = not role.said and len(shape) == len(declared) + 1 and 1 in shape[2:]
         way_out = f"; if each entry is a batch of one along another axis, name it: --sample-axis {role.name}=AXIS"

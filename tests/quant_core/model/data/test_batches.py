@@ -63,6 +63,12 @@ def test_data_that_does_not_fit(columns, line, tmp_path):
     assert line in str(caught.value)
 
 
+def test_a_model_without_an_axis_of_samples_is_refused_with_the_shape_that_would_be_right(tmp_path):
+    body = "(float[3,7] x) => (float[3,7] y) { y = Identity(x) }"
+    with pytest.raises(InputError, match=r"entry of x is a whole input of shape \[3, 7\]: .*in front.*: \[N, 3, 7\]"):
+        fitted(graph(body, tmp_path), data(x=X))
+
+
 def test_a_state_whose_axis_of_samples_does_not_show_is_refused_with_the_option_that_says_it(tmp_path):
     body = "(float[N,3] x, float[2,L,3] h) => (float[N,3] y) { y = Identity(x) }"
     with pytest.raises(InputError, match=r"h has shape \[6, 2, 1, 3\].*: --sample-axis h=AXIS"):
