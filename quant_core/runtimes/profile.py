@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -101,6 +101,8 @@ class RuntimeProfile:
     """Options of the session or provider that an application has to set."""
     beside: Mapping[str, Callable[[Mapping[str, Sequence[EncodedTensor]]], object]] = field(default_factory=dict)
     """Files that its own tools want beside the model: how tensors are held (see `encoded_tensors`) as JSON, by name."""
+    weights_beside_bytes: frozenset[DataType] | None = None
+    """Integer types that weights may have beside 8-bit activations; None: all that it has."""
     takes_zero_points_of_weights: bool = True
     """Whether weights beside floats may have zero points that are not 0."""
     keeps_byte_sums_in_range: bool = False
@@ -152,7 +154,18 @@ class RuntimeProfile:
                     f"{self.name} has no {kind} {part} ({precision}); it has {_names(legal)}: "
                     f"use --{option} {said}, for example"
                 )
-        return ""
+        return self._why_not_beside_bytes(precision)
+
+    def _why_not_beside_bytes(self, precision: Precision) -> str:
+        """Return why 8-bit activations cannot stand beside weights of a type that it has; empty if they can."""
+        legal = self.weights_beside_bytes
+        if legal is None or precision.activations.bits > 8 or precision.weights in legal:
+            return ""
+        wider = replace(precision, activations=DataType.INT16 if precision.activations.signed else DataType.UINT16)
+        return (
+            f"{self.name} has no {precision.weights} weights beside 8-bit activations ({precision}): it cannot open a "
+            f"file with them; use {wider}, whose file is as small"
+        )
 
     def _why_not_alone(self, precision: Precision) -> str:
         """Return why weights cannot be held in codes beside floats; empty if they can."""

@@ -231,7 +231,7 @@ def test_a_target_prints_as_a_claim(options, text):
 
 @pytest.mark.parametrize(
     ("wide", "narrow", "opset"),
-    [("a16w8", "a8w8", 21), ("a16w8", "a8w2", 25), ("float32", "au8w8", 13), ("float32", "float32w2", 25)],
+    [("a16w8", "a8w8", 21), ("a16w8", "a16w2", 25), ("float32", "au8w8", 13), ("float32", "float32w2", 25)],
 )
 def test_a_model_is_raised_to_the_first_opset_whose_pairs_have_its_types(wide, narrow, opset):
     assert config_from(wide=wide, narrow=[narrow], target={"metric": "l2", "limit": 1}).opset == opset

@@ -115,12 +115,12 @@ def _help(evaluator: PlanEvaluator[MixedPrecisionConfig], groups: Groups, precis
 def _score_in_float(evaluator: PlanEvaluator[MixedPrecisionConfig], groups: Groups, precision: Precision) -> float:
     """Return the target's metric with all of the tensors in float.
 
-    It is simulated on the samples of a search's first round; where plans are scored from their files, this one is too.
+    It is simulated on an eighth of the samples; where plans are scored from their files, this one is too.
     """
     study = evaluator.study
     if study.in_runtime:
         return evaluator.evaluate(_in_float(study, groups, precision)).score.value
-    scores = evaluator.first_scores(_in_float(study, groups, precision), step="baseline")
+    scores = evaluator.scores_on_share(_in_float(study, groups, precision), 1 / 8, step="baseline")
     return target_score(study.job.config.target, scores, study.baseline).value
 
 

@@ -118,9 +118,9 @@ class PlanEvaluator(Generic[Config_co]):
         count = study.baseline.num_rows
         return EvenVisits(count, study.nearest_trial(plan).scores) if study.trials else EvenVisits(count)
 
-    def first_scores(self, plan: PrecisionPlan, step: str = "verify") -> pa.Table:
-        """Simulate a plan that is no trial on the samples of a search's first round (schema SCORES), for a step."""
-        visits = EvenVisits(self.study.baseline.num_rows)
+    def scores_on_share(self, plan: PrecisionPlan, share: float, step: str) -> pa.Table:
+        """Simulate a plan that is no trial on a share of the samples (schema SCORES), evenly spread, for a step."""
+        visits = EvenVisits(self.study.baseline.num_rows, first_share=share)
         return self._scores(plan, 0, self._rounds(visits, "auto")[0], visits, step=step)
 
     def _rounds(self, visits: Visits, samples: Literal["auto", "all"] | int) -> list[int]:

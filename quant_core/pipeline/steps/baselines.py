@@ -42,12 +42,16 @@ from quant_core.storage.references import Reference
 def assign(job: QuantizationJob[LayerWiseConfig], layers: pa.Table, on: Runner) -> PrecisionPlan:
     """Return the plan that the user has chosen.
 
-    Raises InputError for a name that is no layer and no tensor, and for a precision that is not written in the format.
+    Raises InputError for a name that is no layer and no tensor, and for a precision that the runtime has not got, or
+    that is not written in the format.
     """
     if job.assignment is None:
         raise InputError("give the plan: types with the names of layers and tensors")
     graph = prepared_graph(layers, on.machine.cache)
     plan = job.assignment.plan(graph, layers_from_table(layers), job.config.wide)
+    for precision in _ladder(job, plan):
+        if why := profile_of(job.config.runtime).why_not(precision):
+            raise InputError(f"runtime: {why}")
     if why := job.config.why_not_written(_ladder(job, plan)):
         raise InputError(f"format: {why}")
     return plan

@@ -121,7 +121,7 @@ def _reference(evaluator: PlanEvaluator[RunConfig], file: Reference, plan: Preci
     """Return what the pairs of a file say (schema SCORES), which nothing is run for where it is known.
 
     That is the case where the runtime keeps to the pairs, or where the plan was simulated on the CPU, maybe on some
-    samples only; on as many as begin a search it is simulated now, if it was not.
+    samples only. If it was not, it is simulated now, on a sixteenth of them: this is told, and nothing hangs on it.
     """
     study = evaluator.study
     if not profile_of(study.job.config.runtime).opens:
@@ -133,7 +133,7 @@ def _reference(evaluator: PlanEvaluator[RunConfig], file: Reference, plan: Preci
         watcher().noted("the score of the Q/DQ pairs is known from the search and not computed again")
         return simulated
     if evaluator.simulates_reference:
-        return evaluator.first_scores(plan)
+        return evaluator.scores_on_share(plan, 1 / 16, step="verify")
     return evaluator.score_file(file, study.baseline, study.job.evaluation, "reference")
 
 

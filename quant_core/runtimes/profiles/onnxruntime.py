@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from quant_core.model.sessions import Numerics, open_file
+from quant_core.precision import DataType
 from quant_core.runtimes.kernels import layer_kernels
 from quant_core.runtimes.profiles.reference import REFERENCE
 from quant_core.runtimes.rules.products import (
@@ -45,7 +46,10 @@ ONNXRUNTIME = replace(
     "twice: a code in some thousands differs. One with a 16-bit pair on either side is computed in float between its "
     "pairs, as they say, and is slower than in the float model. So is a Conv of few channels in 8 bits: less than 100 "
     "input times output channels of a group, and either 3 input channels at most or several groups, but for depthwise "
-    "ones. Beside a wide float no plan narrows it, unless another cost than bit operations or a budget is given.",
+    "ones. Beside a wide float no plan narrows it, unless another cost than bit operations or a budget is given. "
+    "Weights of 2 bits stand beside 16-bit or float activations: between 8-bit pairs it cannot open a file with them.",
+    # It makes a QLinearConv or a QLinearMatMul of them, which has no kernel, and refuses the model.
+    weights_beside_bytes=REFERENCE.weights - {DataType.INT2, DataType.UINT2},
     recurrent="They are computed in float, and their weights dequantized on every run, so beside a wide float no plan "
     "narrows them, unless another cost than bit operations or a budget is given. With `--format dynamiclstm` LSTM "
     "layers of 8 bits are DynamicQuantizeLSTM, which adds up codes and is faster.",

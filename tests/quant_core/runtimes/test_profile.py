@@ -36,6 +36,12 @@ from tests.quant_core.workbench import saved
         ("openvino", "au16w8", "openvino has no uint16 activations"),
         ("qnn", "a16w8", "qnn has no int16 activations (a16w8); it has uint8, uint16: use --wide au16w8, for example"),
         ("qnn", "au8wu8", "qnn has no uint8 weights"),
+        (
+            "onnxruntime",
+            "au8w2",
+            "onnxruntime has no int2 weights beside 8-bit activations (au8w2): it cannot open a file with them; "
+            "use au16w2, whose file is as small",
+        ),
         ("qnn", "au8w4b32", "qnn takes no blocks of inputs (au8w4b32): leave b32 out"),
     ],
 )
