@@ -288,7 +288,9 @@ class Listener(Watcher):
     ("narrow", "notes", "evaluations"),
     [
         pytest.param(["a8w8"], ["all layers, at a8w8, meet", "no narrower one"], 2, id="one rung"),
-        pytest.param(["a16w8", "a8w8"], ["all layers, at a16w8, meet", "on to a8w8", "all layers, at a8w8"], 3, id="two"),
+        pytest.param(
+            ["a16w8", "a8w8"], ["all layers, at a16w8, meet", "on to a8w8", "all layers, at a8w8"], 3, id="two"
+        ),
     ],
 )
 def test_where_everything_may_be_narrow_at_once_it_is_said_and_the_ladder_gone_down(

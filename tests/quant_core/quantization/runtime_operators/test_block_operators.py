@@ -2,7 +2,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from quant_core.config import LayerWiseConfig
+from quant_core.config import LayerWiseConfig, config_from
 from quant_core.errors import InputError
 from quant_core.model.sessions import session_options
 from quant_core.pipeline.layer_wise import layer_wise
@@ -57,11 +57,15 @@ def test_a_run_writes_them_and_tells_what_they_compute(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "give a block_size of 16 to 256"),
-        ({"block_size": 512}, "give a block_size of 16 to 256"),
+        ({"block_size": 512}, "in blocks of 16 to 256: give a block_size, or precisions such as float32w4b32"),
         ({"block_size": 32, "runtime": "openvino"}, "is ONNX Runtime's own, not for openvino"),
     ],
 )
 def test_what_they_need_is_asked_for(options, said):
     with pytest.raises((InputError, ValueError), match=said):
         LayerWiseConfig(format="matmulnbits", **options)
+
+
+def test_a_search_over_weights_without_blocks_is_refused():
+    with pytest.raises(InputError, match="give a block_size, or precisions such as float32w4b32"):
+        config_from(target={"metric": "l2", "limit": 1}, wide="float32", narrow=["float32w4"], format="matmulnbits")

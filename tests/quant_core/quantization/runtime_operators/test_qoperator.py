@@ -118,7 +118,7 @@ def test_16_and_4_bits_are_refused(options):
 
 def test_a_named_precision_without_integer_operators_is_refused(tmp_path):
     model = MODELS["chain"]()
-    with pytest.raises(UnsupportedError, match="format: .* not for a16w8"):
+    with pytest.raises(InputError, match="format: .* not for a16w8"):
         layer_wise(
             saved(model, tmp_path),
             tensors={"a16w8": ["c1"]},
