@@ -26,6 +26,8 @@ VICTIMS = ("command", "server", "both")
 
 _ENOUGH_TO_END = 300
 """Seconds in which a command whose server was killed must have ended by itself."""
+_PAUSES = 40
+"""The part of an undisturbed run that passes at most between a step and the kill: with more, most kills come too late."""
 
 
 def demo_job(folder: Path) -> dict[str, str]:
@@ -96,14 +98,16 @@ def disturbed_runs(folder: Path, runs: int, options: Mapping[str, str], seed: in
     """Run the job undisturbed, then `runs` times with one to three kills each; what went wrong, a line each."""
     home, chance = folder / "prefect", random.Random(seed)
     whole = KillableJob(folder / "whole", home, options)
+    began = time.monotonic()
     steps = whole.finish()["work"]["computed_steps"]  # type: ignore[index]
+    longest_pause = (time.monotonic() - began) / _PAUSES
     wrong = []
     for number in range(runs):
         job, killed = KillableJob(folder / f"run{number}", home, options), []
         for _ in range(chance.randint(1, 3)):
             victim = chance.choice(VICTIMS)
             # While it starts, between two steps, within one, or in the end.
-            job.run_and_kill(chance.randint(job.finished_steps, steps), chance.uniform(0, 2), victim)
+            job.run_and_kill(chance.randint(job.finished_steps, steps), chance.uniform(0, longest_pause), victim)
             killed.append(f"{victim} at {job.finished_steps}")
         kept = job.finished_steps
         again = job.finish()["work"]["computed_steps"] - (steps - kept)  # type: ignore[index]
