@@ -115,12 +115,16 @@ def _help(evaluator: PlanEvaluator[MixedPrecisionConfig], groups: Groups, precis
 def _score_in_float(evaluator: PlanEvaluator[MixedPrecisionConfig], groups: Groups, precision: Precision) -> float:
     """Return the target's metric with all of the tensors in float.
 
-    It is simulated on an eighth of the samples; where plans are scored from their files, this one is too.
+    It is simulated on an eighth of the samples, evenly spread or, where classes are counted, on those whose class may
+    change: a few samples in a thousand are what such a target is about. Where plans are scored from their files, this
+    one is too.
     """
-    study = evaluator.study
+    study, plan = evaluator.study, _in_float(evaluator.study, groups, precision)
     if study.in_runtime:
-        return evaluator.evaluate(_in_float(study, groups, precision)).score.value
-    scores = evaluator.scores_on_share(_in_float(study, groups, precision), 1 / 8, step="baseline")
+        return evaluator.evaluate(plan).score.value
+    if evaluator.counts_classes:
+        return evaluator.trial(plan).score.value
+    scores = evaluator.scores_on_share(plan, 1 / 8, step="baseline")
     return target_score(study.job.config.target, scores, study.baseline).value
 
 

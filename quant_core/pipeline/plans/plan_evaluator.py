@@ -54,11 +54,12 @@ class PlanEvaluator(Generic[Config_co]):
 
         A plan that was simulated before is now what it is in the runtime.
         """
-        trial = self._trial(plan)
+        trial = self.trial(plan)
         self.study.add_or_replace(trial)
         return trial
 
-    def _trial(self, plan: PrecisionPlan) -> Trial:
+    def trial(self, plan: PrecisionPlan) -> Trial:
+        """Score a plan as `evaluate` does, without adding it to the study."""
         study, alpha = self.study, self.study.next_alpha()
         targets, count = study.job.config.targets, study.baseline.num_rows
         if study.in_runtime:
@@ -87,7 +88,7 @@ class PlanEvaluator(Generic[Config_co]):
         """Score the first plan in fast numerics (schema SCORES), where these settle it, or tell which samples do."""
         study, count = self.study, self.study.baseline.num_rows
         metrics = {target.metric for target in study.job.config.targets}
-        tell = metrics <= _SMOOTH or (metrics <= _COUNTED and study.samples != "all")
+        tell = metrics <= _SMOOTH or (self.counts_classes and study.samples != "all")
         return self._scores(plan, 0, count, EvenVisits(count), fast=True) if tell and _is_fine(plan) else None
 
     def _settled(self, plan: PrecisionPlan, scores: pa.Table, visits: Visits, alpha: float | None) -> Trial | None:
@@ -112,8 +113,7 @@ class PlanEvaluator(Generic[Config_co]):
         """
         study = self.study
         known = study.wide.scores if study.trials else fast
-        counted = all(target.metric in _COUNTED for target in study.job.config.targets)
-        if counted and known is not None and ByMargin.known(known):
+        if self.counts_classes and known is not None and ByMargin.known(known):
             return ByMargin(known)
         count = study.baseline.num_rows
         return EvenVisits(count, study.nearest_trial(plan).scores) if study.trials else EvenVisits(count)
@@ -129,6 +129,11 @@ class PlanEvaluator(Generic[Config_co]):
         if self.study.job.config.metric_function is not None:
             return [count]
         return evaluation_rounds(count, samples, self.study.macs, visits.first_share)
+
+    @property
+    def counts_classes(self) -> bool:
+        """Whether the samples whose class a plan may change settle its verdict: all targets are on top-1 accuracy."""
+        return all(target.metric in _COUNTED for target in self.study.job.config.targets)
 
     @property
     def simulates_reference(self) -> bool:

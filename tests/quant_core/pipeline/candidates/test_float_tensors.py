@@ -1,4 +1,5 @@
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from quant_core import auto_mixed_precision
@@ -6,6 +7,7 @@ from quant_core.config import config_from
 from quant_core.errors import TargetError
 from quant_core.execution.machine import Machine
 from quant_core.pipeline.picking.pick import pick
+from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from tests.models import build
 from tests.quant_core.workbench import saved
 
@@ -92,3 +94,25 @@ def test_the_best_plan_that_misses_leaves_them_in_float_too(spectrum, tmp_path):
         run(spectrum, tmp_path, 60, lift="none")
     best = caught.value.outcome.manifest
     assert best.float_tensors and best.scores.mixed["sqnr_db"] > best.scores.wide["sqnr_db"] + 10
+
+
+def test_where_classes_are_counted_samples_near_a_boundary_say_whether_they_help(spectrum, tmp_path, monkeypatch):
+    steps, on_share = [], PlanEvaluator.scores_on_share
+
+    def recorded(self, plan, share, step):
+        steps.append(step)
+        return on_share(self, plan, share, step)
+
+    monkeypatch.setattr(PlanEvaluator, "scores_on_share", recorded)
+    data = quiet_samples(64)
+    data["labels"] = ort.InferenceSession(spectrum).run(None, data)[0].argmax(axis=1)
+    outcome = auto_mixed_precision(
+        spectrum,
+        calibration=data,
+        evaluation=data,
+        config=config_from(target={"metric": "top1_drop", "limit": 0.02}),
+        output=tmp_path / "out",
+    )
+    assert outcome.manifest.scores.wide["top1_drop"] > 0.02
+    assert outcome.met and outcome.manifest.float_tensors
+    assert "baseline" not in steps
