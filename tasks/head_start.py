@@ -1,4 +1,4 @@
-"""Computes a run's first steps from the moment its input is found good until its server has started.
+"""Computes a run's first steps from the moment its input is found good until its flow begins.
 
 A task that finds its step begun waits for the result in place of computing it; in all else it is the task of a step
 that was computed. Whatever goes wrong with a head start is left to the tasks, which meet it themselves.

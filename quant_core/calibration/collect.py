@@ -69,7 +69,7 @@ def calibrate(
     graph = prepared_graph(layers, machine.cache)
     dataset = step_data(graph, data, machine.cache)
     model = ObservedModel.opened(graph, layers, compared, providers)
-    kept = KeptOutputs(graph, data, model.compared, batch_size, machine.cache) if keeps_outputs else None
+    kept = KeptOutputs(layers, data, model.compared, batch_size, machine.cache) if keeps_outputs else None
     watcher().expects("calibrate", dataset.count)
     counted: dict[str, Histogram | None] = {}
     bad: set[str] = set()

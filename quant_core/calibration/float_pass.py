@@ -27,6 +27,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.sessions import CPU, Session, fast_numerics, open_nodes
 from quant_core.model.topology import Topology
 from quant_core.storage.references import Reference, atomic_write, made_folder
+from quant_core.storage.tables import content_digest
 
 __all__ = ["KeptOutputs", "ObservedModel", "observed_tensors"]
 
@@ -83,10 +84,10 @@ class KeptOutputs:
     """The float outputs of a data set, in a file of the cache."""
 
     def __init__(
-        self, graph: FloatGraph, data: Reference, names: Sequence[str], batch_size: int | None, cache: Path
+        self, layers: pa.Table, data: Reference, names: Sequence[str], batch_size: int | None, cache: Path
     ) -> None:
-        # A prepared model is in a folder that is named by its digest.
-        key = json.dumps([graph.folder.name, data.sha256, list(names), batch_size])
+        # The layers say which tensors are looked at, and so how the model is fused: the last bits hang on that.
+        key = json.dumps([content_digest(layers).decode(), data.sha256, list(names), batch_size])
         self._file = cache / "float-outputs" / f"{hashlib.sha256(key.encode()).hexdigest()}.npz"
         self._names = names
         self._rows: list[NDArray[np.intp]] = []

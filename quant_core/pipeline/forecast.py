@@ -33,7 +33,7 @@ from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.plans.plan_search import FRONTIER_PLANS
 from quant_core.precision import Precision
 from quant_core.probing.racing import probe_macs, sample_rounds
-from quant_core.scoring.by_margin import ByMargin
+from quant_core.scoring.by_margin import COUNTED, ByMargin
 from quant_core.scoring.sequential import EvenVisits, evaluation_rounds
 
 __all__ = ["Forecast", "forecast"]
@@ -87,7 +87,7 @@ def _searched(config: MixedPrecisionConfig, pace: _Pace, evaluation: int) -> Ite
         probes * probed[-1] * pace.simulated * _SUFFIX,
     )
     # Where classes are counted, the samples that may change theirs most often settle a plan in the first round.
-    counted = all(target.metric in ("top1", "top1_drop") for target in config.targets)
+    counted = all(target.metric in COUNTED for target in config.targets)
     first_share = ByMargin.first_share if counted else EvenVisits.first_share
     scored = evaluation_rounds(evaluation, config.plan_samples, pace.macs, first_share)
     counts = " to ".join(f"{count:,}" for count in dict.fromkeys((scored[0], scored[-1])))

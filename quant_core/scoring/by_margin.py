@@ -21,7 +21,10 @@ from quant_core.scoring.sampling import Samples
 from quant_core.scoring.sequential import Projection
 from quant_core.storage.references import Reference
 
-__all__ = ["ByMargin"]
+__all__ = ["COUNTED", "ByMargin"]
+
+COUNTED = frozenset({"top1", "top1_drop"})
+"""Metrics that count classes."""
 
 Array = NDArray[np.float64]
 

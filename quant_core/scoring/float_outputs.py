@@ -98,7 +98,7 @@ def _kept_outputs(
 
     The first batch is what they are compared on.
     """
-    kept = KeptOutputs(passes.graph, data, names, passes.batch_size, passes.machine.cache)
+    kept = KeptOutputs(layers, data, names, passes.batch_size, passes.machine.cache)
     found: Mapping[str, Column] | None = kept.read()
     if found is None:
         found = _all_outputs(ObservedModel.opened(passes.graph, layers, names).session, names, passes)

@@ -21,7 +21,7 @@ from quant_core.precision import DataType, PrecisionPlan
 from quant_core.quantization.export import exported_reference
 from quant_core.runtimes.profile import RuntimeProfile
 from quant_core.runtimes.registry import profile_of
-from quant_core.scoring.by_margin import ByMargin
+from quant_core.scoring.by_margin import COUNTED, ByMargin
 from quant_core.scoring.evaluator import Evaluator
 from quant_core.scoring.metrics import additive
 from quant_core.scoring.own_scores import with_own_scores
@@ -34,8 +34,6 @@ __all__ = ["PlanEvaluator", "own_score_of"]
 
 _SMOOTH = frozenset({"l2", "sqnr_db", "kl", "cosine"})
 """Metrics that hardly change where a value rounds to the neighbouring code of a 16-bit type; a class may."""
-_COUNTED = frozenset({"top1", "top1_drop"})
-"""Metrics that count classes: on them tell the samples whose class a plan may change."""
 _FAST_ERROR = 0.01
 """By how much of its value the score of such a plan in fast numerics may be off: measured were 0.008% and 0.02%."""
 
@@ -133,7 +131,7 @@ class PlanEvaluator(Generic[Config_co]):
     @property
     def counts_classes(self) -> bool:
         """Whether the samples whose class a plan may change settle its verdict: all targets are on top-1 accuracy."""
-        return all(target.metric in _COUNTED for target in self.study.job.config.targets)
+        return all(target.metric in COUNTED for target in self.study.job.config.targets)
 
     @property
     def simulates_reference(self) -> bool:
@@ -220,7 +218,7 @@ def _with_rows(fast: pa.Table, exact: pa.Table, rows: NDArray[np.intp]) -> pa.Ta
 
 def _is_clear(target: Criterion, bound: float) -> bool:
     """Return whether a bound in fast numerics is so far from the limit that the exact one is on the same side."""
-    if target.metric in _COUNTED:
+    if target.metric in COUNTED:
         return False
     if target.limit is None:
         return True

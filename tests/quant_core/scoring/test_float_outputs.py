@@ -12,7 +12,7 @@ from quant_core.scoring import float_outputs as module
 from quant_core.scoring.float_outputs import float_outputs, reference_arrays
 from quant_core.storage.data import refer_data
 from quant_core.storage.references import refer
-from quant_core.storage.tables import to_ipc
+from quant_core.storage.tables import facts, to_ipc
 from tests.models import MODELS, samples
 from tests.quant_core.workbench import saved
 
@@ -69,3 +69,10 @@ def test_a_file_that_gives_something_else_is_believed(calibrated, tmp_path):
     (tmp_path / "other").mkdir()
     given = calibrated | {"model": refer(saved(other, tmp_path / "other"))}
     assert to_ipc(outputs(given, as_calibrated=True)) == to_ipc(outputs(given))
+
+
+def test_outputs_are_kept_apart_where_other_tensors_are_looked_at(calibrated):
+    others = prepare(calibrated["model"], ("Conv", "Add"), calibrated["machine"])
+    assert facts(others)["prepared"] == facts(calibrated["layers"])["prepared"]
+    calibrate(others, calibrated["data"], 3, calibrated["machine"], keeps_outputs=True)
+    assert len(list((calibrated["machine"].cache / "float-outputs").iterdir())) == 2
