@@ -70,7 +70,7 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
     pairs: Annotated[Literal["standard", "com.microsoft"], Flag(Heading.MODEL, "DOMAIN")] = Field(
         default="standard",
         description="The domain of the Q/DQ pairs. For the standard's the model is brought to opset 21; ONNX "
-        "Runtime's own hold 16 bits at the model's own opset, as some vendors' runtimes expect.",
+        "Runtime's own hold 16 bits at the model's own opset, of 13 at least, as some vendors' runtimes expect.",
     )
     improve: Annotated[Literal["none", "auto"], Flag(Heading.RANGES, "WHAT")] = Field(
         default="none",

@@ -17,6 +17,7 @@ from quant_core.model.graph import inner_graphs
 from quant_core.model.notes import OWN_PREFIX, note, noted
 
 __all__ = [
+    "CHANNELS_OPSET",
     "NEWEST",
     "OPSET",
     "RUNTIME_DOMAIN",
@@ -29,6 +30,10 @@ __all__ = [
 
 OPSET = 21
 """The first opset in which QuantizeLinear and DequantizeLinear take 16-bit types."""
+
+CHANNELS_OPSET = 13
+"""The first opset whose DequantizeLinear has an axis. ONNX Runtime puts one behind a float bias, whatever domain the
+pairs beside it are of."""
 
 NEWEST = 27
 """The last opset whose QuantizeLinear and DequantizeLinear ONNX Runtime (1.32) has kernels for."""

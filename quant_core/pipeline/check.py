@@ -116,7 +116,7 @@ def check_file(
         machine = Machine(Path(folder))
         path = _fetched(model, said, machine.cache / "quantized")
         graph = FloatGraph.load(path)
-        data = _fitted_data(graph, refer_data(evaluation, machine.cache), said, machine.cache)
+        data = _fitted_data(graph, refer_data(evaluation, machine.cache, role="evaluation"), said, machine.cache)
         simulated = _outputs(open_file(path), graph, data)
         found, refusal = _deployed(path, graph, data, profile)
         against_file = None if float_model is None else _fetched(float_model, said, machine.cache / "float")

@@ -80,14 +80,14 @@ class QuantizationJob(Generic[Config_co]):
         sources = (calibration, evaluation, holdout)
         forms = [data_form(float_model, source, config, seed, cache) for seed, source in enumerate(sources)]
         check_used(forms, config)
-        first = refer_data(calibration, cache, forms[0])
+        first = refer_data(calibration, cache, forms[0], "calibration")
         # A reader hands out its batches once.
         same = evaluation is calibration and not isinstance(forms[1], RandomForm)
         return cls(
             model=float_model,
             calibration=first,
-            evaluation=first if same else refer_data(evaluation, cache, forms[1]),
-            holdout=None if holdout is None else refer_data(holdout, cache, forms[2]),
+            evaluation=first if same else refer_data(evaluation, cache, forms[1], "evaluation"),
+            holdout=None if holdout is None else refer_data(holdout, cache, forms[2], "holdout"),
             config=config,
             output=OutputPlace.at(output),
             assignment=assignment,

@@ -12,7 +12,7 @@ from string import ascii_letters
 
 import onnx
 
-from quant_core.model.graph import outer_names
+from quant_core.model.graph import inner_graphs, nodes_inside, outer_names
 from quant_core.model.opset import opset_of
 
 __all__ = ["compacted"]
@@ -79,9 +79,18 @@ def _fixed_names(graph: onnx.GraphProto) -> set[str]:
 def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
     """Return short names for the tensors of a graph, in the order of their first use, but for those that are fixed."""
     fixed = _fixed_names(graph)
-    free = (name for name in _words() if name not in fixed)
+    taken = fixed | _names_inside(graph)
+    free = (name for name in _words() if name not in taken)
     named = dict.fromkeys(name for node in graph.node for name in (*node.input, *node.output) if name)
     return {name: next(free) for name in named if name not in fixed}
+
+
+def _names_inside(graph: onnx.GraphProto) -> set[str]:
+    """Return the names in bodies of nodes, which no tensor around them may have as well."""
+    inner = [one for node in graph.node for one in nodes_inside(node)]
+    bodies = [body for node in (*graph.node, *inner) for body in inner_graphs(node)]
+    declared = {value.name for body in bodies for value in (*body.input, *body.initializer)}
+    return declared.union(name for node in inner for name in node.output)
 
 
 def _words() -> Iterator[str]:
@@ -91,7 +100,7 @@ def _words() -> Iterator[str]:
 
 def _is_default(node: onnx.NodeProto, entry: onnx.AttributeProto, opset: int) -> bool:
     """Return whether an attribute of a standard operator is at its default."""
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain not in ("", "ai.onnx") or node.op_type in _INFERRED_OTHERWISE:
         return False
     value = onnx.helper.get_attribute_value(entry)
     if entry.name in _WINDOWS.get(node.op_type, {}):
@@ -104,3 +113,5 @@ def _is_default(node: onnx.NodeProto, entry: onnx.AttributeProto, opset: int) ->
 _OF_A_WINDOW = {"strides": 1, "dilations": 1, "pads": 0}
 _WINDOWS = dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool"), _OF_A_WINDOW)
 """Attributes with a value for each axis, and the default of each: no schema lists it."""
+_INFERRED_OTHERWISE = ("STFT",)
+"""Operators of which onnx (1.23) infers another shape without an attribute than with it at its default."""

@@ -105,8 +105,11 @@ def samples_of(column: Column) -> Any:
     return [column.sample(row) for row in range(len(column))] if isinstance(column, RaggedColumn) else column
 
 
-def refer_data(source: DataSource, cache: Path, form: DataForm | None = None) -> Reference:
-    """A reference to the data, and to how they are read; what is only in memory is written to the cache first."""
+def refer_data(source: DataSource, cache: Path, form: DataForm | None = None, role: str = "") -> Reference:
+    """A reference to the data, and to how they are read; what is only in memory is written to the cache first.
+
+    The `role` of data, such as calibration, is what messages call those in memory.
+    """
     if isinstance(source, str | Path):
         return refer(source, form=form)
     folder = cache / "given"
@@ -122,7 +125,7 @@ def refer_data(source: DataSource, cache: Path, form: DataForm | None = None) ->
         with atomic_folder(folder / digest) as final:
             for file in staging.iterdir():
                 file.rename(final / file.name)
-    return refer(folder / digest, form=form)
+    return refer(folder / digest, form=form).model_copy(update={"called": f"{role} data".strip()})
 
 
 def _given_chunks(source: Mapping[str, NDArray[np.generic]] | DataReader) -> Iterable[Mapping[str, ArrayLike]]:

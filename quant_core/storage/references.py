@@ -41,9 +41,11 @@ class Reference(BaseModel):
     """Files of its folder, or of folders in that, which belong to the file; their content is in the digest."""
     form: DataForm | None = None
     """How data are read that are no arrays yet; it is in the digest."""
+    called: str = ""
+    """What messages call it, where its place says nothing to a person."""
 
     def __str__(self) -> str:
-        return redacted(self.url)
+        return self.called or redacted(self.url)
 
 
 def refer(url: str | os.PathLike[str], beside: Sequence[str] = (), form: DataForm | None = None) -> Reference:

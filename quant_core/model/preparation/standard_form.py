@@ -13,7 +13,15 @@ from quant_core.model.descriptions import copy_descriptions
 from quant_core.model.graph import FloatGraph
 from quant_core.model.half_precision import has_halves, keep_types, types_given, widened
 from quant_core.model.model_file import load_small_weights
-from quant_core.model.opset import OPSET, RUNTIME_DOMAIN, choose_runtime_pairs, has_pairs, upgraded
+from quant_core.model.opset import (
+    CHANNELS_OPSET,
+    OPSET,
+    RUNTIME_DOMAIN,
+    choose_runtime_pairs,
+    has_pairs,
+    opset_of,
+    upgraded,
+)
 from quant_core.model.preparation.branches import without_decided_branches
 from quant_core.model.preparation.equalization import equalized
 from quant_core.model.preparation.fixed_inputs import fix_given_inputs
@@ -38,7 +46,7 @@ class StandardForm:
     equalize: bool
     """Whether the channels of weights are made alike in range (see `equalization`)."""
     pairs: str
-    """Domain of the Q/DQ pairs; with com.microsoft the opset stays what it is."""
+    """Domain of the Q/DQ pairs; with com.microsoft the opset is raised to CHANNELS_OPSET at most."""
     opset: int
     """What the opset is raised to (see `opset`)."""
 
@@ -69,7 +77,7 @@ class StandardForm:
     def _optimized(self, proto: onnx.ModelProto, folder: Path, scratch: Path) -> onnx.ModelProto:
         """Return what ONNX Runtime's basic optimisations (or none) make of it, at a newer opset where that works."""
         failure: Exception = RuntimeError()
-        for candidate in (proto if self.pairs == RUNTIME_DOMAIN else upgraded(proto, self.opset), proto):
+        for candidate in (self._raised(proto), proto):
             try:
                 ir_version = _least_ir_version(self.opset)
                 optimized = optimized_by_runtime(candidate, folder, scratch, self.optimize, ir_version)
@@ -83,6 +91,12 @@ class StandardForm:
         copy_descriptions(proto, optimized)
         _declare_domains(optimized, self.pairs, self.opset)
         return optimized
+
+    def _raised(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        """Return the model at the opset that its pairs need."""
+        if self.pairs != RUNTIME_DOMAIN:
+            return upgraded(proto, self.opset)
+        return upgraded(proto, CHANNELS_OPSET) if opset_of(proto) < CHANNELS_OPSET else proto
 
 
 def _least_ir_version(opset: int) -> int:

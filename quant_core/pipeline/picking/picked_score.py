@@ -108,7 +108,7 @@ def _sources(run: Outcome, machine: Machine) -> tuple[Reference, Reference]:
     sources, known = run.manifest.sources, run.manifest
     if sources.model is None or sources.evaluation is None or known.data is None:
         raise InputError("the run's model or evaluation data were given in memory")
-    model, data = refer_model(sources.model), refer_data(sources.evaluation, machine.cache)
+    model, data = refer_model(sources.model), refer_data(sources.evaluation, machine.cache, role="evaluation")
     for place, found, wanted in (
         (sources.model, model.sha256, known.input.sha256),
         (sources.evaluation, data.sha256, known.data.evaluation),

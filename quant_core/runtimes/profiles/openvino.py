@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.errors import InputError
+from quant_core.model.graph import FloatGraph
 from quant_core.model.operators import RECURRENT_OPS
 from quant_core.precision import DataType
 from quant_core.runtimes.kernels import NOT_QUANTIZED, LayerKernel
@@ -36,8 +37,9 @@ class _OpenVinoModel:
 
     def __init__(self, path: Path) -> None:
         self.compiled = _compiled(path)
-        self.inputs = [value.get_any_name() for value in self.compiled.inputs]
-        self.outputs = [_name(value) for value in self.compiled.outputs]
+        graph = FloatGraph.load(path)
+        self.inputs = [_name(value, graph.inputs) for value in self.compiled.inputs]
+        self.outputs = [_name(value, graph.outputs) for value in self.compiled.outputs]
 
     def __call__(self, feeds: Feeds) -> dict[str, NDArray[np.generic]]:
         """Run on arrays, from any thread: each call has a request of its own."""
@@ -51,8 +53,10 @@ class _OpenVinoModel:
         return partial(request.infer, None)
 
 
-def _name(value: Any) -> str:
-    return str(value.get_any_name())
+def _name(value: Any, known: Sequence[str]) -> str:
+    """Return the name that an input or output has in the file: a node that is taken out leaves its own as well."""
+    names = value.get_names()
+    return next((name for name in known if name in names), str(value.get_any_name()))
 
 
 _FIRST = Lock()

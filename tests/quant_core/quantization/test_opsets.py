@@ -11,7 +11,7 @@ import pytest
 
 from quant_core import auto_mixed_precision
 from quant_core.config import config_from
-from quant_core.model.opset import NEWEST, OPSET, RUNTIME_DOMAIN, opset_of
+from quant_core.model.opset import CHANNELS_OPSET, NEWEST, OPSET, RUNTIME_DOMAIN, opset_of
 from tests.models import MODELS, build, samples
 
 
@@ -41,6 +41,15 @@ def test_where_that_fails_its_pairs_are_those_of_the_runtime(tmp_path, monkeypat
     assert opset_of(found) == 28
     pairs = [node for node in found.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert {node.domain for node in pairs} == {RUNTIME_DOMAIN}
+
+
+def test_pairs_of_the_runtime_load_beside_a_bias_that_stays_float(tmp_path):
+    model = build(
+        "(float[N,8] x) => (float[N,4] y) { y = Gemm<alpha=0.5, beta=2.0>(x, w, b) }", {"w": (8, 4), "b": (4,)}, 12
+    )
+    found = shipped(model, tmp_path, pairs=RUNTIME_DOMAIN)
+    assert opset_of(found) == CHANNELS_OPSET
+    ort.InferenceSession(found.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,12 @@ def test_what_is_no_data_is_refused(source, tmp_path):
         refer_data(source, tmp_path)
 
 
+def test_messages_call_data_in_memory_by_their_role(tmp_path):
+    reference = refer_data({"x": X, "z": X[1:]}, tmp_path, role="calibration")
+    with pytest.raises(InputError, match="^calibration data: arrays are of different length"):
+        open_dataset(reference, tmp_path)
+
+
 def test_nothing_but_the_data_stays_in_the_cache(tmp_path):
     reference = refer_data(ARRAYS, tmp_path)
     assert [file.name for file in (tmp_path / "given").iterdir()] == [reference.sha256]

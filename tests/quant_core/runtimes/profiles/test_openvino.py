@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -12,7 +13,8 @@ import pytest
 from quant_core.config import LayerWiseConfig
 from quant_core.pipeline.check import check_file
 from quant_core.pipeline.layer_wise import layer_wise
-from tests.models import MODELS, samples
+from quant_core.runtimes.registry import profile_of
+from tests.models import MODELS, build, samples
 from tests.quant_core.workbench import saved
 
 openvino = pytest.importorskip("openvino")
@@ -31,6 +33,15 @@ def test_the_told_score_is_that_of_the_cpu_plugin_and_layers_say_their_precision
     checked = check_file(made.folder / "model.onnx", "openvino", data, source)
     assert checked.deployed["l2"] == pytest.approx(measured, rel=5e-3) and not checked.findings
     assert any(kernel.is_integer for kernel in checked.kernels)
+
+
+def test_an_input_behind_which_a_node_is_taken_out_keeps_its_name(tmp_path):
+    model = build(
+        "(float[N,4] x) => (float[N,2] y) { e = Concat<axis=0>(x, none)  y = MatMul(e, w) }",
+        {"none": np.zeros((0, 4), np.float32), "w": (4, 2)},
+    )
+    opened = profile_of("openvino").opens(Path(saved(model, tmp_path)))
+    assert opened.inputs == ["x"] and opened({"x": np.ones((3, 4), np.float32)})["y"].shape == (3, 2)
 
 
 _AT_ONCE = """
