@@ -33,7 +33,7 @@ _INTEGER = (
     "ConvInteger",
     "DynamicQuantizeLSTM",
 )
-_MOVED = re.compile(r"(_nchwc)?_token_\d+$")  # what the layout transformation adds to names
+_MOVED = re.compile(r"(_nchwc)?(_token_\d+)?$")  # what the transformations of layouts add to names
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def kernels_of(path: Path) -> tuple[list[LayerKernel], list[LayerKernel]]:
     Raises InputError for a file that does not open.
     """
     optimised, model = _by_name(_optimised(path)), WrittenModel.of_file(path)
-    layers = [_kernel(layer, optimised.get(layer.node.name)) for layer in model.layers]
-    others = [_other_kernel(node, optimised.get(node.name)) for node in model.other_nodes()]
+    layers = [_kernel(layer, _of(layer.node, optimised)) for layer in model.layers]
+    others = [_other_kernel(node, _of(node, optimised)) for node in model.other_nodes()]
     written_so = [one for one in others if one.op_type == "DynamicQuantizeLSTM"]
     return layers + written_so, [one for one in others if one not in written_so]
 
@@ -86,7 +86,12 @@ def _optimised(path: Path) -> onnx.GraphProto:
 
 
 def _by_name(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
-    return {_MOVED.sub("", node.name): node for node in graph.node if node.name}
+    return {_MOVED.sub("", node.name, count=1): node for node in graph.node if node.name}
+
+
+def _of(node: onnx.NodeProto, optimised: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto | None:
+    """Return what a node became; a float Conv in blocks of channels (NCHWc) has the name of what the node gave."""
+    return optimised.get(node.name) or optimised.get(node.output[0])
 
 
 def _kernel(layer: WrittenLayer, node: onnx.NodeProto | None) -> LayerKernel:

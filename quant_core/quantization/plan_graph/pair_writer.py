@@ -110,8 +110,8 @@ class PairWriter:
                 self.writer.constants[result] = dequantize(codes, qparams, axis)
         elif not self.is_written(result):
             self.writer.constants[f"{result}/codes"] = codes
-            # ONNX Runtime may change the codes of weights, and the zero point of each with them.
-            scale, zero = self.qparams(result, qparams, shares_zero=False)
+            # ONNX Runtime may change the codes of weights, and the zero point of each with them; but not of biases.
+            scale, zero = self.qparams(result, qparams, shares_zero=qparams.dtype is DataType.INT32)
             half = held_in_half(qparams, self.quantizer.config)
             if half is not None:
                 scale = self.cast_scale(scale, half)
@@ -143,5 +143,6 @@ class PairWriter:
         return scale, zero
 
 
-_WITHOUT_ZERO = (DataType.INT32, DataType.INT4, DataType.INT2)
-"""Types whose zero points of 0 are not written: that saves 4 bytes a channel of biases, and half a byte of weights."""
+_WITHOUT_ZERO = (DataType.INT4, DataType.INT2)
+"""Types whose zero points of 0 are not written: that saves half a byte a channel. Biases have theirs, since ONNX Runtime
+does not write a model in its own format (`.ort`) with optimizations for run time where one is missing."""

@@ -377,6 +377,21 @@ def test_a_narrow_block_beside_float32_runs_in_integers(workbench, tmp_path):
     assert (found["QLinearConv"], found["QLinearAdd"], found["Conv"], found["FusedConv"]) == (3, 1, 0, 0)
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_runtimes_own_format_takes_the_file_with_optimizations_for_run_time(workbench, tmp_path, per_channel):
+    made = workbench("residual", wide="float32", per_channel=per_channel, layer_ops=EVERYTHING)
+    model = made.exported(made.plan(*made.names, precision="au8w8")).SerializeToString()
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("optimization.minimal_build_optimizations", "save")
+    ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    written, converted = (
+        ort.InferenceSession(one, providers=["CPUExecutionProvider"]).run(None, made.feeds)[0]
+        for one in (model, options.optimized_model_filepath)
+    )
+    np.testing.assert_allclose(converted, written, atol=0.1 * np.abs(written).max())
+
+
 def test_a_mask_of_infinities_stays_as_it_is(workbench):
     made = workbench("infinite-mask")
     model = made.exported(made.wide)
