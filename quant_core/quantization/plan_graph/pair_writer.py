@@ -144,5 +144,5 @@ class PairWriter:
 
 
 _WITHOUT_ZERO = (DataType.INT4, DataType.INT2)
-"""Types whose zero points of 0 are not written: that saves half a byte a channel. Biases have theirs, since ONNX Runtime
-does not write a model in its own format (`.ort`) with optimizations for run time where one is missing."""
+"""Types whose zero points of 0 are not written: that saves half a byte a channel. Biases have theirs, since ONNX
+Runtime does not write a model in its own format (`.ort`) with optimizations for run time where one is missing."""
