@@ -174,6 +174,9 @@ _SERVER_SETTINGS = {
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
     # Prefect would count each run as an installation of a server.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
+    # What tasks tell it goes to its database in batches, not in a transaction for each state of each task.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "100",
     # Nobody's code but Prefect's calls what these would check the types of.
     "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_URL, Settings
 
 from flows import temporary_server
 from flows.temporary_server import prefect_server
@@ -23,6 +25,26 @@ from prefect.settings import PREFECT_API_URL
 from flows.temporary_server import prefect_server
 with prefect_server() as server, server.serving():
     print(PREFECT_API_URL.value(), flush=True)
+    time.sleep(600)
+"""
+
+
+RAN = """
+import time
+from prefect import flow, task
+from flows.temporary_server import prefect_server
+
+@task
+def step(): ...
+
+@flow
+def run():
+    for _ in range(3):
+        step()
+
+with prefect_server() as server, server.serving():
+    run()
+    print("done", flush=True)
     time.sleep(600)
 """
 
@@ -72,6 +94,31 @@ def test_the_server_does_not_outlive_a_kill_of_its_run(tmp_path):
     while answers(port) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not answers(port)
+
+
+def test_what_tasks_told_the_server_outlives_a_kill_of_their_run(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", RAN], env=environment, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout.readline() == "done\n"
+        time.sleep(1)  # the last of it is on its way, and no batch is full
+        run.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
+        while len(states := _states(database)) < 9 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert sorted(states) == sorted(["Pending", "Running", "Completed"] * 3)
+
+
+def _states(database: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in database.execute("select name from task_run_state")]
+
+
+def test_the_own_server_is_asked_for_batches_by_names_that_prefect_knows(monkeypatch):
+    for name, value in temporary_server._SERVER_SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    services = Settings().server.services
+    assert services.task_run_recorder.batch_size == services.event_persister.batch_size == 100
 
 
 def test_a_run_whose_server_dies_ends_and_says_so(tmp_path):
