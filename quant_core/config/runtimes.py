@@ -20,7 +20,16 @@ __all__ = [
 ]
 
 RuntimeName = Literal[
-    "onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "openvino", "qnn", "vitisai", "tensorrt", "tract", "reference"
+    "onnxruntime",
+    "onnxruntime-vnni",
+    "onnxruntime-web",
+    "openvino",
+    "qnn",
+    "vitisai",
+    "tensorrt",
+    "tract",
+    "tvm",
+    "reference",
 ]
 """Runtimes that have a profile (see `runtimes`)."""
 

@@ -14,6 +14,7 @@ from quant_core.runtimes.profiles.qnn import QNN
 from quant_core.runtimes.profiles.reference import REFERENCE
 from quant_core.runtimes.profiles.tensorrt import TENSORRT
 from quant_core.runtimes.profiles.tract import TRACT
+from quant_core.runtimes.profiles.tvm import TVM
 from quant_core.runtimes.profiles.vitisai import VITISAI
 
 __all__ = ["PROFILES", "profile_of"]
@@ -29,6 +30,7 @@ PROFILES: Mapping[str, RuntimeProfile] = {
         VITISAI,
         TENSORRT,
         TRACT,
+        TVM,
         REFERENCE,
     )
 }

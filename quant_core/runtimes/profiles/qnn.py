@@ -26,7 +26,7 @@ from quant_core.runtimes.kernels import LayerKernel
 from quant_core.runtimes.profile import Rule
 from quant_core.runtimes.profiles.reference import REFERENCE
 from quant_core.runtimes.rules.recurrent import ONE_SCALE_BESIDE_STATES, no_layers_of
-from quant_core.runtimes.rules.tensors import types_among, weights_alone_among
+from quant_core.runtimes.rules.tensors import no_blocks, types_among, weights_alone_among
 from quant_core.runtimes.tensor_overrides import tensor_overrides
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
@@ -201,14 +201,6 @@ _CONV_WEIGHTS = Rule(
 )
 
 
-def _blocks(model: WrittenModel) -> Iterator[tuple[str, str]]:
-    for layer in model.layers:
-        if layer.weight is not None and layer.weight.block:
-            yield layer.node.name, "its weight has a scale a block: it is left to the CPU"
-
-
-_NO_BLOCKS = Rule("no-blocks", "slow", "Weights have a scale a channel or one for all, none a block.", _blocks)
-
 QNN = replace(
     REFERENCE,
     name="qnn",
@@ -224,7 +216,7 @@ QNN = replace(
         _UNSIGNED_ACTIVATIONS,
         _NO_SIGNED_POOLS,
         _CONV_WEIGHTS,
-        _NO_BLOCKS,
+        no_blocks("slow"),
         ONE_SCALE_BESIDE_STATES,
         no_layers_of(("RNN",)),
     ),

@@ -16,6 +16,7 @@ __all__ = [
     "NO_VALUE_INFO",
     "POWER_OF_TWO_SCALES",
     "ZERO_POINTS_ARE_0",
+    "no_blocks",
     "opset_up_to",
     "types_among",
     "weights_alone_among",
@@ -48,6 +49,17 @@ def weights_alone_among(legal: frozenset[DataType], consequence: Consequence = "
 
     text = f"Weights beside float activations are {names or 'not held in codes'}{', or float' if names else ''}."
     return Rule("weights-alone", consequence, text, broken_by)
+
+
+def no_blocks(consequence: Consequence) -> Rule:
+    """The rule that no weight has a scale a block."""
+
+    def broken_by(model: WrittenModel) -> Iterator[tuple[str, str]]:
+        for layer in model.layers:
+            if layer.weight is not None and layer.weight.block:
+                yield layer.node.name, "its weight has a scale a block"
+
+    return Rule("no-blocks", consequence, "Weights have a scale a channel or one for all, none a block.", broken_by)
 
 
 def opset_up_to(last: int) -> Rule:

@@ -42,6 +42,8 @@ from tests.quant_core.workbench import saved
             "onnxruntime has no int2 weights beside 8-bit activations (au8w2): it cannot open a file with them; "
             "use au16w2, whose file is as small",
         ),
+        ("tvm", "a16w4", "tvm has no int4 weights (a16w4); it has int8, uint8, int16, uint16"),
+        ("tvm", "float32w8b32", "tvm takes no blocks of inputs (float32w8b32): leave b32 out"),
         ("qnn", "au8w4b32", "qnn takes no blocks of inputs (au8w4b32): leave b32 out"),
     ],
 )
@@ -119,6 +121,7 @@ def test_what_is_not_installed_is_refused_with_the_extra():
     ("runtime", "options"),
     [
         ("tract", {"wide": "a8w8"}),
+        ("tvm", {"wide": "a16w8"}),
         ("onnxruntime-web", {"wide": "a16w8"}),
         ("tensorrt", {"wide": "a8w8", "biases": "float32"}),
         ("vitisai", {"wide": "a16w8", "pairs": "com.microsoft", "calibrate": "pow2-nonoverflow"}),

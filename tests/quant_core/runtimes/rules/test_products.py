@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -133,6 +134,7 @@ def declared() -> WrittenModel:
 PLANTED = {
     "types-it-has": ("tract", layer(TensorProto.INT16), layer()),
     "types-it-has, weights": ("tract", layer(weight=np.ones((4, 4), np.int16)), layer()),
+    "types-it-has, tvm": ("tvm", layer(weight=np.ones((4, 4), ml_dtypes.int4)), layer(TensorProto.INT16)),
     "types-it-has, vitisai": ("vitisai", layer(TensorProto.UINT8), layer(TensorProto.INT16)),
     "types-it-has, tensorrt": ("tensorrt", layer(TensorProto.INT16), layer()),
     "types-it-has, openvino": ("openvino", layer(TensorProto.UINT16), layer(TensorProto.UINT8)),
@@ -147,6 +149,11 @@ PLANTED = {
     "conv-weights, wider than what it reads": ("qnn", conv(np.int16), conv(np.int16, activations=TensorProto.UINT16)),
     "no-blocks": (
         "qnn",
+        layer(weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
+        layer(weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
+    ),
+    "no-blocks, tvm": (
+        "tvm",
         layer(weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
         layer(weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
     ),
