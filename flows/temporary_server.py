@@ -172,6 +172,8 @@ _SERVER_SETTINGS = {
     # No run uses a block; a server that the user starts on the same database registers them.
     "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
     "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
+    # Its automations are for servers that last; to be ready for them it would make the app a second time.
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "0",
     # Prefect would count each run as an installation of a server.
     "PREFECT_SERVER_ANALYTICS_ENABLED": "0",
     # What tasks tell it goes to its database in batches, not in a transaction for each state of each task.
@@ -204,7 +206,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, errors: IO[bytes]) -> Non
     raise RuntimeError(f"Prefect's server did not answer within {_START_SECONDS} s")
 
 
-_BENEATH_PREFECT = ("fastapi", "sqlalchemy.ext.asyncio", "uvicorn", "httpx")
+_BENEATH_PREFECT = ("fastapi", "sqlalchemy.ext.asyncio", "uvicorn", "httpx", "docket")
 """What Prefect's server builds on: no more than is imported while a run's input is looked at. A refusal pays for it."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from typing import Any, Self
 
 import pyarrow as pa
@@ -120,8 +121,10 @@ class PrefectRunner(Runner):
             warn(f"the stored result of {label} is damaged and computed again: {found.flaw}")
         stored = StoredResult(results=None if refresh else self._workspace.results.place.url)
         stored.payload = None if refresh else found.payload
-        prepared = TASKS[stage.name].with_options(cache_policy=GivenKey().configure(key_storage=stored))
-        # Not as an option: Prefect would want it saved in its database, where nobody looks for it.
+        # Not by `with_options`: Prefect would want the storage saved in its database, where nobody looks for it, and
+        # would read the source of the task's function once more.
+        prepared = copy(TASKS[stage.name])
+        prepared.cache_policy = GivenKey().configure(key_storage=stored)  # type: ignore[assignment]  # mypy sees None
         prepared.result_storage = stored
         parameters = {
             "key": key,

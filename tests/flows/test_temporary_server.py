@@ -114,11 +114,12 @@ def _states(database: sqlite3.Connection) -> list[str]:
     return [name for (name,) in database.execute("select name from task_run_state")]
 
 
-def test_the_own_server_is_asked_for_batches_by_names_that_prefect_knows(monkeypatch):
+def test_the_own_server_is_set_up_by_names_that_prefect_knows(monkeypatch):
     for name, value in temporary_server._SERVER_SETTINGS.items():
         monkeypatch.setenv(name, value)
     services = Settings().server.services
     assert services.task_run_recorder.batch_size == services.event_persister.batch_size == 100
+    assert not services.triggers.enabled
 
 
 def test_a_run_whose_server_dies_ends_and_says_so(tmp_path):
