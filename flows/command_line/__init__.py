@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import sys
@@ -79,7 +78,6 @@ def main() -> None:
         os.environ.setdefault(name, value)
     # A start makes 300,000 objects, most of modules, which stay: a collection in between walks over all of them.
     gc.set_threshold(500_000)
-    atexit.register(gc.freeze)  # nor does the end of the process look for cycles among them
     try:
         narrowcast.main(prog_name="narrowcast", standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -1,5 +1,5 @@
 """`python -m flows.command_line` is `narrowcast`."""
 
-from flows.command_line import main
+from flows.entry_point import main
 
 main()

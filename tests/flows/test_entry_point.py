@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -32,3 +33,35 @@ def test_ctrl_c_while_the_command_line_is_imported_is_one_line(monkeypatch, caps
     with pytest.raises(SystemExit, match="130"):
         main()
     assert capsys.readouterr().err == "narrowcast: stopped; run the same command again to go on from here\n"
+
+
+ENDED = """
+import atexit, sys, threading, flows.command_line as commands
+class Left:
+    def __del__(self):
+        print("taken apart")
+left = Left()
+def main():
+    threading.Timer(0.1, print, ["a thread"]).start()
+    atexit.register(print, "registered")
+    {end}
+commands.main = main
+from flows.entry_point import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "printed"),
+    [
+        ("sys.exit(3)", 3, ["a thread", "registered"]),
+        ("return", 0, ["a thread", "registered"]),
+        ("raise ValueError", 1, ["a thread", "registered", "taken apart"]),
+    ],
+)
+def test_the_process_ends_when_its_threads_and_what_is_registered_have(end, code, printed):
+    run = subprocess.run(
+        [sys.executable, "-c", ENDED.replace("{end}", end)], check=False, capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout.splitlines()) == (code, printed)
+    assert ("ValueError" in run.stderr) == (code == 1)
