@@ -55,7 +55,7 @@ PROBE = Stage(
     "probe",
     layer_sensitivity,
     schemas.PROBES,
-    sharded_by=("shard", "precision", "samples"),
+    sharded_by=("shard", "opened_for", "precision", "samples"),
     detail=labels.probes,
 )
 PROBE_TENSORS = Stage(

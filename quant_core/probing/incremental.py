@@ -139,14 +139,14 @@ class IncrementalModel:
                 wanted |= block.reads
         return needed[::-1]
 
-    def groups(self, weight_bytes: int) -> list[list[int]]:
-        """Numbers of the variants in groups of which each, with the baseline, has at most that much in its sessions.
+    def groups(self, weight_bytes: int, variants: Sequence[int]) -> list[list[int]]:
+        """Return variants in groups of which each, with the baseline, has at most that much in its sessions.
 
         One variant is a group, however much it has.
         """
         found: list[list[int]] = []
         open_parts: set[_Part] = set()
-        for number in range(len(self._variants)):
+        for number in variants:
             parts = self._parts(number)
             if not found or sum(part.weight_bytes for part in open_parts | parts) > weight_bytes:
                 found.append([])

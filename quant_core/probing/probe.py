@@ -47,6 +47,7 @@ def layer_sensitivity(
     baseline: pa.Table | None = None,
     tensors: Mapping[str, str] | None = None,
     blocks: Mapping[str, Sequence[str]] | None = None,
+    opened_for: Sequence[str] | None = None,
 ) -> pa.Table:
     """Measure the loss of every sample for each layer of a shard at a narrow precision (schema PROBES).
 
@@ -66,15 +67,18 @@ def layer_sensitivity(
         baseline: outputs of the float model, for `l2-float`.
         tensors: types of single tensors in that plan, by name.
         blocks: the layers of each block, by the one that stands for it.
+        opened_for: all layers that sessions are cut for, those of the shard among them (they alone): the rounds of a
+            race, each of some layers fewer, share their sessions.
 
     """
     quantizer, start = quantizer_of(recipe, machine), PrecisionPlan.from_dict(start_plan, tensors)
-    narrow = Precision.parse(precision)
-    narrowed = [(blocks or {}).get(name, [name]) for name in shard]
+    narrow, listed = Precision.parse(precision), list(opened_for or shard)
+    narrowed = [(blocks or {}).get(name, [name]) for name in listed]
     variants = tuple(start.narrowed(dict.fromkeys(names, narrow)) for names in narrowed)
-    unrounded = unrounded_types(dict(start.layers)[shard[0]], narrow)
+    unrounded = unrounded_types(dict(start.layers)[listed[0]], narrow)
     of = Measurement(samples, loss, output, batch_size, baseline)
-    losses, seconds = variant_losses(quantizer, start, variants, unrounded, recipe.providers, of, machine)
+    chosen = [listed.index(name) for name in shard]
+    losses, seconds = variant_losses(quantizer, start, variants, unrounded, recipe.providers, of, machine, chosen)
     columns = {"layer": list(shard), "precision": [precision] * len(shard), "losses": losses, "seconds": seconds}
     return pa.Table.from_pydict(columns, schema=PROBES)
 
@@ -103,6 +107,7 @@ def variant_losses(
     providers: tuple[str, ...],
     of: Measurement,
     machine: Machine,
+    chosen: Sequence[int] | None = None,
 ) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
     """Return the losses of some variants of a plan, one array [samples] each in data order, and the seconds of each.
 
@@ -114,6 +119,7 @@ def variant_losses(
         providers: ONNX Runtime's execution providers.
         of: what is measured.
         machine: threads, cache and memory.
+        chosen: numbers of the variants that are run (all); the others only take part in how the model is cut.
 
     """
     dataset = step_data(quantizer.graph, of.samples.data, machine.cache)
@@ -121,12 +127,13 @@ def variant_losses(
     outputs = probed(quantizer.graph, of.output, of.loss)
     names = outputs.names
     floats = None if of.baseline is None else _of_entries(reference_arrays(of.baseline), dataset)
-    losses: list[list[NDArray[np.float64]]] = [[] for _ in variants]
-    seconds = np.zeros(len(variants))
+    numbers = list(range(len(variants)) if chosen is None else chosen)
+    losses: dict[int, list[NDArray[np.float64]]] = {number: [] for number in numbers}
+    seconds = dict.fromkeys(numbers, 0.0)
     samples = of.samples.rows(dataset.samples)
     rows = dataset.rows_of(samples)
     moved = in_row_order(dataset.in_groups(rows))
-    groups = model.groups(machine.memory // 2 // _COPIES)
+    groups = model.groups(machine.memory // 2 // _COPIES, numbers)
     for group in groups:
         # Threads that begin at different variants open different sessions, instead of waiting for each other.
         first = int(len(group) * (of.samples.start * GOLDEN % 1))
@@ -138,8 +145,8 @@ def variant_losses(
             _probe_batch(model, batch, outputs, LOSSES[of.loss], reference, order, losses, seconds)
         if len(groups) > 1:
             model.close(group)
-    whole = [np.concatenate(parts) if moved is None else np.concatenate(parts)[moved] for parts in losses]
-    return [_of_samples(found, dataset, samples, of.loss) for found in whole], seconds
+    whole = [np.concatenate(parts) if moved is None else np.concatenate(parts)[moved] for parts in losses.values()]
+    return [_of_samples(found, dataset, samples, of.loss) for found in whole], np.array(list(seconds.values()))
 
 
 def _of_entries(outputs: Mapping[str, Column], data: Dataset) -> Mapping[str, Column]:
@@ -166,16 +173,20 @@ _COPIES = 2
 """Of the weights in a session: as they are given, and as its kernels want them."""
 
 _KEPT_BYTES = 256 << 20
-"""Weights in the sessions of a shard beyond which they are closed once nobody runs them."""
+"""Weights in the sessions of shards beyond which those used first are closed once nobody runs them."""
 
 
 class _Models:
-    """The sessions of a shard: the tasks that probe it on other samples share them, at once or one after the other."""
+    """The sessions of shards: the tasks that probe one on other samples share them, at once or one after the other.
+
+    Those of one plan's shards are kept: a round goes through all of them, and the next one through most once more.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._used: WeakValueDictionary[Hashable, IncrementalModel] = WeakValueDictionary()
-        self._last: IncrementalModel | None = None
+        self._kept: dict[Hashable, IncrementalModel] = {}
+        self._plan: Hashable = None
 
     def of(
         self,
@@ -188,14 +199,23 @@ class _Models:
         """The model of a plan and its variants."""
         key = quantizer, start, variants, unrounded, providers
         with self._lock:
+            if self._plan != (quantizer, start):
+                self._plan = quantizer, start
+                self._kept.clear()
             model = self._used.get(key)
             if model is None:
-                self._last = None
                 model = self._used[key] = IncrementalModel(
                     quantizer, start, variants, Numerics.FAST, unrounded, providers
                 )
-                self._last = model if model.weight_bytes <= _KEPT_BYTES else None
+            self._keep(key, model)
         return model
+
+    def _keep(self, key: Hashable, model: IncrementalModel) -> None:
+        """Keep a model as the one used last, and as many of the others as there is room for."""
+        self._kept.pop(key, None)
+        self._kept[key] = model
+        while sum(one.weight_bytes for one in self._kept.values()) > _KEPT_BYTES:
+            del self._kept[next(iter(self._kept))]
 
 
 _models = _Models()
@@ -220,8 +240,8 @@ def _probe_batch(
     loss: Loss,
     reference: Outputs | None,
     variants: Sequence[int],
-    losses: Sequence[list[NDArray[np.float64]]],
-    seconds: NDArray[np.float64],
+    losses: Mapping[int, list[NDArray[np.float64]]],
+    seconds: dict[int, float],
 ) -> None:
     runs = model.run(batch.feeds, variants)
     wide, names = next(runs), outputs.names

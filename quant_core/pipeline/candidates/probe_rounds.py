@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from itertools import product
 
 import pyarrow as pa
 
@@ -38,6 +38,7 @@ def probe_rounds(study: Probed, on: Runner, some: Collection[str] | None = None)
         for name in study.probed
         if some is None or name in some
     ]
+    shards = _shards(listed, racing)
     tables: list[pa.Table] = []
     start = 0
     for stop in sample_rounds(study.baseline.num_rows, config.samples, probe_macs(study.macs, len(racing))):
@@ -46,7 +47,7 @@ def probe_rounds(study: Probed, on: Runner, some: Collection[str] | None = None)
             break
         watcher().expects("probe", len(racing) * (stop - start))
         tables += on.fan_out(
-            PROBE, _shards(listed, racing, Samples(study.job.evaluation, start, stop)), **_common_arguments(study)
+            PROBE, _calls(shards, racing, Samples(study.job.evaluation, start, stop)), **_common_arguments(study)
         )
         start = stop
     return tables
@@ -81,19 +82,31 @@ def _common_arguments(study: Probed) -> Arguments:
     }
 
 
-def _shards(layers: Sequence[Layer], racing: Sequence[tuple[str, str]], samples: Samples) -> list[Arguments]:
-    """Part the racing probes into shards of one precision each, so that another candidate precision changes none.
-
-    A probe's samples are in ascending order over its shards.
-    """
+def _shards(layers: Sequence[Layer], probes: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Part probes into shards, each a precision and names, so that another candidate precision changes none."""
     by_precision: dict[str, set[str]] = {}
-    for name, precision in racing:
+    for name, precision in probes:
         by_precision.setdefault(precision, set()).add(name)
-    found: list[Arguments] = []
-    for precision, names in by_precision.items():
-        shards = probe_shards([layer for layer in layers if layer.name in names])
-        # All samples of a shard, then the next: tasks that follow each other share its sessions.
-        for shard, (first, last) in product(shards, probe_samples(samples.start, samples.stop, len(shards))):
-            some = Samples(samples.data, first, last)
-            found.append({"shard": shard, "precision": precision, "samples": some})
-    return found
+    return [
+        (precision, shard)
+        for precision, names in by_precision.items()
+        for shard in probe_shards([layer for layer in layers if layer.name in names])
+    ]
+
+
+def _calls(
+    shards: Sequence[tuple[str, list[str]]], racing: Sequence[tuple[str, str]], samples: Samples
+) -> list[Arguments]:
+    """Return the calls that probe what is still racing of each shard, a probe's samples in ascending order.
+
+    All samples of a shard, then the next: calls that follow each other share its sessions, and so do the rounds.
+    """
+    still = set(racing)
+    left = [(precision, shard, [name for name in shard if (name, precision) in still]) for precision, shard in shards]
+    shards_of = Counter(precision for precision, _, some in left if some)
+    return [
+        {"shard": some, "opened_for": shard, "precision": precision, "samples": Samples(samples.data, *ends)}
+        for precision, shard, some in left
+        if some
+        for ends in probe_samples(samples.start, samples.stop, shards_of[precision])
+    ]

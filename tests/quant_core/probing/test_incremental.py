@@ -116,9 +116,9 @@ def test_sessions_that_memory_does_not_suffice_for_are_opened_in_groups(workbenc
     made = workbench("residual")
     model = IncrementalModel(made.quantizer, made.wide, [made.plan(name) for name in made.names])
     everything = list(range(len(made.names)))
-    assert model.groups(model.weight_bytes) == [everything]
-    assert model.groups(0) == [[number] for number in everything]
-    between = model.groups(model.weight_bytes * 3 // 4)
+    assert model.groups(model.weight_bytes, everything) == [everything]
+    assert model.groups(0, everything) == [[number] for number in everything]
+    between = model.groups(model.weight_bytes * 3 // 4, everything)
     assert 1 < len(between) < len(everything) and [number for group in between for number in group] == everything
     wide, *whole = model.run(made.feeds)
     for group in between:

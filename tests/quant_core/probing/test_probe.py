@@ -46,16 +46,17 @@ def test_losses_are_the_same_without_the_finest_steps(tmp_path, name):
 
 @pytest.fixture
 def shard(workbench, monkeypatch):
-    """Probes all layers of a model on some of 16 samples."""
+    """Probes all layers of a model, or every other one, on some of 16 samples."""
     made = workbench("residual")
     feeds = samples(made.original, 16)
     monkeypatch.setattr(probe, "_models", probe._Models())
 
-    def probed(start, stop):
+    def probed(start, stop, step=1):
         table = layer_sensitivity(
             made.recipe,
             Samples(refer_data(feeds, made.machine.cache), start, stop),
-            *(made.names, "a8w8", made.wide.as_dict(), "mse", 0, 2, made.machine),
+            *(made.names[::step], "a8w8", made.wide.as_dict(), "mse", 0, 2, made.machine),
+            opened_for=made.names,
         )
         return table.column("losses").to_pylist()
 
@@ -72,13 +73,36 @@ def test_little_memory_opens_fewer_sessions_at_once_and_changes_no_loss(shard, m
     assert closed == [[number] for number in range(len(whole))]
 
 
-def test_tasks_on_other_samples_share_the_sessions(shard, monkeypatch):
+def test_tasks_on_other_samples_share_the_sessions_and_so_do_rounds_of_fewer_layers(shard, monkeypatch):
     opened, original = [], incremental.open_nodes
     monkeypatch.setattr(incremental, "open_nodes", lambda *given: opened.append(given) or original(*given))
-    shard(0, 8)
+    whole = shard(0, 8)
     before = len(opened)
     shard(8, 16)
+    assert shard(0, 8, step=2) == whole[::2]
     assert len(opened) == before > 0
+
+
+def test_a_round_of_fewer_layers_finds_the_same_where_no_session_is_left(shard, monkeypatch):
+    whole = shard(0, 8)
+    monkeypatch.setattr(probe, "_models", probe._Models())
+    assert shard(0, 8, step=2) == whole[::2]
+
+
+def test_models_of_one_plan_are_kept_the_ones_used_last(workbench, monkeypatch):
+    made, models = workbench("residual"), probe._Models()
+
+    def opened(start, *names):
+        variants = tuple(start.narrowed({name: Precision.parse("a8w8")}) for name in names)
+        return models.of(made.quantizer, start, variants, frozenset(), ("CPUExecutionProvider",))
+
+    first, second = opened(made.wide, made.names[0]), opened(made.wide, made.names[1])
+    assert opened(made.wide, made.names[0]) is first
+    monkeypatch.setattr(probe, "_KEPT_BYTES", first.weight_bytes + second.weight_bytes)
+    third = opened(made.wide, *made.names[:1], made.names[0])
+    assert third in models._kept.values() and second not in models._kept.values()
+    fourth = opened(made.plan(made.names[2]), made.names[0])
+    assert list(models._kept.values()) == [fourth]
 
 
 def test_sessions_of_many_weights_are_closed_when_nobody_runs_them(shard, monkeypatch):
