@@ -144,7 +144,10 @@ def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: Quanti
     """Return whether a weight has a scale for each block of inputs."""
     if kind.block:
         check_blocks(graph, f"b{kind.block}")
-    return kind.block_size(config) is not None and reduction_axis(graph, layer) is not None
+    size, axis = kind.block_size(config), reduction_axis(graph, layer)
+    if size is None or axis is None:
+        return False
+    return layer.weight_shape[axis] % size == 0 or profile_of(config.runtime).takes_part_of_a_block
 
 
 def check_blocks(graph: FloatGraph, asked: str) -> None:

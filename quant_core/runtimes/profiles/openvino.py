@@ -20,7 +20,7 @@ from quant_core.runtimes.kernels import NOT_QUANTIZED, LayerKernel
 from quant_core.runtimes.profiles.reference import REFERENCE
 from quant_core.runtimes.rules.products import BYTE_SUMS_IN_RANGE
 from quant_core.runtimes.rules.recurrent import STATES_BESIDE_FLOATS
-from quant_core.runtimes.rules.tensors import types_among
+from quant_core.runtimes.rules.tensors import WHOLE_BLOCKS, types_among
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
 __all__ = ["OPENVINO"]
@@ -117,7 +117,13 @@ OPENVINO = replace(
     activations=_BYTES,
     weights=_WEIGHTS,
     weights_alone=_WEIGHTS,
-    rules=(*REFERENCE.rules, types_among(_BYTES, _WEIGHTS, "differs"), BYTE_SUMS_IN_RANGE, STATES_BESIDE_FLOATS),
+    rules=(
+        *REFERENCE.rules,
+        types_among(_BYTES, _WEIGHTS, "differs"),
+        BYTE_SUMS_IN_RANGE,
+        STATES_BESIDE_FLOATS,
+        WHOLE_BLOCKS,
+    ),
     numbers="Layers between 8-bit pairs are integer kernels. 16-bit pairs are taken out of the graph, clipping and "
     "all, and without VNNI sums of unsigned activations times int8 weights saturate in 16 bits; with uint8 weights a "
     "Conv runs in float. On processors with bf16 the plugin computes the float model in it: one sample of ResNet-20 "
@@ -126,5 +132,6 @@ OPENVINO = replace(
     opens=_OpenVinoModel,
     kernels=_kernels,
     package="openvino",
+    takes_part_of_a_block=False,
     keeps_byte_sums_in_range=True,
 )

@@ -15,6 +15,7 @@ __all__ = [
     "FLOAT_BIASES",
     "NO_VALUE_INFO",
     "POWER_OF_TWO_SCALES",
+    "WHOLE_BLOCKS",
     "ZERO_POINTS_ARE_0",
     "no_blocks",
     "opset_up_to",
@@ -103,6 +104,21 @@ POWER_OF_TWO_SCALES = _each_tensor(
     "Every scale is a power of two: others are left to the CPU.",
     lambda tensor: "" if _is_power_of_two(tensor.scale) else "its scale is no power of two",
 )
+
+
+WHOLE_BLOCKS = _each_tensor(
+    "whole-blocks",
+    "refused",
+    "Where a block of values shares a scale, it divides their number.",
+    lambda tensor: f"its last block is shorter than {tensor.block}" if _has_part_of_a_block(tensor) else "",
+)
+
+
+def _has_part_of_a_block(tensor: StoredTensor) -> bool:
+    if not tensor.block or tensor.codes is None or tensor.scale is None:
+        return False
+    sizes = zip(tensor.codes.shape, tensor.scale.shape, strict=True)
+    return any(size % tensor.block for size, scales in sizes if size != scales)
 
 
 def _is_power_of_two(scale: NDArray[np.float32] | None) -> bool:

@@ -226,3 +226,13 @@ def test_a_bias_has_the_type_asked_for_and_holds_its_values(workbench, biases, k
         assert (steps <= 0.5001).all()
     plan = made.plan(made.names[0])
     assert same(made.simulate(plan), made.ship(plan))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "inputs", "scales"),
+    [("onnxruntime", 24, (2, 3)), ("openvino", 24, (3,)), ("openvino", 32, (2, 3))],
+)
+def test_where_only_whole_blocks_are_taken_other_weights_have_a_scale_a_channel(tmp_path, runtime, inputs, scales):
+    model = linear(np.random.default_rng(0).standard_normal((inputs, 3)))
+    made = bench(model, tmp_path, wide="float32", runtime=runtime, block_size=16, per_channel=True)
+    assert made.quantizer.weight("m", Precision.parse("float32w4")).qparams.scale.shape == scales

@@ -152,6 +152,11 @@ PLANTED = {
         layer(weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
         layer(weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
     ),
+    "whole-blocks": (
+        "openvino",
+        layer(TensorProto.UINT8, weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 24}),
+        layer(TensorProto.UINT8, weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
+    ),
     "no-blocks, tvm": (
         "tvm",
         layer(weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
