@@ -106,7 +106,7 @@ class RuntimeProfile:
     takes_zero_points_of_weights: bool = True
     """Whether weights beside floats may have zero points that are not 0."""
     takes_part_of_a_block: bool = True
-    """Whether the last block of inputs may be shorter than the others; where not, such weights have a scale a channel."""
+    """Whether the last block of inputs may be shorter; where not, weights that have such have a scale a channel."""
     keeps_byte_sums_in_range: bool = False
     """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
     keeps_matmuls_apart: bool = False
