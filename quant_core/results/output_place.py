@@ -49,7 +49,7 @@ class OutputPlace:
         if store.folder is not None:
             with atomic_folder(store.folder) as building:
                 for file in [*files, self.folder / MANIFEST]:
-                    atomic_copy(file, building / file.name)
+                    _link_or_copy(file, building / file.name)
             return
         store.remove(MANIFEST)
         for file in [*files, self.folder / MANIFEST]:
@@ -71,3 +71,11 @@ class OutputPlace:
 
     def __str__(self) -> str:
         return redacted(self.url) if self.url else str(self.folder)
+
+
+def _link_or_copy(file: Path, to: Path) -> None:
+    """Give a file another name, without writing it again; copy it where that is another file system."""
+    try:
+        os.link(file, to)
+    except OSError:
+        atomic_copy(file, to)

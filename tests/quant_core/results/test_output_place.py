@@ -1,11 +1,14 @@
 """Output at a URL: the finished folder is copied, the manifest last."""
 
 import json
+import shutil
+from unittest.mock import Mock
 
 import fsspec
 import pytest
 
 from quant_core.errors import InputError
+from quant_core.results import output_place
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.store import Store
 
@@ -34,6 +37,17 @@ def test_a_finished_folder_is_at_its_url(place, tmp_path):
     assert Store(place.url).names("") == ["a.arrow", "manifest.json", "model.onnx"]
     (place.folder / "model.onnx").unlink()
     assert (place.fetch() / "model.onnx").read_text() == '"model.onnx"'
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_finished_folder_takes_a_local_name_without_being_written_again(place, tmp_path, monkeypatch, linked):
+    if not linked:
+        monkeypatch.setattr(output_place.os, "link", Mock(side_effect=OSError(18, "another file system")))
+    there = OutputPlace(place.folder, str(tmp_path / "there"))
+    there.publish()
+    shutil.rmtree(place.folder)
+    assert {path.name for path in (tmp_path / "there").iterdir()} == {"model.onnx", "a.arrow", "manifest.json"}
+    assert (there.fetch() / "model.onnx").read_text() == '"model.onnx"'
 
 
 def test_a_copy_that_fails_leaves_no_manifest_of_another_run(place, monkeypatch):
