@@ -1,7 +1,8 @@
 """Computes a run's first steps from the moment its input is found good until its flow begins.
 
 A task that finds its step begun waits for the result in place of computing it; in all else it is the task of a step
-that was computed. Whatever goes wrong with a head start is left to the tasks, which meet it themselves.
+that was computed. Whatever goes wrong with a head start is left to the tasks, which meet it themselves. Where another
+run is at work meanwhile, its tasks come first (`tasks.turns`).
 """
 
 from __future__ import annotations
@@ -28,8 +29,18 @@ from quant_core.pipeline.steps import assign, baseline, calibrate, chosen, expor
 from quant_core.storage.tables import from_ipc
 from tasks.cache.keys import step_key, with_key
 from tasks.cache.workspace import Workspace
+from tasks.turns import turn_of_head_start, turn_of_task
 
-__all__ = ["HeadStart", "begun_result", "end_head_start", "head_start", "seconds_ahead"]
+__all__ = [
+    "HeadStart",
+    "begin_head_start",
+    "begun_result",
+    "end_head_start",
+    "head_start",
+    "seconds_ahead",
+    "taken_from",
+    "turn_to_compute",
+]
 
 _WITH_TASKS_ONLY = (LATENCY, DEVICE_LATENCY, TIMING, OWN_SCORE)
 """Stages that end a head start: nothing is timed, and no command of the user's is called, while something else runs."""
@@ -52,8 +63,9 @@ class HeadStart:
 
     def __init__(self) -> None:
         self._begun: dict[str, _Begun | None] = {}
-        self._is_over = False
-        self._seconds = 0.0
+        self.is_over = False
+        """Whether no further step is begun."""
+        self._seconds = self._waited = 0.0
         self._lock = Lock()
         self.progress = _Progress()
         """Told how far the step is that is computed."""
@@ -61,7 +73,7 @@ class HeadStart:
     def begin(self, keys: Sequence[str]) -> list[_Begun]:
         """Return where the results of steps go; raises EndOfHeadStartError if the task of one of them was faster."""
         with self._lock:
-            if self._is_over or any(key in self._begun for key in keys):
+            if self.is_over or any(key in self._begun for key in keys):
                 raise EndOfHeadStartError
             self.progress.hold_back()
             begun = [_Begun() for _ in keys]
@@ -83,15 +95,22 @@ class HeadStart:
                 return computed.table
         return None
 
+    def waited(self, seconds: float) -> None:
+        """Note that a task has waited for its turn, which is no time of its step."""
+        self._waited = max(self._waited, seconds)
+
     def take_seconds(self) -> float:
-        """Return for how long results had been computed that were taken since the last call, when they were taken."""
-        seconds, self._seconds = self._seconds, 0.0
+        """Return for how long results had been computed that were taken since the last call, when they were taken.
+
+        What a task has waited for the head start of another run is taken off.
+        """
+        seconds, self._seconds, self._waited = self._seconds - self._waited, 0.0, 0.0
         return seconds
 
     def end(self) -> None:
         """Begin no further step."""
         with self._lock:
-            self._is_over = True
+            self.is_over = True
 
 
 class _Progress(Watcher):
@@ -148,8 +167,21 @@ def begun_result(key: str) -> pa.Table | None:
     return None if current is None else current.take(key)
 
 
+@contextmanager
+def turn_to_compute() -> Iterator[None]:
+    """Let a task compute in the block, once no head start of another run does."""
+    current = _current.get()
+    with turn_of_task() as waited:
+        if current is not None:
+            current.waited(waited)
+        yield
+
+
 def seconds_ahead() -> float:
-    """Return the seconds of computing that lie before the tasks that took the results, since the last call."""
+    """Return the seconds of computing that lie before the tasks that took the results, since the last call.
+
+    Less what tasks waited for the head start of another run.
+    """
     current = _current.get()
     return 0.0 if current is None else current.take_seconds()
 
@@ -164,8 +196,20 @@ def end_head_start() -> None:
 @contextmanager
 def head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> Iterator[None]:
     """Compute the steps of a job until its flow ends the head start, and hand them to the tasks of the flow."""
+    with taken_from(begin_head_start(job, workspace, workers)):
+        yield
+
+
+def begin_head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> HeadStart:
+    """Compute the steps of a job, on a thread of its own, until that is ended."""
     begun = HeadStart()
     Thread(target=_compute, args=(job, _AheadOfTasks(begun, workspace, workers))).start()
+    return begun
+
+
+@contextmanager
+def taken_from(begun: HeadStart) -> Iterator[None]:
+    """Hand what a head start has computed to the tasks of the flow that runs in the block; at its end that ends."""
     token = _current.set(begun)
     try:
         yield
@@ -216,7 +260,8 @@ class _AheadOfTasks(Runner):
             return table
 
         try:
-            return list(ordered_map(computed, calls, self.machine.workers))
+            with turn_of_head_start():
+                return list(ordered_map(computed, calls, self.machine.workers))
         finally:
             for one in begun.values():
                 one.cancel()  # what is not there now never will be

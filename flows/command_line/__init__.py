@@ -25,7 +25,7 @@ from flows.command_line.runtimes import runtimes
 from flows.command_line.watch import watch
 from flows.entry_point import STOPPED, is_interrupt
 
-__all__ = ["main"]
+__all__ = ["main", "set_up_process"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,13 +71,17 @@ for _command in (
     narrowcast.add_command(_command)
 
 
-def main() -> None:
-    """Entry point: turn whatever goes wrong into one line and an exit code."""
-    # Set before Prefect is imported; what the user has set stands.
+def set_up_process() -> None:
+    """Set what holds for a process that runs a command, before Prefect is imported; what the user has set stands."""
     for name, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     # A start makes 300,000 objects, most of modules, which stay: a collection in between walks over all of them.
     gc.set_threshold(500_000)
+
+
+def main() -> None:
+    """Entry point: turn whatever goes wrong into one line and an exit code."""
+    set_up_process()
     try:
         narrowcast.main(prog_name="narrowcast", standalone_mode=False)
     except click.exceptions.Exit as stop:

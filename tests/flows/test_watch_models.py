@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 import fsspec
 import numpy as np
@@ -28,6 +29,8 @@ from quant_core.results import output_place
 from quant_core.results.outcome import Outcome
 from quant_core.results.output_place import OutputPlace
 from quant_core.storage.store import Store
+from tasks import stages
+from tasks.head_start import begun_result
 
 OPTIONS = "calibration: data/calibration.npz\nevaluation: data/evaluation.npz\nwide: a16w16\n"
 MET = OPTIONS + "max_l2: 0.5\n"
@@ -79,8 +82,8 @@ def watch(folder, tmp_path, events):
 def stand_in(finished_job, tmp_path):
     """A run that gives out what an earlier one did, once its input was looked at; a limit of nothing it misses."""
 
-    def run(name, job, output):
-        place = OutputPlace(tmp_path / "staging" / name, output)
+    def run(name, job, output, following):
+        place = OutputPlace(tmp_path / "staging" / uuid4().hex, output)
         data = (job.calibration, job.evaluation, job.holdout)
         check_job(QuantizationJob(job.model, *data, job.config, place), tmp_path / "cache")
         met = job.config.target.limit > 1e-6
@@ -272,12 +275,12 @@ def test_a_bug_or_an_outage_with_one_model_stops_no_other(scanned, folder, stand
     for name in ("a", "b"):
         shutil.copy(folder / "one.onnx", folder / f"{name}.onnx")
 
-    def breaks(name, job, output):
+    def breaks(name, job, output, following):
         if name == "a.onnx":
             raise RuntimeError("a bug at s3://me:s3cr3t@bucket/x")
         if name == "b.onnx":
             raise OutageError("s3://bucket: does not answer")
-        return stand_in(name, job, output)
+        return stand_in(name, job, output, following)
 
     assert scanned(breaks) == {"a.onnx": "failed", "b.onnx": "failed", "one.onnx": "met"}
     assert [one.code for one in scanned.results.values()] == [1, 1, 0]
@@ -342,6 +345,51 @@ def test_a_model_that_changes_while_it_is_watched_is_left_for_the_next_scan(scan
     assert "is still being written" in scanned.results["one.onnx"].says
 
 
+# --- the next model is begun beside the one that runs ---------------------------------------------------------------
+
+
+def test_what_is_begun_ahead_is_small_and_complete(scanned, folder, stand_in, monkeypatch):
+    for name in ("two", "two_large", "written"):
+        shutil.copy(folder / "one.onnx", folder / f"{name}.onnx")
+    large = onnx.load(folder / "one.onnx")
+    large.doc_string = "a text that makes it larger"
+    onnx.save(large, folder / "two_large.onnx")
+    monkeypatch.setattr(scan, "_LARGEST_AHEAD", (folder / "one.onnx").stat().st_size)
+    monkeypatch.setattr(scan.time, "sleep", lambda _: os.utime(folder / "written.onnx", (0, 0)))
+    begun = {}
+
+    def run(name, job, output, following):
+        begun[name] = following and Path(following.model.url).name
+        return stand_in(name, job, output, following)
+
+    scanned(run)
+    assert begun == {"one.onnx": "two.onnx", "two.onnx": None, "two_large.onnx": None}
+
+
+def test_models_begun_ahead_give_the_same_bytes_as_alone(watch, folder, tmp_path, monkeypatch):
+    taken = []
+
+    def counted(key):
+        table = begun_result(key)
+        taken.append(table is not None)
+        return table
+
+    monkeypatch.setattr(stages, "begun_result", counted)
+    for name, factor in {"three": 0.75, "two": 0.5}.items():
+        model = onnx.load(folder / "one.onnx")
+        weight = model.graph.initializer[0]
+        weight.CopyFrom(onnx.numpy_helper.from_array(factor * onnx.numpy_helper.to_array(weight), weight.name))
+        onnx.save(model, folder / f"{name}.onnx")
+    (folder / "three.yaml").write_text(MISSED)
+    states = {"one.onnx": "met", "three.onnx": "missed", "two.onnx": "met"}
+    assert watch() == states
+    assert any(taken)
+    for name, state in states.items():
+        assert watch(model=name, output=str(tmp_path / "alone"), workspace=str(tmp_path / "w" / name)) == {name: state}
+    for file in sorted((tmp_path / "alone").glob("*/*/*.[ao]*")):  # the model and the tables
+        assert file.read_bytes() == (tmp_path / "out" / file.relative_to(tmp_path / "alone")).read_bytes(), file
+
+
 # --- nothing half-written under its final name ---------------------------------------------------------------------
 
 
@@ -355,7 +403,7 @@ def test_a_kill_while_the_folder_is_filled_leaves_no_version(scanned, folder, tm
         path.write_bytes(source.read_bytes())
 
     with monkeypatch.context() as patch:
-        patch.setattr(output_place, "atomic_copy", dies)
+        patch.setattr(output_place, "_link_or_copy", dies)
         with pytest.raises(KeyboardInterrupt):
             scanned()
     assert len(copied) == 3
