@@ -1,4 +1,4 @@
-"""Makes a written model take fewer bytes: short names, no constant twice, no attribute at its default.
+"""Makes a written model take fewer bytes: short names, no constant twice, nothing that says what is said elsewhere.
 
 In a small file much is names: a scale has that of the tensor it belongs to, and is named by both nodes of a pair.
 Inputs, outputs and the nodes of the float model keep their names, by which users and reports know them.
@@ -6,6 +6,7 @@ Inputs, outputs and the nodes of the float model keep their names, by which user
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain, count, product
 from string import ascii_letters
@@ -14,6 +15,7 @@ import onnx
 
 from quant_core.model.graph import inner_graphs, nodes_inside, outer_names
 from quant_core.model.opset import opset_of
+from quant_core.quantization.idle_activations import without_idle_activations
 
 __all__ = ["compacted"]
 
@@ -21,18 +23,17 @@ __all__ = ["compacted"]
 def compacted(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     """Return a model without names of nodes that are not among those `kept`, and with short names of tensors.
 
-    Equal constants are stored once. Attributes at their defaults are left out, and so are declarations of tensors
-    inside the graph, which shape inference finds.
+    Equal constants are stored once. Attributes at their defaults are left out, and so are activations that do what the
+    pair behind them does, and declarations of tensors inside the graph, which shape inference finds.
     """
     found = onnx.ModelProto()
     found.CopyFrom(model)
     graph = found.graph
     del graph.value_info[:]
+    without_idle_activations(graph)
     duplicates = _duplicates(graph)
     _rename(graph, duplicates)
-    for at in reversed(range(len(graph.initializer))):
-        if graph.initializer[at].name in duplicates:
-            del graph.initializer[at]
+    _drop_unread(graph)
     for node in graph.node:
         if node.name not in kept:
             node.ClearField("name")
@@ -53,6 +54,14 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
             other = [names.get(name, name) for name in field]
             del field[:]
             field.extend(other)
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """Take out the constants that nothing reads."""
+    read = {name for node in graph.node for name in node.input} | _fixed_names(graph)
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _duplicates(graph: onnx.GraphProto) -> dict[str, str]:
@@ -77,12 +86,15 @@ def _fixed_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def _short_names(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return short names for the tensors of a graph, in the order of their first use, but for those that are fixed."""
+    """Return short names for the tensors of a graph, but for those that are fixed.
+
+    What is named most often gets the shortest; of those named as often, what comes first.
+    """
     fixed = _fixed_names(graph)
     taken = fixed | _names_inside(graph)
     free = (name for name in _words() if name not in taken)
-    named = dict.fromkeys(name for node in graph.node for name in (*node.input, *node.output) if name)
-    return {name: next(free) for name in named if name not in fixed}
+    named = Counter(name for node in graph.node for name in (*node.input, *node.output) if name)
+    return {name: next(free) for name, _ in named.most_common() if name not in fixed}
 
 
 def _names_inside(graph: onnx.GraphProto) -> set[str]:
@@ -99,9 +111,11 @@ def _words() -> Iterator[str]:
 
 
 def _is_default(node: onnx.NodeProto, entry: onnx.AttributeProto, opset: int) -> bool:
-    """Return whether an attribute of a standard operator is at its default."""
+    """Return whether an attribute of a standard operator is at its default, which weights may say."""
     if node.domain not in ("", "ai.onnx") or node.op_type in _INFERRED_OTHERWISE:
         return False
+    if entry.name == "kernel_shape" and node.op_type in _CONVOLUTIONS:
+        return True
     value = onnx.helper.get_attribute_value(entry)
     if entry.name in _WINDOWS.get(node.op_type, {}):
         return all(one == _WINDOWS[node.op_type][entry.name] for one in value)
@@ -110,8 +124,10 @@ def _is_default(node: onnx.NodeProto, entry: onnx.AttributeProto, opset: int) ->
     return default is not None and default.type == entry.type and onnx.helper.get_attribute_value(default) == value
 
 
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+"""Operators whose windows are those of their weights, which need not be said again."""
 _OF_A_WINDOW = {"strides": 1, "dilations": 1, "pads": 0}
-_WINDOWS = dict.fromkeys(("Conv", "ConvTranspose", "MaxPool", "AveragePool"), _OF_A_WINDOW)
+_WINDOWS = dict.fromkeys((*_CONVOLUTIONS, "MaxPool", "AveragePool"), _OF_A_WINDOW)
 """Attributes with a value for each axis, and the default of each: no schema lists it."""
 _INFERRED_OTHERWISE = ("STFT",)
 """Operators of which onnx (1.23) infers another shape without an attribute than with it at its default."""
