@@ -16,7 +16,9 @@ __all__ = ["QuantizationConfig"]
 _PERCENTILE = 99.999
 
 
-_BiasType = Literal["int32", "as-weights", "narrow-as-weights", "float32", "float16"]
+_BiasType = Literal["int32", "as-weights", "narrow-as-weights", "float32", "float16", "small"]
+_BESIDE_CODES_OF = 4
+"""Bits of weights that err by more than a bias in 8 bits does."""
 
 
 class QuantizationConfig(FrozenModel):
@@ -77,8 +79,9 @@ class QuantizationConfig(FrozenModel):
         default="int32",
         description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
         "layer's weights with a scale of their own, in all layers or in those that are not wide; "
-        "float32 leaves them, float16 holds them in half the bytes, behind a Cast. ONNX Runtime rounds those itself: "
-        "there float16 is the default where bytes are saved.",
+        "float32 leaves them, float16 holds them in half the bytes, behind a Cast; small is int8 with a scale of "
+        "its own beside weights of 4 bits and fewer, and float16 elsewhere. ONNX Runtime rounds floats itself: there "
+        "small is the default where bytes are saved.",
     )
     runtime: Annotated[RuntimeName, Flag(Heading.MODEL, "RUNTIME")] = Field(
         default="onnxruntime",
@@ -115,9 +118,16 @@ class QuantizationConfig(FrozenModel):
             raise ValueError(f"block_size must be a power of two, which runtimes ask for, not {self.block_size}")
         return self
 
-    def holds_bias_as_weight(self, precision: Precision) -> bool:
-        """Return whether biases of layers of a precision have the type of their weights."""
-        return self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
+    def own_bias_type(self, precision: Precision) -> DataType | None:
+        """Return the type of biases of layers of a precision where they are codes at a scale of their own."""
+        if self.biases == "small":
+            return DataType.INT8 if precision.weights.bits <= _BESIDE_CODES_OF else None
+        as_weights = self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
+        return precision.weights if as_weights else None
+
+    def leaves_biases(self, precision: Precision) -> bool:
+        """Return whether biases of layers of a precision stay floats."""
+        return self.has_float_biases and self.own_bias_type(precision) is None
 
     @property
     def is_symmetric(self) -> bool:
@@ -126,8 +136,13 @@ class QuantizationConfig(FrozenModel):
 
     @property
     def has_float_biases(self) -> bool:
-        """Whether biases stay floats."""
-        return self.biases in ("float32", "float16")
+        """Whether biases stay floats, if only of some layers."""
+        return self.biases in ("float32", "float16", "small")
+
+    @property
+    def has_half_biases(self) -> bool:
+        """Whether those that do are held in float16."""
+        return self.biases in ("float16", "small")
 
     @property
     def has_half_scales(self) -> bool:

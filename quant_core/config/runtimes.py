@@ -57,7 +57,7 @@ def run_defaults(options: Mapping[str, Any]) -> Mapping[str, object]:
     """Return the defaults of a run's options, by its runtime and by whether it saves bytes."""
     runtime = str(options.get("runtime", "onnxruntime"))
     in_pairs = options.get("format", "qdq") == "qdq" and not options.get("correct_bias")
-    biases = {"biases": "float16"} if saves_bytes(options) and in_pairs and runtime in _ROUNDS_BIASES else {}
+    biases = {"biases": "small"} if saves_bytes(options) and in_pairs and runtime in _ROUNDS_BIASES else {}
     return {**biases, **RUNTIME_DEFAULTS.get(runtime, {})}
 
 

@@ -40,12 +40,14 @@ __all__ = ["Bias", "Quantizer"]
 _BIAS_LIMIT = 2**31 - 1
 _FEWEST_IN_HALF = 32
 """Values from which on the Cast takes fewer bytes than float16 saves."""
+_FEWEST_IN_BYTES = 24
+"""Values from which on a DequantizeLinear and its scale take fewer bytes than 8 bits save."""
 _LARGEST_IN_HALF = 1 + 2**-11  # what a value may be multiplied by when it is rounded to float16
 
 
 @dataclass(frozen=True)
 class Bias:
-    """A bias in int32 at scale input x weight, or in the type of the weights at a scale of its own."""
+    """A bias in int32 at scale input x weight, or in fewer bits at a scale of its own."""
 
     codes: NDArray[np.generic]
     """One per output channel."""
@@ -185,11 +187,11 @@ class Quantizer:
 
     def _leaves_biases(self, layer: Layer, precision: Precision) -> bool:
         """Return whether the layer's biases stay float: no one scale of input and weight is theirs."""
-        return self.config.has_float_biases or not self._has_product_scale(layer, precision)
+        return self.config.leaves_biases(precision) or not self._has_product_scale(layer, precision)
 
     def _rounds_biases(self, layer: Layer, precision: Precision) -> bool:
         """Return whether the layer's biases become int32 at the scale of input times weight, if only in the runtime."""
-        in_codes = not self.config.has_float_biases or self.runtime.rounds_float_weights
+        in_codes = not self.config.leaves_biases(precision) or self.runtime.rounds_float_weights
         return in_codes and self._has_product_scale(layer, precision)
 
     def _has_product_scale(self, layer: Layer, precision: Precision) -> bool:
@@ -211,10 +213,10 @@ class Quantizer:
         needed = np.zeros(shape, np.float32)
         for index in layer.nodes:
             bias = self.bias_name(index)
-            if bias is None or self.config.holds_bias_as_weight(precision):
+            if bias is None or self.config.own_bias_type(precision) is not None:
                 continue
             magnitude = np.abs(np.asarray(self.graph.constant(bias), np.float64)).ravel()
-            if self.config.biases == "float16":
+            if self.config.has_half_biases:
                 magnitude = magnitude * _LARGEST_IN_HALF
             least = magnitude / (_BIAS_LIMIT * float(self._input_scale(index, precision)))
             least = _per_weight_channel(least, shape)
@@ -251,7 +253,10 @@ class Quantizer:
 
     def quantizes_bias(self, index: int, layer_name: str, precision: Precision) -> bool:
         """Return whether a node has a bias that is held as codes."""
-        return self.bias_name(index) is not None and not self._leaves_biases(self._layer_named[layer_name], precision)
+        name = self.bias_name(index)
+        if name is None or self._leaves_biases(self._layer_named[layer_name], precision):
+            return False
+        return self.config.biases != "small" or np.size(self.graph.constant(name)) >= _FEWEST_IN_BYTES
 
     def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         """A node's bias for the precision its layer computes in (rule 5: recomputed for each)."""
@@ -286,7 +291,7 @@ class Quantizer:
     def half_bias(self, index: int, corrected: NDArray[np.float32] | None) -> NDArray[np.float16] | None:
         """A node's float bias, `corrected` or as it is, in float16; None where it is not held so."""
         name = self.bias_name(index)
-        if name is None or self.config.biases != "float16":
+        if name is None or not self.config.has_half_biases:
             return None
         values = np.asarray(self.graph.constant(name) if corrected is None else corrected, np.float32)
         fits = values.size >= _FEWEST_IN_HALF and bool((np.abs(values) <= DataType.FLOAT16.largest_float).all())
@@ -297,9 +302,10 @@ class Quantizer:
         assert name is not None  # callers ask only for nodes that have one
         values = np.asarray(self.graph.constant(name), np.float32)
         shifted = values.astype(np.float64) + self.weight(layer_name, precision).bias_shift
-        if self.config.holds_bias_as_weight(precision):
+        kind = self.config.own_bias_type(precision)
+        if kind is not None:
             own = shifted.astype(np.float32)
-            qparams = constant_qparams(own, precision.weights, True, self.config)
+            qparams = constant_qparams(own, kind, True, self.config)
             return Bias(quantize(own, qparams), qparams)
         weight_scale = self.weight(layer_name, precision).qparams.scale
         if weight_scale.ndim and len(weight_scale) != len(values):  # a grouped ConvTranspose repeats its channels

@@ -76,7 +76,7 @@ def _bit_operations(layer: Layer, precision: Precision, stored: Stored) -> int:
 
 
 def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
-    """Those of the codes, of scales and zero points beside them, and of the scales of int32 biases.
+    """Those of the codes, of scales and zero points beside them, and of what a precision has a say in of the biases.
 
     Zero points of signed codes of 4 bits are written only beside floats, those of 2 bits nowhere: they are 0.
     """
@@ -90,11 +90,20 @@ def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     scales = len(layer.weights) if is_whole else layer.channels
     if block is not None:
         scales = math.ceil(layer.weight_elements / block)
-    with_scales = stored.biases == "int32" and block is None and not precision.activations.is_float
     scale_bytes = 4 if block is None or not stored.has_half_scales else 2
     has_zeros = not precision.weights.signed or (bits == 4 and precision.is_weight_only)
     zero_points = 0 if bits <= 4 and not has_zeros else math.ceil(scales * bits / 8)
-    return codes + zero_points + scales * (scale_bytes + (4 * layer.biases if with_scales else 0))
+    biases = 0
+    if block is None and not precision.activations.is_float:
+        biases = layer.biases * _bias_bytes(layer, precision, scales, stored)
+    return codes + zero_points + scales * scale_bytes + biases
+
+
+def _bias_bytes(layer: Layer, precision: Precision, scales: int, stored: QuantizationConfig) -> int:
+    """Those of the scales of int32 biases, and of small biases, which are of 8 or 16 bits."""
+    if stored.biases == "small":
+        return layer.channels * (2 if stored.leaves_biases(precision) else 1)
+    return 4 * scales if stored.biases == "int32" else 0
 
 
 _WITH_BLOCKS = ("MatMul", "Gemm", *RECURRENT_OPS, TABLE_OP)

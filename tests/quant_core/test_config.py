@@ -147,8 +147,8 @@ def test_quantization_is_the_part_that_decides_numbers():
 @pytest.mark.parametrize(
     ("given", "biases"),
     [
-        ({"cost": "bytes"}, "float16"),
-        ({"max_bytes": 0.5}, "float16"),
+        ({"cost": "bytes"}, "small"),
+        ({"max_bytes": 0.5}, "small"),
         ({"cost": "bytes", "biases": "int32"}, "int32"),
         ({"cost": "bytes", "runtime": "qnn"}, "int32"),
         ({"cost": "bytes", "format": "qoperator", "wide": "float32"}, "int32"),
@@ -156,7 +156,7 @@ def test_quantization_is_the_part_that_decides_numbers():
         ({}, "int32"),
     ],
 )
-def test_biases_stay_float_where_bytes_are_saved_and_the_runtime_rounds_them(given, biases):
+def test_biases_are_small_where_bytes_are_saved_and_the_runtime_rounds_them(given, biases):
     config = config_from(target=L2, **given)
     assert (config.biases, config.saves_bytes) == (biases, "cost" in given or "max_bytes" in given)
     assert (("--biases", biases) in list(flags_of(config))) == ("biases" in given)

@@ -103,8 +103,13 @@ class PairWriter:
             self.cast_back(f"{result}/rounded", result)
         return result
 
-    def stored(self, result: str, codes: NDArray[np.generic], qparams: QParams, axis: int | None) -> str:
-        """Write a constant held as codes, once: folded into its values, or behind a DequantizeLinear."""
+    def stored(
+        self, result: str, codes: NDArray[np.generic], qparams: QParams, axis: int | None, says_zero: bool = True
+    ) -> str:
+        """Write a constant held as codes, once: folded into its values, or behind a DequantizeLinear.
+
+        Zero points of 0 are left out of some types, and with `says_zero` off of all.
+        """
         if self.writer.folded:
             if result not in self.writer.constants:
                 self.writer.constants[result] = dequantize(codes, qparams, axis)
@@ -118,7 +123,7 @@ class PairWriter:
             attributes = {} if axis is None else {"axis": axis}
             if qparams.block is not None:
                 attributes["block_size"] = qparams.block
-            is_left_out = qparams.dtype in _WITHOUT_ZERO and not qparams.zero_point.any()
+            is_left_out = not (qparams.zero_point.any() or (says_zero and qparams.dtype not in _WITHOUT_ZERO))
             inputs = [f"{result}/codes", scale, *([] if is_left_out else [zero])]
             self.append(self.writer.node("DequantizeLinear", inputs, [result], **attributes))
         return result

@@ -119,7 +119,7 @@ def runs(draw, kind):
     options["timer_limit"] = draw(st.none() | st.just("board")) if options["timer"] else None
     if options["byte_sums"] == "exact":  # which integer operators of int8 activations refuse
         options["format"] = "qdq"
-    if options["biases"] in ("float32", "float16"):  # which have no codes to correct
+    if options["biases"] in ("float32", "float16", "small"):  # which have no codes to correct
         options["correct_bias"] = False
     return options
 

@@ -61,7 +61,7 @@ def test_the_model_is_nearer_to_the_float_one_and_the_same_for_any_number_of_wor
     assert content_digest(rebuilt(made, workers=3)[1]) == content_digest(table)
 
 
-@pytest.mark.parametrize("biases", ["int32", "float16", "float32"])
+@pytest.mark.parametrize("biases", ["int32", "float16", "float32", "small"])
 def test_weights_chosen_for_a_mix_are_better_in_it_than_those_chosen_for_one_precision(biases, tmp_path):
     made = made_of("residual", tmp_path)
     mix = PrecisionPlan.uniform(made.names, NARROW).narrowed({made.names[0]: Precision.parse("a16w8")})

@@ -131,9 +131,11 @@ def test_what_says_nothing_is_left_out_and_nothing_changes_but_the_bytes(workben
         np.testing.assert_array_equal(one, other)
 
 
-def test_biases_in_float16_are_simulated_as_they_are_shipped(workbench, monkeypatch):
+@pytest.mark.parametrize("biases", ["float16", "small"])
+def test_biases_in_fewer_bytes_are_simulated_as_they_are_shipped(biases, workbench, monkeypatch):
     monkeypatch.setattr(quantizer, "_FEWEST_IN_HALF", 1)
-    made = workbench("residual", biases="float16")
+    monkeypatch.setattr(quantizer, "_FEWEST_IN_BYTES", 1)
+    made = workbench("residual", biases=biases)
     for plan in made.plans("a8w4"):
         assert same(made.simulate(plan), made.ship(plan))
     kinds = {tensor.data_type for tensor in made.exported(made.wide).graph.initializer}

@@ -137,10 +137,22 @@ def test_weight_scale_grows_where_a_bias_would_overflow(tmp_path, per_channel, s
 
 def test_weight_scale_grows_for_a_float_bias_that_the_runtime_rounds(tmp_path):
     model = linear([[1e-7, 0.5], [1e-8, -0.25]], [1e3, -0.5])
-    made = [bench(model, tmp_path, biases=biases) for biases in ("int32", "float32", "float16")]
+    made = [bench(model, tmp_path, biases=biases) for biases in ("int32", "float32", "float16", "small")]
     scales = [one.quantizer.weight("m", NARROW).qparams.scale for one in made]
     np.testing.assert_array_equal(*scales[:2])
     np.testing.assert_allclose(scales[2][0], scales[0][0] * (1 + 2**-11), rtol=1e-5)
+    np.testing.assert_array_equal(*scales[2:])
+
+
+def test_small_biases_are_bytes_beside_4_bits_and_halves_beside_8(tmp_path):
+    bias = np.linspace(-1.27, 1.0, 32)
+    made = bench(linear(np.ones((2, 32)), bias), tmp_path, biases="small")
+    index = made.layers[0].nodes[0]
+    found = made.quantizer.bias(index, "m", Precision.parse("a8w4"))
+    assert found.codes.dtype == np.int8 and not found.qparams.zero_point.any()
+    values = {one: made.quantizer.bias_values(index, "m", one) for one in (Precision.parse("a8w4"), NARROW)}
+    np.testing.assert_allclose(values[Precision.parse("a8w4")], bias, atol=0.0051)
+    np.testing.assert_array_equal(values[NARROW], bias.astype(np.float16))
 
 
 def test_a_bias_that_just_fits_leaves_the_weight_alone(tmp_path):

@@ -58,13 +58,15 @@ def test_scales_and_zero_points_of_blocks_count(precision, size):
         ("a8w8", "int32", 288 + 32 * (1 + 4 + 4)),
         ("a8w4", "int32", 144 + 32 * (4 + 4)),  # zero points are 0, and not written
         ("a8w4", "float32", 144 + 32 * 4),
+        ("a8w4", "small", 144 + 32 * (4 + 1)),
+        ("a8w8", "small", 288 + 32 * (1 + 4 + 2)),
         ("a16w8t", "float32", 288 + 1 + 4),
         ("a8w4t", "int32", 144 + 4 + 4),
         ("float32w8", "int32", 288 + 32 * (1 + 4)),  # beside floats a bias stays float
         ("float32", "int32", 4 * 288),
     ],
 )
-def test_scales_and_zero_points_of_channels_and_scales_of_their_biases_count(precision, biases, size):
+def test_scales_and_zero_points_of_channels_and_what_is_written_for_their_biases_count(precision, biases, size):
     found, layer = (
         Precision.parse(precision),
         Layer("only", "Conv", (0,), ("x",), ("w",), ((32, 1, 3, 3),), 1, 1, 32, 1),
