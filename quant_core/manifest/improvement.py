@@ -30,7 +30,7 @@ class Improvement(Record):
     after: float
     """L2 of the model with it."""
     kept: bool
-    """Whether the model has it: where the L2 is lower (of what all precisions share: on average over them; of the plan
-    found: and no dearer plan comes of it)."""
+    """Whether the model has it: where the L2 is lower (of what all precisions share: on average over them, and by 1%
+    at least where that takes operators; of the plan found: and no dearer plan comes of it)."""
     samples: int
     """Calibration samples that were held out."""

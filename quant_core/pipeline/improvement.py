@@ -73,7 +73,7 @@ def _better_recipe(best: TriedRecipe, job: QuantizationJob[RunConfig]) -> tuple[
         found = change(best, job)
         if found is not None:
             tried += found.told
-            best = found if found.change < 0 else best
+            best = found if found.is_better else best
     return best, tried
 
 

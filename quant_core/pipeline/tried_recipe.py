@@ -21,6 +21,8 @@ __all__ = ["TriedRecipe"]
 _TINY = 1e-30
 _WORST = 1.05
 """By how much the L2 of one precision may grow where that of others shrinks."""
+_WORTH_OPERATORS = 0.99
+"""What L2 is multiplied by, at most, where that is worth operators that the model had not."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class TriedRecipe:
     """The mean logarithm, over precisions, of what L2 is multiplied by; infinite where one of them is spoilt."""
     told: tuple[Improvement, ...] = ()
     """What was done to it, and what that gave."""
+
+    @property
+    def is_better(self) -> bool:
+        """Whether what was done to it is worth it."""
+        return all(improvement.kept for improvement in self.told)
 
     @classmethod
     def of(
@@ -77,19 +84,28 @@ class TriedRecipe:
             return None
         weights = rounded_weights(job, layers, self.rungs, on, self.trial.left_out)
         recipe = replace(self.recipe, layers=layers, calibration=histograms(job, layers, on), weights=weights)
-        return self._with(recipe, "migration", precision, (len(facts(layers)["migrated_layers"]), layers.num_rows))
+        changed = len(facts(layers)["migrated_layers"]), layers.num_rows
+        return self._with(recipe, "migration", precision, changed, _WORTH_OPERATORS)
 
     def _with(
-        self, recipe: QuantizationRecipe, method: Method, precision: Precision, layers: tuple[int, int]
+        self,
+        recipe: QuantizationRecipe,
+        method: Method,
+        precision: Precision,
+        layers: tuple[int, int],
+        worth_it: float = 1.0,
     ) -> TriedRecipe:
-        """Measure a recipe that was made of this one, and report what that gave at a precision."""
+        """Measure a recipe that was made of this one, and report what that gave at a precision.
+
+        It is worth it where L2 is multiplied by less than `worth_it`, on average over precisions.
+        """
         trial = self.trial
         scores = {one: trial.l2(recipe, trial.uniform(recipe, one)) for one in self.scores}
         changes = [_logarithm(scores[one]) - _logarithm(self.scores[one]) for one in scores]
         # What is good for one precision may spoil another, and the model is the same for all of them.
         change = sum(changes) / len(changes) if max(changes) <= math.log(_WORST) else math.inf
         l2 = self.scores[precision], scores[precision]
-        told = trial.improvement(method, str(precision), layers, l2, change < 0)
+        told = trial.improvement(method, str(precision), layers, l2, change < math.log(worth_it))
         return replace(self, recipe=recipe, scores=scores, change=change, told=(told,))
 
 
