@@ -147,7 +147,8 @@ def has_blocks(graph: FloatGraph, layer: Layer, kind: WeightKind, config: Quanti
     size, axis = kind.block_size(config), reduction_axis(graph, layer)
     if size is None or axis is None:
         return False
-    return layer.weight_shape[axis] % size == 0 or profile_of(config.runtime).takes_part_of_a_block
+    are_whole = all(shape[axis] % size == 0 for shape in layer.weight_shapes)
+    return are_whole or profile_of(config.runtime).takes_part_of_a_block
 
 
 def check_blocks(graph: FloatGraph, asked: str) -> None:

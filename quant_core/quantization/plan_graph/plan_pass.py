@@ -36,7 +36,7 @@ class PlanPass(PairWriter):
         """Write a float node and what it reads that is not written yet."""
         self.unit = index
         node = self.graph.nodes[index]
-        if self.is_table() and not self.writer.folded and takes_rows_of_codes(self.graph, self.precision().weights):
+        if self.is_table() and self.looks_up_codes():
             for row in self.rows():
                 self.append(row)
         else:
@@ -54,6 +54,11 @@ class PlanPass(PairWriter):
         return (
             self.writer.made(f"{name}/float") if name in self.graph.named_outside and name in self.types.base else name
         )
+
+    def looks_up_codes(self) -> bool:
+        """Return whether the node reads codes of a table, and what it gives is dequantized."""
+        kind = self.precision().weights
+        return not self.writer.folded and takes_rows_of_codes(self.graph, kind, self.quantizer.runtime)
 
     def input(self, position: int, name: str) -> str:
         """The name a node reads at a position, once everything it needs is written."""

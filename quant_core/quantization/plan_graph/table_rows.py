@@ -11,6 +11,7 @@ from quant_core.model.opset import OPSET, opset_of, pair_domain
 from quant_core.precision import DataType
 from quant_core.quantization.half_scales import held_in_half
 from quant_core.quantization.weights import Weight
+from quant_core.runtimes.profile import RuntimeProfile
 
 if TYPE_CHECKING:
     from quant_core.quantization.plan_graph.qdq import PlanWriter
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["rows_of_codes", "takes_rows_of_codes"]
 
 
-def takes_rows_of_codes(graph: FloatGraph, kind: DataType) -> bool:
+def takes_rows_of_codes(graph: FloatGraph, kind: DataType, runtime: RuntimeProfile) -> bool:
     """Return whether rows of codes can be looked up: ONNX Runtime's Gather takes none of 4 bits.
 
-    Its own domain's DequantizeLinear has no scale for each row.
+    Its own domain's DequantizeLinear has no scale for each row, and of other runtimes some take constant scales alone.
     """
-    return not kind.is_float and kind.bits >= 8 and opset_of(graph.model) >= OPSET and not pair_domain(graph.model)
+    has_scales_a_row = opset_of(graph.model) >= OPSET and not pair_domain(graph.model)
+    return runtime.looks_up_codes and has_scales_a_row and not kind.is_float and kind.bits >= 8
 
 
 def rows_of_codes(writer: PlanWriter, index: int, weight: Weight, table: str, result: str) -> list[onnx.NodeProto]:

@@ -134,4 +134,5 @@ OPENVINO = replace(
     package="openvino",
     takes_part_of_a_block=False,
     keeps_byte_sums_in_range=True,
+    looks_up_codes=False,
 )

@@ -26,4 +26,5 @@ TRACT = replace(
     recurrent="They are computed in float, as the pairs say. (Measured at 0.23.9; 0.23.0 takes the first scale of a "
     "weight for all its channels, in every operator.)",
     has_value_info=False,
+    looks_up_codes=False,
 )

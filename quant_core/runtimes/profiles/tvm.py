@@ -25,4 +25,5 @@ TVM = replace(
     "differ. A constant of 4 or 2 bits stops its frontend. Scored as the pairs say.",
     recurrent="Its frontend has none of them, quantized or not.",
     options={"block_size": (None,)},
+    looks_up_codes=False,
 )

@@ -54,6 +54,15 @@ def test_only_rows_that_are_read_are_dequantized(tied):
     assert weight.qparams.scale.shape == (9,)
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "tract", "tvm"])
+def test_where_scales_must_be_constant_the_whole_table_is_dequantized(tied, runtime):
+    made = tied(wide="float32", runtime=runtime)
+    plan = made.plan("Gather_0", precision="float32w8")
+    nodes = made.exported(plan).graph.node
+    assert [node.op_type for node in nodes][:3] == ["DequantizeLinear", "Gather", "Relu"]
+    assert same(made.simulate(plan), made.ship(plan))
+
+
 def test_a_gather_of_computed_values_is_no_layer(tmp_path):
     model = build(
         "(float[N,4] x) => (float[N,2] y) { h = Gemm(x, w)  y = Gather<axis=1>(h, at) }",
