@@ -24,7 +24,7 @@ from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import Watcher, watched_by, watcher
 from quant_core.execution.runner import Arguments, Runner, Stage
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.stages import DEVICE_LATENCY, LATENCY, OWN_SCORE, TIMING
+from quant_core.pipeline.stages import DEVICE_LATENCY, LATENCY, OWN_SCORE, PREPARE, TIMING
 from quant_core.pipeline.steps import assign, baseline, calibrate, chosen, export, prepare, probe, rank, search, verify
 from quant_core.storage.tables import from_ipc
 from tasks.cache.keys import step_key, with_key
@@ -33,6 +33,7 @@ from tasks.turns import turn_of_head_start, turn_of_task
 
 __all__ = [
     "HeadStart",
+    "Prepared",
     "begin_head_start",
     "begun_result",
     "end_head_start",
@@ -41,6 +42,9 @@ __all__ = [
     "taken_from",
     "turn_to_compute",
 ]
+
+Prepared = tuple[pa.Table, float]
+"""The layers of the prepared model (schema LAYERS), and the seconds that it took."""
 
 _WITH_TASKS_ONLY = (LATENCY, DEVICE_LATENCY, TIMING, OWN_SCORE)
 """Stages that end a head start: nothing is timed, and no command of the user's is called, while something else runs."""
@@ -194,16 +198,23 @@ def end_head_start() -> None:
 
 
 @contextmanager
-def head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> Iterator[None]:
-    """Compute the steps of a job until its flow ends the head start, and hand them to the tasks of the flow."""
-    with taken_from(begin_head_start(job, workspace, workers)):
+def head_start(
+    job: QuantizationJob[Any], workspace: Workspace, workers: int, prepared: Prepared | None = None
+) -> Iterator[None]:
+    """Compute the steps of a job until its flow ends the head start, and hand them to the tasks of the flow.
+
+    The first one, which prepares the model, may have been computed before.
+    """
+    with taken_from(begin_head_start(job, workspace, workers, prepared)):
         yield
 
 
-def begin_head_start(job: QuantizationJob[Any], workspace: Workspace, workers: int) -> HeadStart:
+def begin_head_start(
+    job: QuantizationJob[Any], workspace: Workspace, workers: int, prepared: Prepared | None = None
+) -> HeadStart:
     """Compute the steps of a job, on a thread of its own, until that is ended."""
     begun = HeadStart()
-    Thread(target=_compute, args=(job, _AheadOfTasks(begun, workspace, workers))).start()
+    Thread(target=_compute, args=(job, _AheadOfTasks(begun, workspace, workers, prepared))).start()
     return begun
 
 
@@ -231,9 +242,9 @@ def _compute(job: QuantizationJob[Any], on: _AheadOfTasks) -> None:
 class _AheadOfTasks(Runner):
     """Computes the steps that are not stored yet, before their tasks ask for them."""
 
-    def __init__(self, begun: HeadStart, workspace: Workspace, workers: int) -> None:
+    def __init__(self, begun: HeadStart, workspace: Workspace, workers: int, prepared: Prepared | None) -> None:
         super().__init__(workspace.machine(workers))
-        self._begun, self._workspace = begun, workspace
+        self._begun, self._workspace, self._prepared = begun, workspace, prepared
         self.progress = begun.progress
 
     def fan_out(
@@ -254,10 +265,9 @@ class _AheadOfTasks(Runner):
         begun = dict(zip(calls, self._begun.begin(list(calls)), strict=True))
 
         def computed(key: str) -> pa.Table:
-            began = time.perf_counter()
-            table = with_key(stage(calls[key], machine), key)
-            begun[key].set_result(_Computed(table, began, time.perf_counter()))
-            return table
+            found = self._computed(stage, calls[key], machine, key)
+            begun[key].set_result(found)
+            return found.table
 
         try:
             with turn_of_head_start():
@@ -265,3 +275,11 @@ class _AheadOfTasks(Runner):
         finally:
             for one in begun.values():
                 one.cancel()  # what is not there now never will be
+
+    def _computed(self, stage: Stage, arguments: Arguments, machine: Machine, key: str) -> _Computed:
+        """Compute a step, unless it is the one that was computed before."""
+        began = time.perf_counter()
+        if stage is PREPARE and self._prepared is not None:
+            layers, seconds = self._prepared
+            return _Computed(with_key(layers, key), began - seconds, began)
+        return _Computed(with_key(stage(arguments, machine), key), began, time.perf_counter())

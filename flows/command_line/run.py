@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from quant_core.pipeline.job import QuantizationJob
     from quant_core.results.outcome import Outcome
     from tasks.cache.workspace import Workspace
+    from tasks.head_start import Prepared
 
 __all__ = ["quantize"]
 
@@ -44,11 +46,11 @@ def quantize(inputs: dict[str, Any], config: RunConfig, as_json: bool) -> int:
     missed = ""
     with interrupts_explained(), watcher.shown(), watched_by(watcher):
         job, workspace = asked_job(inputs, config)
-        _check(job, workspace.cache)
+        prepared = _check(job, workspace.cache)
         server.begin()
         call = _flow_call(inputs, config)
         try:
-            with _head_start(job, workspace, inputs):
+            with _head_start(job, workspace, inputs, prepared):
                 _compile_page()
                 with server.serving():
                     manifest = Manifest.model_validate(call())
@@ -74,11 +76,14 @@ def _show(screen: Console, manifest: Manifest, folder: str, missed: str, as_json
 
 
 _MOST_PREPARED = 64 << 20
-"""Bytes of a model that is prepared to see whether the run would be refused; the run does it once more."""
+"""Bytes of a model that is prepared to see whether the run would be refused."""
 
 
-def _check(job: QuantizationJob[Any], cache: Path) -> None:
-    """Raise InputError for what the first steps would refuse; of a large model, for what shows unprepared."""
+def _check(job: QuantizationJob[Any], cache: Path) -> Prepared | None:
+    """Raise InputError for what the first steps would refuse; of a large model, for what shows unprepared.
+
+    Returns the layers of any other model, for the run.
+    """
     from quant_core.execution.machine import Machine
     from quant_core.execution.progress import Watcher, watched_by
     from quant_core.model.preparation.prepare import prepare
@@ -86,14 +91,18 @@ def _check(job: QuantizationJob[Any], cache: Path) -> None:
     from quant_core.storage.references import fetch
 
     check_job(job, cache)
-    if not job.model.beside and fetch(job.model, cache).stat().st_size <= _MOST_PREPARED:
-        options = {"data": job.calibration, "random_data": job.random_data, **job.config.preparation()}
-        with watched_by(Watcher()):  # the run itself tells of it
-            check_prepared(prepare(job.model, machine=Machine(cache), **options), job, cache)
+    if job.model.beside or fetch(job.model, cache).stat().st_size > _MOST_PREPARED:
+        return None
+    began = time.perf_counter()
+    with watched_by(Watcher()):  # the run itself tells of it
+        layers = prepare(machine=Machine(cache), **job.preparation)
+        seconds = time.perf_counter() - began
+        check_prepared(layers, job, cache)
+    return layers, seconds
 
 
 def _head_start(
-    job: QuantizationJob[Any], workspace: Workspace, inputs: dict[str, Any]
+    job: QuantizationJob[Any], workspace: Workspace, inputs: dict[str, Any], prepared: Prepared | None
 ) -> AbstractContextManager[None]:
     """Return a block beside which the first steps are computed, unless the user has said what runs them."""
     from quant_core.execution.machine import available_cores
@@ -101,7 +110,7 @@ def _head_start(
 
     if inputs.get("runner") not in (None, "thread"):
         return nullcontext()
-    return head_start(job, workspace, inputs["workers"] or available_cores())
+    return head_start(job, workspace, inputs["workers"] or available_cores(), prepared)
 
 
 def _compile_page() -> None:

@@ -150,7 +150,7 @@ def _pace(job: QuantizationJob[RunConfig], cache: Path, workers: int) -> _Pace:
     with tempfile.TemporaryDirectory() as scratch:
         machine, config = Machine(Path(scratch), 1), job.config
         began = time.perf_counter()
-        table = prepare(model=job.model, data=job.calibration, machine=machine, **config.preparation())
+        table = prepare(machine=machine, **job.preparation)
         prepared = time.perf_counter() - began
         graph = prepared_graph(table, machine.cache)
         session = open_nodes(graph, graph.nodes, [value.name for value in graph.model.graph.output], {})

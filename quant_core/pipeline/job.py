@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic
+from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
@@ -47,6 +47,14 @@ class QuantizationJob(Generic[Config_co]):
         """The roles whose data are random samples: nothing is known of the model's accuracy then."""
         data = {"calibration": self.calibration, "evaluation": self.evaluation, "holdout": self.holdout}
         return tuple(name for name, given in data.items() if given and isinstance(given.form, RandomForm))
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """The arguments of the stage that prepares the model."""
+        arguments = self.config.preparation()
+        if self.assignment is not None:
+            arguments["opset"] = max(arguments["opset"], self.assignment.first_opset)
+        return {"model": self.model, "data": self.calibration, "random_data": self.random_data, **arguments}
 
     @classmethod
     def of(

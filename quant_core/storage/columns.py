@@ -64,7 +64,7 @@ def _mapped(folder: Path, entry: Mapping[str, Any]) -> Column:
 def are_intact(folder: Path) -> bool:
     """Return whether the unpacked data are as `unpack_columns` left them."""
     try:
-        return (folder / _SEAL).read_text() == refer(folder / _CONTENTS, _column_files(folder)).sha256
+        return (folder / _SEAL).read_text() == refer(folder / _CONTENTS, _column_files(folder), settled=True).sha256
     except (InputError, OSError, ValueError, TypeError, KeyError):
         return False
 

@@ -48,24 +48,26 @@ class Reference(BaseModel):
         return self.called or redacted(self.url)
 
 
-def refer(url: str | os.PathLike[str], beside: Sequence[str] = (), form: DataForm | None = None) -> Reference:
+def refer(
+    url: str | os.PathLike[str], beside: Sequence[str] = (), form: DataForm | None = None, settled: bool = False
+) -> Reference:
     """Look at a file or folder and take its digest; raises InputError when it is not there.
 
     `beside` names files of the same folder that the file cannot do without. In a `form` of pictures a folder's
-    sub-folders belong to it; random data are nowhere.
+    sub-folders belong to it; random data are nowhere. What is `settled` was written once, maybe just now.
     """
     if form is None:
-        return _referred(os.fspath(url), beside)
+        return _referred(os.fspath(url), beside, settled=settled)
     plain = None if isinstance(form, RandomForm) else _referred(os.fspath(url), (), isinstance(form, PictureForm))
     content = f"{plain.sha256 if plain else ''}\0{form.model_dump_json()}"
     return Reference(url=os.fspath(url), sha256=hashlib.sha256(content.encode()).hexdigest(), form=form)
 
 
-def _referred(text: str, beside: Sequence[str], deep: bool = False) -> Reference:
+def _referred(text: str, beside: Sequence[str], deep: bool = False, settled: bool = False) -> Reference:
     try:
         files, path = url_to_fs(text)
         if _is_local(files):
-            digest = _stamped_digest(path, tuple(beside), deep)
+            digest = _stamped_digest(path, tuple(beside), deep, settled)
         else:
             files.invalidate_cache()  # it may have been written since this process looked there
             digest = patiently(partial(_digest, files, path, beside, deep), text)
@@ -172,10 +174,10 @@ def _stamp(path: Path, beside: Sequence[str] = (), deep: bool = False) -> Stamp:
     )
 
 
-def _stamped_digest(path: str, beside: tuple[str, ...], deep: bool) -> str:
+def _stamped_digest(path: str, beside: tuple[str, ...], deep: bool, settled: bool) -> str:
     """Digest of a local file or folder, which is not read again by every step while it is as it was."""
     stamp = _stamp(Path(path), beside, deep)
-    written_lately = any(time.time_ns() - max(one[-2:]) < _RESOLUTION_NS for one in stamp)
+    written_lately = not settled and any(time.time_ns() - max(one[-2:]) < _RESOLUTION_NS for one in stamp)
     return (_local_digest.__wrapped__ if written_lately else _local_digest)(path, beside, deep, stamp)
 
 

@@ -96,6 +96,16 @@ def test_steps_are_ready_for_their_tasks_up_to_one_that_is_for_its_task_only(job
     assert not again.taken, "all was stored"
 
 
+def test_a_model_that_was_prepared_before_is_not_prepared_again(job, workspace, monkeypatch):
+    monkeypatch.setattr(head_starts, "Thread", AtOnce)
+    layers = prepare(job, Runner(workspace.machine(1)))
+    on = Tasks(workspace)
+    with head_start(job, workspace, 1, (layers, 7.5)):
+        assert prepare(job, on).equals(layers)
+        assert seconds_ahead() == 7.5
+    assert on.taken == ["prepare"]
+
+
 def test_a_head_start_ends_when_the_flow_is_there(job, workspace, monkeypatch):
     monkeypatch.setattr(head_starts, "_compute", lambda job, on: None)
     end_head_start()  # of none

@@ -29,10 +29,7 @@ def prepare(job: QuantizationJob[RunConfig], on: Runner) -> pa.Table:
             "smaller than elsewhere, and the last bit of a number another"
         )
     _tell_of_random_data(job)
-    arguments = job.config.preparation()
-    if job.assignment is not None:
-        arguments["opset"] = max(arguments["opset"], job.assignment.first_opset)
-    layers = on.run(PREPARE, model=job.model, data=job.calibration, random_data=job.random_data, **arguments)
+    layers = on.run(PREPARE, **job.preparation)
     check_prepared(layers, job, cache)
     return layers
 

@@ -1,6 +1,7 @@
 """References by content, and writes that are whole or not there."""
 
 import errno
+import hashlib
 import os
 import stat
 
@@ -8,6 +9,7 @@ import fsspec
 import pytest
 
 from quant_core.errors import InputError
+from quant_core.storage import references
 from quant_core.storage.references import atomic_folder, atomic_write, fetch, file_digest, refer
 from quant_core.storage.scratch import scratch_folder
 
@@ -211,3 +213,18 @@ def test_a_full_disk_is_told_with_the_folder_that_has_no_room(tmp_path):
     for making in (atomic_folder(tmp_path / "result"), scratch_folder(tmp_path / "result")):
         with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'result'}'"), making:
             raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_is_settled_is_read_once_though_it_was_written_just_now(tmp_path, monkeypatch):
+    read, original = [], references._digest
+    monkeypatch.setattr(
+        references, "_digest", lambda files, path, *given: read.append(path) or original(files, path, *given)
+    )
+    file = tmp_path / "file"
+    file.write_bytes(b"one")
+    assert refer(file).sha256 == refer(file).sha256
+    assert len(read) == 2
+    assert refer(file, settled=True) == refer(file, settled=True)
+    assert len(read) == 3
+    file.write_bytes(b"another")
+    assert refer(file, settled=True).sha256 == hashlib.sha256(b"another").hexdigest()
