@@ -109,7 +109,7 @@ class RuntimeProfile:
     """Whether the last block of inputs may be shorter; where not, weights that have such have a scale a channel."""
     looks_up_codes: bool = True
     """Whether a table's rows are looked up as codes with their scales, and those alone dequantized; where not, the
-    whole table is."""
+    whole table is: rows are blocks, and their number is open."""
     keeps_byte_sums_in_range: bool = False
     """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
     keeps_matmuls_apart: bool = False

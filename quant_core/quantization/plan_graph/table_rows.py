@@ -22,7 +22,8 @@ __all__ = ["rows_of_codes", "takes_rows_of_codes"]
 def takes_rows_of_codes(graph: FloatGraph, kind: DataType, runtime: RuntimeProfile) -> bool:
     """Return whether rows of codes can be looked up: ONNX Runtime's Gather takes none of 4 bits.
 
-    Its own domain's DequantizeLinear has no scale for each row, and of other runtimes some take constant scales alone.
+    Its own domain's DequantizeLinear has no scale for each row. Other runtimes have none for blocks, which rows are
+    then, or only where the shape of what is dequantized is known.
     """
     has_scales_a_row = opset_of(graph.model) >= OPSET and not pair_domain(graph.model)
     return runtime.looks_up_codes and has_scales_a_row and not kind.is_float and kind.bits >= 8

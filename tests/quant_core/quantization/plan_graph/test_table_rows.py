@@ -55,7 +55,7 @@ def test_only_rows_that_are_read_are_dequantized(tied):
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "tract", "tvm"])
-def test_where_scales_must_be_constant_the_whole_table_is_dequantized(tied, runtime):
+def test_where_blocks_of_an_open_shape_are_not_taken_the_whole_table_is_dequantized(tied, runtime):
     made = tied(wide="float32", runtime=runtime)
     plan = made.plan("Gather_0", precision="float32w8")
     nodes = made.exported(plan).graph.node
