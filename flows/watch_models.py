@@ -8,6 +8,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 from flows.ui.flow_runs import tag, watch_run_name, watched_run_name
 from flows.ui.run_display import show_result, show_run
@@ -41,6 +42,7 @@ __all__ = ["check_places", "watch_models"]
     name="watch-models",
     flow_run_name=watch_run_name,
     persist_result=False,
+    result_storage=PREFECT_LOCAL_STORAGE_PATH.value(),  # unused; else Prefect asks the server where it is
     task_runner=BY_PARAMETERS,
 )
 def watch_models(
@@ -142,6 +144,7 @@ class _Logged(Relay):
     name="watched-model",
     flow_run_name=watched_run_name,
     persist_result=False,
+    result_storage=PREFECT_LOCAL_STORAGE_PATH.value(),  # unused; else Prefect asks the server where it is
     task_runner=BY_PARAMETERS,
 )
 def watched_model(
