@@ -168,6 +168,10 @@ class Quantizer:
         for index in self._layer_named[layer_name].nodes:
             self._biases.pop((index, precision), None)
 
+    def has_a_copy(self, index: int, layer_name: str) -> bool:
+        """Return whether a node's weight is stored once more, since it is not the first of its layer to read it."""
+        return not self.runtime.shares_weights and index != self._layer_named[layer_name].nodes[0]
+
     def is_stored_unsigned(self, layer_name: str, precision: Precision) -> bool:
         """Return whether the layer's int8 weight is written as uint8: sums of it would saturate on some processors."""
         key = (layer_name, precision)

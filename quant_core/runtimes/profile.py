@@ -110,6 +110,8 @@ class RuntimeProfile:
     looks_up_codes: bool = True
     """Whether a table's rows are looked up as codes with their scales, and those alone dequantized; where not, the
     whole table is: rows are blocks, and their number is open."""
+    shares_weights: bool = True
+    """Whether several nodes may read one stored weight; where not, each has a copy."""
     keeps_byte_sums_in_range: bool = False
     """Whether weights are written so that sums of 8-bit products cannot saturate in 16 bits."""
     keeps_matmuls_apart: bool = False

@@ -135,6 +135,8 @@ class PlanPass(PairWriter):
         if self.is_stored_unsigned(layer, precision):
             weight = unsigned(weight)
         result = self.writer.made(f"{name}/{precision}{form.value}")
+        if self.quantizer.has_a_copy(self.unit, layer):
+            result = f"{result}/{self.graph.nodes[self.unit].name}"
         return self.stored(result, weight.codes, weight.qparams, weight.axis)
 
     def layer_bias(self, name: str) -> str:

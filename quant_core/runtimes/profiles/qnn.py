@@ -231,5 +231,6 @@ QNN = replace(
     options={"block_size": (None,), "format": ("qdq",)},
     session_entries=_OPTIONS,
     has_one_scale_beside_states=True,
+    shares_weights=False,
     beside={"encodings.json": aimet_encodings, "tensor_overrides.json": tensor_overrides},
 )

@@ -400,3 +400,12 @@ def test_a_mask_of_infinities_stays_as_it_is(workbench):
     add = next(node for node in model.graph.node if node.op_type == "Add")
     softmax = next(node for node in model.graph.node if node.op_type == "Softmax")
     assert softmax.input[0] == add.output[0]
+
+
+@pytest.mark.parametrize(("runtime", "copies"), [("onnxruntime", 1), ("qnn", 2)])
+def test_a_weight_of_two_layers_is_stored_for_each_where_none_may_be_shared(workbench, runtime, copies):
+    made = workbench("shared-weight", wide="au16w8", runtime=runtime)
+    plan = made.plan(*made.names, precision="au8w8")
+    codes = [tensor for tensor in made.exported(plan).graph.initializer if list(tensor.dims) == [4, 3, 1, 1]]
+    assert len(codes) == copies
+    assert same(made.simulate(plan), made.ship(plan)) and same(made.simulate(plan), made.probe([plan])[1])
