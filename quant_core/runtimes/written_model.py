@@ -110,6 +110,14 @@ class WrittenModel:
         """Its products and recurrent nodes, in graph order."""
         return tuple(self._layer(node) for node in self.model.graph.node if node.op_type in _LAYERS)
 
+    @property
+    def has_open_sizes(self) -> bool:
+        """Whether an input may be of several sizes."""
+        kinds = [value.type.tensor_type for value in self.model.graph.input if value.name not in self._initializers]
+        return any(
+            not kind.HasField("shape") or any(not dim.HasField("dim_value") for dim in kind.shape.dim) for kind in kinds
+        )
+
     @cached_property
     def products(self) -> tuple[WrittenLayer, ...]:
         """Its products, which may have integer kernels, in graph order."""

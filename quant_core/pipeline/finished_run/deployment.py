@@ -99,4 +99,5 @@ def _reasons(profile: RuntimeProfile, path: Path, kernels: Sequence[LayerKernel]
     if not integer:
         return []
     names = ", ".join(sorted({kernel.runs_as for kernel in integer}))
-    return [f"{len(integer)} layers are integer kernels ({names}), which round once where the pairs round twice"]
+    count = "1 layer is an integer kernel" if len(integer) == 1 else f"{len(integer)} layers are integer kernels"
+    return [f"{count} ({names}), which {'rounds' if len(integer) == 1 else 'round'} once where the pairs round twice"]

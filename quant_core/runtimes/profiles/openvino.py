@@ -19,7 +19,7 @@ from quant_core.precision import DataType
 from quant_core.runtimes.kernels import NOT_QUANTIZED, LayerKernel
 from quant_core.runtimes.profiles.reference import REFERENCE
 from quant_core.runtimes.rules.products import BYTE_SUMS_IN_RANGE
-from quant_core.runtimes.rules.recurrent import STATES_BESIDE_FLOATS
+from quant_core.runtimes.rules.recurrent import LENGTHS_WITH_FIXED_SIZES, STATES_BESIDE_FLOATS
 from quant_core.runtimes.rules.tensors import WHOLE_BLOCKS, types_among
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
@@ -123,6 +123,7 @@ OPENVINO = replace(
         BYTE_SUMS_IN_RANGE,
         STATES_BESIDE_FLOATS,
         WHOLE_BLOCKS,
+        LENGTHS_WITH_FIXED_SIZES,
     ),
     numbers="Layers between 8-bit pairs are integer kernels. 16-bit pairs are taken out of the graph, clipping and "
     "all, and without VNNI sums of unsigned activations times int8 weights saturate in 16 bits; with uint8 weights a "

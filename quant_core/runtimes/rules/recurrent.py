@@ -8,7 +8,7 @@ from quant_core.model.operators import RECURRENT_OPS
 from quant_core.runtimes.profile import Rule
 from quant_core.runtimes.written_model import WrittenLayer, WrittenModel
 
-__all__ = ["ONE_SCALE_BESIDE_STATES", "STATES_BESIDE_FLOATS", "no_layers_of"]
+__all__ = ["LENGTHS_WITH_FIXED_SIZES", "ONE_SCALE_BESIDE_STATES", "STATES_BESIDE_FLOATS", "no_layers_of"]
 
 
 def _recurrent(model: WrittenModel) -> Iterator[WrittenLayer]:
@@ -29,6 +29,27 @@ STATES_BESIDE_FLOATS = Rule(
     "refused",
     "An LSTM or GRU with weights in codes reads floats, not an 8-bit pair.",
     _behind_bytes,
+)
+
+
+_LENGTHS = 4
+"""The place of the lengths of sequences among the inputs of a recurrent node."""
+
+
+def _with_lengths(model: WrittenModel) -> Iterator[tuple[str, str]]:
+    if not model.has_open_sizes:
+        return
+    for layer in model.layers:
+        node = layer.node
+        if node.op_type in RECURRENT_OPS and len(node.input) > _LENGTHS and node.input[_LENGTHS]:
+            yield node.name, "is given lengths of sequences, and the model leaves sizes open: it runs over all steps"
+
+
+LENGTHS_WITH_FIXED_SIZES = Rule(
+    "lengths-with-fixed-sizes",
+    "differs",
+    "A model with recurrent nodes that are given lengths of sequences has inputs of fixed sizes.",
+    _with_lengths,
 )
 
 

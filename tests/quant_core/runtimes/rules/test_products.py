@@ -78,6 +78,19 @@ def alone() -> WrittenModel:
     return WrittenModel(model)
 
 
+def with_lengths(samples: int | str) -> WrittenModel:
+    """An RNN that is given the lengths of sequences."""
+    value = helper.make_tensor_value_info
+    node = helper.make_node("RNN", ["x", "w", "r", "", "lengths"], ["y"], name="layer", hidden_size=4)
+    inputs = [value("x", TensorProto.FLOAT, [6, samples, 8]), value("lengths", TensorProto.INT32, [samples])]
+    weights = [
+        numpy_helper.from_array(np.ones(shape, np.float32), name)
+        for name, shape in (("w", (1, 4, 8)), ("r", (1, 4, 4)))
+    ]
+    graph = helper.make_graph([node], "g", inputs, [value("y", TensorProto.FLOAT, None)], weights)
+    return WrittenModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]))
+
+
 def nbits(level: int) -> WrittenModel:
     """A MatMulNBits at an accuracy level."""
     model = layer().model
@@ -163,6 +176,7 @@ PLANTED = {
         layer(weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
     ),
     "states-beside-floats": ("openvino", layer(TensorProto.UINT8, op="LSTM"), layer(TensorProto.UINT8, op="RNN")),
+    "lengths-with-fixed-sizes": ("openvino", with_lengths("N"), with_lengths(3)),
     "one-scale-beside-states": (
         "qnn",
         layer(TensorProto.UINT8, op="GRU", weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
