@@ -14,7 +14,7 @@ from tests.quant_core.workbench import bench
 
 TAKEN = {
     **dict.fromkeys(("onnxruntime", "onnxruntime-vnni", "onnxruntime-web", "tract", "reference"), "LSTM GRU RNN"),
-    **{"openvino": "", "qnn": "LSTM GRU", "vitisai": "", "tensorrt": ""},
+    **{"openvino": "", "qnn": "LSTM GRU", "vitisai": "", "tensorrt": "", "tvm": ""},
 }
 TARGET = {"metric": "l2", "limit": 1.0}
 FEEDS = {
