@@ -82,7 +82,9 @@ def _is_residual(graph: FloatGraph, first: int, second: int) -> bool:
         return first != second
     sides = [_members(side & ~common) for side in (first, second)]
     outside = {name for side in sides for name in _read_of(graph, side)}
-    return bool(common) and all(common >> graph.producer[name] & 1 if name in graph.producer else 0 for name in outside)
+    return bool(common and outside) and all(
+        common >> graph.producer[name] & 1 if name in graph.producer else 0 for name in outside
+    )
 
 
 def _read_of(graph: FloatGraph, nodes: set[int]) -> set[str]:
@@ -97,7 +99,8 @@ def _ancestors(graph: FloatGraph) -> Mapping[str, int]:
     found: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
         before = 1 << index
-        for name in _inputs(node):
+        # A shape says nothing of values: a mask that is made as long as a sentence is no second way from it.
+        for name in _inputs(node) if node.op_type not in ("Shape", "Size") else ():
             before |= found.get(name, 0)
         found.update(dict.fromkeys(node.output, before))
     return found

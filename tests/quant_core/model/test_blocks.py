@@ -70,6 +70,14 @@ def test_attention_and_feed_forward_are_a_block_each_though_all_add_one_mask():
     ]
 
 
+def test_a_mask_made_as_long_as_the_sentences_makes_no_block_of_what_it_is_added_to():
+    mask = "s = Shape(x) zero = ConstantOfShape(s) hidden = ReduceSum <keepdims=1> (zero, axis) "
+    body = "(float[N,5,4] given) => (float[N,5,4] y) { axis = Constant <value_ints=[2]> () x = Log(given) "
+    weights = {f"w{one}1": (4, 4) for one in "qkvfh"}
+    blocks = found(body + mask + attention(1, "x", "y") + "}", weights)
+    assert [sorted(block) for block in blocks] == [["c1", "k1", "q1", "s1", "v1"], ["f1", "h1"]]
+
+
 def test_blocks_by_name_end_at_the_first_numbered_part():
     told = ["/f/f.3/c/c.0/Conv", "/f/f.3/c/c.1/Conv", "/f/f.4/c/c.0/Conv", "/head"]
     layers = [Layer(name, "Conv", (0,), ("x",), ("w",), ((1, 1),), 1, 1) for name in told]
