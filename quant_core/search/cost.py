@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.layers import Layer
@@ -52,14 +52,6 @@ class CostModel:
         chosen = dict(plan.layers)
         between = sum(one.prices.get((chosen[one.first], chosen[one.second]), 0.0) for one in self.boundaries)
         return self.fixed + sum(self.prices[choice] for choice in plan.layers) + between
-
-    def with_boundaries(
-        self, neighbours: Sequence[tuple[str, str]], precisions: Sequence[Precision], price: float
-    ) -> CostModel:
-        """Return the same with a further price, the same for all boundaries between these neighbours."""
-        prices = {(one, other): price for one in precisions for other in precisions if one != other}
-        more = (Boundary(first, second, prices) for first, second in neighbours)
-        return replace(self, boundaries=(*self.boundaries, *more))
 
     def ratio(self, plan: PrecisionPlan, wide: PrecisionPlan) -> float:
         """A plan's cost as a share of the wide plan's; 1 where that costs nothing."""

@@ -21,7 +21,7 @@ from quant_core.search.space import Candidate, Measured, Space, Strategy
 from quant_core.search.surrogate import Surrogate
 from quant_core.search.within_budget import best_within_budget
 
-__all__ = ["improve", "knapsack"]
+__all__ = ["chances", "improve", "knapsack"]
 
 _WORTH_AN_EVALUATION = 1 / 200
 """Expected saving, as a share of all that could be saved, below which the search is over."""
@@ -58,7 +58,7 @@ def _most_promising(space: Space, measured: Mapping[Candidate, Measured]) -> Can
     if not len(plans):
         return None
     mean, deviation = predictor(plans)
-    gains = (most - space.costs_of(plans)) * _chances(space.limit, mean, deviation)
+    gains = (most - space.costs_of(plans)) * chances(space.limit, mean, deviation)
     first = int(np.argmax(gains))
     worth = _WORTH_AN_EVALUATION * (space.cost(space.wide) - space.cost(space.cheapest))
     return tuple(plans[first].tolist()) if gains[first] >= worth else None
@@ -79,7 +79,7 @@ def _finite_maxima(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.where(np.isfinite(losses), losses, 0.0).max(axis=1))
 
 
-def _chances(limit: float, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
+def chances(limit: float, mean: NDArray[np.float64], deviation: NDArray[np.float64]) -> NDArray[np.float64]:
     """The probability that an error is within the limit."""
     return np.array(
         [

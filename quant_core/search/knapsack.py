@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from quant_core.search.candidates import Candidates
 
-__all__ = ["cheapest_plans"]
+__all__ = ["cheapest_plans", "in_units"]
 
 _UNITS = 4096
 _LARGEST_TABLE = 1 << 25
@@ -24,9 +24,7 @@ def cheapest_plans(
     """
     count = len(losses)
     units = max(min(units, _LARGEST_TABLE // max(count, 1)), 64)
-    unit = capacity / units if capacity > 0 else 1.0
-    weights = np.where(np.isfinite(losses), np.rint(np.maximum(losses, 0.0) / unit), units + 1)
-    weights = np.minimum(weights, units + 1).astype(np.int64)
+    weights = in_units(losses, capacity, units)
     best = np.zeros(units + 1)
     taken = np.zeros((count, units + 1), np.int8)
     for layer in range(count):
@@ -37,6 +35,13 @@ def cheapest_plans(
             best[weight:][cheaper] = found[cheaper]
             taken[layer, weight:][cheaper] = rung
     return _plans(best, taken, weights)
+
+
+def in_units(losses: NDArray[np.float64], capacity: float, units: int) -> NDArray[np.int64]:
+    """Return losses rounded to so many units of the capacity; one more than that where a loss is larger."""
+    unit = capacity / units if capacity > 0 else 1.0
+    weights = np.where(np.isfinite(losses), np.rint(np.maximum(losses, 0.0) / unit), units + 1)
+    return np.minimum(weights, units + 1).astype(np.int64)
 
 
 def _plans(best: NDArray[np.float64], taken: NDArray[np.int8], weights: NDArray[np.int64]) -> Candidates:

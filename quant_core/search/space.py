@@ -21,7 +21,7 @@ from quant_core.search.boundaries import NO_BOUNDARIES, BoundaryCosts, cheapest_
 from quant_core.search.budgets import Budget, plan_within
 from quant_core.search.candidates import Candidates, candidates_of, sums
 
-__all__ = ["Candidate", "JointLoss", "Measured", "Move", "Prefixes", "Space", "Strategy"]
+__all__ = ["Candidate", "Measured", "Move", "Prefixes", "Space", "Strategy"]
 
 Candidate = tuple[int, ...]
 """The rung of each layer, in graph order; rung 0 is wide."""
@@ -45,18 +45,6 @@ Strategy = Generator[Candidate, Measured, None]
 
 
 @dataclass(frozen=True)
-class JointLoss:
-    """What some layers lose together on one rung, on the scale of their own losses."""
-
-    layers: tuple[int, ...]
-    """Their numbers."""
-    rung: int
-    """The rung."""
-    loss: float
-    """Measured with all of them there, and every other layer on rung 0."""
-
-
-@dataclass(frozen=True)
 class Space:
     """All plans, what is known of them before the first step, and how many may be tried."""
 
@@ -76,8 +64,8 @@ class Space:
     """The most that a plan may cost; empty where the limit alone says what is good. A plan is within all of them."""
     fixed: frozenset[int] = frozenset()
     """Numbers of the layers that stay on rung 0."""
-    joint: tuple[JointLoss, ...] = ()
-    """Losses that were measured of several layers together."""
+    expected: frozenset[int] = frozenset()
+    """Numbers of the layers whose losses were not measured, but are expected from others'."""
     boundaries: BoundaryCosts = NO_BOUNDARIES
     """What it costs besides that neighbours are on different rungs."""
 

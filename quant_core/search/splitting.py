@@ -1,15 +1,16 @@
-"""Which part of a group of layers is worth a probe of its own, by what is expected of knowing it.
+"""Which layer of a group is worth a probe of its own, by what is expected of knowing it.
 
-Layers of a group move together, at what they lose together. Were the losses of two parts known, each could go its own
+Layers of a group are measured together. Were the loss of one of them known, it and the others could each go their own
 way. What that is worth is counted at the price of the cut: the loss that a search pays there for a unit of cost. How
-the loss is shared out between the parts is not known beforehand, so that the value is an expectation (value of
-information; Howard, Information Value Theory, 1966).
+the loss is shared out is not known beforehand, so that the value is an expectation (value of information; Howard,
+Information Value Theory, 1966). What is found in one group tells of all groups of the same kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,22 @@ from quant_core.search.candidates import candidates_of, sums
 from quant_core.search.space import Space
 from quant_core.search.surrogate import Surrogate
 
-__all__ = ["Group", "best_split", "expected_shares", "price_of_cut"]
+__all__ = ["Blocks", "Group", "price_of_cut", "values_of_knowing"]
 
 Array = NDArray[np.float64]
+Part = tuple[str, ...]
+"""Names of layers that were measured together, or of one that was measured alone."""
 
 _SHARES = (np.arange(64) + 0.5) / 64
 """Shares that an expectation is a sum over."""
-_CONFIDENCE = 4.0
+_CONFIDENCE = 2.0
 """How narrow the distribution of a share is about its mean: the sum of both parameters of a beta distribution."""
 _MOST_CERTAIN = 1 / 50
 """A share is never taken to be nearer to 0 or to 1, on average."""
+_PRIOR = 0.25
+"""Groups that it counts for that all layers of a kind may lose the same."""
+_ROUNDS = 10
+"""How often what is known of a kind says how its parts share their losses out, which says more of the kind."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,66 @@ class Group:
     """Of all layers together on each rung, shape [rungs]; infinite where it is not known."""
     shares: Array
     """The part of the loss that each layer is expected to have, shape [layers]; their sum is 1."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Groups of layers as they were before any was parted, and of what kind each is."""
+
+    kinds: Mapping[Part, Hashable]
+    """By the names of its layers; groups of a kind have layers alike in the same places."""
+
+    @cached_property
+    def block_of(self) -> Mapping[str, Part]:
+        """The group of each layer."""
+        return {name: block for block in self.kinds for name in block}
+
+    def kind_of(self, name: str) -> Hashable:
+        """Return the kind of a layer's group."""
+        return self.kinds[self.block_of[name]]
+
+    def _alike(self, kind: Hashable) -> list[Part]:
+        return [block for block, own in self.kinds.items() if own == kind]
+
+    def told_of(self, name: str, parts: Sequence[Part]) -> int:
+        """Return of how many groups it tells something to measure a layer alone.
+
+        These are all of its kind, as long as none of the layers in that place was measured so.
+        """
+        place, alike = self.block_of[name].index(name), self._alike(self.kind_of(name))
+        alone = {part[0] for part in parts if len(part) == 1}
+        return 1 if any(block[place] in alone for block in alike) else len(alike)
+
+    def expected_shares(self, losses: Mapping[Part, Array]) -> dict[str, float]:
+        """Return how much each layer is expected to lose, over the mean of its group.
+
+        That is its mean in the groups of the kind that were parted. Layers that were measured together share their
+        loss out as this says.
+
+        Args:
+            losses: Losses by rung, of groups and of parts of them.
+
+        """
+        shares: dict[str, float] = {}
+        for kind in dict.fromkeys(self.kinds.values()):
+            alike = self._alike(kind)
+            parted = [found for block in alike if len(found := [one for one in losses if one[0] in block]) > 1]
+            mean = np.ones(len(alike[0]))
+            for _ in range(_ROUNDS):
+                seen = (_relative_losses(self.block_of[parts[0][0]], parts, losses, mean) for parts in parted)
+                mean = sum(seen, np.full(len(mean), _PRIOR)) / (_PRIOR + len(parted))
+            shares |= {name: share for block in alike for name, share in zip(block, mean.tolist(), strict=True)}
+        return shares
+
+
+def _relative_losses(block: Part, parts: Sequence[Part], losses: Mapping[Part, Array], mean: Array) -> Array:
+    """Return what each layer loses over the mean of its group, where those of a part share its loss out as `mean`."""
+    expected = dict(zip(block, mean.tolist(), strict=True))
+    totals = {part: sum(expected[name] for name in part) for part in parts}
+    of_layer = {name: losses[part] * expected[name] / totals[part] for part in parts for name in part}
+    table = np.array([of_layer[name] for name in block])
+    usable = table[:, np.isfinite(table).all(axis=0) & (table.sum(axis=0) > 0)]
+    return np.asarray((usable / usable.mean(axis=0)).mean(axis=1)) if usable.size else np.ones(len(block))
 
 
 def price_of_cut(space: Space) -> float:
@@ -58,60 +125,18 @@ def price_of_cut(space: Space) -> float:
     return float((losses[last] - losses[last - 1]) / (costs[last - 1] - costs[last])) if last else 0.0
 
 
-def expected_shares(
-    kinds: Mapping[tuple[str, ...], Hashable], losses: Mapping[tuple[str, ...], Array]
-) -> dict[str, float]:
-    """Return how much each layer is expected to lose, over the mean of its group.
+def values_of_knowing(group: Group, price: float) -> Iterator[tuple[float, int]]:
+    """Yield what it is expected to save to know what each layer loses, and its number; none where there is but one.
 
-    That is its mean in the groups of the same kind that were split; one more counts in which all layers lose the same.
-
-    Args:
-        kinds: What kind each group is of, as it was before any split, by the names of its layers.
-        losses: Losses by rung, of groups and of parts of them, by the names of their layers.
-
+    What is saved is a cost, less what is lost at the price.
     """
-    found: dict[Hashable, list[Array]] = {}
-    for group, kind in kinds.items():
-        parts = [part for part in losses if part[0] in group]
-        if len(parts) > 1:
-            found.setdefault(kind, []).append(_relative_losses(group, parts, losses))
-    shares: dict[str, float] = {}
-    for group, kind in kinds.items():
-        mean = np.mean([np.ones(len(group)), *found.get(kind, [])], axis=0)
-        shares |= dict(zip(group, mean.tolist(), strict=True))
-    return shares
-
-
-def _relative_losses(
-    group: Sequence[str], parts: Sequence[tuple[str, ...]], losses: Mapping[tuple[str, ...], Array]
-) -> Array:
-    """Return what each layer loses over the mean of its group; those of a part lose the same."""
-    of_layer = {name: losses[part] / len(part) for part in parts for name in part}
-    table = np.array([of_layer[name] for name in group])
-    usable = table[:, np.isfinite(table).all(axis=0) & (table.sum(axis=0) > 0)]
-    return np.asarray((usable / usable.mean(axis=0)).mean(axis=1)) if usable.size else np.ones(len(group))
-
-
-def best_split(group: Group, price: float) -> tuple[float, tuple[int, ...]]:
-    """Return what it is expected to save to split a group in two, and the layers of the part that loses most.
-
-    Parts are those that have all layers of most expected loss per cost. What is saved is a cost, less what is lost at
-    the price. None where it is one layer: (0, ()).
-    """
-    spans = group.costs[:, 0] - group.costs.min(axis=1)
-    order = np.argsort(-group.shares / np.maximum(spans, np.finfo(float).tiny), kind="stable")
+    count = len(group.shares) if len(group.shares) > 1 else 0
     together = float(_values(group.costs.sum(axis=0), group.losses, np.ones(1), price)[0])
-    best: tuple[float, tuple[int, ...]] = (0.0, ())
-    for count in range(1, len(order)):
-        part, rest = order[:count], order[count:]
-        costs = (group.costs[list(one)].sum(axis=0) for one in (part, rest))
-        values = (
-            _values(each, group.losses, of, price) for each, of in zip(costs, (_SHARES, 1 - _SHARES), strict=True)
-        )
-        gain = float(_chances(float(group.shares[part].sum())) @ sum(values)) - together
-        if gain > best[0]:
-            best = gain, tuple(sorted(part.tolist()))
-    return best
+    for layer in range(count):
+        own = group.costs[layer]
+        apart = _values(own, group.losses, _SHARES, price)
+        apart = apart + _values(group.costs.sum(axis=0) - own, group.losses, 1 - _SHARES, price)
+        yield float(_chances(float(group.shares[layer])) @ apart) - together, layer
 
 
 def _values(costs: Array, losses: Array, shares: Array, price: float) -> Array:

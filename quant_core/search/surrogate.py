@@ -1,7 +1,6 @@
 """How plans that were not measured will do, from the losses of layers and the plans that were.
 
-A plan's error over the wide plan's is about the sum of its layers' losses times one factor; where layers were measured
-together, what that is off their sum counts as one more loss, of plans that have all of them. What each layer adds is
+A plan's error over the wide plan's is about the sum of its layers' losses times one factor. What each layer adds is
 uncertain in proportion to its loss, and so is the factor; what no layer accounts for is the more uncertain, the farther
 a plan's error is from the limit. That is a Gaussian process whose mean and covariance are linear in the losses of a
 plan (Rasmussen, Williams, Gaussian Processes for Machine Learning, chapters 2.2 and 2.7). A plan that was measured
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant_core.search.candidates import Candidates, candidates_of, in_parts
-from quant_core.search.space import Candidate, JointLoss, Measured, Space
+from quant_core.search.space import Candidate, Measured, Space
 
 __all__ = ["Surrogate"]
 
@@ -27,6 +26,8 @@ _FACTOR_DOUBT = 0.3
 """Standard deviation of the factor, as a share of it."""
 _LAYER_DOUBT = 0.3
 """Standard deviation of what a layer adds, as a share of it."""
+_EXPECTED_DOUBT = 0.5
+"""The same of a layer whose loss was not measured."""
 _PLAN_DOUBT = 0.2
 """Standard deviation of what no layer accounts for in a plan's error, as a share of that where it is e times what the
 limit leaves, or an e-th: the farther away, the less do errors add up."""
@@ -34,16 +35,13 @@ _LEAST_NOISE = 1e-3
 """Of the error that the limit leaves: errors are never taken to be known better."""
 
 
-def _sum(space: Space, joint: JointLoss) -> float:
-    return float(sum(space.losses[layer, joint.rung] for layer in joint.layers))
-
-
 class Surrogate:
     """What is believed of the error of each plan after some were measured."""
 
     def __init__(self, space: Space, measured: Mapping[Candidate, Measured]) -> None:
         self._space = space
-        self._joint = [(joint, joint.loss - _sum(space, joint)) for joint in space.joint]
+        self._doubts = np.full(len(space.losses), _LAYER_DOUBT)
+        self._doubts[list(space.expected)] = _EXPECTED_DOUBT
         self._wide = measured[space.wide]
         room = abs(space.limit - self._wide.error) or abs(space.limit) or 1.0
         known = {plan: found for plan, found in measured.items() if plan != space.wide and math.isfinite(found.error)}
@@ -64,12 +62,8 @@ class Surrogate:
         self._surprise = self._inverse @ (rises - self.factor * self._parts_known.sum(axis=1))
 
     def _parts(self, plans: Candidates) -> Array:
-        """The loss of each layer under each plan, and of layers that were measured together, shape [plans, terms]."""
-        alone = self._space.losses[np.arange(plans.shape[1]), plans]
-        if not self._joint:
-            return alone
-        more = [off * np.all(plans[:, list(one.layers)] == one.rung, axis=1) for one, off in self._joint]
-        return np.concatenate([alone, np.stack(more, axis=1)], axis=1)
+        """The loss of each layer under each plan, shape [plans, layers]."""
+        return self._space.losses[np.arange(plans.shape[1]), plans]
 
     def _factor(self, rises: Array, distance: Array, room: float) -> float:
         """Error per loss, mostly from plans whose error is near the limit's."""
@@ -81,7 +75,7 @@ class Surrogate:
         return max(factor, _LEAST_NOISE * room / float(sums.max()))
 
     def _covariance(self, first: Array, second: Array) -> Array:
-        common = _LAYER_DOUBT**2 * first @ second.T
+        common = (first * self._doubts**2) @ second.T
         return np.asarray(
             self.factor**2 * (common + _FACTOR_DOUBT**2 * np.outer(first.sum(axis=1), second.sum(axis=1)))
         )
@@ -99,7 +93,7 @@ class Surrogate:
             shared[row, number] += self._own[number]
             own[row] = self._own[number]
         mean = self._wide.error + self.factor * sums + shared @ self._surprise
-        own += self.factor**2 * (_LAYER_DOUBT**2 * np.sum(parts**2, axis=1) + _FACTOR_DOUBT**2 * sums**2)
+        own += self.factor**2 * (np.sum((self._doubts * parts) ** 2, axis=1) + _FACTOR_DOUBT**2 * sums**2)
         variance = own - np.sum((shared @ self._inverse) * shared, axis=1)
         noise = float(np.median(self._noise)) if len(self._noise) else 0.0
         return mean, np.sqrt(np.maximum(variance, 0.0) + noise**2)
@@ -114,7 +108,7 @@ class Surrogate:
         own, everything = self._space.losses, self._parts_known.sum(axis=1)
         if not len(self._surprise):
             return own
-        each = _LAYER_DOUBT**2 * (self._parts_known.T @ self._surprise)[: len(own)]
+        each = self._doubts**2 * (self._parts_known.T @ self._surprise)
         common = _FACTOR_DOUBT**2 * float(everything @ self._surprise)
         finite = np.where(np.isfinite(own), own, 0.0)
         learnt = finite * np.maximum(1 + self.factor * (each[:, None] + common), _LEAST_NOISE)

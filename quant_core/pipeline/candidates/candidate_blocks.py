@@ -18,7 +18,7 @@ from quant_core.model.prepared_model import prepared_graph
 from quant_core.model.selection import names_meant
 from quant_core.model.topology import Topology
 
-__all__ = ["candidate_blocks", "priced_neighbours"]
+__all__ = ["candidate_blocks", "counted_neighbours"]
 
 Blocks = tuple[tuple[str, ...], ...]
 
@@ -39,9 +39,14 @@ def candidate_blocks(layers: pa.Table, candidates: Sequence[str], config: RunCon
     return blocks
 
 
-def priced_neighbours(layers: pa.Table, blocks: Blocks, config: RunConfig, cache: Path) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of layers whose boundary has a price: with blocks, where no cost counts boundaries itself."""
-    if not blocks or config.budgets or config.counts_latency:
+def counted_neighbours(layers: pa.Table, blocks: Blocks, config: RunConfig, cache: Path) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of layers whose boundaries count: with blocks, where no cost says what boundaries take.
+
+    Nor do they where a strategy keeps to the order of the ranking.
+    """
+    if not blocks or not isinstance(config, SearchConfig) or config.search not in ("greedy", "knapsack"):
+        return ()
+    if config.budgets or config.counts_latency:
         return ()
     listed = layers_from_table(layers)
     topology = Topology.of(prepared_graph(layers, cache), listed)

@@ -8,11 +8,12 @@ import pyarrow as pa
 
 from quant_core.execution.progress import watcher
 from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
-from quant_core.pipeline.plans.plan_space import cheapest_of, plan_of, search_space
+from quant_core.pipeline.plans.plan_space import cheapest_of, plan_of, search_space, unit_pairs
 from quant_core.pipeline.plans.study import Study
 from quant_core.search import STRATEGIES, Strategy, knapsack, pareto_curve
+from quant_core.search.runs import in_runs
 
-__all__ = ["FRONTIER_PLANS", "go_on", "is_open", "search_frontier", "search_plans", "try_ends"]
+__all__ = ["FRONTIER_PLANS", "go_on", "is_open", "search_frontier", "search_plans", "search_runs", "try_ends"]
 
 
 FRONTIER_PLANS = 16
@@ -70,6 +71,12 @@ def search_plans(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
 def go_on(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
     """Try further plans that are expected to save more than those tried so far."""
     _follow(evaluator, knapsack(search_space(evaluator.study, ranking)))
+
+
+def search_runs(evaluator: PlanEvaluator, ranking: pa.Table) -> None:
+    """Try plans that have fewer boundaries between precisions and cost about as little."""
+    study = evaluator.study
+    _follow(evaluator, in_runs(search_space(study, ranking), unit_pairs(study)))
 
 
 def search_frontier(evaluator: PlanEvaluator, ranking: pa.Table) -> None:

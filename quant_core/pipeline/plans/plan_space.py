@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from quant_core.pipeline.plans.study import Study
@@ -16,11 +17,9 @@ from quant_core.search import Candidate, Measured, Space
 from quant_core.search.boundaries import BoundaryCosts
 from quant_core.search.budgets import Budget, even, mixed, plan_within
 from quant_core.search.cost import CostModel
-from quant_core.search.space import JointLoss
 from quant_core.search.units import Units
-from quant_core.storage.tables import facts
 
-__all__ = ["cheapest_of", "layer_costs", "plan_of", "search_space", "units_of"]
+__all__ = ["cheapest_of", "layer_costs", "plan_of", "search_space", "unit_pairs", "units_of"]
 
 
 def cheapest_of(study: Study) -> PrecisionPlan:
@@ -29,7 +28,7 @@ def cheapest_of(study: Study) -> PrecisionPlan:
     Of precisions that cost the same, a layer has the narrowest.
     """
     units = _units(study)
-    budgets = _budgets(study, units) or (_budget(study, units, study.cost_with_boundaries, 0.0),)
+    budgets = _budgets(study, units) or (_budget(study, units, study.cost, 0.0),)
     choice = plan_within(budgets, narrowest=True)
     rungs = dict(zip(_names(study), units.rungs(choice), strict=True))
     return study.wide.plan.narrowed({name: study.ladder[rungs[name]] for name in study.candidates})
@@ -60,7 +59,7 @@ def search_space(study: Study, ranking: pa.Table) -> Space:
         known=known,
         evaluations=config.evaluations,
         budgets=budgets,
-        joint=_joint_losses(ranking, places, study.ladder),
+        expected=_expected(ranking, places),
         fixed=frozenset(at for at, name in enumerate(places) if name not in study.candidates),
     )
 
@@ -93,6 +92,13 @@ def _units(study: Study) -> Units:
     return Units(tuple(tuple(number[name] for name in group) for group in groups))
 
 
+def unit_pairs(study: Study) -> NDArray[np.int64]:
+    """Return the units that have layers where boundaries count, by number, once for each two layers; not within one."""
+    unit_of, number = _units(study).unit_of, {name: at for at, name in enumerate(_names(study))}
+    pairs = [sorted(unit_of[number[name]] for name in pair) for pair in study.neighbours]
+    return np.array([pair for pair in pairs if pair[0] != pair[1]], np.int64).reshape(-1, 2)
+
+
 def layer_costs(study: Study) -> dict[str, NDArray[np.float64]]:
     """Return what each layer costs on each rung, as the search counts it."""
     names = _names(study)
@@ -102,7 +108,7 @@ def layer_costs(study: Study) -> dict[str, NDArray[np.float64]]:
 
 def _costs(study: Study, units: Units) -> tuple[NDArray[np.float64], BoundaryCosts]:
     """Return the costs of units by rung and of the boundaries between them; with several budgets a mix of these."""
-    budgets = _budgets(study, units) or (_budget(study, units, study.cost_with_boundaries, 0.0),)
+    budgets = _budgets(study, units) or (_budget(study, units, study.cost, 0.0),)
     return mixed(budgets, even(len(budgets)))
 
 
@@ -140,15 +146,10 @@ def _losses(
     return losses, moves
 
 
-def _joint_losses(ranking: pa.Table, names: Sequence[str], ladder: Sequence[Precision]) -> tuple[JointLoss, ...]:
-    """Return what the parts of blocks that were split lost together."""
-    number = {name: at for at, name in enumerate(names)}
-    rung_of = {str(precision): rung for rung, precision in enumerate(ladder)}
-    return tuple(
-        JointLoss(tuple(number[name] for name in row["parts"]), rung_of[row["precision"]], row["loss"])
-        for row in facts(ranking).get("split", [])
-        if math.isfinite(row["loss"])
-    )
+def _expected(ranking: pa.Table, names: Sequence[str]) -> frozenset[int]:
+    """Return the numbers of the units whose losses have no samples."""
+    unmeasured = set(ranking.filter(pc.equal(ranking.column("samples"), 0)).column("layer").to_pylist())
+    return frozenset(at for at, name in enumerate(names) if name in unmeasured)
 
 
 def _in_order(moves: list[tuple[int, int]], names: Sequence[str], order: Sequence[str]) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Generic, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from quant_core.config import Criterion
@@ -26,12 +27,10 @@ from quant_core.scoring.confidence import alpha_of_look, samples_to_settle
 from quant_core.scoring.metrics import additive
 from quant_core.search import Measured, within
 from quant_core.search.cost import CostModel
+from quant_core.search.runs import merits
 from quant_core.storage.schemas import SEARCH
 
 __all__ = ["Study"]
-
-_BOUNDARY = 1 / 1000
-"""Share of the wide plan's cost that two neighbours of different precisions have to save."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Study(Generic[Config_co]):
     blocks: tuple[tuple[str, ...], ...] = ()
     """Candidates that move together, at least two each; every other candidate moves alone."""
     neighbours: tuple[tuple[str, str], ...] = ()
-    """Pairs of layers that hand tensors to each other and had better have the same precision; mostly none."""
+    """Pairs of layers that hand tensors to each other, where boundaries between precisions count; mostly none."""
     samples: Literal["auto", "all"] | int = "all"
     """On how many samples a plan is scored: as many as the verdict takes, or all."""
     trials: list[Trial] = field(default_factory=list)
@@ -155,11 +154,6 @@ class Study(Generic[Config_co]):
         return self.costs[self.job.config.cost]
 
     @cached_property
-    def cost_with_boundaries(self) -> CostModel:
-        """The cost that is to be saved, with a price for every two neighbours of different precisions."""
-        return self.cost.with_boundaries(self.neighbours, self.ladder, _BOUNDARY * self.cost.total(self.wide.plan))
-
-    @cached_property
     def budgets(self) -> Mapping[str, float]:
         """The most that a plan may cost, by cost; empty without a budget."""
         wide = self.wide.plan
@@ -176,14 +170,22 @@ class Study(Generic[Config_co]):
     def best_first(self) -> list[Trial]:
         """Sort the trials that may be shipped, the best first.
 
-        Without a budget these are the ones that met the target, by cost. With budgets they are those within them: first
+        Without a budget these are the ones that met the target, by cost; where boundaries count, of those that cost
+        about the least the one with the fewest comes first. With budgets they are those within them: first
         the ones that met the target, each group by score. If none is within them, it is the nearest.
         """
         if not self.budgets:
-            met = (trial for trial in self.trials if trial.met)
-            return sorted(met, key=lambda trial: self.cost_with_boundaries.total(trial.plan))
+            met = [trial for trial in self.trials if trial.met]
+            costs = np.array([self.cost.total(trial.plan) for trial in met], np.float64)
+            boundaries = np.array([self._boundaries(trial.plan) for trial in met], np.int64)
+            order = np.lexsort((costs, merits(costs, boundaries, costs.min(initial=math.inf))))
+            return [met[place] for place in (order if self.neighbours else np.argsort(costs, kind="stable"))]
         within_them = [trial for trial in self.trials if self.affordable(trial.plan)]
         return sorted(within_them, key=self._by_score) or [min(self.trials, key=lambda one: self.most_used(one.plan))]
+
+    def _boundaries(self, plan: PrecisionPlan) -> int:
+        chosen = dict(plan.layers)
+        return sum(chosen[first] != chosen[second] for first, second in self.neighbours)
 
     @property
     def closest(self) -> Trial:

@@ -15,7 +15,7 @@ from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import layers_from_table
 from quant_core.model.prepared_model import prepared_graph
 from quant_core.pipeline.calibration_stages import note_few_columns, scored_as_calibrated
-from quant_core.pipeline.candidates.candidate_blocks import candidate_blocks, priced_neighbours
+from quant_core.pipeline.candidates.candidate_blocks import candidate_blocks, counted_neighbours
 from quant_core.pipeline.candidates.candidate_layers import (
     candidate_layers,
     note_rules_without_layers,
@@ -96,7 +96,7 @@ def baseline(
         costs=cost_models(job, layers, calibration, ladder, on),
         candidates=candidates,
         blocks=blocks,
-        neighbours=priced_neighbours(layers, blocks, job.config, on.machine.cache),
+        neighbours=counted_neighbours(layers, blocks, job.config, on.machine.cache),
         samples=job.config.plan_samples if isinstance(job.config, MixedPrecisionConfig) else "all",
         in_runtime=job.config.score_in == "runtime" or job.config.has_evaluator,
     )

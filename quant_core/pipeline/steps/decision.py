@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from quant_core.config import LayerWiseConfig, RunConfig
 from quant_core.execution.runner import Runner
-from quant_core.pipeline.candidates.block_splitting import found_blocks, split_blocks
+from quant_core.pipeline.candidates.block_splitting import found_blocks, probe_apart
 from quant_core.pipeline.candidates.probe_rounds import probe_rounds
 from quant_core.pipeline.job import Config_co
 from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.pipeline.plans.plan_reconstruction import reconstructed_search
-from quant_core.pipeline.plans.plan_search import go_on, is_open, search_frontier, search_plans, try_ends
+from quant_core.pipeline.plans.plan_search import go_on, is_open, search_frontier, search_plans, search_runs, try_ends
 from quant_core.pipeline.plans.study import Study
 from quant_core.pipeline.stages import RANK
 from quant_core.precision import PrecisionPlan
@@ -40,7 +40,9 @@ class Decision(Generic[Config_co]):
     study: Study[Config_co]
     """Everything that was tried."""
     ranking: pa.Table
-    """The losses of single layers (schema SENSITIVITY); empty where none was probed."""
+    """The losses that were probed (schema SENSITIVITY); empty where none was."""
+    losses: pa.Table
+    """What the search took layers to lose: these, or where blocks were probed, what is expected of their layers."""
     finalists: tuple[Finalist, ...]
     """The best plan first; at least one."""
 
@@ -66,23 +68,26 @@ def rank(study: Study[RunConfig], losses: list[pa.Table], on: Runner) -> pa.Tabl
 
 def search(study: Study, ranking: pa.Table, on: Runner) -> Decision:
     """Find the plan to write: round by round, each of which scores one plan."""
-    evaluator = PlanEvaluator(study, on)
+    evaluator, losses = PlanEvaluator(study, on), ranking
     if ranking.num_rows and is_open(study):
         search_plans(evaluator, ranking)
         if found_blocks(study) and study.job.config.search in ("greedy", "knapsack"):
-            study, ranking = split_blocks(study, ranking, on)
+            study, ranking, losses = probe_apart(study, ranking, on)
             evaluator = PlanEvaluator(study, on)
-            go_on(evaluator, ranking)
+            go_on(evaluator, losses)
+        if study.neighbours:
+            search_runs(evaluator, losses)
     if ranking.num_rows and study.job.config.frontier:
-        search_frontier(evaluator, ranking)
+        search_frontier(evaluator, losses)
     if ranking.num_rows and study.job.config.improve == "auto" and not study.job.config.frontier:
-        study = reconstructed_search(study, ranking, on)
+        study = reconstructed_search(study, losses, on)
     best = study.best_first() or [study.closest]
-    return Decision(study, ranking, tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in best))
+    return Decision(study, ranking, losses, tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in best))
 
 
 def chosen(study: Study[LayerWiseConfig], plan: PrecisionPlan) -> Decision[LayerWiseConfig]:
     """Decide on the plan that the user has chosen."""
     confidence = study.job.config.target.confidence
     alpha = None if confidence is None else 1 - confidence
-    return Decision(study, SENSITIVITY.empty_table(), (Finalist(plan, alpha, met=False),))
+    nothing = SENSITIVITY.empty_table()
+    return Decision(study, nothing, nothing, (Finalist(plan, alpha, met=False),))

@@ -82,7 +82,7 @@ def _after_a_miss(decision: Decision[Config], on: Runner) -> Decision[Config] | 
     watcher().noted("in its runtime the file misses the target its plan met in simulation: the search goes on there")
     if not decision.ranking.num_rows:  # all layers narrow met it at once, so that none was probed
         return cast("Decision[Config]", search(searching, rank(searching, probe(searching, on), on), on))
-    search_plans(PlanEvaluator(searching, on), decision.ranking)
+    search_plans(PlanEvaluator(searching, on), decision.losses)
     found = tuple(Finalist(trial.plan, trial.alpha, trial.met) for trial in searching.best_first())
     return replace(later, study=cast("Study[Config]", searching), finalists=found or later.finalists)
 

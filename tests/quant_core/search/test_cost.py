@@ -78,10 +78,3 @@ def test_scales_and_zero_points_of_channels_and_what_is_written_for_their_biases
 def test_where_nothing_costs_anything_nothing_is_saved():
     nothing = PrecisionPlan(())
     assert counted_cost("bops", [], (WIDE,)).ratio(nothing, nothing) == 1.0
-
-
-def test_a_price_of_boundaries_counts_where_neighbours_differ():
-    cost = counted_cost("bops", LAYERS, (WIDE, NARROW)).with_boundaries([("first", "second")], (WIDE, NARROW), 5.0)
-    mixed = PrecisionPlan((("first", WIDE), ("second", NARROW)))
-    assert cost.total(mixed) == 1000 * 128 + 300 * 64 + 5
-    assert cost.total(PrecisionPlan.uniform(NAMES, WIDE)) == 1000 * 128 + 300 * 256

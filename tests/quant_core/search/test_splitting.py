@@ -5,7 +5,7 @@ import pytest
 
 from quant_core.search.budgets import Budget
 from quant_core.search.space import Measured, Space
-from quant_core.search.splitting import Group, best_split, expected_shares, price_of_cut
+from quant_core.search.splitting import Blocks, Group, price_of_cut, values_of_knowing
 
 COSTS = np.array([[4.0, 2.0], [4.0, 2.0], [4.0, 2.0], [4.0, 2.0]])
 """Of four layers on two rungs."""
@@ -34,31 +34,49 @@ def test_the_price_is_that_of_the_move_at_the_cut(changes, price):
     assert price_of_cut(space(**changes)) == pytest.approx(price)
 
 
-def test_the_layers_expected_to_lose_most_are_parted_from_the_others():
-    gain, part = best_split(Group(COSTS, np.array([0.0, 10.0]), np.array([0.1, 0.7, 0.1, 0.1])), price=1.0)
-    assert part == (1,) and gain > 0
+def values(costs, loss, shares, price=1.0):
+    return {layer: gain for gain, layer in values_of_knowing(Group(costs, np.array([0.0, loss]), shares), price)}
+
+
+def test_it_is_worth_most_to_know_the_layer_that_is_expected_to_lose_most():
+    found = values(COSTS, 10.0, np.array([0.1, 0.7, 0.1, 0.1]))
+    assert max(found, key=found.get) == 1 and found[1] > 0
 
 
 @pytest.mark.parametrize("loss", [8.0, 0.01, 1e6], ids=["at-the-cut", "clearly-narrow", "clearly-wide"])
-def test_a_split_is_worth_most_where_it_is_open_what_becomes_of_a_group(loss):
-    shares = np.full(4, 0.25)
-    gain, _ = best_split(Group(COSTS, np.array([0.0, loss]), shares), price=1.0)
-    at_the_cut, _ = best_split(Group(COSTS, np.array([0.0, 8.0]), shares), price=1.0)
-    assert 0 <= gain <= at_the_cut
-    assert (gain > at_the_cut / 10) == (loss == 8.0)
+def test_knowing_is_worth_most_where_it_is_open_what_becomes_of_a_group(loss):
+    found, at_the_cut = (values(COSTS, one, np.full(4, 0.25))[0] for one in (loss, 8.0))
+    assert 0 <= found <= at_the_cut
+    assert (found > at_the_cut / 10) == (loss == 8.0)
 
 
-def test_one_layer_has_no_parts_and_an_unknown_loss_none_either():
-    assert best_split(Group(COSTS[:1], np.array([0.0, 1.0]), np.ones(1)), price=1.0) == (0.0, ())
-    assert best_split(Group(COSTS, np.array([0.0, np.inf]), np.full(4, 0.25)), price=1.0) == (0.0, ())
+def test_of_one_layer_nothing_is_to_know_and_of_an_unknown_loss_nothing_is_gained():
+    assert values(COSTS[:1], 1.0, np.ones(1)) == {}
+    assert set(values(COSTS, np.inf, np.full(4, 0.25)).values()) == {0.0}
+
+
+BLOCKS = Blocks({("a", "b", "c"): "conv", ("d", "e", "f"): "conv", ("g", "h"): "attention"})
+WHOLE = {block: np.array([0.0, 6.0]) for block in BLOCKS.kinds}
+APART = {("b",): np.array([0.0, 5.0]), ("a", "c"): np.array([0.0, 1.0]), ("d", "e", "f"): WHOLE["d", "e", "f"]}
 
 
 def test_groups_of_a_kind_are_expected_to_share_their_losses_out_alike():
-    kinds = {("a", "b", "c"): "conv", ("d", "e", "f"): "conv", ("g", "h"): "attention"}
-    before = {group: np.array([0.0, 6.0]) for group in kinds}
-    assert set(expected_shares(kinds, before).values()) == {1.0}
-    after = before | {("b",): np.array([0.0, 5.0]), ("a", "c"): np.array([0.0, 1.0])}
-    del after["a", "b", "c"]
-    shares = expected_shares(kinds, after)
-    assert shares["d"] == shares["f"] == pytest.approx((1 + 0.25) / 2) and shares["e"] == pytest.approx((1 + 2.5) / 2)
+    assert set(BLOCKS.expected_shares(WHOLE).values()) == {1.0}
+    shares = BLOCKS.expected_shares(APART)
+    assert shares["d"] == shares["f"] == pytest.approx((0.25 + 0.25) / 1.25)
+    assert shares["e"] == pytest.approx((0.25 + 2.5) / 1.25)
     assert shares["g"] == shares["h"] == 1
+
+
+def test_what_is_measured_together_is_shared_out_as_other_groups_say():
+    """The second group shows that c loses five times what a does, so that of a and c together c has most."""
+    further = {("d",): np.array([0.0, 0.5]), ("e",): np.array([0.0, 5.0]), ("f",): np.array([0.0, 2.5])}
+    shares = BLOCKS.expected_shares({("b",): APART["b",], ("a", "c"): APART["a", "c"]} | further)
+    assert shares["c"] > 2 * shares["a"]
+
+
+def test_the_first_layer_in_its_place_that_is_measured_alone_tells_of_all_groups_of_the_kind():
+    assert BLOCKS.told_of("e", list(WHOLE)) == 2
+    assert BLOCKS.told_of("e", list(APART)) == 1
+    assert BLOCKS.told_of("d", list(APART)) == 2
+    assert BLOCKS.told_of("g", list(WHOLE)) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,3 +81,11 @@ def test_losses_without_bound_stay_so_and_are_learnt_nothing_from():
     )
     assert np.isinf(surrogate.losses()[2, 1])
     assert np.isfinite(surrogate.losses()[[0, 1, 3], 1]).all()
+
+
+def test_a_loss_that_is_only_expected_is_doubted_more():
+    space = space_of(1)
+    plans = candidates_of([tuple(int(layer == at) for layer in range(8)) for at in (0, 1)], 8)
+    doubted = replace(space, expected=frozenset({1}))
+    before, after = (Surrogate(one, one.known)(plans)[1] for one in (space, doubted))
+    assert after[0] == before[0] and after[1] > before[1]

@@ -125,7 +125,7 @@ def test_two_way_ladders_cost_about_the_least_that_brute_force_finds(layers):
     study = lifted(study, on)
     assert study.ladder == RUNGS and not study.wide.met
     rows = [
-        {"layer": name, "precision": str(rung), "loss": error - row[0]}
+        {"layer": name, "precision": str(rung), "loss": error - row[0], "samples": 8}
         for name, row in zip(names, errors, strict=True)
         for rung, error in zip(RUNGS[1:], row[1:], strict=True)
     ]
