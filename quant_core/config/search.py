@@ -105,10 +105,10 @@ class SearchConfig(ProbeConfig):
     )
     blocks: Annotated[tuple[str, ...], Flag(Heading.SEARCH, "graph|names|FILE|LAYERS")] = Field(
         default=(),
-        description="Layers that are probed together, so that there are half the probes or fewer and mixes come in "
-        "runs. `graph` finds residual, attention and feed-forward blocks, and what lies between them; `names` takes "
-        "what is named alike up to its first numbered part (`/features/features.3`). Blocks that you list move "
-        "together, too: in a YAML file each is a list of layers, or a pattern is a block (`/layer1/*,/layer2/*`).",
+        description="Layers that are probed together: half the probes or fewer, and mixes come in runs. `graph` finds "
+        "residual, attention and feed-forward blocks, and what lies between them; `names` takes what is named alike up "
+        "to its first numbered part (`/features/features.3`). Blocks that you list move together, too: in a YAML file "
+        "each is a list of layers, or a pattern is a block (`/layer1/*,/layer2/*`).",
     )
     frontier: Annotated[bool, Flag(Heading.SEARCH)] = Field(
         default=False,
