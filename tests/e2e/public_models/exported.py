@@ -163,8 +163,9 @@ def _minilm(folder: Path) -> Path:
             weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
             return (hidden * weights).sum(1) / weights.sum(1)
 
-    example = torch.ones((2, _TOKENS), dtype=torch.int64)
-    return _export(Encoder(), (example, example), 0, folder / "minilm.onnx")
+    # Two tensors: one given twice would be one input to torch's exporter, and the encoder would read its mask as ids.
+    ids, mask = (torch.ones((2, _TOKENS), dtype=torch.int64) for _ in range(2))
+    return _export(Encoder(), (ids, mask), 0, folder / "minilm.onnx")
 
 
 def _tokens(path: Path) -> Arrays:
