@@ -144,6 +144,21 @@ def declared() -> WrittenModel:
     return WrittenModel(model)
 
 
+def table(block) -> WrittenModel:
+    """A Gather from a table in codes, in blocks or with a scale a row."""
+    scale = np.full((8, 32 // block) if block else 8, 0.01, np.float32)
+    constants = [numpy_helper.from_array(np.ones((8, 32), np.int8), "t"), numpy_helper.from_array(scale, "s")]
+    layout = {"axis": 1, "block_size": block} if block else {"axis": 0}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["t", "s"], ["d"], name="td", **layout),
+        helper.make_node("Gather", ["d", "x"], ["y"], name="lookup"),
+    ]
+    value = helper.make_tensor_value_info
+    ends = [value("x", TensorProto.INT64, ["N"])], [value("y", TensorProto.FLOAT, ["N", 32])]
+    graph = helper.make_graph(nodes, "g", *ends, constants)
+    return WrittenModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)]))
+
+
 PLANTED = {
     "types-it-has": ("tract", layer(TensorProto.INT16), layer()),
     "types-it-has, weights": ("tract", layer(weight=np.ones((4, 4), np.int16)), layer()),
@@ -175,6 +190,7 @@ PLANTED = {
         layer(weight_scale=np.full((2, 4), 0.01), weight_attributes={"axis": 0, "block_size": 16}),
         layer(weight_scale=[0.1] * 4, weight_attributes={"axis": 1}),
     ),
+    "no-blocks, a table": ("tvm", table(16), table(0)),
     "states-beside-floats": ("openvino", layer(TensorProto.UINT8, op="LSTM"), layer(TensorProto.UINT8, op="RNN")),
     "lengths-with-fixed-sizes": ("openvino", with_lengths("N"), with_lengths(3)),
     "one-scale-beside-states": (
