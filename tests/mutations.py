@@ -22,6 +22,7 @@ _ROOT = Path(__file__).parents[1]
 _TESTS = [
     "tests/quant_core/test_numerics.py",
     "tests/quant_core/model/test_edge_types.py",
+    "tests/quant_core/quantization/test_biases.py",
     "tests/quant_core/quantization/test_quantizer.py",
     "tests/quant_core/quantization/plan_graph/test_qdq.py",
     *(f"tests/quant_core/calibration/test_{name}.py" for name in ("histogram", "ranges", "range_methods")),
@@ -85,9 +86,7 @@ MUTATIONS = [
         "return np.maximum(scale, round_up(needed) if self.config.has_power_of_two_scales else needed)",
         "return scale",
     ),
-    Mutation(
-        "bias of a grouped ConvTranspose in the wrong order", "quantization/quantizer.py", "np.tile(", "np.repeat("
-    ),
+    Mutation("bias of a grouped ConvTranspose in the wrong order", "quantization/biases.py", "np.tile(", "np.repeat("),
     Mutation(
         "the wide range for every type",
         "quantization/quantizer.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -17,12 +17,22 @@ from quant_core.calibration.ranges import range_groups
 from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.errors import InputError
-from quant_core.model.graph import FloatGraph, attribute, integer_attribute
+from quant_core.model.graph import FloatGraph
 from quant_core.model.layers import Layer, find_layers
 from quant_core.model.operators import PRODUCT_OPS
 from quant_core.model.topology import Topology
-from quant_core.numerics import QParams, dequantize, quantize
+from quant_core.numerics import QParams, quantize
 from quant_core.precision import DataType, Precision
+from quant_core.quantization.biases import (
+    Bias,
+    bias_at_own_scale,
+    bias_at_products,
+    bias_in_halves,
+    bias_name,
+    corrected_bias,
+    is_worth_codes,
+    least_scale,
+)
 from quant_core.quantization.weights import (
     Weight,
     WeightKind,
@@ -35,24 +45,7 @@ from quant_core.quantization.weights import (
 )
 from quant_core.runtimes.registry import profile_of
 
-__all__ = ["Bias", "Quantizer"]
-
-_BIAS_LIMIT = 2**31 - 1
-_FEWEST_IN_HALF = 32
-"""Values from which on the Cast takes fewer bytes than float16 saves."""
-_FEWEST_IN_BYTES = 24
-"""Values from which on a DequantizeLinear and its scale take fewer bytes than 8 bits save."""
-_LARGEST_IN_HALF = 1 + 2**-11  # what a value may be multiplied by when it is rounded to float16
-
-
-@dataclass(frozen=True)
-class Bias:
-    """A bias in int32 at scale input x weight, or in fewer bits at a scale of its own."""
-
-    codes: NDArray[np.generic]
-    """One per output channel."""
-    qparams: QParams
-    """Of all codes, or one per output channel."""
+__all__ = ["Quantizer"]
 
 
 class Quantizer:
@@ -215,114 +208,62 @@ class Quantizer:
     def _scale_for_biases(self, layer: Layer, precision: Precision, shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The smallest weight scale at which no bias of the layer overflows int32."""
         needed = np.zeros(shape, np.float32)
-        for index in layer.nodes:
-            bias = self.bias_name(index)
-            if bias is None or self.config.own_bias_type(precision) is not None:
-                continue
-            magnitude = np.abs(np.asarray(self.graph.constant(bias), np.float64)).ravel()
-            if self.config.has_half_biases:
-                magnitude = magnitude * _LARGEST_IN_HALF
-            least = magnitude / (_BIAS_LIMIT * float(self._input_scale(index, precision)))
-            least = _per_weight_channel(least, shape)
-            # One step up in float32, so that rounding the quotient cannot undo the growth.
-            grown = np.nextafter(least.astype(np.float32), np.float32(np.inf)) * np.float32(1 + 2**-20)
-            needed = np.maximum(needed, np.where(least > 0, grown, 0))
-        return needed.astype(np.float32)
+        if self.config.own_bias_type(precision) is not None:
+            return needed
+        for index in [index for index in layer.nodes if self.bias_name(index) is not None]:
+            input_scale = self._input_scale(index, precision)
+            needed = np.maximum(needed, least_scale(self._float_bias(index), input_scale, shape, self.config))
+        return needed
 
     def bias_name(self, index: int) -> str | None:
         """The constant bias of a node that is quantized with it: one value per output channel, unscaled."""
         if index not in self._bias_names:
-            self._bias_names[index] = self._find_bias(index)
+            self._bias_names[index] = bias_name(self.graph, index)
         return self._bias_names[index]
 
-    def _find_bias(self, index: int) -> str | None:
-        node = self.graph.nodes[index]
-        if len(node.input) < 3 or not all(self.graph.is_float_constant(name) for name in node.input[1:3]):
-            return None
-        if any(attribute(node, scaling, 1.0) != 1.0 for scaling in ("alpha", "beta")):
-            return None
-        shape = self.graph.shape(node.input[2]) or ()
-        return node.input[2] if len(shape) == 1 and shape[0] == self._output_channels(index) else None
-
-    def _output_channels(self, index: int) -> int | None:
-        node = self.graph.nodes[index]
-        weight = self.graph.shape(node.input[1])
-        if weight is None:
-            return None
-        if node.op_type == "ConvTranspose":
-            return (weight[1] or 0) * integer_attribute(node, "group", 1)
-        if node.op_type == "Gemm":
-            return weight[0 if attribute(node, "transB", 0) else 1]
-        return weight[0]
+    def _float_bias(self, index: int) -> NDArray[np.generic]:
+        return self.graph.constant(str(self.bias_name(index)))
 
     def quantizes_bias(self, index: int, layer_name: str, precision: Precision) -> bool:
         """Return whether a node has a bias that is held as codes."""
-        name = self.bias_name(index)
-        if name is None or self._leaves_biases(self._layer_named[layer_name], precision):
+        if self.bias_name(index) is None or self._leaves_biases(self._layer_named[layer_name], precision):
             return False
-        return self.config.biases != "small" or np.size(self.graph.constant(name)) >= _FEWEST_IN_BYTES
+        return is_worth_codes(self._float_bias(index), self.config)
 
     def bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
         """A node's bias for the precision its layer computes in (rule 5: recomputed for each)."""
         key = (index, precision)
         if key not in self._biases:
-            self._biases[key] = self._quantized_bias(index, layer_name, precision)
+            self._biases[key] = self._quantized_bias(index, self.weight(layer_name, precision), precision)
         return self._biases[key]
+
+    def _quantized_bias(self, index: int, weight: Weight, precision: Precision) -> Bias:
+        values, kind = self._float_bias(index), self.config.own_bias_type(precision)
+        if kind is not None:
+            return bias_at_own_scale(values, weight, kind, self.config)
+        return bias_at_products(values, weight, self._input_scale(index, precision))
 
     def corrected_bias(self, index: int, layer_name: str, precision: Precision) -> NDArray[np.float32] | None:
         """A node's float bias with what makes up for the rounded weight; None where it stays as it is."""
-        name = self.bias_name(index)
-        if name is None or precision.is_float:
+        if self.bias_name(index) is None or precision.is_float:
             return None
-        shift = self.weight(layer_name, precision).bias_shift
-        if not shift.any():
+        return corrected_bias(self._float_bias(index), self.weight(layer_name, precision))
+
+    def half_bias(self, index: int, corrected: NDArray[np.float32] | None) -> NDArray[np.float16] | None:
+        """A node's float bias, `corrected` or as it is, in float16; None where it is not held so."""
+        if self.bias_name(index) is None:
             return None
-        return np.asarray(np.asarray(self.graph.constant(name), np.float64) + shift, np.float32)
+        return bias_in_halves(self._float_bias(index) if corrected is None else corrected, self.config)
 
     def bias_values(self, index: int, layer_name: str, precision: Precision) -> NDArray[np.float32]:
         """What a node adds as its bias: the values that codes stand for, or floats as they are written."""
         if self.quantizes_bias(index, layer_name, precision):
-            bias = self.bias(index, layer_name, precision)
-            return dequantize(bias.codes, bias.qparams, 0 if bias.qparams.scale.ndim else None)
+            return self.bias(index, layer_name, precision).values
         corrected = self.corrected_bias(index, layer_name, precision)
         half = self.half_bias(index, corrected)
-        if half is not None:
-            return half.astype(np.float32)
-        return (
-            np.asarray(self.graph.constant(str(self.bias_name(index))), np.float32) if corrected is None else corrected
-        )
-
-    def half_bias(self, index: int, corrected: NDArray[np.float32] | None) -> NDArray[np.float16] | None:
-        """A node's float bias, `corrected` or as it is, in float16; None where it is not held so."""
-        name = self.bias_name(index)
-        if name is None or not self.config.has_half_biases:
-            return None
-        values = np.asarray(self.graph.constant(name) if corrected is None else corrected, np.float32)
-        fits = values.size >= _FEWEST_IN_HALF and bool((np.abs(values) <= DataType.FLOAT16.largest_float).all())
-        return values.astype(np.float16) if fits else None
-
-    def _quantized_bias(self, index: int, layer_name: str, precision: Precision) -> Bias:
-        name = self.bias_name(index)
-        assert name is not None  # callers ask only for nodes that have one
-        values = np.asarray(self.graph.constant(name), np.float32)
-        shifted = values.astype(np.float64) + self.weight(layer_name, precision).bias_shift
-        kind = self.config.own_bias_type(precision)
-        if kind is not None:
-            own = shifted.astype(np.float32)
-            qparams = constant_qparams(own, kind, True, self.config)
-            return Bias(quantize(own, qparams), qparams)
-        weight_scale = self.weight(layer_name, precision).qparams.scale
-        if weight_scale.ndim and len(weight_scale) != len(values):  # a grouped ConvTranspose repeats its channels
-            weight_scale = np.tile(weight_scale, len(values) // len(weight_scale))
-        scale = np.asarray(self._input_scale(index, precision) * weight_scale, np.float32)
-        codes = np.clip(np.rint(shifted / scale), -_BIAS_LIMIT, _BIAS_LIMIT)
-        return Bias(codes.astype(np.int32), QParams(DataType.INT32, scale, np.zeros(scale.shape, np.int64)))
+        written = next((values for values in (half, corrected) if values is not None), self._float_bias(index))
+        return np.asarray(written, np.float32)
 
     def _input_scale(self, index: int, precision: Precision) -> np.float32:
         qparams = self.activation(self.graph.nodes[index].input[0], precision.activations)
         return np.float32(qparams.scale)
-
-
-def _per_weight_channel(values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """The largest value for each scale of the weight: of all outputs, or of those that share a channel."""
-    return values.reshape(-1, *shape).max(axis=0) if shape else np.asarray(values.max())

@@ -146,8 +146,9 @@ class PlanPass(PairWriter):
             return self.float_bias(name, layer, precision)
         bias = self.quantizer.bias(self.unit, layer, precision)
         result = self.writer.made(f"{self.graph.nodes[self.unit].name}/bias/{precision}")
-        axis = 0 if bias.qparams.scale.ndim else None
-        return self.stored(result, bias.codes, bias.qparams, axis, says_zero=self.quantizer.config.biases != "small")
+        return self.stored(
+            result, bias.codes, bias.qparams, bias.axis, says_zero=self.quantizer.config.biases != "small"
+        )
 
     def float_bias(self, name: str, layer: str, precision: Precision) -> str:
         """A bias that stays float, with what is to make up for rounded weights."""

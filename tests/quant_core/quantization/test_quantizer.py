@@ -1,4 +1,4 @@
-"""Rules 5 and 6 of narrowing a layer: the numbers of weights, biases and tensors."""
+"""Rules 5 and 6 of narrowing a layer: the numbers of weights and tensors."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ from quant_core.precision import DataType, Precision
 from quant_core.quantization.quantizer import Quantizer
 from quant_core.quantization.weights import weight_axis
 from tests.models import MODELS, build
-from tests.quant_core.workbench import bench, same
+from tests.quant_core.workbench import bench
 
 WIDE, NARROW = Precision.parse("a16w8"), Precision.parse("a8w8")
 
 
-def linear(weight, bias=None, op="Gemm"):
-    """y = x @ weight + bias"""
+def linear(weight):
+    """y = x @ weight"""
     weights = {"w": np.asarray(weight, np.float32)}
     rows, columns = weights["w"].shape
-    if bias is None:
-        return build(f"(float[N,{rows}] x) => (float[N,{columns}] y) {{ [m] y = MatMul(x, w) }}", weights)
-    weights["b"] = np.asarray(bias, np.float32)
-    return build(f"(float[N,{rows}] x) => (float[N,{columns}] y) {{ [m] y = {op}(x, w, b) }}", weights)
+    return build(f"(float[N,{rows}] x) => (float[N,{columns}] y) {{ [m] y = MatMul(x, w) }}", weights)
 
 
 def seen(made, **values):
@@ -100,72 +97,6 @@ def test_nodes_that_share_a_weight_on_different_axes_have_one_scale(tmp_path):
     assert made.quantizer.weight("a", NARROW).qparams.scale.shape == ()
 
 
-@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
-@pytest.mark.parametrize("name", ["chain", "gemm-variants", "transposed", "grouped", "shared-bias", "shared-weight"])
-def test_biases_follow_input_and_weight_of_each_precision(workbench, name, per_channel):
-    made = workbench(name, per_channel=per_channel, wide="a16w16")
-    checked = 0
-    for layer in made.layers:
-        for index in layer.nodes:
-            bias_name = made.quantizer.bias_name(index)
-            for precision in (made.config.wide, WIDE, NARROW) if bias_name else ():
-                bias = made.quantizer.bias(index, layer.name, precision)
-                values = made.graph.constant(bias_name).astype(np.float64)
-                tensor = made.graph.nodes[index].input[0]
-                input_scale = made.quantizer.activation(tensor, precision.activations).scale
-                weight_scale = made.quantizer.weight(layer.name, precision).qparams.scale
-                scale = np.resize(input_scale * weight_scale, len(values))  # channels of a group repeat
-                np.testing.assert_array_equal(np.broadcast_to(bias.qparams.scale, values.shape), scale)
-                assert (np.abs(bias.codes * scale.astype(np.float64) - values) <= scale * 0.500001).all()
-                checked += 1
-    assert checked
-
-
-@pytest.mark.parametrize("per_channel", [False, True], ids=["per-tensor", "per-channel"])
-@pytest.mark.parametrize("size", [1e3, 1e30], ids=["just-over", "far-over"])
-def test_weight_scale_grows_where_a_bias_would_overflow(tmp_path, per_channel, size):
-    made = bench(linear([[1e-7, 0.5], [1e-8, -0.25]], [size, -0.5]), tmp_path, per_channel=per_channel)
-    for precision in (WIDE, NARROW):
-        bias = made.quantizer.bias(made.layers[0].nodes[0], "m", precision)
-        assert np.abs(bias.codes.astype(np.float64)).max() <= 2**31 - 1
-        restored = bias.codes.astype(np.float64) * bias.qparams.scale
-        np.testing.assert_allclose(restored[0], size, rtol=1e-5)
-        # Only the channel that needs it grows.
-        if per_channel:
-            assert made.quantizer.weight("m", precision).qparams.scale[1] == np.float32(0.5 / 127)
-
-
-def test_weight_scale_grows_for_a_float_bias_that_the_runtime_rounds(tmp_path):
-    model = linear([[1e-7, 0.5], [1e-8, -0.25]], [1e3, -0.5])
-    made = [bench(model, tmp_path, biases=biases) for biases in ("int32", "float32", "float16", "small")]
-    scales = [one.quantizer.weight("m", NARROW).qparams.scale for one in made]
-    np.testing.assert_array_equal(*scales[:2])
-    np.testing.assert_allclose(scales[2][0], scales[0][0] * (1 + 2**-11), rtol=1e-5)
-    np.testing.assert_array_equal(*scales[2:])
-
-
-def test_small_biases_are_bytes_beside_4_bits_and_halves_beside_8(tmp_path):
-    bias = np.linspace(-1.27, 1.0, 32)
-    made = bench(linear(np.ones((2, 32)), bias), tmp_path, biases="small")
-    index = made.layers[0].nodes[0]
-    found = made.quantizer.bias(index, "m", Precision.parse("a8w4"))
-    assert found.codes.dtype == np.int8 and not found.qparams.zero_point.any()
-    values = {one: made.quantizer.bias_values(index, "m", one) for one in (Precision.parse("a8w4"), NARROW)}
-    np.testing.assert_allclose(values[Precision.parse("a8w4")], bias, atol=0.0051)
-    np.testing.assert_array_equal(values[NARROW], bias.astype(np.float16))
-
-
-def test_a_bias_that_just_fits_leaves_the_weight_alone(tmp_path):
-    plain = bench(linear([[1.0, 0.5]], [1.0, -0.5]), tmp_path, per_channel=False)
-    assert plain.quantizer.weight("m", NARROW).qparams.scale == np.float32(1 / 127)
-
-
-def test_a_bias_that_is_no_vector_of_channels_stays_float(workbench):
-    made = workbench("gemm-variants")
-    index = next(index for index, node in enumerate(made.graph.nodes) if node.name == "scalar")
-    assert made.quantizer.bias_name(index) is None
-
-
 def test_each_type_has_its_own_range(tmp_path):
     """Rule 6: int8 cuts off the tail that int16 can afford to keep."""
     made = bench(linear([[1.0, 0.5]]), tmp_path)
@@ -217,27 +148,6 @@ def test_numbers_do_not_depend_on_what_was_asked_before(workbench, name):
             first, second = fresh.weight(layer.name, precision), made.quantizer.weight(layer.name, precision)
             assert first.codes.tobytes() == second.codes.tobytes()
             assert first.qparams.scale.tobytes() == second.qparams.scale.tobytes()
-
-
-@pytest.mark.parametrize(
-    ("biases", "kinds"),
-    [
-        ("int32", (DataType.INT32, DataType.INT32)),
-        ("narrow-as-weights", (DataType.INT32, DataType.INT8)),
-        ("as-weights", (DataType.INT16, DataType.INT8)),
-    ],
-)
-def test_a_bias_has_the_type_asked_for_and_holds_its_values(workbench, biases, kinds):
-    made = workbench("chain", biases=biases, wide="a16w16")
-    index, values = made.layers[0].nodes[0], np.asarray(made.graph.constant("b1"), np.float64)
-    for precision, kind in zip((made.config.wide, NARROW), kinds, strict=True):
-        bias = made.quantizer.bias(index, made.names[0], precision)
-        assert bias.qparams.dtype is kind
-        assert bias.codes.dtype == kind.numpy_type
-        steps = np.abs(bias.codes * bias.qparams.scale.astype(np.float64) - values) / bias.qparams.scale
-        assert (steps <= 0.5001).all()
-    plan = made.plan(made.names[0])
-    assert same(made.simulate(plan), made.ship(plan))
 
 
 @pytest.mark.parametrize(
