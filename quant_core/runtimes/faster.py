@@ -28,7 +28,7 @@ def faster_options(wide: Precision, kernels: Sequence[LayerKernel], saves_latenc
 
     Args:
         wide: the precision of layers that are not narrowed.
-        kernels: what the layers of the file run as.
+        kernels: what the layers of the plan run as.
         saves_latency: whether the search went by measured times.
 
     """

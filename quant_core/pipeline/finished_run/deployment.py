@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,17 +29,24 @@ def deployment(findings: Findings[RunConfig], on: Runner) -> Deployed:
     """Return how the shipped file of a run does in its runtime, beside what its pairs say."""
     shipped, config = findings.shipped, findings.study.job.config
     path = fetch(shipped.file, on.machine.cache)
-    return deployed_record(config, path, shipped.scores, shipped.reference, findings.times)
+    layers = dict(shipped.plan.layers)
+    return deployed_record(config, path, layers, shipped.scores, shipped.reference, findings.times)
 
 
 def deployed_record(
-    config: RunConfig, file: Path, scores: pa.Table, reference: pa.Table, times: pa.Table | None
+    config: RunConfig,
+    file: Path,
+    layers: Collection[str],
+    scores: pa.Table,
+    reference: pa.Table,
+    times: pa.Table | None,
 ) -> Deployed:
     """Return how a file does in its runtime, beside what its pairs say.
 
     Args:
         config: the run's options.
         file: the model file.
+        layers: names of the layers of its plan; a file has a node more for each layer of several nodes.
         scores: what it scores in the runtime (schema SCORES).
         reference: what its pairs score.
         times: how long it and the float model take (schema MODEL_TIMES); None where that is not known.
@@ -64,7 +71,7 @@ def deployed_record(
         reasons=tuple(_reasons(profile, file, kernels)[:_MOST_REASONS]) if differs else (),
         layers=tuple(map(_layer_run, kernels)),
         pace=pace,
-        faster=_faster(config, kernels, pace),
+        faster=_faster(config, [kernel for kernel in kernels if kernel.layer in layers], pace),
     )
 
 

@@ -81,7 +81,7 @@ def pick(
     manifest = manifest.model_copy(update={"picked_plan": None if plan is None else row["plan"]})
     if measured is not None:
         path = fetch(file, machine.cache)
-        record = deployed_record(asked, path, measured.scores, measured.reference, measured.times)
+        record = deployed_record(asked, path, manifest.plan, measured.scores, measured.reference, measured.times)
         manifest = as_deployed(manifest, measured, record)
     tables = {
         "layers": layers,

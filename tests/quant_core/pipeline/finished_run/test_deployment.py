@@ -13,6 +13,7 @@ from quant_core.errors import TargetError
 from quant_core.execution.machine import Machine
 from quant_core.execution.runner import Runner
 from quant_core.pipeline.auto import auto_mixed_precision, run_auto
+from quant_core.pipeline.finished_run import deployment
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.layer_wise import layer_wise
 from quant_core.runtimes import registry
@@ -70,6 +71,13 @@ def test_what_layers_run_as_and_their_pace_is_told_without_being_asked(network, 
     assert [one.layer for one in found.layers] == list(made.manifest.plan)
     page = (made.folder / "report.html").read_text()
     assert "Layers run in onnxruntime as " in page and "of the machine that ran this, a sample takes" in page
+
+
+def test_what_is_faster_counts_layers_not_the_nodes_that_share_a_weight(tmp_path, monkeypatch):
+    monkeypatch.setattr(deployment, "is_slower", lambda *times: True)
+    model = MODELS["shared-weight"]()
+    found = shipped((saved(model, tmp_path), samples(model, COUNT)), tmp_path)[0].manifest.deployed
+    assert len(found.layers) == 3 and found.faster.startswith("--wide float32 (2 of 2 layers are computed in float")
 
 
 def test_a_fusion_that_changes_the_score_is_told_with_the_nodes(network, tmp_path, fused):
