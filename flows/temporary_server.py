@@ -184,6 +184,18 @@ _SERVER_SETTINGS = {
 }
 
 
+_UNWRITABLE = (
+    "unable to open database file",
+    "attempt to write a readonly database",
+    "database or disk is full",
+    "disk I/O error",
+    "Permission denied",
+    "Read-only file system",
+    "No space left on device",
+)
+"""What SQLite and the system say of a folder that cannot be written to, or of a full disk."""
+
+
 def _wait(process: subprocess.Popen[bytes], port: int, errors: IO[bytes]) -> None:
     """Wait until the server can be connected to, which is when it has started."""
     deadline = time.monotonic() + _START_SECONDS
@@ -198,6 +210,8 @@ def _wait(process: subprocess.Popen[bytes], port: int, errors: IO[bytes]) -> Non
             home, reason = PREFECT_HOME.value(), told[-1] if told else "it ended"
             if "Can't locate revision" in reason:
                 raise InputError(f"the database in {home} is of a newer Prefect: set PREFECT_HOME to another folder")
+            if any(refusal in reason for refusal in _UNWRITABLE):
+                raise InputError(f"Prefect cannot write its database in {home}: set PREFECT_HOME to another folder")
             raise RuntimeError(f"Prefect's server did not start, with its database in {home}: {reason}")
         with socket.socket() as caller:
             if caller.connect_ex(("127.0.0.1", port)) == 0:

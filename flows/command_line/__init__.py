@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import warnings
 
 import click
 
@@ -75,6 +76,8 @@ def set_up_process() -> None:
     """Set what holds for a process that runs a command, before Prefect is imported; what the user has set stands."""
     for name, value in _PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # Where that matters, its server does not start, and the error names the folder.
+    warnings.filterwarnings("ignore", "Failed to create the Prefect home directory")
     # A start makes 300,000 objects, most of modules, which stay: a collection in between walks over all of them.
     gc.set_threshold(500_000)
 

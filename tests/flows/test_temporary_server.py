@@ -145,8 +145,12 @@ def test_a_run_whose_server_dies_ends_and_says_so(tmp_path):
             "raise OSError('Can\\'t locate revision')",
             "the database in .+ is of a newer Prefect: set PREFECT_HOME to .+",
         ),
+        (
+            "raise OSError('unable to open database file')",
+            "Prefect cannot write its database in .+: set PREFECT_HOME to another folder",
+        ),
     ],
-    ids=["said", "unsaid", "a newer Prefect"],
+    ids=["said", "unsaid", "a newer Prefect", "a folder that cannot be written to"],
 )
 def test_a_server_that_cannot_start_says_why(tmp_path, script, reason):
     with (
@@ -156,3 +160,14 @@ def test_a_server_that_cannot_start_says_why(tmp_path, script, reason):
         process.wait()
         with pytest.raises((RuntimeError, InputError), match=f"^{reason}$"):
             temporary_server._wait(process, "http://127.0.0.1:9", errors)
+
+
+def test_a_home_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "file" / "home")}
+    environment.pop("PREFECT_API_URL", None)
+    served = "from flows.command_line import set_up_process; set_up_process()\n" + SERVED
+    command = [sys.executable, "-c", served]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert run.stderr.endswith("/file/home: set PREFECT_HOME to another folder\n")
+    assert "Warning" not in run.stderr
