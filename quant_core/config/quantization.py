@@ -21,6 +21,10 @@ _BESIDE_CODES_OF = 4
 """Bits of weights that err by more than a bias in 8 bits does."""
 
 
+_FEWEST_IN_HALF = 16
+"""Scales of channels from which on the Cast takes fewer bytes than float16 saves."""
+
+
 class QuantizationConfig(FrozenModel):
     """How numbers are chosen: what calibration statistics are turned into."""
 
@@ -83,6 +87,18 @@ class QuantizationConfig(FrozenModel):
         "its own beside weights of 4 bits and fewer, and float16 elsewhere. ONNX Runtime rounds floats itself: there "
         "small is the default where bytes are saved.",
     )
+    channel_scales: Annotated[Literal["float32", "float16"], Flag(Heading.MODEL, "TYPE")] = Field(
+        default="float32",
+        description="How scales of weights are held that have one a channel. float16: in half the bytes, behind a "
+        "Cast, where that saves any. On ONNX Runtime, which casts them once as it loads a file, it is the default "
+        "where bytes are saved.",
+    )
+    others: Annotated[Literal["wide", "float32"], Flag(Heading.MODEL, "TYPE")] = Field(
+        default="wide",
+        description="Type of what operators that are no layers read and write, such as Add or Softmax. wide: that of "
+        "the wide precision; float32: they have no pairs where that has 16 bits, beside which ONNX Runtime computes "
+        "in float anyway: there float32 is the default where bytes are saved.",
+    )
     runtime: Annotated[RuntimeName, Flag(Heading.MODEL, "RUNTIME")] = Field(
         default="onnxruntime",
         description="Where the model will run. What is legal there decides what is written, and the finished file is "
@@ -114,6 +130,8 @@ class QuantizationConfig(FrozenModel):
             raise ValueError(f"calibrate_weights: {self.calibrate!r} chooses the scales of weights too; leave it out")
         if self.has_float_biases and self.correct_bias:
             raise ValueError(f"correct_bias is for biases that become codes; with biases {self.biases} leave it out")
+        if self.dual_pairs and self.others != "wide":
+            raise ValueError("dual_pairs: every tensor has a wide pair, so others is wide; leave one of them out")
         if self.block_size is not None and self.block_size & (self.block_size - 1):
             raise ValueError(f"block_size must be a power of two, which runtimes ask for, not {self.block_size}")
         return self
@@ -135,6 +153,12 @@ class QuantizationConfig(FrozenModel):
         return self.symmetric is not False
 
     @property
+    def others_type(self) -> DataType:
+        """Type of what operators read and write that are no layers."""
+        wide = self.wide.activations
+        return DataType.FLOAT32 if self.others == "float32" and not wide.is_float and wide.bits == 16 else wide
+
+    @property
     def has_float_biases(self) -> bool:
         """Whether biases stay floats, if only of some layers."""
         return self.biases in ("float32", "float16", "small")
@@ -144,10 +168,11 @@ class QuantizationConfig(FrozenModel):
         """Whether those that do are held in float16."""
         return self.biases in ("float16", "small")
 
-    @property
-    def has_half_scales(self) -> bool:
-        """Whether scales of blocks are held in float16."""
-        return self.runtime in HALF_SCALES
+    def halves_scales(self, count: int, block: int | None) -> bool:
+        """Return whether so many scales of blocks, or of channels, are held in float16."""
+        if block is not None:
+            return self.runtime in HALF_SCALES
+        return self.channel_scales == "float16" and count >= _FEWEST_IN_HALF
 
     @property
     def limits_byte_sums(self) -> bool:

@@ -85,6 +85,11 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
         description="Make the channels of each weight alike in range first. This is done where the next layer can "
         "make up for it.",
     )
+    absorb_biases: Annotated[bool, Flag(Heading.MODEL)] = Field(
+        default=False,
+        description="Move biases into the next layers, where these can add them instead. That is where nothing but "
+        "additions and pools is between, and no padding. On ONNX Runtime it is the default where bytes are saved.",
+    )
     providers: Annotated[tuple[str, ...], Flag(Heading.RANGES, "NAMES")] = Field(
         default=("CPUExecutionProvider",),
         min_length=1,
@@ -152,6 +157,7 @@ class RunConfig(InputsConfig, DataConfig, TargetsConfig, CostConfig, Quantizatio
         return {
             "layer_ops": self.candidate_ops,
             "equalize": self.equalize,
+            "absorb_biases": self.absorb_biases,
             "optimize": self.optimize,
             "pairs": self.pairs,
             "exclude": self.exclude,

@@ -44,8 +44,9 @@ RUNTIME_DEFAULTS: Mapping[str, Mapping[str, object]] = {
 }
 """Options by runtime, where it cannot have those of others."""
 
-_ROUNDS_BIASES = ("onnxruntime", "onnxruntime-vnni", "onnxruntime-web")
-"""Runtimes that make int32 of float biases as they load a file, at the scale that a file would have."""
+_COMPUTES_IN_FLOAT = ("onnxruntime", "onnxruntime-vnni", "onnxruntime-web")
+"""Runtimes that make int32 of float biases as they load a file, at the scale that a file would have, and compute what
+stands between pairs of 16 bits in float."""
 
 
 def saves_bytes(options: Mapping[str, Any]) -> bool:
@@ -56,9 +57,18 @@ def saves_bytes(options: Mapping[str, Any]) -> bool:
 def run_defaults(options: Mapping[str, Any]) -> Mapping[str, object]:
     """Return the defaults of a run's options, by its runtime and by whether it saves bytes."""
     runtime = str(options.get("runtime", "onnxruntime"))
-    in_pairs = options.get("format", "qdq") == "qdq" and not options.get("correct_bias")
-    biases = {"biases": "small"} if saves_bytes(options) and in_pairs and runtime in _ROUNDS_BIASES else {}
-    return {**biases, **RUNTIME_DEFAULTS.get(runtime, {})}
+    in_pairs = options.get("format", "qdq") == "qdq" and runtime in _COMPUTES_IN_FLOAT
+    if not (saves_bytes(options) and in_pairs):
+        return RUNTIME_DEFAULTS.get(runtime, {})
+    biases = {} if options.get("correct_bias") else {"biases": "small"}
+    others = {} if options.get("dual_pairs") else {"others": "float32"}
+    return {
+        "absorb_biases": True,
+        "channel_scales": "float16",
+        **biases,
+        **others,
+        **RUNTIME_DEFAULTS.get(runtime, {}),
+    }
 
 
 RECURRENT_LAYERS: Mapping[str, tuple[LayerOp, ...]] = {

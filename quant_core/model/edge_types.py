@@ -1,19 +1,21 @@
 """Which type every edge of the graph carries under a plan.
 
 The rules:
-1. A layer demands its own activation type of the tensors it reads; a computation that is none demands the wide one.
-   A recurrent layer's states are none of these, and count as a reader left in float does.
+1. A layer demands its own activation type of the tensors it reads; a computation that is none demands the one of
+   `others`, which is the wide one or float32. A recurrent layer's states are none of these, and count as a reader
+   left in float does.
 2. A mover demands what its output carries, so that values are moved in the type their reader wants.
-3. A graph output, and a reader left in float, demand the wide type of a tensor that a quantized node
+3. A graph output, and a reader left in float, demand the type of `others` of a tensor that a quantized node
    reads or writes, and nothing of any other. A recurrent layer writes floats, as a node left in float does. A tensor
    that took no finite value in calibration stays float.
-4. A tensor all of whose readers demand one type carries it (one Q/DQ pair). Otherwise it carries the wide
-   type, and each reader that demands another gets a pair of its own behind the wide one.
+4. A tensor all of whose readers demand one type carries it (one Q/DQ pair). Otherwise it carries the type of
+   `others` if one of them demands that, else the wide one, and each reader that demands another gets a pair of its
+   own behind that.
    Float32 is the absence of a pair: a reader that demands it takes what the tensor carries. With dual pairs every
    such tensor carries the wide type, whatever its readers demand.
 5. A tensor whose type the plan names carries that type. Its readers take it as it is, but for a layer with a weight
    that computes in another type: it gets a pair of its own behind. What the plan does not name stays as it would
-   be, so a mover that writes a named tensor demands the wide type of what it reads.
+   be, so a mover that writes a named tensor demands the type of `others` of what it reads.
 6. Between a node and the activation that is fused into it there is no tensor (see `topology`).
 """
 
@@ -41,9 +43,14 @@ class EdgeTypes:
     """The type a reader (node index, input position) wants; without an entry it takes the tensor as it is."""
 
 
-def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision, dual: bool = False) -> EdgeTypes:
-    """Apply the rules to a plan, from the graph's outputs back to its inputs; with `dual` pairs if asked for."""
-    rules = _Rules(topology, plan, wide.activations, dual, {}, {})
+def edge_types(
+    topology: Topology, plan: PrecisionPlan, wide: Precision, dual: bool = False, others: DataType | None = None
+) -> EdgeTypes:
+    """Apply the rules to a plan, from the graph's outputs back to its inputs; with `dual` pairs if asked for.
+
+    `others` is the type of what no layer reads; None: the wide one.
+    """
+    rules = _Rules(topology, plan, wide.activations, dual, others or wide.activations, {}, {})
     for index in range(len(topology.graph.nodes) - 1, -1, -1):
         rules.settle_outputs(index)
         rules.demand.update(rules.demands_of(index))
@@ -52,7 +59,13 @@ def edge_types(topology: Topology, plan: PrecisionPlan, wide: Precision, dual: b
 
 
 def retyped(
-    topology: Topology, before: EdgeTypes, plan: PrecisionPlan, wide: Precision, dual: bool, layers: Collection[str]
+    topology: Topology,
+    before: EdgeTypes,
+    plan: PrecisionPlan,
+    wide: Precision,
+    dual: bool,
+    others: DataType,
+    layers: Collection[str],
 ) -> tuple[EdgeTypes, set[int]]:
     """Return the types of a plan with some layers narrowed, and the nodes that may have to be written anew for it.
 
@@ -65,12 +78,13 @@ def retyped(
         plan: the plan.
         wide: the precision of what the plan does not name.
         dual: whether every tensor carries the wide type, too.
+        others: the type of what no layer reads.
         layers: names of the narrowed layers.
 
     """
     base: ChainMap[str, DataType] = ChainMap({}, dict(before.base))
     demand: ChainMap[tuple[int, int], DataType] = ChainMap({}, dict(before.demand))
-    rules = _Rules(topology, plan, wide.activations, dual, base, demand)
+    rules = _Rules(topology, plan, wide.activations, dual, others, base, demand)
     changed = _settled_from([index for index, name in topology.layer_of.items() if name in layers], rules)
     rules.settle_inputs()
     graph = topology.graph
@@ -113,6 +127,7 @@ class _Rules:
         plan: PrecisionPlan,
         wide: DataType,
         dual: bool,
+        others: DataType,
         base: MutableMapping[str, DataType],
         demand: MutableMapping[tuple[int, int], DataType],
     ) -> None:
@@ -121,6 +136,7 @@ class _Rules:
         self.named = dict(plan.tensors)
         self.wide = wide
         self.dual = dual
+        self.others = others
         self.base = base
         self.demand = demand
 
@@ -146,10 +162,12 @@ class _Rules:
         if name in graph.outputs:
             wanted.append(None)
         touched = written_by_quantized or any(kind is not None for kind in wanted)
-        kinds = {kind or self.wide for kind in wanted} if touched else set()
+        kinds = {kind or self.others for kind in wanted} if touched else set()
         if not kinds:
             return
-        carried = kinds.pop() if len(kinds) == 1 and not self.dual else self.wide
+        carried = self.others if self.others in kinds else self.wide
+        if len(kinds) == 1 and not self.dual:
+            carried = kinds.pop()
         if carried is not DataType.FLOAT32:
             self.base[name] = carried
 
@@ -172,9 +190,12 @@ class _Rules:
     def _demand_of(self, index: int) -> DataType | None:
         written = [name for name in self.topology.graph.nodes[index].output if name]
         if self.topology.roles[index] is not Role.MOVER:
-            wanted = self.precisions.get(self.topology.layer_of.get(index, ""))  # None for what the plan leaves out
+            layer = self.topology.layer_of.get(index)
+            if layer is None:
+                return self.others
+            wanted = self.precisions.get(layer)  # None for what the plan leaves out
             return self.wide if wanted is None else wanted.activations
         if not self.named.keys().isdisjoint(written):
-            return self.wide
+            return self.others
         carried = {self.base.get(name) for name in written}
-        return carried.pop() if len(carried) == 1 else self.wide
+        return carried.pop() if len(carried) == 1 else self.others

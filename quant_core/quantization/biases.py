@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quant_core.calibration.power_of_two import round_up
 from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute, integer_attribute
@@ -92,9 +93,11 @@ def bias_at_products(values: NDArray[np.generic], weight: Weight, input_scale: n
 
 
 def bias_at_own_scale(values: NDArray[np.generic], weight: Weight, kind: DataType, config: QuantizationConfig) -> Bias:
-    """A bias in another type, at one scale of its own."""
+    """A bias in another type, at one scale of its own: of small ones a power of two, which many layers share."""
     shifted = _shifted(values, weight).astype(np.float32)
     qparams = constant_qparams(shifted, kind, True, config)
+    if config.biases == "small":
+        qparams = replace(qparams, scale=round_up(qparams.scale))
     return Bias(quantize(shifted, qparams), qparams)
 
 

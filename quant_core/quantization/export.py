@@ -140,7 +140,8 @@ def _write(
         model = quantized_model(quantizer, written, constants, notes=notes)
         model = _in_form(model, form, quantizer.runtime)
         if compact and not quantizer.runtime.beside:  # files beside the model call tensors by their names
-            model = compacted(model, {node.name for node in quantizer.graph.nodes})
+            layers = {quantizer.graph.nodes[index].name for layer in quantizer.layers for index in layer.nodes}
+            model = compacted(model, layers)
         onnx.checker.check_model(model, full_check=True)
         write_model(model, folder)
         return [MODEL_FILE]

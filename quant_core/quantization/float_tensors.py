@@ -20,7 +20,7 @@ def float_candidates(quantizer: Quantizer) -> list[tuple[str, ...]]:
     """
     config, topology = quantizer.config, quantizer.topology
     wide = PrecisionPlan.uniform([layer.name for layer in quantizer.layers], config.wide)
-    carried = edge_types(topology, wide, config.wide, config.dual_pairs).base
+    carried = edge_types(topology, wide, config.wide, config.dual_pairs, config.others_type).base
     groups: dict[str, list[str]] = {}
     for name in [*topology.graph.inputs, *topology.graph.producer]:
         if name in carried and _may_be_float(topology, name):

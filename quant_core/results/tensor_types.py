@@ -48,7 +48,7 @@ def _held(qparams: QParams) -> tuple[float, float]:
 
 
 def _carried(quantizer: Quantizer, plan: PrecisionPlan, config: QuantizationConfig) -> Mapping[str, list[str]]:
-    types = edge_types(quantizer.topology, plan, config.wide, config.dual_pairs)
+    types = edge_types(quantizer.topology, plan, config.wide, config.dual_pairs, config.others_type)
     found = {name: {kind.name.lower(): None} for name, kind in types.base.items()}
     for (index, position), kind in types.demand.items():
         name = quantizer.graph.nodes[index].input[position]

@@ -82,7 +82,7 @@ def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     scales = len(layer.weights) if is_whole else layer.channels
     if block is not None:
         scales = math.ceil(layer.weight_elements / block)
-    scale_bytes = 4 if block is None or not stored.has_half_scales else 2
+    scale_bytes = 2 if stored.halves_scales(scales, block) else 4
     has_zeros = not precision.weights.signed or (bits == 4 and precision.is_weight_only)
     zero_points = 0 if bits <= 4 and not has_zeros else math.ceil(scales * bits / 8)
     biases = 0

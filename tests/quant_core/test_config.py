@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from quant_core.config import MixedPrecisionConfig, QuantizationConfig, Target, config_from
 from quant_core.errors import InputError
 from quant_core.options import flags_of
-from quant_core.precision import Precision
+from quant_core.precision import DataType, Precision
 
 L2 = {"metric": "l2", "limit": 1}
 
@@ -160,6 +160,27 @@ def test_biases_are_small_where_bytes_are_saved_and_the_runtime_rounds_them(give
     config = config_from(target=L2, **given)
     assert (config.biases, config.saves_bytes) == (biases, "cost" in given or "max_bytes" in given)
     assert (("--biases", biases) in list(flags_of(config))) == ("biases" in given)
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"cost": "bytes"}, (True, "float16", DataType.FLOAT32)),
+        ({"cost": "bytes", "wide": "a8w8", "narrow": ["a8w4"]}, (True, "float16", DataType.INT8)),
+        ({"cost": "bytes", "others": "wide", "absorb_biases": False}, (False, "float16", DataType.INT16)),
+        ({"cost": "bytes", "dual_pairs": True}, (True, "float16", DataType.INT16)),
+        ({"cost": "bytes", "runtime": "reference"}, (False, "float32", DataType.INT16)),
+        ({}, (False, "float32", DataType.INT16)),
+    ],
+)
+def test_what_is_of_no_use_to_the_runtime_is_left_out_where_bytes_are_saved(given, found):
+    config = config_from(target=L2, **given)
+    assert (config.absorb_biases, config.channel_scales, config.others_type) == found
+
+
+def test_dual_pairs_leave_nothing_in_float():
+    with pytest.raises(InputError, match="dual_pairs: every tensor has a wide pair"):
+        config_from(target=L2, dual_pairs=True, others="float32")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from quant_core.model.model_file import follow_links, load_small_weights, read_m
 from quant_core.model.notes import note
 from quant_core.model.opset import OPSET
 from quant_core.model.other_products import find_other_products, with_other_products
+from quant_core.model.preparation.bias_absorption import with_absorbed_biases
 from quant_core.model.preparation.observation import observed
 from quant_core.model.preparation.refusals import no_layers, one_line_on_faults, refuse_float64, refuse_infinite_weights
 from quant_core.model.preparation.standard_form import StandardForm
@@ -53,6 +54,7 @@ def prepare(
     random_data: Sequence[str] = (),
     opset: int = OPSET,
     split_outputs: bool = True,
+    absorb_biases: bool = False,
 ) -> pa.Table:
     """Write the prepared model to the cache and return its layer table (schema LAYERS).
 
@@ -77,6 +79,7 @@ def prepare(
         random_data: which of the data are random samples; noted in the model and in every model made of it.
         opset: what the opset is raised to (see `opset`).
         split_outputs: whether outputs are split whose channels hold values of different size.
+        absorb_biases: whether biases move into the next layers (see `bias_absorption`).
 
     """
     cache = machine.cache
@@ -92,6 +95,8 @@ def prepare(
         leave_in_float(prepared, exclude)
         if output is not None:
             _note_inner_tensors(given, prepared, output, equalize)
+        if absorb_biases:
+            prepared = with_absorbed_biases(prepared, scratch)
         if random_data:
             note(prepared, "random_data", f"{', '.join(random_data)}: a dry run, not to be used")
         sizes = None

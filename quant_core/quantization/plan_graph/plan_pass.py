@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from quant_core.quantization.plan_graph.qdq import PlanWriter, QuantizedGraph
 
 
+_FEWEST_IN_CODES = 32
+"""Values from which on codes of 16 bits and their DequantizeLinear take fewer bytes than floats."""
+
+
 class PlanPass(PairWriter):
     """One pass over the graph for one plan: says what each node reads, and has it written."""
 
@@ -109,8 +113,7 @@ class PlanPass(PairWriter):
     def operand(self, name: str) -> str:
         """A constant operand of a computation, in its activation type; a mask of what no type holds as it is."""
         layer = self.topology.layer_of.get(self.unit, "")
-        own = self.precisions.get(layer, self.quantizer.config.wide).activations
-        dtype = self.named.get(name, own)
+        dtype = self.named.get(name, self.operand_type(name, layer))
         largest = (dtype if dtype.is_float else DataType.FLOAT32).largest_float
         if not (np.abs(np.asarray(self.graph.constant(name))) <= largest).all():
             return name
@@ -122,6 +125,14 @@ class PlanPass(PairWriter):
         if not np.isfinite(decoded).all():  # a mask of the lowest float32: its code times its scale is -inf
             return name
         return self.stored(self.writer.made(f"{name}/{edge_mark(dtype)}"), codes, qparams, None)
+
+    def operand_type(self, name: str, layer: str) -> DataType:
+        """The type of a constant operand that a plan does not name; where others stay float, small ones do, too."""
+        if layer in self.precisions:
+            return self.precisions[layer].activations
+        config = self.quantizer.config
+        is_small = np.size(self.graph.constant(name)) < _FEWEST_IN_CODES
+        return config.others_type if is_small else config.wide.activations
 
     def layer_weight(self, position: int, name: str) -> str:
         """A layer's weight in the precision of the layer."""

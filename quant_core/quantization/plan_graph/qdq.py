@@ -82,7 +82,7 @@ class PlanWriter:
     def write(self, plan: PrecisionPlan) -> QuantizedGraph:
         """The graph of a plan."""
         config = self.quantizer.config
-        types = edge_types(self.quantizer.topology, plan, config.wide, config.dual_pairs)
+        types = edge_types(self.quantizer.topology, plan, config.wide, config.dual_pairs, config.others_type)
         writing = PlanPass(self, plan, types)
         for index in range(len(self.quantizer.graph.nodes)):
             writing.write(index)
@@ -100,7 +100,9 @@ class PlanWriter:
         if plan.tensors != before.tensors or any(precisions[name].activations is DataType.FLOAT32 for name in layers):
             whole = self.write(plan)
             return _by_unit(whole.nodes, whole.units)
-        types, found = retyped(self.quantizer.topology, before.types, plan, config.wide, config.dual_pairs, layers)
+        types, found = retyped(
+            self.quantizer.topology, before.types, plan, config.wide, config.dual_pairs, config.others_type, layers
+        )
         missed = found
         writing = PlanPass(self, plan, types)
         while missed:

@@ -11,7 +11,7 @@ from quant_core.model.operators import COMPUTE_OPS, DEFAULT_LAYER_OPS, Role
 from quant_core.model.topology import Topology
 from quant_core.precision import DataType
 from tests.models import MODELS, build
-from tests.quant_core.workbench import bench
+from tests.quant_core.workbench import bench, same
 
 WIDE, NARROW = DataType.INT16, DataType.INT8
 
@@ -214,6 +214,26 @@ def test_dual_pairs_keep_the_wide_type_of_every_tensor(workbench):
     assert set(found.base.values()) == {WIDE}
     demanded = {made.graph.nodes[node].name: kind for (node, _), kind in found.demand.items()}
     assert [demanded[name] for name in ("stem", "one", "two", "three")] == [WIDE, NARROW, NARROW, NARROW]
+
+
+def test_what_no_layer_reads_may_stay_float(workbench):
+    made = workbench("residual")
+    plan = made.plan("inner")
+    found = edge_types(made.quantizer.topology, plan, made.config.wide, others=DataType.FLOAT32)
+    demanded = {made.graph.nodes[node].name: kind for (node, _), kind in found.demand.items()}
+    assert "r" not in found.base and demanded["inner"] is NARROW
+    assert set(found.base).isdisjoint(made.graph.outputs)
+
+
+def test_others_in_float_have_no_pair_and_are_simulated_as_they_are_shipped(workbench):
+    pairs = []
+    for others in ("wide", "float32"):
+        made = workbench("residual", others=others)
+        for plan in made.plans():
+            assert same(made.ship(plan), made.simulate(plan))
+        nodes = made.exported(made.plan("inner")).graph.node
+        pairs.append(sum(node.op_type == "QuantizeLinear" for node in nodes))
+    assert pairs[1] < pairs[0]
 
 
 def test_a_dual_pair_is_a_narrow_one_behind_the_wide_one(workbench):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 
 from quant_core.config.quantization import QuantizationConfig
@@ -33,6 +34,30 @@ def test_scales_of_blocks_are_held_in_float16_where_that_is_near(found, runtime,
     np.testing.assert_allclose(rounded.scale, found.scale, rtol=2**-11 if held else 0)
     half = held_in_half(rounded, config)
     assert (half is not None and np.array_equal(half, rounded.scale)) is held
+
+
+def test_scales_of_many_channels_are_held_in_float16_if_asked_for():
+    config = QuantizationConfig(channel_scales="float16")
+    smallest = [1e-6, 1e-9]  # of channels with next to no weights: rounded up
+    found = QParams(DataType.INT8, np.float32([0.0101, *smallest] * 8), np.zeros(24, np.int64))
+    rounded = with_half_scales(found, config)
+    assert ((rounded.scale >= found.scale) | (found.scale > 1e-5)).all()
+    np.testing.assert_allclose(rounded.scale, found.scale, rtol=2**-11, atol=6e-8)
+    np.testing.assert_array_equal(held_in_half(rounded, config), rounded.scale)
+    few = QParams(DataType.INT8, np.float32([0.0101] * 4), np.zeros(4, np.int64))
+    assert held_in_half(with_half_scales(few, config), config) is None
+
+
+def test_an_integer_kernel_takes_scales_of_channels_in_float16(tmp_path):
+    model = build(
+        "(float[N,8,6,6] x) => (float[N,32,6,6] y) { [c] y = Conv(x, w, b) }", {"w": (32, 8, 1, 1), "b": (32,)}
+    )
+    made = bench(model, tmp_path, wide="a8w8", channel_scales="float16")
+    assert same(made.ship(made.wide), made.simulate(made.wide))
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(made.exported(made.wide).SerializeToString(), options)
+    assert "QLinearConv" in [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
 
 
 @pytest.mark.parametrize(("runtime", "kind"), [("reference", "FLOAT16"), ("openvino", "FLOAT")])

@@ -75,6 +75,16 @@ def test_scales_and_zero_points_of_channels_and_what_is_written_for_their_biases
     assert cost.total(PrecisionPlan.uniform(["only"], found)) == size
 
 
+def test_scales_of_channels_in_float16_count_as_such():
+    found, layer = (
+        Precision.parse("a8w4"),
+        Layer("only", "Conv", (0,), ("x",), ("w",), ((32, 1, 3, 3),), 1, 1, 32, 1),
+    )
+    stored = QuantizationConfig(biases="small", channel_scales="float16")
+    cost = counted_cost("bytes", [layer], (found,), stored=stored)
+    assert cost.total(PrecisionPlan.uniform(["only"], found)) == 144 + 32 * (2 + 1)
+
+
 def test_where_nothing_costs_anything_nothing_is_saved():
     nothing = PrecisionPlan(())
     assert counted_cost("bops", [], (WIDE,)).ratio(nothing, nothing) == 1.0
