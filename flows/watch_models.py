@@ -14,7 +14,6 @@ from flows.ui.flow_runs import tag, watch_run_name, watched_run_name
 from flows.ui.run_display import show_result, show_run
 from flows.ui.run_log import logged_run
 from flows.watch.digest_cache import DigestCache
-from flows.watch.next_model import NextModel
 from flows.watch.scan import ScanResult, WatchError, scan
 from flows.watch.scan_artifact import publish_scan
 from flows.watch.watched_folder import Job, WatchedFolder
@@ -89,13 +88,12 @@ def watch_models(
     watched = WatchedFolder.at(folder, metrics, digests)
     names = watched.models if model is None else [watched.named(model)]
 
-    def run(name: str, job: Job, to: str, following: Job | None) -> Manifest:
+    def run(name: str, job: Job, to: str) -> Manifest:
         data = (job.calibration, job.evaluation, job.holdout)
-        with ahead.begun_beside(job, following):
-            made = watched_model(name, job.model, *data, job.config, to, place.url, workers, runner, runner_address)
+        made = watched_model(name, job.model, *data, job.config, to, place.url, workers, runner, runner_address)
         return Manifest.model_validate(made)
 
-    with watched_by(_Logged(watcher())), NextModel(place, workers, runner) as ahead:
+    with watched_by(_Logged(watcher())):
         if not names:
             watcher().noted(f"{watched.place}: holds no model")
         results = list(scan(watched, names, Store(output), run, settle_seconds))

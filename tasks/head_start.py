@@ -1,8 +1,7 @@
 """Computes a run's first steps from the moment its input is found good until its flow begins.
 
 A task that finds its step begun waits for the result in place of computing it; in all else it is the task of a step
-that was computed. Whatever goes wrong with a head start is left to the tasks, which meet it themselves. Where another
-run is at work meanwhile, its tasks come first (`tasks.turns`).
+that was computed. Whatever goes wrong with a head start is left to the tasks, which meet it themselves.
 """
 
 from __future__ import annotations
@@ -24,30 +23,17 @@ from quant_core.execution.parallel import ordered_map
 from quant_core.execution.progress import Watcher, watched_by, watcher
 from quant_core.execution.runner import Arguments, Runner, Stage
 from quant_core.pipeline.job import QuantizationJob
-from quant_core.pipeline.stages import DEVICE_LATENCY, LATENCY, OWN_SCORE, PREPARE, TIMING
+from quant_core.pipeline.stages import PREPARE
 from quant_core.pipeline.steps import assign, baseline, calibrate, chosen, export, prepare, probe, rank, search, verify
 from quant_core.storage.tables import from_ipc
 from tasks.cache.keys import step_key, with_key
 from tasks.cache.workspace import Workspace
-from tasks.turns import turn_of_head_start, turn_of_task
+from tasks.turns import ALONE
 
-__all__ = [
-    "HeadStart",
-    "Prepared",
-    "begin_head_start",
-    "begun_result",
-    "end_head_start",
-    "head_start",
-    "seconds_ahead",
-    "taken_from",
-    "turn_to_compute",
-]
+__all__ = ["HeadStart", "Prepared", "begun_result", "end_head_start", "head_start", "seconds_ahead"]
 
 Prepared = tuple[pa.Table, float]
 """The layers of the prepared model (schema LAYERS), and the seconds that it took."""
-
-_WITH_TASKS_ONLY = (LATENCY, DEVICE_LATENCY, TIMING, OWN_SCORE)
-"""Stages that end a head start: nothing is timed, and no command of the user's is called, while something else runs."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +53,8 @@ class HeadStart:
 
     def __init__(self) -> None:
         self._begun: dict[str, _Begun | None] = {}
-        self.is_over = False
-        """Whether no further step is begun."""
-        self._seconds = self._waited = 0.0
+        self._is_over = False
+        self._seconds = 0.0
         self._lock = Lock()
         self.progress = _Progress()
         """Told how far the step is that is computed."""
@@ -77,7 +62,7 @@ class HeadStart:
     def begin(self, keys: Sequence[str]) -> list[_Begun]:
         """Return where the results of steps go; raises EndOfHeadStartError if the task of one of them was faster."""
         with self._lock:
-            if self.is_over or any(key in self._begun for key in keys):
+            if self._is_over or any(key in self._begun for key in keys):
                 raise EndOfHeadStartError
             self.progress.hold_back()
             begun = [_Begun() for _ in keys]
@@ -99,22 +84,15 @@ class HeadStart:
                 return computed.table
         return None
 
-    def waited(self, seconds: float) -> None:
-        """Note that a task has waited for its turn, which is no time of its step."""
-        self._waited = max(self._waited, seconds)
-
     def take_seconds(self) -> float:
-        """Return for how long results had been computed that were taken since the last call, when they were taken.
-
-        What a task has waited for the head start of another run is taken off.
-        """
-        seconds, self._seconds, self._waited = self._seconds - self._waited, 0.0, 0.0
+        """Return for how long results had been computed that were taken since the last call, when they were taken."""
+        seconds, self._seconds = self._seconds, 0.0
         return seconds
 
     def end(self) -> None:
         """Begin no further step."""
         with self._lock:
-            self.is_over = True
+            self._is_over = True
 
 
 class _Progress(Watcher):
@@ -171,21 +149,8 @@ def begun_result(key: str) -> pa.Table | None:
     return None if current is None else current.take(key)
 
 
-@contextmanager
-def turn_to_compute() -> Iterator[None]:
-    """Let a task compute in the block, once no head start of another run does."""
-    current = _current.get()
-    with turn_of_task() as waited:
-        if current is not None:
-            current.waited(waited)
-        yield
-
-
 def seconds_ahead() -> float:
-    """Return the seconds of computing that lie before the tasks that took the results, since the last call.
-
-    Less what tasks waited for the head start of another run.
-    """
+    """Return the seconds of computing that lie before the tasks that took the results, since the last call."""
     current = _current.get()
     return 0.0 if current is None else current.take_seconds()
 
@@ -205,22 +170,8 @@ def head_start(
 
     The first one, which prepares the model, may have been computed before.
     """
-    with taken_from(begin_head_start(job, workspace, workers, prepared)):
-        yield
-
-
-def begin_head_start(
-    job: QuantizationJob[Any], workspace: Workspace, workers: int, prepared: Prepared | None = None
-) -> HeadStart:
-    """Compute the steps of a job, on a thread of its own, until that is ended."""
     begun = HeadStart()
     Thread(target=_compute, args=(job, _AheadOfTasks(begun, workspace, workers, prepared))).start()
-    return begun
-
-
-@contextmanager
-def taken_from(begun: HeadStart) -> Iterator[None]:
-    """Hand what a head start has computed to the tasks of the flow that runs in the block; at its end that ends."""
     token = _current.set(begun)
     try:
         yield
@@ -260,7 +211,7 @@ class _AheadOfTasks(Runner):
 
     def _made(self, stage: Stage, calls: Mapping[str, Arguments], machine: Machine) -> list[pa.Table]:
         """Compute steps by key."""
-        if calls and stage in _WITH_TASKS_ONLY:
+        if calls and stage in ALONE:
             raise EndOfHeadStartError
         begun = dict(zip(calls, self._begun.begin(list(calls)), strict=True))
 
@@ -270,8 +221,7 @@ class _AheadOfTasks(Runner):
             return found.table
 
         try:
-            with turn_of_head_start():
-                return list(ordered_map(computed, calls, self.machine.workers))
+            return list(ordered_map(computed, calls, self.machine.workers))
         finally:
             for one in begun.values():
                 one.cancel()  # what is not there now never will be

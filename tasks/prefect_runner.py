@@ -20,6 +20,7 @@ from tasks.head_start import seconds_ahead
 from tasks.retries import smaller_batches
 from tasks.run_name import run_name
 from tasks.stages import TASKS
+from tasks.turns import ALONE, current_turn
 
 __all__ = ["PrefectRunner"]
 
@@ -33,6 +34,7 @@ class PrefectRunner(Runner):
     def __init__(self, workspace: Workspace, workers: int, executor: Executor | None = None) -> None:
         super().__init__(workspace.machine(workers))
         self._workspace = workspace
+        self._turn = current_turn()
         self._here = executor_of(THREADS, 1)
         self._executor = executor or executor_of(THREADS, workers)
 
@@ -40,8 +42,13 @@ class PrefectRunner(Runner):
         return self
 
     def __exit__(self, *raised: object) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Close the executors, and give the turn to compute to the next run in this process."""
         self._here.close()
         self._executor.close()
+        self._turn.give_back()
 
     def fan_out(
         self, stage: Stage, each: Sequence[Arguments], /, step: str = "", title: str = "", **common: Any
@@ -49,6 +56,7 @@ class PrefectRunner(Runner):
         """Call a stage once for each set of arguments; what is stored is read here, wherever the others run."""
         calls = [{**common, **arguments} for arguments in each]
         executor = self._here if len(calls) == 1 else self._executor
+        self._turn.take(alone=stage in ALONE)
         with self._accounted(step or stage.name):
             if executor.is_elsewhere:
                 self._workspace.files.share_inputs(calls)

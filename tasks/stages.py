@@ -16,7 +16,7 @@ from tasks.cache.arrow import ArrowSerializer
 from tasks.cache.keys import GivenKey, with_key
 from tasks.cache.workspace import Workspace
 from tasks.concurrency import slot_of_prefect
-from tasks.head_start import begun_result, turn_to_compute
+from tasks.head_start import begun_result
 from tasks.retries import is_worth_another_try
 
 __all__ = ["TASKS", "StageTask", "stage_task"]
@@ -34,10 +34,8 @@ def stage_task(stage: Stage) -> StageTask:
     def run_stage(key: str, label: str, arguments: dict[str, Any], workspace: Workspace, workers: int) -> pa.Table:
         here = workspace.files.localize(arguments)
         with slots_from(slot_of_prefect):
-            table = begun_result(key)
-            if table is None:
-                with turn_to_compute():
-                    table = with_key(stage(here, workspace.machine(workers)), key)
+            begun = begun_result(key)
+            table = begun if begun is not None else with_key(stage(here, workspace.machine(workers)), key)
         # Files before the result that names them, and the result before Prefect hears that the step is done.
         workspace.files.share(table)
         workspace.results.put(key, table)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from flows.ui.run_events import facts_of, reason_of, tell
 from flows.watch.model_versions import ModelVersions
+from flows.watch.staggered_runs import Call, staggered
 from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.errors import IncompleteError, NarrowcastError, OutageError, TargetError
 from quant_core.execution.progress import watcher
@@ -22,13 +24,13 @@ __all__ = ["ScanResult", "WatchError", "scan"]
 _UPLOAD_SECONDS = 600.0
 """A model that cannot be read and is younger than this is taken for one that is still being uploaded."""
 
-_LARGEST_AHEAD = 64 << 20
-"""Bytes of a model that may be begun beside another one: two larger ones are not to be in memory at once, and they
-compute for so long that the rest of a run hardly counts."""
+_LARGEST_BESIDE = 64 << 20
+"""Bytes of a model that may run beside another one: two larger ones are not to be in memory at once, and they compute
+for so long that the rest of a run hardly counts."""
 
-Run = Callable[[str, Job, str, Job | None], Manifest]
-"""Quantizes the model of a name, publishes it at an output URL and returns its manifest; it may begin with the job that
-is run after it. Raises what `auto_mixed_precision` raises."""
+Run = Callable[[str, Job, str], Manifest]
+"""Quantizes the model of a name, publishes it at an output URL and returns its manifest. Raises what
+`auto_mixed_precision` raises."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,8 @@ def scan(
     if to_run:
         time.sleep(max(settle_seconds - (time.monotonic() - began), 0.0))
         later = WatchedFolder.at(watched.place.url)
-        ahead = [job if _may_begin_ahead(model, job, later) else None for model, job in to_run[1:]]
-        for (model, job), following in zip(to_run, [*ahead, None], strict=True):
-            yield _announced(model, _result_of_run(model, job, later, run, following))
+        results = staggered([_call(model, job, later, run) for model, job in to_run])
+        yield from (_announced(model, found) for (model, _), found in zip(to_run, results, strict=True))
 
 
 def _finished_or_job(model: _Model) -> ScanResult | Job:
@@ -113,26 +114,22 @@ def _finished_or_job(model: _Model) -> ScanResult | Job:
         return _failure(model, error)
 
 
-def _may_begin_ahead(model: _Model, job: Job, later: WatchedFolder) -> bool:
-    """Return whether a job may be begun beside another one: a small model, which has not changed until `later`."""
+def _call(model: _Model, job: Job, later: WatchedFolder, run: Run) -> Call[ScanResult]:
+    """Return the call of a run, which may overlap others if its model is a small file."""
     size = later.files.get(model.name, {}).get("size")
-    small = isinstance(size, int) and size <= _LARGEST_AHEAD and not job.model.beside
-    return small and _is_unchanged(model, later)
+    small = isinstance(size, int) and size <= _LARGEST_BESIDE and not job.model.beside
+    return Call(partial(_result_of_run, model, job, later, run), small)
 
 
-def _is_unchanged(model: _Model, later: WatchedFolder) -> bool:
-    return later.stamp(model.name) == model.folder.stamp(model.name)
-
-
-def _result_of_run(model: _Model, job: Job, later: WatchedFolder, run: Run, following: Job | None) -> ScanResult:
+def _result_of_run(model: _Model, job: Job, later: WatchedFolder, run: Run) -> ScanResult:
     """Run a job whose model has not changed until `later`, publish the version, and return the result."""
     try:
-        if not _is_unchanged(model, later):
+        if later.stamp(model.name) != model.folder.stamp(model.name):
             raise IncompleteError(f"{model.folder.place / model.name}: is still being written")
         watcher().noted(f"{model.name}: begins, for {job.config.target}")
         model.versions.make_room(job.version)
         place = model.versions.output(job.version)
-        manifest = _manifest_of_run(model.name, job, place, run, following)
+        manifest = _manifest_of_run(model.name, job, place, run)
         model.versions.point_to(job.version, manifest)
         ending: Literal["met", "missed"] = "met" if manifest.target.met else "missed"
         tell(ending, job.model.url, place.url, **facts_of(manifest))
@@ -141,10 +138,10 @@ def _result_of_run(model: _Model, job: Job, later: WatchedFolder, run: Run, foll
         return _failure(model, error)
 
 
-def _manifest_of_run(name: str, job: Job, place: Store, run: Run, following: Job | None) -> Manifest:
+def _manifest_of_run(name: str, job: Job, place: Store, run: Run) -> Manifest:
     """Run a job; return the manifest, also when the target is missed."""
     try:
-        return run(name, job, place.url, following)
+        return run(name, job, place.url)
     except TargetError as missed:
         if not isinstance(missed.outcome, Outcome):
             raise

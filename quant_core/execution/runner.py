@@ -85,6 +85,9 @@ class Runner:
             self.computed += len(calls)
             return list(ordered_map(partial(stage, machine=self._share(calls)), calls, self.machine.workers))
 
+    def finish(self) -> None:
+        """Let go of what calls stages: the run calls none any more."""
+
     @contextmanager
     def _accounted(self, step: str) -> Iterator[None]:
         began, before = time.perf_counter(), self.computed

@@ -83,7 +83,7 @@ def first_steps(job, on):
 
 def test_steps_are_ready_for_their_tasks_up_to_one_that_is_for_its_task_only(job, workspace, monkeypatch, tmp_path):
     monkeypatch.setattr(head_starts, "Thread", AtOnce)
-    monkeypatch.setattr(head_starts, "_WITH_TASKS_ONLY", (EVALUATE,))
+    monkeypatch.setattr(head_starts, "ALONE", (EVALUATE,))
     on, again = Tasks(workspace), Tasks(workspace)
     with head_start(job, workspace, 2):
         found = first_steps(job, on)
@@ -125,8 +125,7 @@ def test_a_step_is_begun_by_the_task_or_by_the_head_start():
     (begun,) = start.begin(["another"])
     begun.set_result(head_starts._Computed(TABLE, 0.0, 1.5))
     assert start.take("another") is TABLE
-    start.waited(0.25)  # another task of the step, for the head start of another run
-    assert start.take_seconds() == 1.25
+    assert start.take_seconds() == 1.5
     assert start.take_seconds() == 0
     assert start.take("another") is None  # a task that is tried once more
     start.end()

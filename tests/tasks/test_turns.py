@@ -1,51 +1,105 @@
-"""A run's tasks and the head start of another one take turns."""
+"""Which of the runs that share a process may compute."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from threading import Event, Thread
 
-from tasks.turns import turn_of_head_start, turn_of_task
+import pytest
+
+from tasks.turns import Turns, current_turn
 
 
-class Turn:
-    """Takes a turn on a thread of its own, until it is over."""
+class Run:
+    """A run on a thread of its own that takes its turn when it is told to."""
 
-    def __init__(self, turn) -> None:
-        self._turn, self.begun, self._over = turn, Event(), Event()
-        self._thread = Thread(target=self._take)
+    def __init__(self, turns: Turns, alone: bool = False) -> None:
+        self.turn, self.alone = turns.next(), alone
+        self._calls, self.computes, self._ends = Event(), Event(), Event()
+        self.raised: BaseException | None = None
+        self._thread = Thread(target=self._run)
         self._thread.start()
 
-    def _take(self) -> None:
-        with self._turn():
-            self.begun.set()
-            self._over.wait()
+    def _run(self) -> None:
+        with self.turn.of_run():
+            assert current_turn() is self.turn
+            self._calls.wait()
+            try:
+                self.turn.take(self.alone)
+            except KeyboardInterrupt as raised:
+                self.raised = raised
+                return
+            self.computes.set()
+            self._ends.wait()
+
+    def take(self) -> Run:
+        self._calls.set()
+        return self
+
+    def waits(self) -> bool:
+        return not self.computes.wait(0.05)
+
+    def has_come(self) -> bool:
+        return self.computes.wait(5)
 
     def end(self) -> None:
-        self._over.set()
+        self._calls.set()
+        self._ends.set()
         self._thread.join()
 
 
-def test_a_head_start_waits_for_all_tasks_and_tasks_for_its_step():
-    with turn_of_task(), turn_of_task():
-        ahead = Turn(turn_of_head_start)
-        assert not ahead.begun.wait(0.05)
-    assert ahead.begun.wait(5)
-    task = Turn(turn_of_task)
-    assert not task.begun.wait(0.05)
-    ahead.end()
-    assert task.begun.wait(5)
-    task.end()
+def test_runs_compute_in_the_order_in_which_they_began():
+    turns = Turns()
+    first, second = Run(turns), Run(turns)
+    second.take()
+    assert second.waits(), "the first has not computed yet"
+    assert first.take().has_come() and second.waits()
+    first.turn.wait_until_taken()
+    first.turn.take()  # its next stage
+    first.turn.give_back()
+    assert second.has_come(), "the first may still write its report"
+    first.end()
+    first.turn.wait_until_taken()  # of a run that is over
+    second.end()
 
 
-def test_a_task_that_waits_comes_before_the_next_step_of_a_head_start():
-    with ExitStack() as first:
-        first.enter_context(turn_of_head_start())
-        task = Turn(turn_of_task)
-        assert not task.begun.wait(0.05)
-        another = Turn(turn_of_head_start)
-        assert not another.begun.wait(0.05)
-    assert task.begun.wait(5) and not another.begun.is_set()
-    task.end()
-    assert another.begun.wait(5)
-    another.end()
+def test_a_run_that_ends_before_it_has_computed_lets_the_next_one_compute():
+    turns = Turns()
+    first, second = Run(turns), Run(turns)
+    first.end()
+    assert second.take().has_come()
+    second.end()
+
+
+def test_what_is_timed_waits_for_runs_that_end_or_begin():
+    turns = Turns()
+    ends, timed, begins = Run(turns), Run(turns, alone=True), Run(turns)
+    assert ends.take().has_come()
+    ends.turn.give_back()
+    timed.take()
+    assert timed.waits(), "one writes its report"
+    ends.end()
+    assert timed.waits(), "one begins"
+    begins.take()
+    assert timed.has_come() and begins.waits()
+    timed.end()
+    assert begins.has_come()
+    begins.end()
+
+
+def test_stopped_runs_end_where_they_would_go_on():
+    turns = Turns()
+    computes, waits = Run(turns), Run(turns)
+    assert computes.take().has_come() and waits.take().waits()
+    turns.stop()
+    with pytest.raises(KeyboardInterrupt):
+        computes.turn.take()
+    computes.end()
+    waits.end()
+    assert waits.raised is not None and not waits.computes.is_set()
+
+
+def test_a_run_that_shares_its_process_with_none_waits_for_nobody():
+    turn = current_turn()
+    turn.take()
+    turn.take(alone=True)
+    turn.give_back()

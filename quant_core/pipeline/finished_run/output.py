@@ -59,14 +59,9 @@ __all__ = ["manifest_of", "write_output"]
 
 def write_output(findings: Findings[RunConfig], on: Runner) -> Outcome:
     """Write the output folder of a run."""
-    study = findings.study
-    return write_folder(
-        study.job.output,
-        manifest_of(findings, on),
-        _tables(findings, on),
-        findings.shipped.file,
-        on.machine.cache,
-    )
+    manifest, tables = manifest_of(findings, on), _tables(findings, on)
+    on.finish()
+    return write_folder(findings.study.job.output, manifest, tables, findings.shipped.file, on.machine.cache)
 
 
 def _tables(findings: Findings[RunConfig], on: Runner) -> dict[str, pa.Table]:
