@@ -13,7 +13,7 @@ from flows.watch.model_versions import ModelVersions
 from flows.watch.staggered_runs import Call, staggered
 from flows.watch.watched_folder import Job, WatchedFolder
 from quant_core.errors import IncompleteError, NarrowcastError, OutageError, TargetError
-from quant_core.execution.progress import watcher
+from quant_core.execution.progress import Relay, Watcher, watched_by, watcher
 from quant_core.manifest import Manifest
 from quant_core.report.sentences.verdict import verdict
 from quant_core.results.outcome import Outcome
@@ -129,13 +129,30 @@ def _result_of_run(model: _Model, job: Job, later: WatchedFolder, run: Run) -> S
         watcher().noted(f"{model.name}: begins, for {job.config.target}")
         model.versions.make_room(job.version)
         place = model.versions.output(job.version)
-        manifest = _manifest_of_run(model.name, job, place, run)
+        with watched_by(_Named(watcher(), model.name)):
+            manifest = _manifest_of_run(model.name, job, place, run)
         model.versions.point_to(job.version, manifest)
         ending: Literal["met", "missed"] = "met" if manifest.target.met else "missed"
         tell(ending, job.model.url, place.url, **facts_of(manifest))
         return ScanResult(model.name, ending, verdict(manifest), str(place), 0 if ending == "met" else 3)
     except Exception as error:
         return _failure(model, error)
+
+
+class _Named(Relay):
+    """Says which model a note or a warning is of: more than one may be at work."""
+
+    def __init__(self, listener: Watcher, name: str) -> None:
+        super().__init__(listener)
+        self._name = name
+
+    def noted(self, message: str) -> None:
+        """Pass it on with the model's name."""
+        super().noted(f"{self._name}: {message}")
+
+    def warned(self, message: str) -> None:
+        """Pass it on with the model's name."""
+        super().warned(f"{self._name}: {message}")
 
 
 def _manifest_of_run(name: str, job: Job, place: Store, run: Run) -> Manifest:

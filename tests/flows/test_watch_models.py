@@ -21,6 +21,7 @@ from flows.watch.scan import WatchError
 from flows.watch.watched_folder import WatchedFolder
 from flows.watch_models import watch_models
 from quant_core.errors import InputError, OutageError, TargetError
+from quant_core.execution.progress import Watcher, watched_by, watcher
 from quant_core.manifest import Manifest
 from quant_core.pipeline.job import QuantizationJob
 from quant_core.pipeline.preflight import check_job
@@ -364,6 +365,25 @@ def test_runs_overlap_if_both_models_are_small(scanned, folder, stand_in, monkey
     monkeypatch.setattr(scan, "staggered", recorded)
     scanned()
     assert found == {"one.onnx": True, "two.onnx": True, "two_large.onnx": False, "written.onnx": True}
+
+
+def test_what_a_run_says_is_said_of_its_model(scanned, stand_in):
+    class Listener(Watcher):
+        def noted(self, message):
+            said.append(message)
+
+        def warned(self, message):
+            said.append(message)
+
+    def speaks(name, job, output):
+        watcher().noted("a note")
+        watcher().warned("a warning")
+        return stand_in(name, job, output)
+
+    said = []
+    with watched_by(Listener()):
+        scanned(speaks)
+    assert {"one.onnx: a note", "one.onnx: a warning"} < set(said)
 
 
 def test_models_of_overlapping_runs_are_the_same_bytes_as_alone(watch, folder, tmp_path):
