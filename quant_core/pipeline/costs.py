@@ -18,6 +18,7 @@ from quant_core.pipeline.stages import LATENCY as LATENCY_STAGE
 from quant_core.precision import Precision
 from quant_core.runtimes.processor import processor_name
 from quant_core.runtimes.registry import profile_of
+from quant_core.runtimes.storage import storage
 from quant_core.search.cost import COUNTED, CostModel, counted_cost
 
 __all__ = ["check_device_costs", "cost_models", "device_costs", "device_timer"]
@@ -35,7 +36,7 @@ def cost_models(
     They are all that are counted, and latency if it is saved or has a budget.
     """
     listed = layers_from_table(layers)
-    others, stored = other_products(layers), job.config.quantization()
+    others, stored = other_products(layers), storage(job.config.quantization())
     costs = {name: counted_cost(name, listed, precisions, others, stored) for name in COUNTED}
     if job.config.counts_latency:
         costs[LATENCY] = _latency(job, layers, calibration, precisions, on)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.layers import Layer
@@ -17,7 +18,7 @@ from quant_core.model.operators import RECURRENT_OPS, TABLE_OP
 from quant_core.model.other_products import OtherProduct
 from quant_core.precision import PER_TENSOR, Precision, PrecisionPlan
 
-__all__ = ["COUNTED", "Boundary", "CostModel", "counted_cost"]
+__all__ = ["COUNTED", "Boundary", "CostModel", "Storage", "counted_cost"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,37 @@ class CostModel:
         return self.total(plan) / before if before else 1.0
 
 
-Stored = QuantizationConfig | None
+class WeightRules(Protocol):
+    """What a runtime has to say on the scales of weights; a profile says it."""
+
+    @property
+    def takes_zero_points_of_weights(self) -> bool:
+        """Whether weights beside floats may have zero points that are not 0."""
+
+    @property
+    def takes_part_of_a_block(self) -> bool:
+        """Whether the last block of inputs may be shorter; where not, such weights have a scale a channel."""
+
+    @property
+    def keeps_matmuls_apart(self) -> bool:
+        """Whether a scale a channel is left to matrices on the right."""
+
+    @property
+    def has_one_scale_beside_states(self) -> bool:
+        """Whether weights of recurrent layers have one scale each."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How weights are stored in the file."""
+
+    config: QuantizationConfig
+    """The settings of the run."""
+    runtime: WeightRules
+    """The profile of the runtime that the file is for."""
+
+
+Stored = Storage | None
 """What says how weights are stored; None: as codes alone."""
 
 
@@ -76,26 +107,69 @@ def _weight_bytes(layer: Layer, precision: Precision, stored: Stored) -> int:
     codes = math.ceil(layer.weight_elements * bits / 8)
     if stored is None or not layer.weights or precision.weights.is_float:
         return codes
-    block = stored.block_size if precision.block is None else precision.block or None
-    block = block if precision.takes_blocks and layer.op in _WITH_BLOCKS else None
-    is_whole = precision.block == PER_TENSOR or not stored.per_channel
-    scales = len(layer.weights) if is_whole else layer.channels
-    if block is not None:
-        scales = math.ceil(layer.weight_elements / block)
-    scale_bytes = 2 if stored.halves_scales(scales, block) else 4
-    has_zeros = not precision.weights.signed or (bits == 4 and precision.is_weight_only)
-    zero_points = 0 if bits <= 4 and not has_zeros else math.ceil(scales * bits / 8)
+    config = stored.config
+    block = _block(layer, precision, stored)
+    scales = _scales(layer, precision, stored) if block is None else _blocks(layer, block)
+    scale_bytes = 2 if config.halves_scales(scales, block) else 4
+    has_zeros = bits == 4 and precision.is_weight_only and stored.runtime.takes_zero_points_of_weights
+    zero_points = max(math.ceil(scales * bits / 8), len(layer.weights))  # a tensor takes whole bytes
+    if bits <= 4 and precision.weights.signed and not has_zeros:
+        zero_points = 0
     biases = 0
     if block is None and not precision.activations.is_float:
-        biases = layer.biases * _bias_bytes(layer, precision, scales, stored)
+        biases = layer.biases * _bias_bytes(layer, precision, scales, config)
     return codes + zero_points + scales * scale_bytes + biases
 
 
-def _bias_bytes(layer: Layer, precision: Precision, scales: int, stored: QuantizationConfig) -> int:
+def _block(layer: Layer, precision: Precision, stored: Storage) -> int | None:
+    """How many inputs share a scale of a layer's weights; None where they have no blocks."""
+    size = stored.config.block_size if precision.block is None else precision.block or None
+    if size is None or not precision.takes_blocks or layer.op not in _WITH_BLOCKS or _has_one_scale(layer, stored):
+        return None
+    lengths = [_inputs(layer, shape) for shape in layer.weight_shapes]
+    if None in lengths:
+        return None
+    return size if stored.runtime.takes_part_of_a_block or all((one or 0) % size == 0 for one in lengths) else None
+
+
+def _has_one_scale(layer: Layer, stored: Storage) -> bool:
+    """Return whether weights have one scale each whatever is asked for."""
+    return layer.op in RECURRENT_OPS and stored.runtime.has_one_scale_beside_states
+
+
+def _blocks(layer: Layer, size: int) -> int:
+    """Return how many blocks weights have, the last of each channel maybe shorter."""
+    lengths = [(math.prod(shape), _inputs(layer, shape) or 1) for shape in layer.weight_shapes]
+    return sum(elements // length * math.ceil(length / size) for elements, length in lengths)
+
+
+def _inputs(layer: Layer, shape: Sequence[int]) -> int | None:
+    """Return the length of the axis of inputs of a layer's weight; None where its nodes do not agree on one."""
+    if len(shape) == 1 or layer.op in RECURRENT_OPS:
+        return shape[-1]
+    sides = shape[-2:]
+    return math.prod(sides) // layer.channels if layer.channels in sides else None
+
+
+def _scales(layer: Layer, precision: Precision, stored: Storage) -> int:
+    """Return how many scales weights have that are not in blocks."""
+    is_whole = precision.block == PER_TENSOR or not stored.config.per_channel or _has_one_scale(layer, stored)
+    if layer.op == "MatMul" and stored.runtime.keeps_matmuls_apart:
+        is_whole = is_whole or len(layer.weight_shape) > 2 or _is_on_the_left(layer)
+    return len(layer.weights) if is_whole else layer.channels
+
+
+def _is_on_the_left(layer: Layer) -> bool:
+    """Return whether a matrix is known by its shape to be the left factor; a square one is taken for the right."""
+    rows, columns = layer.weight_shape if len(layer.weight_shape) == 2 else (0, 0)
+    return rows == layer.channels != columns
+
+
+def _bias_bytes(layer: Layer, precision: Precision, scales: int, config: QuantizationConfig) -> int:
     """Those of the scales of int32 biases, and of small biases, which are of 8 or 16 bits."""
-    if stored.biases == "small":
-        return layer.channels * (2 if stored.leaves_biases(precision) else 1)
-    return 4 * scales if stored.biases == "int32" else 0
+    if config.biases == "small":
+        return layer.channels * (2 if config.leaves_biases(precision) else 1)
+    return 4 * scales if config.biases == "int32" else 0
 
 
 _WITH_BLOCKS = ("MatMul", "Gemm", *RECURRENT_OPS, TABLE_OP)

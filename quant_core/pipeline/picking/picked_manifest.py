@@ -19,6 +19,7 @@ from quant_core.precision import PrecisionPlan
 from quant_core.probing.ranking import macs_share
 from quant_core.results.outcome import Outcome
 from quant_core.results.output_place import OutputPlace
+from quant_core.runtimes.storage import storage
 from quant_core.search import within
 from quant_core.search.cost import COUNTED, counted_cost
 from quant_core.storage.frontier_rows import Row, costs_of_plan, plan_of_row
@@ -119,7 +120,7 @@ def _costs(run: Outcome, layers: pa.Table, config: MixedPrecisionConfig, plan: P
     """Return what the plan costs, as the frontier has it: some costs are measured."""
     listed, others = layers_from_table(layers), other_products(layers)
     precisions = (config.wide, *plan.precisions)
-    counted = [counted_cost(name, listed, precisions, others, config.quantization()) for name in COUNTED]
+    counted = [counted_cost(name, listed, precisions, others, storage(config.quantization())) for name in COUNTED]
     found = cost_summaries(counted, plan, _wide(listed, config))
     for name, cost in costs_of_plan(row, config.cost).items():
         before = run.manifest.costs.of(name)

@@ -12,6 +12,7 @@ from quant_core.model.layers import layers_from_table
 from quant_core.model.other_products import other_products
 from quant_core.precision import Precision, PrecisionPlan
 from quant_core.report.text import bytes_text, count_text
+from quant_core.runtimes.storage import storage
 from quant_core.search.cost import counted_cost
 
 __all__ = ["Cost", "costs"]
@@ -47,7 +48,7 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
     }
     used = dict.fromkeys(precision for plan in plans.values() for precision in plan.precisions)
     known = {name: value for name, value in manifest.config.items() if name in QuantizationConfig.model_fields}
-    stored = QuantizationConfig.model_validate(known)
+    stored = storage(QuantizationConfig.model_validate(known))
     operations, weights = (counted_cost(name, listed, used, others, stored) for name in ("bops", "bytes"))
     before = operations.total(plans[f"all {wide}"]) or 1
     floats = 4 * (sum(layer.weight_elements for layer in listed) + sum(one.weight_elements for one in others)) or 1
