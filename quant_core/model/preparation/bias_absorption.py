@@ -35,7 +35,10 @@ class _Absorption:
 
     def __init__(self, graph: FloatGraph) -> None:
         self.graph = graph
-        self._free: dict[str, bool] = {}
+        self._free = set[str]()
+        """Tensors that may lack a constant in each channel: all that reads them makes up for it."""
+        for node in reversed(graph.nodes):
+            self._free.update(name for name in node.output[:1] if self._may_lack(name))
         self._shifts: dict[str, _Values] = {}
         """What each tensor lacks, one value a channel."""
 
@@ -47,12 +50,12 @@ class _Absorption:
         for index, node in enumerate(self.graph.nodes):
             if self._is_layer(index):
                 bias = self._bias(index)
-                if self._is_free(node.output[0]):
+                if node.output[0] in self._free:
                     self._shifts[node.output[0]] = bias
                     del found.graph.node[index].input[2:]
                 elif node.input[0] in self._shifts:
                     changed[node.input[2]] = bias
-            elif node.output and self._is_free(node.output[0]):
+            elif node.output and node.output[0] in self._free:
                 lacking = [self._shifts[name] for name in node.input if name in self._shifts]
                 if lacking:
                     self._shifts[node.output[0]] = np.sum(lacking, axis=0)
@@ -76,13 +79,11 @@ class _Absorption:
         taps = weight.reshape(groups, -1, weight.shape[1], int(np.prod(weight.shape[2:]))).sum(axis=3)
         return np.asarray(bias + np.einsum("goi,gi->go", taps, lacking.reshape(groups, -1)).ravel())
 
-    def _is_free(self, name: str) -> bool:
-        """Return whether a tensor may lack a constant in each channel: all that reads it makes up for it."""
-        if name not in self._free:
-            places = self.graph.readers.get(name, ())
-            outside = name in self.graph.named_outside or self.graph.element_type(name) != onnx.TensorProto.FLOAT
-            self._free[name] = bool(places) and not outside and all(self._passes(*place) for place in places)
-        return self._free[name]
+    def _may_lack(self, name: str) -> bool:
+        """Return whether a tensor is free, once all that comes behind it is known."""
+        places = self.graph.readers.get(name, ())
+        outside = name in self.graph.named_outside or self.graph.element_type(name) != onnx.TensorProto.FLOAT
+        return bool(places) and not outside and all(self._passes(*place) for place in places)
 
     def _passes(self, index: int, position: int) -> bool:
         """Return whether a node makes up for what one of its inputs lacks, or hands it on to nodes that do."""
@@ -92,8 +93,8 @@ class _Absorption:
         if node.domain not in ("", "ai.onnx"):
             return False
         if node.op_type == "Add" and self._adds_like(node):
-            return self._is_free(node.output[0])
-        return node.op_type in _POOLS and len(node.output) == 1 and self._is_free(node.output[0])
+            return node.output[0] in self._free
+        return node.op_type in _POOLS and len(node.output) == 1 and node.output[0] in self._free
 
     def _adds_like(self, node: onnx.NodeProto) -> bool:
         """Return whether an Add has two operands of one shape, so that channels meet channels."""

@@ -76,3 +76,14 @@ def test_outputs_stay_on_every_shape_of_graph(tmp_path, name):
     before, after = (graph_of(model, tmp_path / str(absorb), absorb) for absorb in (False, True))
     for expected, got in zip(outputs(before, feeds), outputs(after, feeds), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_long_chain_of_additions_is_followed_to_its_end(tmp_path):
+    adds = "\n".join(f"a{number} = Add(a{number - 1}, a0)" for number in range(1, 1200))
+    model = build(
+        f"""(float[N,3,2,2] x) => (float[N,4,2,2] y) {{
+            [first] a0 = Conv(x, w1, b1)  {adds}  [last] y = Conv(a1199, w2, b2)
+        }}""",
+        {"w1": (4, 3, 1, 1), "b1": (4,), "w2": (4, 4, 1, 1), "b2": (4,)},
+    )
+    assert len(graph_of(model, tmp_path, absorb=True).nodes[0].input) == 2
