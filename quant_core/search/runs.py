@@ -28,8 +28,8 @@ Pairs = NDArray[np.int64]
 
 _ALLOWANCE = 0.025
 """How much more than the cheapest plan one with fewer boundaries may cost, as a share."""
-_WORTH_AN_EVALUATION = 1 / 4
-"""Boundaries that a plan is expected to have fewer, at least."""
+_WORTH_AN_EVALUATION = 1 / 10
+"""Boundaries that a plan is expected to have fewer, or that share of the allowance that it costs less, at least."""
 _BEYOND = 2.0
 """Plans whose predicted error is that many times what the limit leaves are not looked at."""
 _UNITS = 256

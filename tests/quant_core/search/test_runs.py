@@ -70,3 +70,12 @@ def test_boundaries_fall_and_the_cost_stays_within_the_allowance(seed):
     chosen = min(met, key=lambda plan: merits(np.array([given.cost(plan)]), boundaries(plan, pairs), least)[0])
     assert given.cost(chosen) <= 1.025 * least and not set(further) & set(before)
     assert boundaries(chosen, pairs) <= boundaries(cheapest, pairs)
+
+
+@pytest.mark.parametrize(("saved", "tried"), [(0.2, []), (0.5, [(1, 1)])], ids=["too little", "enough"])
+def test_a_plan_with_as_many_boundaries_is_tried_where_it_saves_a_tenth_of_the_allowance(saved, tried):
+    losses, costs = np.array([[0.0, 0.5], [0.0, 0.1]]), np.array([[150.0, 90.0], [10.0, 10.0 - saved]])
+    asked = space(losses, costs)
+    asked = replace(asked, known=asked.known | {(1, 0): Measured(True, 0.5)})
+    pairs = np.zeros((0, 2), np.int64)
+    assert search(lambda one: in_runs(one, pairs), asked, additive(losses)).tried == tried
