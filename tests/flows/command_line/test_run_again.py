@@ -121,6 +121,8 @@ def runs(draw, kind):
         options["format"] = "qdq"
     if options["biases"] in ("float32", "float16", "small"):  # which have no codes to correct
         options["correct_bias"] = False
+    if options["dual_pairs"]:  # with which every tensor has a wide pair
+        options["others"] = "wide"
     return options
 
 
