@@ -33,6 +33,9 @@ class DataType(Enum):
     FLOAT16 = ("float16", 16)
     BFLOAT16 = ("bfloat16", 16)
 
+    # Plans are looked up by the types of all their layers, and Enum's own hash is a call of Python.
+    __hash__ = object.__hash__
+
     def __init__(self, code: str, bits: int) -> None:
         self.code = code
         """How the type is written inside a precision: `8` is int8, `u8` is uint8; a float by its name."""
