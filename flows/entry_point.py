@@ -5,11 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from threading import Timer
 
 __all__ = ["STOPPED", "is_interrupt", "main"]
 
 STOPPED = ("stopped; run the same command again to go on from here", 130)
 """What is said of Ctrl-C, and the exit code."""
+
+_LAST_SECONDS = 2.0
+"""For what Prefect still has to tell its server."""
 
 
 def main() -> None:
@@ -23,6 +27,8 @@ def main() -> None:
             command_line()
         except SystemExit as stop:
             end.code = stop.code
+            if stop.code == STOPPED[1]:
+                _end_soon(STOPPED[1])
             raise
         end.code = 0
     except (KeyboardInterrupt, Exception) as error:
@@ -30,7 +36,15 @@ def main() -> None:
             raise
         message, code = STOPPED
         print(f"narrowcast: {message}", file=sys.stderr)
+        _end_soon(code)
         sys.exit(code)
+
+
+def _end_soon(code: int) -> None:
+    """End the process though a thread still computes: what it computes, nobody takes any more."""
+    timer = Timer(_LAST_SECONDS, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 class _End:

@@ -53,6 +53,7 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
     One scan, unless --every is given; schedules are Prefect's part (deployments/README.md). Exit code 0: nothing is
     left to do, 1: a bug or an outage with one of the models, 2: bad input of one, 3: one misses its target.
     """
+    from flows.command_line.interrupts import interrupts_explained
     from flows.command_line.terminal import NoteWatcher, WarningWatcher
     from flows.options.run_options import check_kinds
     from flows.temporary_server import prefect_server
@@ -61,7 +62,7 @@ def watch(every: float | None, as_json: bool, **given: Any) -> None:
     given["metrics"] = list(given["metrics"])
     check_kinds({name: given[name] for name in ("workers", "runner", "runner_address")})
     watcher = WarningWatcher() if as_json else NoteWatcher()
-    with watched_by(watcher), prefect_server() as server:
+    with interrupts_explained(), watched_by(watcher), prefect_server() as server:
         server.begin()
         from flows.watch_models import check_places
 

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from flows import entry_point
 from flows.entry_point import main
 
 
@@ -28,6 +29,7 @@ def interrupted_import() -> ImportError:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), interrupted_import()], ids=["interrupt", "import-error"])
 def test_ctrl_c_while_the_command_line_is_imported_is_one_line(monkeypatch, capsys, error):
+    monkeypatch.setattr(entry_point, "_end_soon", lambda code: None)
     monkeypatch.delitem(sys.modules, "flows.command_line", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Interrupted(error), *sys.meta_path])
     with pytest.raises(SystemExit, match="130"):
@@ -65,3 +67,13 @@ def test_the_process_ends_when_its_threads_and_what_is_registered_have(end, code
     )
     assert (run.returncode, run.stdout.splitlines()) == (code, printed)
     assert ("ValueError" in run.stderr) == (code == 1)
+
+
+@pytest.mark.parametrize("stops", ["raise KeyboardInterrupt", "sys.exit(130)"], ids=["interrupt", "code of one"])
+def test_an_interrupted_process_does_not_wait_for_a_thread_that_computes(stops):
+    end = f"threading.Thread(target=threading.Event().wait).start()\n    {stops}"
+    patched = "import flows.entry_point\nflows.entry_point._LAST_SECONDS = 0.5\n"
+    run = subprocess.run(
+        [sys.executable, "-c", patched + ENDED.replace("{end}", end)], check=False, capture_output=True, timeout=60
+    )
+    assert run.returncode == 130
