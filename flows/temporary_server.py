@@ -100,10 +100,13 @@ class OwnServer:
             PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
             PREFECT_API_URL,
             PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+            PREFECT_CLIENT_MAX_RETRIES,
             PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
             temporary_settings,
         )
+
+        from flows.busy_database import MOST_TRIES
 
         if PREFECT_API_URL.value():
             self._process.kill()
@@ -118,6 +121,8 @@ class OwnServer:
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             # Each client would ask for a token first, and hear that there are none.
             PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+            # Where its database is locked it asks for another try soon, so there may be many.
+            PREFECT_CLIENT_MAX_RETRIES: MOST_TRIES,
             # Its URL is plain http, for which each client would load all certificates.
             PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True,
             # It is of this very installation.
@@ -241,6 +246,7 @@ def main() -> None:
     import uvicorn
     from prefect.server.api import server
 
+    from flows.busy_database import AskAgainSoon
     from flows.server_database import make_database
 
     migrates = nullcontext() if make_database() else _migrations(said)
@@ -251,7 +257,7 @@ def main() -> None:
     gc.set_threshold(_COLLECT_AFTER)
     gc.enable()
     with migrates:
-        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", lifespan="on")
+        uvicorn.run(AskAgainSoon(app), host="127.0.0.1", port=int(sys.argv[1]), log_level="error", lifespan="on")
 
 
 def _migrations(said: str | None) -> AbstractContextManager[Settings]:

@@ -139,7 +139,7 @@ MUTATIONS = [
     Mutation(
         "a tensor is narrow where one reader is",
         "model/edge_types.py",
-        "carried = kinds.pop() if len(kinds) == 1 and not self.dual else self.wide",
+        "carried = self.others if self.others in kinds else self.wide",
         "carried = min(kinds, key=lambda kind: kind.bits)",
     ),
     Mutation("an output of the model is narrow", "model/edge_types.py", "if name in graph.outputs:", "if False:"),
@@ -158,7 +158,7 @@ MUTATIONS = [
     Mutation(
         "a mover moves wide values",
         "model/edge_types.py",
-        "return carried.pop() if len(carried) == 1 else self.wide",
+        "return carried.pop() if len(carried) == 1 else self.others",
         "return self.wide",
     ),
     Mutation(

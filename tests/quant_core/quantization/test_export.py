@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from quant_core.quantization import quantizer
+from quant_core.quantization import biases as bias_codes
 from quant_core.quantization.export import export, exported_reference, is_exported
 from tests.models import MODELS
 from tests.quant_core.workbench import Workbench, same
@@ -133,8 +133,8 @@ def test_what_says_nothing_is_left_out_and_nothing_changes_but_the_bytes(workben
 
 @pytest.mark.parametrize("biases", ["float16", "small"])
 def test_biases_in_fewer_bytes_are_simulated_as_they_are_shipped(biases, workbench, monkeypatch):
-    monkeypatch.setattr(quantizer, "_FEWEST_IN_HALF", 1)
-    monkeypatch.setattr(quantizer, "_FEWEST_IN_BYTES", 1)
+    monkeypatch.setattr(bias_codes, "_FEWEST_IN_HALF", 1)
+    monkeypatch.setattr(bias_codes, "_FEWEST_IN_BYTES", 1)
     made = workbench("residual", biases=biases)
     for plan in made.plans("a8w4"):
         assert same(made.simulate(plan), made.ship(plan))
