@@ -24,24 +24,25 @@ def cheapest_plans(
     """
     count = len(losses)
     units = max(min(units, _LARGEST_TABLE // max(count, 1)), 64)
-    weights = in_units(losses, capacity, units)
-    best = np.zeros(units + 1)
-    taken = np.zeros((count, units + 1), np.int8)
+    largest = units + min(count // 2, units)  # to what a sum within the capacity may be rounded
+    weights = in_units(losses, capacity, units, largest + 1)
+    best = np.zeros(largest + 1)
+    taken = np.zeros((count, largest + 1), np.int8)
     for layer in range(count):
-        before, best = best, np.full(units + 1, np.inf)
+        before, best = best, np.full(largest + 1, np.inf)
         for rung, weight in enumerate(weights[layer]):
-            found = before[: units + 1 - weight] + costs[layer, rung]
+            found = before[: largest + 1 - weight] + costs[layer, rung]
             cheaper = found < best[weight:]
             best[weight:][cheaper] = found[cheaper]
             taken[layer, weight:][cheaper] = rung
     return _plans(best, taken, weights)
 
 
-def in_units(losses: NDArray[np.float64], capacity: float, units: int) -> NDArray[np.int64]:
-    """Return losses rounded to so many units of the capacity; one more than that where a loss is larger."""
-    unit = capacity / units if capacity > 0 else 1.0
-    weights = np.where(np.isfinite(losses), np.rint(np.maximum(losses, 0.0) / unit), units + 1)
-    return np.minimum(weights, units + 1).astype(np.int64)
+def in_units(losses: NDArray[np.float64], capacity: float, units: int, most: int | None = None) -> NDArray[np.int64]:
+    """Return losses rounded to so many units of the capacity, at `most` that many; by default one more than those."""
+    unit, most = capacity / units if capacity > 0 else 1.0, units + 1 if most is None else most
+    weights = np.where(np.isfinite(losses), np.rint(np.maximum(losses, 0.0) / unit), most)
+    return np.minimum(weights, most).astype(np.int64)
 
 
 def _plans(best: NDArray[np.float64], taken: NDArray[np.int8], weights: NDArray[np.int64]) -> Candidates:
