@@ -6,6 +6,8 @@ from threading import Event, Thread
 
 import pytest
 
+from tasks.cache.workspace import Workspace
+from tasks.prefect_runner import PrefectRunner
 from tasks.turns import Turns, current_turn
 
 
@@ -103,3 +105,15 @@ def test_a_run_that_shares_its_process_with_none_waits_for_nobody():
     turn.take()
     turn.take(alone=True)
     turn.give_back()
+
+
+def test_a_run_that_calls_no_more_stages_lets_the_next_one_compute(tmp_path):
+    turns = Turns()
+    turn, after = turns.next(), Run(turns)
+    with turn.of_run():
+        on = PrefectRunner(Workspace.at(str(tmp_path)), 1)
+        turn.take()
+        assert after.take().waits()
+        on.finish()
+        assert after.has_come()
+    after.end()

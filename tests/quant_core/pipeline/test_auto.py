@@ -13,6 +13,7 @@ import pytest
 from quant_core import InputError, MixedPrecisionConfig, PrecisionPlan, Target, TargetError, auto_mixed_precision
 from quant_core.config import config_from
 from quant_core.execution.progress import Watcher, watched_by
+from quant_core.execution.runner import Runner
 from quant_core.pipeline.candidates import probe_rounds
 from quant_core.pipeline.plans.plan_evaluator import PlanEvaluator
 from quant_core.scoring import sampling
@@ -55,6 +56,13 @@ def test_the_shipped_file_meets_the_target_when_run_by_anyone(chain, tmp_path):
     l2 = np.linalg.norm((after - before).reshape(len(before), -1), axis=1).mean()
     assert l2 <= 0.05
     assert l2 == pytest.approx(outcome.manifest.scores.mixed["l2"], rel=0.05)
+
+
+def test_the_next_run_may_compute_before_the_output_is_written(chain, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(Runner, "finish", lambda self: written.append((tmp_path / "out" / "manifest.json").exists()))
+    run(chain, tmp_path)
+    assert written == [False]
 
 
 def test_the_output_folder_is_complete(chain, tmp_path):
