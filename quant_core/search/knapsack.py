@@ -20,8 +20,8 @@ def cheapest_plans(
 
     `losses` and `costs` have shape [layers, rungs]. Dynamic programming over sums rounded to a `units`-th of the
     capacity (Kellerer, Pferschy, Pisinger, Knapsack Problems, chapter 11.5), so a sum may be off by half a unit a
-    layer, and the largest lie so much beyond the capacity. A rung whose loss is not finite is never taken. Of plans that
-    cost the same, one with wider layers wins.
+    layer, and the largest lie so much beyond the capacity. A rung whose loss is not finite is never taken. Of plans
+    that cost the same, one with wider layers wins.
     """
     count = len(losses)
     units = max(min(units, _LARGEST_TABLE // max(count, 1)), 64)
