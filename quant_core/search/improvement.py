@@ -23,10 +23,8 @@ from quant_core.search.within_budget import best_within_budget
 
 __all__ = ["chances", "improve", "knapsack"]
 
-_WORTH_AN_EVALUATION = 1 / 200
+_WORTH_AN_EVALUATION = 1 / 1000
 """Expected saving, as a share of all that could be saved, below which the search is over."""
-_WORTH_WHERE_EXPECTED = 1 / 500
-"""The same where losses of layers are expected from others': plans then show what probes would have shown."""
 _BEYOND = 3.0
 """Plans whose predicted error is that many times what the limit leaves are not looked at."""
 
@@ -62,8 +60,7 @@ def _most_promising(space: Space, measured: Mapping[Candidate, Measured]) -> Can
     mean, deviation = predictor(plans)
     gains = (most - space.costs_of(plans)) * chances(space.limit, mean, deviation)
     first = int(np.argmax(gains))
-    share = _WORTH_WHERE_EXPECTED if space.expected else _WORTH_AN_EVALUATION
-    worth = share * (space.cost(space.wide) - space.cost(space.cheapest))
+    worth = _WORTH_AN_EVALUATION * (space.cost(space.wide) - space.cost(space.cheapest))
     return tuple(plans[first].tolist()) if gains[first] >= worth else None
 
 

@@ -39,12 +39,12 @@ def test_where_losses_are_expected_plans_find_what_probes_would_have_shown():
     assert np.mean(gaps) < 0.003
 
 
-def test_a_small_saving_is_worth_a_plan_where_losses_are_expected():
-    losses, costs = np.array([[0.0, 0.5], [0.0, 0.1]]), np.array([[1000.0, 500.0], [4.0, 2.0]])
+@pytest.mark.parametrize(("saving", "tried"), [(2.0, [(1, 1)]), (0.2, [])], ids=["1 in 250", "1 in 2,500"])
+def test_a_plan_is_tried_for_a_thousandth_of_what_can_be_saved(saving, tried):
+    losses, costs = np.array([[0.0, 0.5], [0.0, 0.1]]), np.array([[1000.0, 500.0], [4.0, 4.0 - saving]])
     asked = space(losses, costs)
-    tried = replace(asked, known=asked.known | {(1, 0): Measured(True, 0.5)})
-    assert search(knapsack, tried, additive(losses)).tried == []
-    assert search(knapsack, replace(tried, expected=frozenset({1})), additive(losses)).tried == [(1, 1)]
+    known = replace(asked, known=asked.known | {(1, 0): Measured(True, 0.5)})
+    assert search(knapsack, known, additive(losses)).tried == tried
 
 
 @pytest.mark.parametrize("strategy", [knapsack, greedy], ids=lambda strategy: strategy.__name__)

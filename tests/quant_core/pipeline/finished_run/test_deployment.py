@@ -135,7 +135,7 @@ def test_where_no_file_meets_the_target_the_one_of_least_error_is_shipped(tmp_pa
     config = MixedPrecisionConfig(
         wide="a16w8",
         narrow=("a8w8",),
-        target={"metric": "l2", "limit": 0.058},
+        target={"metric": "l2", "limit": 0.0565},
         samples="all",
         lift="none",
         float_tensors=False,
@@ -146,7 +146,7 @@ def test_where_no_file_meets_the_target_the_one_of_least_error_is_shipped(tmp_pa
             model, calibration=data, evaluation=data, config=config, output=tmp_path / "auto", workers=1
         )
     made = missed.value.outcome
-    assert 0.058 < made.manifest.scores.mixed["l2"] < 0.99 * wide
+    assert 0.0565 < made.manifest.scores.mixed["l2"] < 0.99 * wide
     assert made.manifest.narrowed.layers > 0
 
 
