@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from quant_core.config.frozen import FrozenModel
 from quant_core.config.runtimes import HALF_SCALES, RuntimeName
 from quant_core.flags import Flag, Heading
-from quant_core.precision import DataType, Precision, PrecisionField
+from quant_core.precision import PER_TENSOR, DataType, Precision, PrecisionField
 
 __all__ = ["QuantizationConfig"]
 
@@ -84,8 +84,9 @@ class QuantizationConfig(FrozenModel):
         description="Type of biases. int32 has the scale of input times weight; as-weights is the type of the "
         "layer's weights with a scale of their own, in all layers or in those that are not wide; "
         "float32 leaves them, float16 holds them in half the bytes, behind a Cast; small is int8 with a scale of "
-        "its own beside weights of 4 bits and fewer, and float16 elsewhere. ONNX Runtime rounds floats itself: there "
-        "small is the default where bytes are saved.",
+        "its own beside weights of 4 bits and fewer, int4 where such a weight has one scale by its precision "
+        "(`a8w4t`), and float16 elsewhere. ONNX Runtime rounds floats itself: there small is the default where bytes "
+        "are saved.",
     )
     channel_scales: Annotated[Literal["float32", "float16"], Flag(Heading.MODEL, "TYPE")] = Field(
         default="float32",
@@ -139,7 +140,9 @@ class QuantizationConfig(FrozenModel):
     def own_bias_type(self, precision: Precision) -> DataType | None:
         """Return the type of biases of layers of a precision where they are codes at a scale of their own."""
         if self.biases == "small":
-            return DataType.INT8 if precision.weights.bits <= _BESIDE_CODES_OF else None
+            if precision.weights.bits > _BESIDE_CODES_OF:
+                return None
+            return DataType.INT4 if precision.block == PER_TENSOR else DataType.INT8
         as_weights = self.biases == "as-weights" or (self.biases == "narrow-as-weights" and precision != self.wide)
         return precision.weights if as_weights else None
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quant_core.calibration.power_of_two import round_up
 from quant_core.calibration.weight_ranges import constant_qparams
 from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.graph import FloatGraph, attribute, integer_attribute
@@ -93,11 +92,14 @@ def bias_at_products(values: NDArray[np.generic], weight: Weight, input_scale: n
 
 
 def bias_at_own_scale(values: NDArray[np.generic], weight: Weight, kind: DataType, config: QuantizationConfig) -> Bias:
-    """A bias in another type, at one scale of its own: of small ones a power of two, which many layers share."""
+    """A bias in another type, at one scale of its own.
+
+    Of small ones it is the power of two with the least squared error: many layers share it.
+    """
     shifted = _shifted(values, weight).astype(np.float32)
-    qparams = constant_qparams(shifted, kind, True, config)
     if config.biases == "small":
-        qparams = replace(qparams, scale=round_up(qparams.scale))
+        config = config.model_copy(update={"calibrate": "pow2-minmse", "power_of_two_rounding": "up"})
+    qparams = constant_qparams(shifted, kind, True, config)
     return Bias(quantize(shifted, qparams), qparams)
 
 

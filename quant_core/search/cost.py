@@ -16,7 +16,7 @@ from quant_core.config.quantization import QuantizationConfig
 from quant_core.model.layers import Layer
 from quant_core.model.operators import RECURRENT_OPS, TABLE_OP
 from quant_core.model.other_products import OtherProduct
-from quant_core.precision import PER_TENSOR, Precision, PrecisionPlan
+from quant_core.precision import PER_TENSOR, DataType, Precision, PrecisionPlan
 
 __all__ = ["COUNTED", "Boundary", "CostModel", "Storage", "counted_cost"]
 
@@ -166,9 +166,10 @@ def _is_on_the_left(layer: Layer) -> bool:
 
 
 def _bias_bytes(layer: Layer, precision: Precision, scales: int, config: QuantizationConfig) -> int:
-    """Those of the scales of int32 biases, and of small biases, which are of 8 or 16 bits."""
+    """Those of the scales of int32 biases, and of small biases: of their codes, or in float16."""
     if config.biases == "small":
-        return layer.channels * (2 if config.leaves_biases(precision) else 1)
+        kind = config.own_bias_type(precision) or DataType.FLOAT16
+        return math.ceil(layer.channels * kind.bits / 8)
     return 4 * scales if config.biases == "int32" else 0
 
 

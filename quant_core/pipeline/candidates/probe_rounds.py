@@ -54,17 +54,17 @@ def probe_rounds(study: Probed, on: Runner, some: Collection[str] | None = None)
 
 
 def _is_worth_probing(study: Probed, precision: Precision) -> bool:
-    """Return whether a precision saves something over the same bits with a scale a channel, if it has one a weight."""
+    """Return whether a precision of one scale a weight saves something over the same bits with a scale a channel."""
     channels = replace(precision, block=None)
     if precision.block != PER_TENSOR or channels not in study.ladder or not study.job.config.saves_bytes:
         return True
     cost, names = study.costs["bytes"], [name for name, _ in study.wide.plan.layers]
     many, one = (cost.total(PrecisionPlan.uniform(names, each)) for each in (channels, precision))
-    return many - one >= _LEAST_SCALES * cost.total(study.wide.plan)
+    return many - one >= _LEAST_SAVING * cost.total(study.wide.plan)
 
 
-_LEAST_SCALES = 1 / 50
-"""Share of the wide model's bytes that scales have at least where any of them is worth a search."""
+_LEAST_SAVING = 1 / 50
+"""Share of the wide model's bytes that scales, and biases beside them, must save to be worth a search."""
 
 
 def _common_arguments(study: Probed) -> Arguments:

@@ -89,7 +89,7 @@ def test_more_is_narrowed_for_a_looser_target(chain, tmp_path, search, limit, co
 
 @pytest.mark.parametrize(("share", "some"), [(0.0, {"a8w8t"}), (1.0, set())], ids=["worth it", "not worth it"])
 def test_one_scale_a_weight_is_probed_where_that_saves_some_of_the_file(chain, tmp_path, monkeypatch, share, some):
-    monkeypatch.setattr(probe_rounds, "_LEAST_SCALES", share)
+    monkeypatch.setattr(probe_rounds, "_LEAST_SAVING", share)
     outcome = run(chain, tmp_path, config(0.005, cost="bytes", per_channel=True))
     assert set(outcome.tables()["sensitivity"].column("precision").to_pylist()) == {"a8w8"} | some
     assert outcome.met

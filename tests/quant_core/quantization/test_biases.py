@@ -110,6 +110,14 @@ def test_small_biases_are_bytes_beside_4_bits_and_halves_beside_8(tmp_path):
     np.testing.assert_array_equal(values[NARROW], bias.astype(np.float16))
 
 
+def test_small_biases_beside_one_scale_have_4_bits_at_the_power_of_two_of_least_error(tmp_path):
+    bias = np.append(np.linspace(-0.875, 0.875, 31), 1.0)
+    made = bench(linear(np.ones((2, 32)), bias), tmp_path, biases="small")
+    found = made.quantizer.bias(made.layers[0].nodes[0], "m", Precision.parse("a8w4t"))
+    assert found.qparams.dtype is DataType.INT4 and found.qparams.scale == 2**-3  # 2**-2 would hold 1, too
+    assert found.codes.min() == -7 and found.codes.max() == 7
+
+
 def test_a_bias_that_just_fits_leaves_the_weight_alone(tmp_path):
     plain = bench(linear([[1.0, 0.5]], [1.0, -0.5]), tmp_path, per_channel=False)
     assert plain.quantizer.weight("m", NARROW).qparams.scale == np.float32(1 / 127)

@@ -94,6 +94,16 @@ def test_scales_of_channels_in_float16_count_as_such():
     assert cost.total(PrecisionPlan.uniform(["only"], found)) == 144 + 32 * (2 + 1)
 
 
+@pytest.mark.parametrize(("precision", "size"), [("a16w8t", 297 + 4 + 66), ("a8w4t", 149 + 4 + 17)])
+def test_small_biases_beside_one_scale_count_as_halves_or_4_bits(precision, size):
+    found, layer = (
+        Precision.parse(precision),
+        Layer("only", "Conv", (0,), ("x",), ("w",), ((33, 1, 3, 3),), 1, 1, 33, 1),
+    )
+    cost = counted_cost("bytes", [layer], (found,), stored=storage(QuantizationConfig(biases="small")))
+    assert cost.total(PrecisionPlan.uniform(["only"], found)) == size + (precision == "a16w8t")  # its zero point
+
+
 WRITTEN = {
     "right": ("(float[N,24] x) => (float[N,5] y) { y = MatMul(x, w) }", (24, 5)),
     "left": ("(float[N,24,3] x) => (float[N,5,3] y) { y = MatMul(w, x) }", (5, 24)),
