@@ -14,7 +14,7 @@ _EIGHT_BITS = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.I
 
 
 def outputs(model: Path, data: dict[str, np.ndarray], custom_ops: Path | None = None) -> np.ndarray:
-    """First output of a model over all data, with every optimisation off."""
+    """First output of a model, with every optimisation off: over all data, or its whole batches if they are fixed."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -23,8 +23,9 @@ def outputs(model: Path, data: dict[str, np.ndarray], custom_ops: Path | None = 
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     first = session.get_inputs()[0].shape[0]
-    batch = first if isinstance(first, int) else 100
-    count = len(data[names[0]]) // batch * batch
+    batch, count = (first if isinstance(first, int) else 100), len(data[names[0]])
+    if isinstance(first, int):
+        count -= count % batch
     parts = [session.run(None, {n: data[n][i : i + batch] for n in names})[0] for i in range(0, count, batch)]
     return np.concatenate(parts).astype(np.float64)
 
