@@ -33,7 +33,8 @@ _INTEGER = (
     "ConvInteger",
     "DynamicQuantizeLSTM",
 )
-_MOVED = re.compile(r"(_nchwc)?(_token_\d+)?$")  # what the transformations of layouts add to names
+_ADDED = re.compile(r"^fused |(/\w+Fusion/)+|(_nchwc)?(_token_\d+)?$")
+"""What fusions and transformations of layouts add to names."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def _optimised(path: Path) -> onnx.GraphProto:
 
 
 def _by_name(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
-    return {_MOVED.sub("", node.name, count=1): node for node in graph.node if node.name}
+    named = [node for node in graph.node if node.name]
+    return {_ADDED.sub("", node.name): node for node in named} | {node.name: node for node in named}
 
 
 def _of(node: onnx.NodeProto, optimised: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper, numpy_helper
 
 from quant_core.runtimes.kernels import NOT_QUANTIZED, layer_kernels
@@ -41,3 +42,22 @@ def test_a_float_conv_is_found_though_its_layout_and_name_have_changed(tmp_path)
     first, second = layer_kernels(tmp_path / "model.onnx")
     assert (first.layer, first.runs_as, first.is_integer, first.why) == ("first", "Conv", False, NOT_QUANTIZED)
     assert (second.layer, second.runs_as, second.is_integer) == ("second", "QLinearConv", True)
+
+
+@pytest.mark.parametrize(
+    ("body", "runs_as"),
+    [
+        ("a = MatMul(x, x) y = Mul(a, half)", "FusedMatMul"),
+        ("t = Transpose<perm=[1, 0]>(x) a = MatMul(x, t) y = Div(a, half)", "FusedMatMul"),
+        ("a = Gemm(x, x) y = Relu(a)", "FusedGemm"),
+    ],
+    ids=["scale", "transposed and scale", "activation"],
+)
+def test_a_float_product_is_found_though_it_took_in_what_is_around_it(tmp_path, body, runs_as):
+    text = f'<ir_version: 8, opset_import: ["": 17]> g (float[4,4] x) => (float[4,4] y) <float half = {{0.5}}> {{ {body} }}'
+    model = onnx.parser.parse_model(text)
+    for node in model.graph.node:
+        node.name = f"the {node.op_type}"
+    onnx.save(model, tmp_path / "model.onnx")
+    (found,) = layer_kernels(tmp_path / "model.onnx")
+    assert (found.runs_as, found.is_integer, found.why) == (runs_as, False, NOT_QUANTIZED)
