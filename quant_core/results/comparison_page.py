@@ -92,9 +92,10 @@ def _search(first: Outcome, second: Outcome) -> Mapping[str, Any]:
         return {}
     charts = [search_chart(run.manifest, run.table("search")) for run in (first, second)]
     points = [_named(point, number) for number, chart in enumerate(charts) for point in chart["points"]]
-    limits = {chart["limit"] for chart in charts}
+    limits, labels = ({chart[key] for chart in charts} for key in ("limit", "costLabel"))
     shared = charts[0] if len(limits) == 1 else {**charts[0], "limit": None, "limitText": ""}
-    return {"search": {**shared, "points": points}} if points else {}
+    cost = labels.pop() if len(labels) == 1 else "cost, share of the wide model's"
+    return {"search": {**shared, "points": points, "costLabel": cost}} if points else {}
 
 
 def _losses(first: Outcome, second: Outcome) -> Mapping[str, Any]:

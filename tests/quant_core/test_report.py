@@ -161,6 +161,17 @@ def test_the_search_chart_marks_the_plan_that_is_shipped():
     chart = search_chart(manifest, tables["search"])
     assert [point["chosen"] for point in chart["points"]] == [False, True, False]
     assert [point["accepted"] for point in chart["points"]] == [True, True, False]
+    costs = tables["search"].column("cost").to_pylist()
+    assert [point["share"] for point in chart["points"]] == [cost / costs[0] for cost in costs]
+    assert chart["costLabel"] == "bit operations, share of all a16w8"
+
+
+def test_of_a_plan_that_was_tried_again_the_last_score_is_the_one_that_is_shipped():
+    manifest, tables = mixed()
+    search = tables["search"]
+    again = search.set_column(0, search.schema.field("step"), pa.array([3, 4, 5], pa.int32())).slice(1, 1)
+    chart = search_chart(manifest, pa.concat_tables([search, again]))
+    assert [point["chosen"] for point in chart["points"]] == [False, False, False, True]
 
 
 def test_the_frontier_is_that_of_the_target_with_the_shipped_plan_marked():

@@ -11,7 +11,7 @@ import pyarrow as pa
 from quant_core.manifest import Manifest
 from quant_core.precision import PrecisionPlan
 from quant_core.report.charts.choice import add_changes
-from quant_core.report.charts.search import fate, verdicts
+from quant_core.report.charts.search import cost_label, fate, verdicts
 from quant_core.report.reproduce import pick_line
 from quant_core.report.text import COST_NAMES, METRIC_NAMES, UNITS, limit_text, metric_text, percent
 from quant_core.search import non_dominated, within
@@ -45,7 +45,7 @@ def frontier_chart(manifest: Manifest, frontier: pa.Table) -> dict[str, Any]:
         "limitText": "" if target.limit is None else f"limit {limit_text(target.metric, target.limit)}",
         "factor": 100 if target.metric == "top1_drop" else 1,
         "label": METRIC_NAMES[target.metric] + (f" ({UNITS[target.metric]})" if target.metric in UNITS else ""),
-        "costLabel": f"{cost}, share of all {manifest.wide}",
+        "costLabel": cost_label(manifest),
         "cost": cost,
         "verdicts": verdicts(manifest),
     }

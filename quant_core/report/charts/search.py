@@ -1,4 +1,4 @@
-"""The chart of the plans that were tried: score against the share of multiply-accumulates that is narrowed."""
+"""The chart of the plans that were tried: score against cost."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ import pyarrow as pa
 
 from quant_core.manifest import Manifest
 from quant_core.report.limits import PLANS, foremost
-from quant_core.report.text import METRIC_NAMES, UNITS, interval, limit_text, metric_text, percent
+from quant_core.report.text import COST_NAMES, METRIC_NAMES, UNITS, interval, limit_text, metric_text, percent
 from quant_core.search import within
 
-__all__ = ["fate", "search_chart", "verdicts"]
+__all__ = ["cost_label", "fate", "search_chart", "verdicts"]
 
 Json = dict[str, Any]
 
 
 def search_chart(manifest: Manifest, search: pa.Table) -> Json:
-    """A point an evaluated plan: share of MACs narrowed, score with its interval, accepted or not, chosen or not."""
+    """A point an evaluated plan: share of the wide cost, score with its interval, accepted or not, chosen or not."""
     metric, limit = manifest.target.metric, manifest.target.limit
     rows = search.select([name for name in search.column_names if name not in ("precisions", "tensors")]).to_pylist()
     chosen = _chosen_step(manifest, search)
-    points = [_plan_point(manifest, row, row["step"] == chosen) for row in rows if math.isfinite(row["score"])]
+    wide = rows[0]["cost"] if rows else None  # the first plan is all wide
+    points = [
+        _plan_point(manifest, row, row["cost"] / (wide or 1), row["step"] == chosen)
+        for row in rows
+        if math.isfinite(row["score"])
+    ]
     return {
         "points": foremost(points, PLANS, lambda point: (point["chosen"], -abs(point["score"] - (limit or 0)))),
         "of": len(points),
@@ -32,22 +37,28 @@ def search_chart(manifest: Manifest, search: pa.Table) -> Json:
         "limitText": "" if limit is None else f"limit {limit_text(metric, limit)}",
         "factor": 100 if metric == "top1_drop" else 1,
         "label": METRIC_NAMES[metric] + (f" ({UNITS[metric]})" if metric in UNITS else ""),
+        "costLabel": cost_label(manifest),
     }
 
 
+def cost_label(manifest: Manifest) -> str:
+    """Return what an axis is called that has costs of plans over that of the wide model."""
+    return f"{COST_NAMES[manifest.costs.objective]}, share of all {manifest.wide}"
+
+
 def _chosen_step(manifest: Manifest, search: pa.Table) -> int | None:
-    """The first evaluation of the plan that is shipped."""
+    """The last evaluation of the plan that is shipped: earlier ones were with other weights, or not in its runtime."""
     steps = zip(search.column("step").to_pylist(), search.column("precisions").to_pylist(), strict=True)
-    return next((step for step, precisions in steps if json.loads(precisions) == manifest.plan), None)
+    return max((step for step, precisions in steps if json.loads(precisions) == manifest.plan), default=None)
 
 
-def _plan_point(manifest: Manifest, row: Json, chosen: bool) -> Json:
+def _plan_point(manifest: Manifest, row: Json, share: float, chosen: bool) -> Json:
     metric = manifest.target.metric
     low, high = interval(row["score"], row["standard_error"]) or (row["score"], row["score"])
     spread = f" ({metric_text(metric, low)} to {metric_text(metric, high)})" if high > low else ""
     return {
         "step": row["step"] + 1,
-        "share": row["macs_share"],
+        "share": share,
         "score": row["score"],
         "low": low,
         "high": high,
@@ -56,6 +67,7 @@ def _plan_point(manifest: Manifest, row: Json, chosen: bool) -> Json:
         "text": [
             f"Plan {row['step'] + 1}: {fate(manifest, row)}{', shipped' if chosen else ''}",
             f"{METRIC_NAMES[metric]}: {metric_text(metric, row['score'])}{spread}",
+            f"{percent(share, 1)} of the {COST_NAMES[manifest.costs.objective]}",
             f"{row['layers_narrowed']} layers narrowed, {percent(row['macs_share'])} of the MACs",
             f"settled on {row['samples']} samples",
         ],

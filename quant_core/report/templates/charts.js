@@ -79,7 +79,7 @@
       y: { label, labelArrow: "none", grid: true, nice: true, ticks: 6, inset: 4 },
       marks: [
         Plot.ruleY(limits, { stroke: "var(--limit)", strokeDasharray: "5 4" }),
-        Plot.text(limits, { y: (d) => d, text: () => limitText, frameAnchor: "left", textAnchor: "start", dx: 6, dy: -8, fill: "var(--limit)", stroke: "var(--surface)", strokeWidth: 4 }),
+        Plot.text(limits, { y: (d) => d, text: () => limitText, frameAnchor: "right", textAnchor: "end", dx: -6, dy: -8, fill: "var(--limit)", stroke: "var(--surface)", strokeWidth: 4 }),
         Plot.line(line.points, { ...on, z: (d) => d.run ?? 0, curve: line.curve, stroke: "var(--line)" }),
         Plot.ruleX(points.filter((d) => d.high > d.low), { x: "share", y1: scaled("low"), y2: scaled("high"), stroke: colour, strokeOpacity: 0.6 }),
         Plot.dot(points.filter((d) => d.chosen), { ...on, r: 9, stroke: "var(--narrow)", strokeWidth: 1.5, fill: "var(--surface)" }),
@@ -91,7 +91,7 @@
   }
 
   const searchChart = (width) => scoreChart(
-    data.search, width, { domain: [0, 1], label: "MACs narrowed" }, { points: d3.sort(data.search.points, (d) => d.share), curve: "linear" });
+    data.search, width, { nice: true, label: data.search.costLabel }, { points: d3.sort(data.search.points, (d) => d.share), curve: "linear" });
 
   const plan = document.getElementById("plan");
 
@@ -119,7 +119,7 @@
         const dx = (index - (narrow.length - 1) / 2) * spread * 2;
         return [
           Plot.ruleX(own, { x: "layer", y1: (d) => shown(d.low), y2: (d) => shown(d.high), stroke: colour, strokeOpacity: 0.6, dx }),
-          Plot.dot(own, { x: "layer", y: (d) => shown(d.loss), r: size, stroke: colour, strokeWidth: 1.5, fill: (d) => (d.taken ? "var(--narrow)" : "var(--surface)"), symbol: ["circle", "diamond2", "square2"][index % 3], dx, className: "points" }),
+          Plot.dot(own, { x: "layer", y: (d) => shown(d.loss), r: size, stroke: colour, strokeWidth: 1.5, fill: (d) => (d.taken ? "var(--narrow)" : "var(--surface)"), symbol: ["circle", "diamond2", "square2", "triangle2"][index % 4], dx, className: "points" }),
         ];
       }).concat(Plot.dot(points, nearest({ x: "layer", y: (d) => shown(d.loss), ...lit, r: size + 4 }))),
     });
