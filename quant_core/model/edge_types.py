@@ -21,16 +21,20 @@ The rules:
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from typing import TypeVar
 
+from quant_core.model.graph import FloatGraph
 from quant_core.model.operators import Role, weight_inputs
+from quant_core.model.overlay import Overlay
 from quant_core.model.topology import Topology
 from quant_core.precision import DataType, Precision, PrecisionPlan
 
 __all__ = ["EdgeTypes", "edge_types", "retyped"]
+
+_Place = TypeVar("_Place")
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,7 @@ def edge_types(
     """
     rules = _Rules(topology, plan, wide.activations, dual, others or wide.activations, {}, {})
     for index in range(len(topology.graph.nodes) - 1, -1, -1):
-        rules.settle_outputs(index)
-        rules.demand.update(rules.demands_of(index))
+        rules.settle_node(index)
     rules.settle_inputs()
     return EdgeTypes(rules.base, rules.demand)
 
@@ -66,55 +69,55 @@ def retyped(
     dual: bool,
     others: DataType,
     layers: Collection[str],
+    tensors: Collection[str],
 ) -> tuple[EdgeTypes, set[int]]:
-    """Return the types of a plan with some layers narrowed, and the nodes that may have to be written anew for it.
+    """Return the types of a plan that differs in a few places, and the nodes that may have to be written anew for it.
 
-    Both plans name the same tensors, and none of the narrowed layers is in float32, so that no tensor loses its type.
-    The work is that of these layers and of the movers in front of them.
+    The work is that of these layers and tensors, and of the movers in front of them.
 
     Args:
         topology: the roles of the graph's nodes.
-        before: the types of the plan with all other layers as they are.
+        before: the types of another plan.
         plan: the plan.
         wide: the precision of what the plan does not name.
         dual: whether every tensor carries the wide type, too.
         others: the type of what no layer reads.
-        layers: names of the narrowed layers.
+        layers: names of the layers whose precisions differ.
+        tensors: tensors whose types the plans name differently, or one of them alone.
 
     """
-    base: ChainMap[str, DataType] = ChainMap({}, dict(before.base))
-    demand: ChainMap[tuple[int, int], DataType] = ChainMap({}, dict(before.demand))
+    base, demand, graph = Overlay(before.base), Overlay(before.demand), topology.graph
     rules = _Rules(topology, plan, wide.activations, dual, others, base, demand)
-    changed = _settled_from([index for index, name in topology.layer_of.items() if name in layers], rules)
+    touched = {index for name in tensors for index in _around(graph, name)}
+    changed = _settled_from(touched.union(index for index, name in topology.layer_of.items() if name in layers), rules)
     rules.settle_inputs()
-    graph = topology.graph
-    for name, kind in base.maps[0].items():
-        if before.base.get(name) is not kind:
-            changed |= {index for index, _ in graph.readers.get(name, ())}
-            changed |= {graph.producer[name]} if name in graph.producer else set()
+    changed |= {index for name in base.differing for index in _around(graph, name)}
     moved = [name for index in changed if topology.roles[index] is Role.MOVER for name in graph.nodes[index].output]
     return EdgeTypes(base, demand), changed | {index for name in moved for index, _ in graph.readers.get(name, ())}
 
 
-def _settled_from(layers: Collection[int], rules: _Rules) -> set[int]:
-    """Settle what some layers read, and what that changes in front of them; those nodes, and all that demand anew."""
+def _around(graph: FloatGraph, tensor: str) -> set[int]:
+    """Return the nodes that read a tensor, and the one that writes it, if one does."""
+    source = graph.producer.get(tensor)
+    return {index for index, _ in graph.readers.get(tensor, ())} | ({source} if source is not None else set())
+
+
+def _settled_from(nodes: Collection[int], rules: _Rules) -> set[int]:
+    """Settle what some nodes read, and what that changes in front of them; those nodes, and all that demand anew."""
     graph = rules.topology.graph
-    waiting = [-index for index in layers]  # the last node of the graph comes first
-    found, done = set(layers), set[int]()
+    waiting = [-index for index in nodes]  # the last node of the graph comes first
+    found, done = set(nodes), set[int]()
     heapify(waiting)
     while waiting:
         index = -heappop(waiting)
         if index in done:
             continue
         done.add(index)
-        rules.settle_outputs(index)
-        for place, wanted in rules.demands_of(index).items():
-            if rules.demand.get(place) is not wanted:
-                rules.demand[place] = wanted
-                found.add(index)
-                source = graph.producer.get(graph.nodes[index].input[place[1]])
-                if source is not None:
-                    heappush(waiting, -source)
+        for position in rules.settle_node(index):
+            found.add(index)
+            source = graph.producer.get(graph.nodes[index].input[position])
+            if source is not None:
+                heappush(waiting, -source)
     return found
 
 
@@ -140,10 +143,12 @@ class _Rules:
         self.base = base
         self.demand = demand
 
-    def settle_outputs(self, index: int) -> None:
-        """Decide what a node's outputs carry, once it is known what all their readers demand."""
+    def settle_node(self, index: int) -> list[int]:
+        """Decide what a node writes and reads, behind which all is decided; the inputs of which it demands anew."""
         for name in self.topology.graph.nodes[index].output:
             self._settle(name, self.topology.writes_types(index))
+        wanted = {at: self._wanted(index, at) for at in self.topology.quantized_inputs(index)}
+        return [at for at, kind in wanted.items() if _put(self.demand, (index, at), kind)]
 
     def settle_inputs(self) -> None:
         """Decide what the inputs of the graph carry, when all else is decided."""
@@ -151,35 +156,28 @@ class _Rules:
             self._settle(name, False)
 
     def _settle(self, name: str, written_by_quantized: bool) -> None:
+        if name in self.topology.quantizable:
+            kind = self.named[name] if name in self.named else self._carried(name, written_by_quantized)
+            _put(self.base, name, None if kind is DataType.FLOAT32 else kind)
+
+    def _carried(self, name: str, written_by_quantized: bool) -> DataType | None:
+        """Return the type of a tensor that the plan does not name, which follows from its readers."""
         graph = self.topology.graph
-        if name not in self.topology.quantizable:
-            return
-        if name in self.named:
-            if self.named[name] is not DataType.FLOAT32:
-                self.base[name] = self.named[name]
-            return
         wanted = [self.demand.get(place) for place in graph.readers.get(name, ())]
         if name in graph.outputs:
             wanted.append(None)
         touched = written_by_quantized or any(kind is not None for kind in wanted)
         kinds = {kind or self.others for kind in wanted} if touched else set()
-        if not kinds:
-            return
-        carried = self.others if self.others in kinds else self.wide
         if len(kinds) == 1 and not self.dual:
-            carried = kinds.pop()
-        if carried is not DataType.FLOAT32:
-            self.base[name] = carried
+            return kinds.pop()
+        if not kinds:
+            return None
+        return self.others if self.others in kinds else self.wide
 
-    def demands_of(self, index: int) -> dict[tuple[int, int], DataType]:
-        """Return what a node demands of its inputs, once it is known what its outputs carry."""
-        found = {}
-        for position in self.topology.quantized_inputs(index):
-            own = self.named.get(self.topology.graph.nodes[index].input[position])
-            wanted = self._demand_of(index) if own is None or self._has_weight(index) else own
-            if wanted is not None:
-                found[index, position] = wanted
-        return found
+    def _wanted(self, index: int, position: int) -> DataType | None:
+        """Return what a node demands of an input, once it is known what its outputs carry."""
+        own = self.named.get(self.topology.graph.nodes[index].input[position])
+        return self._demand_of(index) if own is None or self._has_weight(index) else own
 
     def _has_weight(self, index: int) -> bool:
         """Return whether a node is a layer with a weight, whose numbers follow from the type it reads."""
@@ -199,3 +197,14 @@ class _Rules:
             return self.others
         carried = {self.base.get(name) for name in written}
         return carried.pop() if len(carried) == 1 else self.others
+
+
+def _put(types: MutableMapping[_Place, DataType], place: _Place, kind: DataType | None) -> bool:
+    """Set a type, or remove it; return whether it was another."""
+    if types.get(place) is kind:
+        return False
+    if kind is None:
+        del types[place]
+    else:
+        types[place] = kind
+    return True

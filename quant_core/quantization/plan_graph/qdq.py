@@ -93,15 +93,20 @@ class PlanWriter:
     ) -> dict[int, list[onnx.NodeProto]]:
         """The nodes of a plan by the float node they are written for, ascending, where they may differ from `before`.
 
-        That is the graph of a plan that differs in `layers` alone. The work is that of those layers and what is around
-        them, unless the plans name other tensors or one of the layers is in float32.
+        That is the graph of a plan that differs in `layers` and in the tensors it names. The work is that of those and
+        what is around them.
         """
-        precisions, config = dict(plan.layers), self.quantizer.config
-        if plan.tensors != before.tensors or any(precisions[name].activations is DataType.FLOAT32 for name in layers):
-            whole = self.write(plan)
-            return _by_unit(whole.nodes, whole.units)
+        config = self.quantizer.config
+        tensors = {name for name, _ in {*before.tensors} ^ {*plan.tensors}}
         types, found = retyped(
-            self.quantizer.topology, before.types, plan, config.wide, config.dual_pairs, config.others_type, layers
+            self.quantizer.topology,
+            before.types,
+            plan,
+            config.wide,
+            config.dual_pairs,
+            config.others_type,
+            layers,
+            tensors,
         )
         missed = found
         writing = PlanPass(self, plan, types)

@@ -131,12 +131,12 @@ def test_what_says_nothing_is_left_out_and_nothing_changes_but_the_bytes(workben
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("biases", ["float16", "small"])
-def test_biases_in_fewer_bytes_are_simulated_as_they_are_shipped(biases, workbench, monkeypatch):
+@pytest.mark.parametrize(("biases", "narrow"), [("float16", "a8w4"), ("small", "a8w4"), ("small", "a8w4t")])
+def test_biases_in_fewer_bytes_are_simulated_as_they_are_shipped(biases, narrow, workbench, monkeypatch):
     monkeypatch.setattr(bias_codes, "_FEWEST_IN_HALF", 1)
     monkeypatch.setattr(bias_codes, "_FEWEST_IN_BYTES", 1)
     made = workbench("residual", biases=biases)
-    for plan in made.plans("a8w4"):
+    for plan in made.plans(narrow):
         assert same(made.simulate(plan), made.ship(plan))
     kinds = {tensor.data_type for tensor in made.exported(made.wide).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds

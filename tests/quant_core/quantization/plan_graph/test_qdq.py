@@ -222,9 +222,11 @@ def test_what_a_change_rewrites_is_all_that_a_plan_writes_differently(workbench,
     """So a probe costs what it changes, not another look at the whole graph."""
     made = workbench(name)
     writer = PlanWriter(made.quantizer, folded)
-    in_float = list(writer.write(made.wide).types.base)[::3]
-    for precision, tensors in (("a8w8", []), ("a16w4", in_float)):
-        before = writer.write(made.wide.with_float(tensors))
+    carried = list(writer.write(made.wide).types.base)
+    changes = [("a8w8", [], []), ("a16w4", carried[::3], carried[::3]), ("a16w4", [], carried[::3])]
+    changes += [("a8w8", carried[::3], carried[1::3]), ("float32", carried[::2], []), ("float32w8", [], [])]
+    for precision, kept, tensors in changes:
+        before = writer.write(made.wide.with_float(kept))
         for plan in (one.with_float(tensors) for one in made.plans(precision)):
             whole = writer.write(plan)
             written = {unit: [] for unit in before.units}
