@@ -251,9 +251,9 @@ def open_nodes(
     produced = {name for node in nodes for name in node.output}
     wanted = [name for node in nodes for name in [*node.input, *outer_names(node)] if name] + outputs
     read = dict.fromkeys(name for name in wanted if name not in produced)
-    fixed = [name for name in read if name in constants or name in graph.initializers]
+    fixed = dict.fromkeys(name for name in read if name in constants or name in graph.initializers)
     shaped = numerics is Numerics.FAST  # a sum of convolutions fuses only where shapes are known to be equal
-    model = _model(graph, nodes, [name for name in read if name not in set(fixed)], outputs, types or {}, shaped)
+    model = _model(graph, nodes, [name for name in read if name not in fixed], outputs, types or {}, shaped)
     options = session_options(numerics, graph.folder, entries)
     injected = {}
     for name in fixed:
