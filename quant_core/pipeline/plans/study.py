@@ -170,16 +170,18 @@ class Study(Generic[Config_co]):
     def best_first(self) -> list[Trial]:
         """Sort the trials that may be shipped, the best first.
 
-        Without a budget these are the ones that met the target, by cost; where boundaries count, of those that cost
-        about the least the one with the fewest comes first. With budgets they are those within them: first
-        the ones that met the target, each group by score. If none is within them, it is the nearest.
+        Without a budget these are the ones that met the target, by cost and, as tensors in float have none, by how many
+        these are; where boundaries count, of those that cost about the least the one with the fewest comes first. With
+        budgets they are those within them: first the ones that met the target, each group by score. If none is within
+        them, it is the nearest.
         """
         if not self.budgets:
             met = [trial for trial in self.trials if trial.met]
             costs = np.array([self.cost.total(trial.plan) for trial in met], np.float64)
             boundaries = np.array([self._boundaries(trial.plan) for trial in met], np.int64)
-            order = np.lexsort((costs, merits(costs, boundaries, costs.min(initial=math.inf))))
-            return [met[place] for place in (order if self.neighbours else np.argsort(costs, kind="stable"))]
+            in_float = np.array([len(trial.plan.tensors) for trial in met], np.int64)
+            by_merit = [merits(costs, boundaries, costs.min(initial=math.inf))] if self.neighbours else []
+            return [met[place] for place in np.lexsort((in_float, costs, *by_merit))]
         within_them = [trial for trial in self.trials if self.affordable(trial.plan)]
         return sorted(within_them, key=self._by_score) or [min(self.trials, key=lambda one: self.most_used(one.plan))]
 

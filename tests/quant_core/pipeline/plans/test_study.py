@@ -23,6 +23,14 @@ def test_without_a_budget_the_cheapest_that_met_the_target_comes_first():
     assert [trial.plan for trial in study.best_first()] == [TWO_NARROW, ONE_NARROW, study.wide.plan]
 
 
+def test_of_plans_that_cost_the_same_the_one_with_the_fewest_tensors_in_float_comes_first():
+    study = study_of().study
+    more, fewer = (TWO_NARROW.with_float(names) for names in (["a", "b"], ["a"]))
+    study.add(trial_of(more, 0.1, True))
+    study.add(trial_of(fewer, 0.5, True))
+    assert [trial.plan for trial in study.best_first()] == [fewer, more, study.wide.plan]
+
+
 def test_within_a_budget_the_best_score_comes_first_and_those_that_met_before_the_others():
     study = study_of(max_bops=0.9).study
     for plan, value, met in [(TWO_NARROW, 0.6, True), (ALL_NARROW, 0.5, False), (ONE_NARROW, 0.4, True)]:
