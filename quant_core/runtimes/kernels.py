@@ -66,7 +66,7 @@ def kernels_of(path: Path) -> tuple[list[LayerKernel], list[LayerKernel]]:
     Raises InputError for a file that does not open.
     """
     optimised, model = _by_name(_optimised(path)), WrittenModel.of_file(path)
-    layers = [_kernel(layer, _of(layer.node, optimised)) for layer in model.layers]
+    layers = [_kernel(layer, _of_layer(layer.node, model, optimised)) for layer in model.layers]
     others = [_other_kernel(node, _of(node, optimised)) for node in model.other_nodes()]
     written_so = [one for one in others if one.op_type == "DynamicQuantizeLSTM"]
     return layers + written_so, [one for one in others if one not in written_so]
@@ -92,8 +92,18 @@ def _by_name(graph: onnx.GraphProto) -> Mapping[str, onnx.NodeProto]:
 
 
 def _of(node: onnx.NodeProto, optimised: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto | None:
-    """Return what a node became; a float Conv in blocks of channels (NCHWc) has the name of what the node gave."""
+    """Return what a node became, or what has the name of what it gave."""
     return optimised.get(node.name) or optimised.get(node.output[0])
+
+
+def _of_layer(
+    node: onnx.NodeProto, model: WrittenModel, optimised: Mapping[str, onnx.NodeProto]
+) -> onnx.NodeProto | None:
+    """Return what a layer became: a Conv in blocks of channels (NCHWc) is named after the last tensor it writes."""
+    if node.name in optimised:
+        return optimised[node.name]
+    found = (optimised.get(name) for name in model.tensors_behind(node))
+    return next((one for one in found if one is not None and node.op_type in one.op_type), None)
 
 
 def _kernel(layer: WrittenLayer, node: onnx.NodeProto | None) -> LayerKernel:

@@ -20,6 +20,8 @@ __all__ = ["StoredTensor", "WrittenLayer", "WrittenModel"]
 
 _LAYERS = (*PRODUCT_OPS, *RECURRENT_OPS)
 _ACTIVATIONS = ("Relu", "Clip")
+_TAKEN_IN = (*_ACTIVATIONS, "LeakyRelu", "Sigmoid", "HardSigmoid", "Tanh", "Add", "Sum")
+"""Operators that ONNX Runtime computes as part of a float Conv in front of them."""
 _INTEGER = {
     **{"QLinearConv": (3,), "QLinearMatMul": (3,), "QGemm": (3,), "ConvInteger": (1,), "MatMulInteger": (1,)},
     "DynamicQuantizeLSTM": (1, 2),
@@ -194,6 +196,14 @@ class WrittenModel:
             self._producer[node.input[0]].name if node.input[0] in self._producer else "",
             tuple(reader.name for reader in behind),
         )
+
+    def tensors_behind(self, node: onnx.NodeProto) -> Iterator[str]:
+        """What a node writes, then what it would write if it took in one after the other that alone reads it."""
+        yield node.output[0]
+        readers = self._readers.get(node.output[0], [])
+        while len(readers) == 1 and readers[0].op_type in _TAKEN_IN:
+            yield readers[0].output[0]
+            readers = self._readers.get(readers[0].output[0], [])
 
     def other_nodes(self) -> Iterator[onnx.NodeProto]:
         """Every node that is neither a layer nor half a pair nor a constant, in graph order."""

@@ -61,3 +61,20 @@ def test_a_float_product_is_found_though_it_took_in_what_is_around_it(tmp_path, 
     onnx.save(model, tmp_path / "model.onnx")
     (found,) = layer_kernels(tmp_path / "model.onnx")
     assert (found.runs_as, found.is_integer, found.why) == (runs_as, False, NOT_QUANTIZED)
+
+
+@pytest.mark.parametrize("behind", [["Relu"], ["Add"], ["Add", "Relu"], ["LeakyRelu"]], ids="-".join)
+def test_a_float_conv_is_found_though_it_took_in_what_is_behind_it(tmp_path, behind):
+    weight = numpy_helper.from_array(np.ones((16, 16, 3, 3), np.float32), "weight")
+    nodes = [helper.make_node("Conv", ["x", "weight"], ["t0"], name="conv", pads=[1, 1, 1, 1])]
+    for place, op_type in enumerate(behind):
+        more = ["x"] if op_type == "Add" else []
+        nodes.append(helper.make_node(op_type, [f"t{place}", *more], [f"t{place + 1}"], name=f"behind{place}"))
+    nodes[-1].output[0] = "y"
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 16, 8, 8)) for name in ("x", "y")]
+    graph = helper.make_graph(nodes, "one", ends[:1], ends[1:], [weight])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "model.onnx"
+    )
+    (found,) = layer_kernels(tmp_path / "model.onnx")
+    assert (found.layer, found.runs_as.removeprefix("Fused")) == ("conv", "Conv")
