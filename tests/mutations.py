@@ -139,8 +139,8 @@ MUTATIONS = [
     Mutation(
         "a tensor is narrow where one reader is",
         "model/edge_types.py",
-        "carried = self.others if self.others in kinds else self.wide",
-        "carried = min(kinds, key=lambda kind: kind.bits)",
+        "return self.others if self.others in kinds else self.wide",
+        "return min(kinds, key=lambda kind: kind.bits)",
     ),
     Mutation("an output of the model is narrow", "model/edge_types.py", "if name in graph.outputs:", "if False:"),
     Mutation(
