@@ -144,7 +144,10 @@ class _Rules:
         self.demand = demand
 
     def settle_node(self, index: int) -> list[int]:
-        """Decide what a node writes and reads, behind which all is decided; the inputs of which it demands anew."""
+        """Decide the types of what a node writes and reads, once all its readers are settled.
+
+        Return the positions of the inputs of which it demands another type than before.
+        """
         for name in self.topology.graph.nodes[index].output:
             self._settle(name, self.topology.writes_types(index))
         wanted = {at: self._wanted(index, at) for at in self.topology.quantized_inputs(index)}

@@ -1,4 +1,4 @@
-"""A mapping over another one, in which entries differ or are missing: the work is that of what differs."""
+"""A mapping over another one, in which entries differ or are missing: a ChainMap from which entries can be removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Value = TypeVar("_Value")
 
 
 class Overlay(MutableMapping[_Key, _Value]):
-    """The entries of a mapping, which stays as it is, with changes of its own."""
+    """The entries of a mapping, which stays as it is, with changes; making one takes no copy."""
 
     def __init__(self, below: Mapping[_Key, _Value]) -> None:
         self._below = below
