@@ -17,6 +17,7 @@ from quant_core.manifest.record import Record
 from quant_core.manifest.scores import OutputScores, Scores
 from quant_core.manifest.target import Target
 from quant_core.manifest.times import Latency
+from quant_core.precision import PrecisionPlan
 
 __all__ = ["Config", "Manifest"]
 
@@ -94,6 +95,11 @@ class Manifest(Record):
     """Digest of the model that the run shipped, where this one was picked from its plans."""
     picked_plan: str | None = None
     """Digest of this plan, where it was picked by name and not by a target or a budget."""
+
+    @property
+    def shipped_plan(self) -> PrecisionPlan:
+        """The plan of the shipped model, with the types of single tensors."""
+        return PrecisionPlan.from_dict(self.plan, self.tensors)
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

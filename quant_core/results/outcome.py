@@ -116,7 +116,7 @@ def open_outcome(folder: str | os.PathLike[str]) -> Outcome:
     """Read a finished run's output folder; raises InputError for a folder that is none."""
     place = OutputPlace.at(folder).fetch()
     manifest = read_manifest(place)
-    return Outcome(place, PrecisionPlan.from_dict(manifest.plan), is_met(manifest), manifest)
+    return Outcome(place, manifest.shipped_plan, is_met(manifest), manifest)
 
 
 def _table(file: Path, schema: pa.Schema, digest: str | None) -> pa.Table:

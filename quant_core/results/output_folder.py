@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from quant_core.manifest import Manifest, Output
 from quant_core.model.stored_model import DATA_FILE, MODEL_FILE
-from quant_core.precision import PrecisionPlan
 from quant_core.report.page import report_page
 from quant_core.report.sentences.verdict import is_met
 from quant_core.results.beside_model import write_beside
@@ -42,7 +41,7 @@ def write_folder(
     _write_tables(folder, files)
     atomic_write(folder / MANIFEST, manifest_json(manifest).encode())
     place.publish()
-    return Outcome(folder, PrecisionPlan.from_dict(manifest.plan, manifest.tensors), is_met(manifest), manifest)
+    return Outcome(folder, manifest.shipped_plan, is_met(manifest), manifest)
 
 
 def _digests(files: Mapping[str, bytes]) -> dict[str, str]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import quant_core.report
+from quant_core.precision import PrecisionPlan
 from quant_core.report.charts.frontier import frontier_chart
 from quant_core.report.charts.loss import loss_chart
 from quant_core.report.charts.search import search_chart
@@ -172,6 +173,17 @@ def test_of_a_plan_that_was_tried_again_the_last_score_is_the_one_that_is_shippe
     again = search.set_column(0, search.schema.field("step"), pa.array([3, 4, 5], pa.int32())).slice(1, 1)
     chart = search_chart(manifest, pa.concat_tables([search, again]))
     assert [point["chosen"] for point in chart["points"]] == [False, False, False, True]
+
+
+def test_of_plans_with_the_same_precisions_the_one_with_the_shipped_tensors_in_float_is_marked():
+    manifest, tables = mixed()
+    search, tensors = tables["search"], {"a": "float32"}
+    in_float = PrecisionPlan.from_dict(manifest.plan, tensors).digest
+    row = search.slice(1, 1).set_column(1, search.schema.field("plan"), pa.array([in_float]))
+    row = row.set_column(0, search.schema.field("step"), pa.array([3], pa.int32()))
+    for shipped, found in ((manifest, 1), (changed(manifest, {"tensors": tensors}), 3)):
+        points = search_chart(shipped, pa.concat_tables([search, row]))["points"]
+        assert [place for place, point in enumerate(points) if point["chosen"]] == [found]
 
 
 def test_the_frontier_is_that_of_the_target_with_the_shipped_plan_marked():

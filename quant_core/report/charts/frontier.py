@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.manifest import Manifest
-from quant_core.precision import PrecisionPlan
 from quant_core.report.charts.choice import add_changes
 from quant_core.report.charts.search import cost_label, fate, verdicts
 from quant_core.report.reproduce import pick_line
@@ -29,7 +28,7 @@ def frontier_chart(manifest: Manifest, frontier: pa.Table) -> dict[str, Any]:
     """
     target, objective = manifest.target.criterion, facts(frontier)["cost"]
     cost = COST_NAMES[objective]
-    shipped = PrecisionPlan.from_dict(manifest.plan).digest
+    shipped = manifest.shipped_plan.digest
     rows = [row for row in frontier.to_pylist() if _is_finite(row[target.metric])]
     sign = -1.0 if target.higher_is_better else 1.0
     kept = set(non_dominated([row["cost"] for row in rows], [sign * row[target.metric] for row in rows]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -48,8 +47,9 @@ def cost_label(manifest: Manifest) -> str:
 
 def _chosen_step(manifest: Manifest, search: pa.Table) -> int | None:
     """The last evaluation of the plan that is shipped: earlier ones were with other weights, or not in its runtime."""
-    steps = zip(search.column("step").to_pylist(), search.column("precisions").to_pylist(), strict=True)
-    return max((step for step, precisions in steps if json.loads(precisions) == manifest.plan), default=None)
+    shipped = manifest.shipped_plan.digest
+    plans = zip(search.column("step").to_pylist(), search.column("plan").to_pylist(), strict=True)
+    return max((step for step, plan in plans if plan == shipped), default=None)
 
 
 def _plan_point(manifest: Manifest, row: Json, share: float, chosen: bool) -> Json:

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from quant_core.manifest import Manifest
-from quant_core.precision import PrecisionPlan
 from quant_core.report.text import COST_NAMES, metric_text, percent
 from quant_core.storage.tables import facts
 
@@ -23,7 +22,7 @@ def half_decibel(manifest: Manifest, frontier: pa.Table) -> list[str]:
 
     None where no SQNR was measured. Other metrics are compared on the same scale: 0.5 dB are 5.6% of an L2 distance.
     """
-    shipped = PrecisionPlan.from_dict(manifest.plan).digest
+    shipped = manifest.shipped_plan.digest
     known = [row for row in frontier.to_pylist() if row[_METRIC] is not None]
     now = next((row for row in known if row["plan"] == shipped), None)
     if now is None:

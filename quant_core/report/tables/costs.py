@@ -43,7 +43,7 @@ def costs(manifest: Manifest, layers: pa.Table) -> list[Cost]:
     wide, *narrow = (Precision.parse(text) for text in (manifest.wide, *manifest.narrow))
     plans = {
         f"all {wide}": PrecisionPlan.uniform(names, wide),
-        "mixed, as shipped": PrecisionPlan.from_dict(manifest.plan),
+        "mixed, as shipped": manifest.shipped_plan,
         **{f"all {narrowest}": PrecisionPlan.uniform(names, narrowest) for narrowest in narrow[-1:]},
     }
     used = dict.fromkeys(precision for plan in plans.values() for precision in plan.precisions)
